@@ -1,0 +1,84 @@
+"""The command line: one file a command, which turns options into a job and does nothing else.
+
+`main` is the one place where errors become a line on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from lbr_cli import __version__
+from lbr_cli.commands.rerank import rerank
+from lbr_cli.errors import LbrError
+from lbr_cli.formats.output import ReaderGone
+from lbr_cli.progress import print_error
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+# plain help text: quicker than rich's by half, and it can be searched and piped
+app = typer.Typer(
+    pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False, no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(rerank)
+
+
+class Terminated(BaseException):
+    """SIGTERM: unwinds like Ctrl-C, so that no half-written file is left."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lbr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lbr(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Rerank files of search candidates with a local transformers model."""
+
+
+def main() -> NoReturn:
+    """Run the program and leave with its exit code: 0, 1, 2, 130 or 143 (see the README)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        # Typer turns Ctrl-C into the exit code 130
+        code: int = app(standalone_mode=False) or 0
+    except LbrError as error:
+        print_error(str(error))
+        if error.hint:
+            print_error(f"hint: {error.hint}")
+        return error.exit_code
+    except typer.TyperException as error:
+        print_error(error.format_message())
+        print_error("hint: see lbr rerank --help" if sys.argv[1:2] == ["rerank"] else "hint: see lbr --help")
+        return error.exit_code
+    except ReaderGone:
+        # what is still in the buffer has no reader either: keep Python from trying again on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Terminated:
+        print_error("terminated")
+        return TERMINATED
+    if code == INTERRUPTED:
+        print_error("interrupted")
+    return code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,174 @@
+"""`lbr rerank`: its options, what they mean together, and the job that comes of them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal, Optional
+
+import typer
+
+from lbr_cli.collect import Inputs, Policies
+from lbr_cli.core import Listener
+from lbr_cli.engines import Settings
+from lbr_cli.errors import UsageError
+from lbr_cli.formats import run_format
+from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.files import STDIN
+from lbr_cli.job import Job, run
+from lbr_cli.models import resolve
+from lbr_cli.progress import Console
+from lbr_cli.rerank import Cuts
+
+FORMATS = Literal["trec", "jsonl", "msmarco"]
+# what has no effect where there is no model, and where there is no corpus
+MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads")
+CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
+
+
+def rerank(
+    ctx: typer.Context,
+    run_: Annotated[
+        str, typer.Argument(metavar="RUN", help="Candidates: a TREC or MS MARCO run or JSONL; - is stdin.")
+    ] = STDIN,
+    corpus: Annotated[
+        Optional[list[str]],
+        typer.Option("--corpus", "-c", metavar="FILE", help="Documents, JSONL or TSV. Repeat it for shards."),
+    ] = None,
+    queries: Annotated[
+        Optional[str],
+        typer.Option(
+            "--queries", "-q", metavar="FILE",
+            help="Query texts, JSONL or TSV; else the one file queries.* or topics.* beside the run or the corpus.",
+        ),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE",
+            help="Where the ranking goes; - is stdout. A file appears when it is whole; .gz and .zst compress.",
+        ),
+    ] = STDIN,
+    input_format: Annotated[
+        Optional[FORMATS], typer.Option(help="Format of RUN, else told by its first line.")
+    ] = None,
+    output_format: Annotated[
+        Optional[FORMATS], typer.Option(help="Format of the ranking, else by the ending of -o, else that of RUN.")
+    ] = None,
+    tag: Annotated[
+        Optional[str], typer.Option(metavar="TAG", envvar="LBR_TAG", help="Run tag in TREC output, else lbr-MODEL.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar="LBR_MODEL", help="Alias (lb, minilm), hub id or folder.")
+    ] = "lb",
+    revision: Annotated[Optional[str], typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")] = None,
+    family: Annotated[
+        Optional[Literal["lb", "bi-encoder"]],
+        typer.Option(help="How to ask a model that does not say so itself."),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "overlap"],
+        typer.Option(help="What computes: a model on this machine, or shared words (no model) for trying files."),
+    ] = "local",
+    device: Annotated[
+        str, typer.Option(envvar="LBR_DEVICE", help="cpu, cuda, cuda:1, mps; auto is the best there is.")
+    ] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(envvar="LBR_DTYPE", help="Precision; auto is bfloat16 where the device computes in it."),
+    ] = "auto",
+    max_length: Annotated[
+        Optional[int], typer.Option(metavar="TOKENS", min=1, help="Limit of a whole prompt, else the model's own.")
+    ] = None,
+    batch_tokens: Annotated[
+        Optional[int],
+        typer.Option(metavar="TOKENS", min=1, envvar="LBR_BATCH_TOKENS", help="Computed at once, padding included."),
+    ] = None,
+    threads: Annotated[
+        Optional[int], typer.Option(metavar="N", min=1, envvar="LBR_THREADS", help="CPU threads, else torch's choice.")
+    ] = None,
+    depth: Annotated[
+        Optional[int], typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below.")
+    ] = None,
+    top_k: Annotated[Optional[int], typer.Option(metavar="K", min=1, help="Write the first K of a query.")] = None,
+    missing_docs: Annotated[
+        Literal["error", "skip", "last"], typer.Option(help="What a candidate that is not in the corpus gets.")
+    ] = "error",
+    missing_queries: Annotated[
+        Literal["error", "skip", "keep"], typer.Option(help="What a query without a text gets.")
+    ] = "error",
+    duplicates: Annotated[
+        Literal["warn", "error"], typer.Option(help="What a pair that stands twice in RUN gets.")
+    ] = "warn",
+    bad_lines: Annotated[
+        Literal["error", "skip"], typer.Option(help="What a line of the corpus that cannot be read gets.")
+    ] = "error",
+    id_field: Annotated[Optional[str], typer.Option(metavar="KEY", help="Key of the ids in a JSONL corpus.")] = None,
+    text_field: Annotated[Optional[str], typer.Option(metavar="KEY", help="Key of the texts.")] = None,
+    title_field: Annotated[Optional[str], typer.Option(metavar="KEY", help="Key of the titles.")] = None,
+    tsv_columns: Annotated[
+        str, typer.Option(metavar="NAMES", help="Columns of a TSV corpus: id, text, title; other names are skipped.")
+    ] = "id,text",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add what the model said to JSONL output: digits, mass, truncated.")
+    ] = False,
+    no_clobber: Annotated[bool, typer.Option("--no-clobber", help="Leave an output file that is there alone.")] = False,
+    progress: Annotated[
+        Optional[bool], typer.Option("--progress/--no-progress", help="A bar; off where stderr is no terminal.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but warnings and errors.")] = False,
+) -> None:
+    """Score each candidate of RUN with a model and write the better ranking.
+
+    lbr rerank run.trec --corpus docs.jsonl > reranked.trec
+    """
+    corpora = tuple(corpus or ())
+    _refuse(ctx, MODEL_OPTIONS if engine == "overlap" else (), "--engine overlap uses no model")
+    _refuse(ctx, () if corpora else CORPUS_OPTIONS, "there is no --corpus")
+    if [run_, *corpora, queries].count(STDIN) > 1:
+        raise UsageError("only one of RUN, --corpus and --queries can be standard input")
+    if run_ == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
+    job = Job(
+        inputs=Inputs(
+            run_,
+            corpora,
+            queries,
+            run_format(input_format) if input_format else None,
+            _fields(id_field, text_field, title_field, tsv_columns),
+            Policies(missing_docs, missing_queries, duplicates, bad_lines),
+        ),
+        model=resolve(model, family, revision) if engine == "local" else None,
+        engine=engine,
+        settings=Settings(device, dtype, max_length, batch_tokens, threads),
+        output=output,
+        output_format=run_format(output_format) if output_format else None,
+        clobber=not no_clobber,
+        tag=tag,
+        explain=explain,
+        cuts=Cuts(depth, top_k),
+    )
+    bar = progress if progress is not None else not quiet and sys.stderr is not None and sys.stderr.isatty()
+    with Console(bar=bar, quiet=quiet) as console:
+        listener: Listener = console
+        run(job, listener)
+
+
+def _refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
+    """UsageError for an option of these that was given on the command line; the environment's do not count."""
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
+
+
+def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str) -> Fields:
+    columns = tuple(tsv_columns.split(","))
+    if columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1:
+        raise UsageError(f"--tsv-columns {tsv_columns}: needs id and text once, and may name title once")
+    default = Fields()
+    return Fields(
+        (id_field,) if id_field else default.ids,
+        (text_field,) if text_field else default.texts,
+        title_field or default.title,
+        columns,
+    )

@@ -1,0 +1,192 @@
+"""The nouns of reranking, and the two roles that a score needs.
+
+A *run* is an iterable of `Ranking`s. Reranking turns each into `Scored` lines. A `Family` knows what to ask a model
+about a query and a document and how to read a score from what it answers; an `Engine` knows how to compute answers.
+Between the two pass three kinds of request and one kind of answer, so that neither has to know the other.
+
+Names are those of ir_datasets and ir_measures. Standard library only: nothing here computes, reads or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What was searched for. `text` is None while only the id is known."""
+
+    query_id: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What may answer a query."""
+
+    doc_id: str
+    text: str
+    title: str = ""
+
+    @property
+    def contents(self) -> str:
+        """What a model reads: the title, one space, the text; or the one of them that is there."""
+        return f"{self.title} {self.text}" if self.title and self.text else self.title or self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document proposed for a query, as a line of the input said it.
+
+    `document` is None while its text is not known, `score` and `rank` are those of the first stage, and `extra`
+    holds the keys of a JSONL line that have no meaning here and come out again as they were.
+    """
+
+    doc_id: str
+    document: Document | None = None
+    score: float | None = None
+    rank: int | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One query and its candidates, in the order of the input."""
+
+    query: Query
+    candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A line of the output. Ranks count from 1; `score` is None for what no model has read."""
+
+    candidate: Candidate
+    first_stage_rank: int
+    rank: int
+    score: float | None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """Ask a chat model how it would begin its answer.
+
+    The chat is a system line and a user turn that reads `before`, `document`, `after`. Only the document may be
+    shortened. The answer's values are the natural log-probabilities, over the whole vocabulary, of each label
+    being the next token; each label must be a single token.
+    """
+
+    system: str
+    before: str
+    document: str
+    after: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Ask a model that reads query and document together for one number. The answer's one value is that number."""
+
+    query: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Ask for the vector of a text. The answer's values are its components, not normalised."""
+
+    text: str
+
+
+Request = NextToken | Pair | Embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine computed for a request.
+
+    `values` is what the request's docstring says, float32 or wider. `tokens` counts what the model read for it (0
+    when it was known already), `truncated` tells whether the document was shortened.
+    """
+
+    values: Sequence[float]
+    tokens: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well a document answers a query: higher is better, on the scale that the family documents.
+
+    `detail` is what `--explain` adds to the output. `doubt`, if not empty, says why this score may mean nothing.
+    """
+
+    value: float
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    doubt: str = ""
+
+
+class Family(Protocol):
+    """What to ask a model and how to read its answers. Pure: the same texts give the same requests."""
+
+    name: ClassVar[str]
+    asks: ClassVar[type[Request]]
+
+    def requests(self, query: str, document: str) -> tuple[Request, ...]:
+        """What has to be known to score this pair."""
+        ...
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        """The score, from the answers to `requests` in their order."""
+        ...
+
+
+class Engine(Protocol):
+    """Who computes. The only code that sees torch, a tokenizer or a network."""
+
+    @property
+    def setting(self) -> str:
+        """Where and how it computes, in a few words for the closing summary: "cpu, bfloat16"."""
+        ...
+
+    def expect(self, requests: Iterable[Request]) -> None:
+        """Hear what a job is going to ask, before its first question.
+
+        Lets an engine refuse at once what it could not answer hours later, and plan its batches over the whole
+        job. Raises `RequestError` for a request that cannot be answered.
+        """
+        ...
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield (place in `requests`, answer) once for each request, in whatever order is fastest.
+
+        Raises `RequestError` for a request that cannot be answered.
+        """
+        ...
+
+
+class Listener(Protocol):
+    """Who hears how a job goes. The library tells; only a command decides what a person sees."""
+
+    def stage(self, what: str) -> None:
+        """Something slow begins: "reading docs.jsonl"."""
+        ...
+
+    def note(self, message: str) -> None:
+        """A choice that was made for the user and may be silenced."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Something that the user has to know."""
+        ...
+
+    def begin(self, queries: int, pairs: int) -> None:
+        """Scoring begins."""
+        ...
+
+    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0) -> None:
+        """So many more are done."""
+        ...

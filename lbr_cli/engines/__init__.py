@@ -1,0 +1,34 @@
+"""Who computes, one file or folder each. An engine loads its libraries only when it is loaded itself."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lbr_cli.core import Engine, Family
+from lbr_cli.models import Model
+
+# name -> the function that loads it
+ENGINES = {
+    "local": "lbr_cli.engines.local:load",
+    "overlap": "lbr_cli.engines.overlap:load",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to compute. None and "auto" leave the choice to the model and the device."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    max_length: int | None = None
+    batch_tokens: int | None = None
+    threads: int | None = None
+
+
+def load_engine(name: str, model: Model | None, family: Family, settings: Settings) -> Engine:
+    """The engine of that name, ready to answer the family's requests; engines without a model take None."""
+    module, function = ENGINES[name].split(":")
+    load: Callable[[Model | None, Family, Settings], Engine] = getattr(importlib.import_module(module), function)
+    return load(model, family, settings)

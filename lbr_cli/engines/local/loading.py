@@ -1,0 +1,75 @@
+"""Folder -> tokenizer and model, refused rather than guessed at where something does not fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from lbr_cli.errors import MissingError
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's own fast tokenizer, the only kind that tells which characters a token stands for."""
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise MissingError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise MissingError(f"{folder}: it has no fast tokenizer (tokenizer.json)")
+    return tokenizer
+
+
+def load_model(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The weights as a model of `kind`, an Auto class of transformers, ready for inference.
+
+    Raises MissingError where the folder asks for code of its own, or where a weight is not in it and would be
+    made up.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise MissingError(f"{folder}: its weights cannot be loaded: {_first_line(error)}") from error
+    made_up = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if made_up:
+        names = ", ".join(made_up[:3]) + (", …" if len(made_up) > 3 else "")
+        raise MissingError(f"{folder}: it does not hold all the weights of a {type(model).__name__}: {names}")
+    return model.eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def in_float32(model: Any) -> Iterator[None]:
+    """For as long as it lasts the model computes in float32; bfloat16 and float16 weights survive the way back."""
+    dtype = model.dtype
+    model.float()
+    try:
+        yield
+    finally:
+        model.to(dtype)
+
+
+def longest_input(tokenizer: Any, config: Any) -> int:
+    """The most tokens that tokenizer and position table both allow.
+
+    A tokenizer without a limit says 1e30. RoBERTa's table begins behind the padding id, so that many places of it
+    are never used.
+    """
+    table = getattr(config, "max_position_embeddings", None) or int(1e30)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"):
+        table -= config.pad_token_id + 1
+    return int(min(table, tokenizer.model_max_length))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].replace(os.linesep, " ")

@@ -1,0 +1,43 @@
+"""The engine without a model: the share of the query's distinct words that the document holds.
+
+Words are runs of `\\w`, case-folded; a query without a word scores 0. It is there to try files and pipelines in no
+time, not to rank well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from lbr_cli.core import Answer, Engine, Family, Pair, Request
+from lbr_cli.engines import Settings
+from lbr_cli.models import Model
+
+WORD = re.compile(r"\w+")
+
+
+def load(model: Model | None, family: Family, settings: Settings) -> Engine:
+    """There is nothing to load."""
+    return Overlap()
+
+
+class Overlap:
+    setting = "no model"
+
+    def expect(self, requests: Iterable[Request]) -> None:
+        """Nothing to prepare: every pair can be answered."""
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        words_of: dict[str, set[str]] = {}
+        for place, request in enumerate(requests):
+            if not isinstance(request, Pair):
+                raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
+            if request.query not in words_of:
+                words_of[request.query] = words(request.query)
+            wanted = words_of[request.query]
+            share = len(wanted & words(request.document)) / len(wanted) if wanted else 0.0
+            yield place, Answer((share,))
+
+
+def words(text: str) -> set[str]:
+    return set(WORD.findall(text.casefold()))

@@ -1,0 +1,58 @@
+"""Everything that can go wrong for a user, in one tree.
+
+    LbrError                 never raised itself
+    ├── InputError      2    a file that cannot be used as it is
+    ├── UsageError      2    options that make no sense, or not together
+    ├── MissingError    2    a model, device or extra that is not there
+    ├── RequestError    2    a pair that no engine can score
+    └── RunError        1    failed while running; may succeed if tried again
+
+The number is the exit code: 2 says that trying again changes nothing. `lbr_cli.commands.main` is the one place that
+catches them; a message is one sentence without a full stop, a hint says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LbrError(Exception):
+    """The root of the tree."""
+
+    exit_code: ClassVar[int]
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InputError(LbrError):
+    """`FILE:LINE: what is wrong`; the line counts from 1, and is left out where the whole file is meant."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, file: str = "", line: int | None = None, *, hint: str = "") -> None:
+        place = f"{file}:{line}" if line is not None else file
+        super().__init__(f"{place}: {message}" if place else message, hint=hint)
+
+
+class UsageError(LbrError):
+    exit_code = 2
+
+
+class MissingError(LbrError):
+    exit_code = 2
+
+
+class RequestError(LbrError):
+    """Raised by an engine with the place of the request in what it was given; `scoring` adds the ids."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, place: int, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.place = place
+
+
+class RunError(LbrError):
+    exit_code = 1

@@ -1,0 +1,42 @@
+"""The LB reranker: a chat model that rates how related a query and a text are, with a digit from 1 to 7.
+
+    score = sum over i = 1..7 of i * p(i)
+
+where p is the softmax over the whole vocabulary at the place of the answer, not renormalised over the seven digits.
+Scale: 0 to 7; a model trained for it gives 1 (unrelated) to 7. Prompt and formula are those published with
+lightblue/lb-reranker-0.5B-v1.0, whose scripts count a digit outside the 14 likeliest tokens as 0; here all seven are
+read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbr_cli.core import Answer, NextToken, Request, Score
+
+SYSTEM = (
+    "Given a query and a piece of text, output a score of 1-7 based on how related the query is to the text. "
+    "1 means least related and 7 is most related."
+)
+DIGITS = ("1", "2", "3", "4", "5", "6", "7")
+DOUBTFUL_MASS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Lb:
+    name: ClassVar[str] = "lb"
+    asks: ClassVar[type[Request]] = NextToken
+
+    def requests(self, query: str, document: str) -> tuple[Request, ...]:
+        return (NextToken(SYSTEM, f"<<<Query>>>\n{query}\n\n<<<Context>>>\n", document, "", DIGITS),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        """Details: `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
+        digits = [math.exp(log_probability) for log_probability in answers[0].values]
+        mass = math.fsum(digits)
+        expectation = math.fsum(digit * p for digit, p in enumerate(digits, 1))
+        doubt = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
+        return Score(expectation, {"digits": digits, "mass": mass}, doubt if mass < DOUBTFUL_MASS else "")

@@ -1,0 +1,65 @@
+"""Every form in which runs, corpora and queries come and go, one file each."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.formats.msmarco import MsMarco
+from lbr_cli.formats.runs import Line, RunFormat, Style
+from lbr_cli.formats.trec import Trec
+
+# asked in this order whether a first line is theirs
+RUN_FORMATS: tuple[RunFormat, ...] = (Jsonl(), MsMarco(), Trec())
+
+__all__ = ["RUN_FORMATS", "Line", "RunFormat", "Style", "format_of_name", "open_run", "run_format"]
+
+
+def run_format(name: str) -> RunFormat:
+    """The format that a user names."""
+    return next(known for known in RUN_FORMATS if known.name == name)
+
+
+def format_of_name(path: str) -> RunFormat | None:
+    """The format that the ending of an output file asks for, looked at before .gz or .zst."""
+    for compression in (".gz", ".zst"):
+        path = path.removesuffix(compression)
+    ending = os.path.splitext(path)[1]
+    return next((known for known in RUN_FORMATS if known.suffix == ending), None)
+
+
+def open_run(path: str, chosen: RunFormat | None = None) -> tuple[RunFormat, Iterator[Line]]:
+    """Read the run at `path`: its format, `chosen` or told by the first data line, and its lines.
+
+    Raises InputError where the first line fits no format; the iterator raises it for any later line that does not
+    fit the format of the first.
+    """
+    name = display_name(path)
+    lines = numbered(open_input(path))
+    first = next(((number, data) for number, data in lines if not data.lstrip(b" \t").startswith(b"#")), None)
+    if first is None:
+        raise InputError("holds no candidates", name)
+    number, data = first
+    if chosen is None:
+        text = decoded(data, name, number)
+        chosen = next((known for known in RUN_FORMATS if known.matches(text)), None)
+        if chosen is None:
+            raise _unknown(text, name, number)
+    return chosen, chosen.read(itertools.chain([first], lines), name)
+
+
+def _unknown(text: str, name: str, number: int) -> InputError:
+    if text.lstrip().startswith("["):
+        hint = f"one JSON object a line is needed: jq -c '.[]' {os.path.basename(name)}"
+        return InputError("a JSON array, not JSONL", name, number, hint=hint)
+    fields = len(text.split())
+    message = f"no format that lbr reads begins with this line of {fields} field{'s' * (fields != 1)}"
+    hint = (
+        "a TREC run has six fields (query Q0 document rank score tag), an MS MARCO run three, separated by tabs "
+        "(query, document, rank); JSONL lines begin with {"
+    )
+    return InputError(message, name, number, hint=hint)

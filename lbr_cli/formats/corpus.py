@@ -1,0 +1,181 @@
+"""Corpora: JSONL as BEIR, Anserini and MS MARCO v2 write it, or TSV.
+
+A corpus is read once, from front to back, and only what the run names is kept: memory holds the wanted texts and
+nothing else. The JSONL loop is flat because it decides how fast lbr reads: a generator for each line would cost more
+than parsing the line does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from lbr_cli.core import Document
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import as_id, decoded, display_name, json_kind, json_object, open_input
+from lbr_cli.formats.jsonl import TEXTS
+
+IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
+SAMPLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where a corpus keeps what is wanted: of each, the first name that is present counts.
+
+    `columns` names the columns of a TSV file in order; names other than id, title and text are passed over, and the
+    last column takes the rest of the line, tabs included.
+    """
+
+    ids: tuple[str, ...] = IDS
+    texts: tuple[str, ...] = TEXTS
+    title: str = "title"
+    columns: tuple[str, ...] = ("id", "text")
+
+
+@dataclass(slots=True)
+class Texts:
+    """The documents that were wanted and found, where each stands, and some ids of those that were not wanted."""
+
+    documents: dict[str, Document] = field(default_factory=dict)
+    places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    sample: list[str] = field(default_factory=list)
+
+    def add(self, document: Document, file: str, line: int) -> None:
+        """Keep a document; InputError when another text stands under its id."""
+        known = self.documents.setdefault(document.doc_id, document)
+        if known is document:
+            self.places[document.doc_id] = (file, line)
+        elif known != document:
+            place = "{}:{}".format(*self.places[document.doc_id])
+            raise InputError(f"document {document.doc_id} has another text at {place}", file, line)
+
+
+def read_corpus(
+    path: str,
+    wanted: Container[str],
+    texts: Texts,
+    fields: Fields,
+    note: Callable[[str], None],
+    bad: Callable[[InputError], None],
+) -> None:
+    """Add to `texts` the documents of the corpus at `path` that are `wanted`.
+
+    `note` hears of a choice between fields; `bad` gets each line that cannot be read, wanted or not, as an
+    InputError with file and line, and raises it or goes on.
+    """
+    name = display_name(path)
+    with open_input(path) as stream:
+        lines = enumerate(stream, 1)
+        first = next(((number, raw) for number, raw in lines if raw.strip()), None)
+        if first is None:
+            return
+        lines_again = itertools.chain([first], lines)
+        if first[1].lstrip(b" \t")[:1] in b"{[":
+            _read_jsonl(lines_again, name, wanted, texts, fields, note, bad)
+        else:
+            _read_tsv(lines_again, name, wanted, texts, fields, bad)
+
+
+def _read_jsonl(
+    lines: Iterable[tuple[int, bytes]],
+    name: str,
+    wanted: Container[str],
+    texts: Texts,
+    fields: Fields,
+    note: Callable[[str], None],
+    bad: Callable[[InputError], None],
+) -> None:
+    loads = orjson.loads
+    ids, bodies, title_key = fields.ids, fields.texts, fields.title
+    choosing = True
+    for number, raw in lines:
+        try:
+            try:
+                record = loads(raw)
+            except orjson.JSONDecodeError:
+                if raw.strip():
+                    json_object(raw, name, number)  # raises, and says what is wrong
+                continue
+            if type(record) is not dict:
+                record = json_object(raw, name, number)
+            for id_key in ids:
+                if id_key in record:
+                    break
+            else:
+                raise InputError(f"no document id ({', '.join(ids)})", name, number, hint=_field_hint(record, "id"))
+            for text_key in bodies:
+                if text_key in record:
+                    break
+            else:
+                raise InputError(f"no text ({', '.join(bodies)})", name, number, hint=_field_hint(record, "text"))
+            doc_id, text = record[id_key], record[text_key]
+            if type(doc_id) is not str:
+                doc_id = as_id(doc_id)
+                if doc_id is None:
+                    kind = json_kind(record[id_key])
+                    raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
+            if type(text) is not str:
+                raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
+            title = record.get(title_key) or ""
+            if type(title) is not str:
+                raise InputError(f'"{title_key}" has to be a string, this is {json_kind(title)}', name, number)
+            if doc_id in wanted:
+                texts.add(Document(doc_id, text, title), name, number)
+            elif len(texts.sample) < SAMPLE:
+                texts.sample.append(doc_id)
+            if choosing:
+                choosing = not _tell_choice(record, fields, name, note)
+        except InputError as error:
+            bad(error)
+
+
+def _tell_choice(record: dict[str, Any], fields: Fields, name: str, note: Callable[[str], None]) -> bool:
+    """Say which of several fields were taken, if there are several."""
+    told = False
+    for what, keys in (("ids", fields.ids), ("texts", fields.texts)):
+        present = [key for key in keys if key in record]
+        if len(present) > 1:
+            note(f'{name}: {what} are taken from "{present[0]}", not from {", ".join(present[1:])}')
+            told = True
+    return told
+
+
+def _field_hint(record: dict[str, Any], what: str) -> str:
+    keys = ", ".join(list(record)[:8])
+    return f"name the field with --{what}-field; the line has {keys}" if keys else ""
+
+
+def _read_tsv(
+    lines: Iterable[tuple[int, bytes]],
+    name: str,
+    wanted: Container[str],
+    texts: Texts,
+    fields: Fields,
+    bad: Callable[[InputError], None],
+) -> None:
+    columns = fields.columns
+    id_place, text_place = columns.index("id"), columns.index("text")
+    title_place = columns.index("title") if "title" in columns else None
+    for number, raw in lines:
+        if not raw.strip():
+            continue
+        try:
+            raw = raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+            row = decoded(raw, name, number).split("\t", len(columns) - 1)
+            if len(row) < len(columns):
+                names = ", ".join(columns)
+                message = f"a line has {len(columns)} tab-separated fields ({names}), this one has {len(row)}"
+                raise InputError(message, name, number)
+            doc_id = row[id_place]
+            if doc_id in wanted:
+                title = row[title_place] if title_place is not None else ""
+                texts.add(Document(doc_id, row[text_place], title), name, number)
+            elif len(texts.sample) < SAMPLE:
+                texts.sample.append(doc_id)
+        except InputError as error:
+            bad(error)

@@ -1,0 +1,165 @@
+"""JSONL candidates in three shapes, and the pair lines that come out.
+
+    {"query_id": …, "doc_id": …, "score"?: …, "rank"?: …, "query"?: …, "title"?: …, "text"?: …}     one pair a line
+    {"query_id": …, "query"?: …, "candidates": [{"doc_id": …, "score"?: …, "text"?: …}, …]}         one query a line
+    {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
+
+A key that has no meaning here comes out again with the same value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from lbr_cli.core import Candidate, Document, Query, Scored
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import as_id, json_kind, json_object
+from lbr_cli.numbers import shortest
+from lbr_cli.formats.runs import Line, Style
+
+QUERY_IDS = ("query_id", "qid")
+DOC_IDS = ("doc_id", "docid", "_id", "id")
+TEXTS = ("text", "contents", "body", "passage", "segment")
+LISTS = ("candidates", "documents")
+
+
+class Jsonl:
+    name = "jsonl"
+    suffix = ".jsonl"
+
+    def matches(self, line: str) -> bool:
+        return line.lstrip(" \t").startswith("{")
+
+    def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
+        for number, data in lines:
+            record = _Record(json_object(data, file, number), file, number)
+            for key in LISTS:
+                if isinstance(record.values.get(key), list):
+                    yield from _nested(record, key)
+                    break
+            else:
+                yield _pair(record)
+
+    def objection(self, value: str) -> str:
+        return ""
+
+    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+        return b"".join(orjson.dumps(_row(query, row, style), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+class _Record:
+    """A JSON object and where it stands."""
+
+    def __init__(self, values: dict[str, Any], file: str, number: int, where: str = "") -> None:
+        self.values = values
+        self._file = file
+        self.number = number
+        self._where = where
+
+    def error(self, message: str, hint: str = "") -> InputError:
+        return InputError(self._where + message, self._file, self.number, hint=hint)
+
+    def inner(self, values: dict[str, Any], where: str) -> _Record:
+        return _Record(values, self._file, self.number, where)
+
+    def id(self, keys: Sequence[str]) -> str | None:
+        for key in keys:
+            if key in self.values:
+                value = as_id(self.values[key])
+                if value is None:
+                    kind = json_kind(self.values[key])
+                    raise self.error(f'"{key}" has to be a string or an integer of 64 bits, this is {kind}')
+                return value
+        return None
+
+    def text(self, keys: Sequence[str]) -> str | None:
+        """The first of `keys` that is there and not null."""
+        for key in keys:
+            value = self.values.get(key)
+            if isinstance(value, str):
+                return value
+            if value is not None:
+                raise self.error(f'"{key}" has to be a string, this is {json_kind(value)}')
+        return None
+
+    def query(self, fallback: str | None) -> Query:
+        inner = self.values.get("query")
+        nested = self.inner(inner, 'in "query": ') if isinstance(inner, dict) else None
+        query_id = self.id(QUERY_IDS)
+        if nested and query_id is None:
+            query_id = nested.id(("_id", "id", *QUERY_IDS))
+        if query_id is None and fallback is None:
+            raise self.error(f"no query id ({' or '.join(QUERY_IDS)})", _corpus_hint(self.values))
+        text = nested.text(("text", "query")) if nested else self.text(["query"])
+        return Query(fallback or "" if query_id is None else query_id, text)
+
+    def candidate(self, fallback: str | None, extra: dict[str, Any]) -> Candidate:
+        doc_id = self.id(DOC_IDS)
+        if doc_id is None and fallback is None:
+            raise self.error(f"no document id ({', '.join(DOC_IDS)})")
+        doc_id = fallback or "" if doc_id is None else doc_id
+        inner = self.values.get("doc")
+        holder = self.inner(inner, 'in "doc": ') if isinstance(inner, dict) else self
+        text = holder.text(TEXTS)
+        document = None if text is None else Document(doc_id, text, holder.text(["title"]) or "")
+        extra |= self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])
+        return Candidate(doc_id, document, self._score(), self._rank(), extra or None)
+
+    def others(self, *read: Sequence[str]) -> dict[str, Any]:
+        """What is left when the first present key of each list has been read."""
+        used = {next((key for key in keys if key in self.values), None) for keys in read}
+        return {key: value for key, value in self.values.items() if key not in used}
+
+    def _score(self) -> float | None:
+        value = self.values.get("score")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.error(f'"score" has to be a number, this is {json_kind(value)}')
+        return float(value)
+
+    def _rank(self) -> int | None:
+        value = self.values.get("rank")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(f'"rank" has to be an integer, this is {json_kind(value)}')
+        return value
+
+
+def _pair(record: _Record) -> Line:
+    return Line(record.number, record.query(None), record.candidate(None, {}))
+
+
+def _nested(record: _Record, key: str) -> Iterator[Line]:
+    query = record.query(str(record.number))
+    shared = record.others(QUERY_IDS, [key])
+    for place, value in enumerate(record.values[key]):
+        values = {"text": value} if isinstance(value, str) and key == "documents" else value
+        if not isinstance(values, dict):
+            raise record.error(f'"{key}" has to hold objects, item {place} is {json_kind(value)}')
+        inner = record.inner(values, f'in "{key}", item {place}: ')
+        yield Line(record.number, query, inner.candidate(str(place), dict(shared)))
+
+
+def _corpus_hint(values: Mapping[str, Any]) -> str:
+    if "query" not in values and any(key in values for key in TEXTS):
+        return "this looks like a corpus; a corpus is given with --corpus"
+    return ""
+
+
+def _row(query: Query, row: Scored, style: Style) -> dict[str, Any]:
+    ours: dict[str, Any] = {
+        "query_id": query.query_id,
+        "doc_id": row.candidate.doc_id,
+        "rank": row.rank,
+        "score": None if row.score is None else float(shortest(row.score)),
+        "first_stage_score": row.candidate.score,
+        "first_stage_rank": row.first_stage_rank,
+    }
+    details = row.detail if style.explain else {}
+    return ours | {key: value for key, value in (row.candidate.extra or {}).items() if key not in ours} | dict(details)

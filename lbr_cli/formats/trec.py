@@ -1,0 +1,75 @@
+"""TREC runs: six fields separated by blanks or tabs, as trec_eval 10 reads them.
+
+    query_id Q0 doc_id rank score tag
+
+Fields after the sixth are ignored, so is the second. A line whose first non-blank is `#` is a comment. trec_eval
+orders by score, kept as float32, and by document id where scores are equal, and ignores the rank: so every written
+score is at least one float32 step below the one before it, and every evaluator sees the written order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from lbr_cli.core import Candidate, Query, Scored
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import decoded
+from lbr_cli.numbers import float32, parse_number, shortest, step_below
+from lbr_cli.formats.runs import Line, Style
+
+FIELDS = re.compile(r"[^ \t]+")
+
+
+class Trec:
+    name = "trec"
+    suffix = ".trec"
+
+    def matches(self, line: str) -> bool:
+        return len(FIELDS.findall(line)) >= 6
+
+    def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
+        query = Query("")
+        for number, data in lines:
+            fields = FIELDS.findall(decoded(data, file, number))
+            if fields[0].startswith("#"):
+                continue
+            if len(fields) < 6:
+                raise InputError(
+                    f"a TREC run line has six fields (query Q0 document rank score tag), this one has {len(fields)}",
+                    file,
+                    number,
+                )
+            score = parse_number(fields[4])
+            if score is None:
+                raise InputError(f"the score, field 5, is not a finite decimal number: {fields[4]}", file, number)
+            if fields[0] != query.query_id:
+                query = Query(fields[0])
+            yield Line(number, query, Candidate(fields[2], score=score))
+
+    def objection(self, value: str) -> str:
+        if not value:
+            return "an empty id"
+        return "an id with a blank" if re.search(r"[ \t\n]", value) else ""
+
+    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+        lines = []
+        ceiling = float("inf")
+        for row, value in zip(rows, self._scores(rows), strict=True):
+            value = min(value, ceiling)
+            ceiling = step_below(value)
+            lines.append(f"{query.query_id} Q0 {row.candidate.doc_id} {row.rank} {shortest(value)} {style.tag}\n")
+        return "".join(lines).encode()
+
+    @staticmethod
+    def _scores(rows: Sequence[Scored]) -> list[float]:
+        """The scores before they are made to fall: +inf stands for "as high as the line before allows".
+
+        Where nothing was scored the first stage's own scores are the best there is, and without them the list
+        begins at 0.
+        """
+        if rows and all(row.score is None for row in rows):
+            given = [row.candidate.score for row in rows]
+            known = [float32(score) for score in given if score is not None]
+            return known if len(known) == len(rows) else [0.0] + [float("inf")] * (len(rows) - 1)
+        return [float("inf") if row.score is None else row.score for row in rows]
