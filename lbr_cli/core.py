@@ -10,6 +10,7 @@ Names are those of ir_datasets and ir_measures. Standard library only: nothing h
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -108,13 +109,15 @@ Request = NextToken | Pair | Embedding
 class Answer:
     """What an engine computed for a request.
 
-    `values` is what the request's docstring says, float32 or wider. `tokens` counts what the model read for it (0
-    when it was known already), `truncated` tells whether the document was shortened.
+    `values` is what the request's docstring says, float32 or wider; `truncated` tells whether the document was
+    shortened. `tokens` counts what the model has read since the last answer, and `work` how many of the computations
+    that `Engine.expect` counted are done with it: none where the answer was known already.
     """
 
     values: Sequence[float]
-    tokens: int = 0
     truncated: bool = False
+    tokens: int = 0
+    work: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,8 @@ class Engine(Protocol):
         """Where and how it computes, in a few words for the closing summary: "cpu, bfloat16"."""
         ...
 
-    def expect(self, requests: Iterable[Request]) -> None:
-        """Hear what a job is going to ask, before its first question.
+    def expect(self, requests: Iterable[Request]) -> int:
+        """Hear what a job is going to ask, before its first question, and count the computations it takes.
 
         Lets an engine refuse at once what it could not answer hours later, and plan its batches over the whole
         job. Raises `RequestError` for a request that cannot be answered.
@@ -183,10 +186,14 @@ class Listener(Protocol):
         """Something that the user has to know."""
         ...
 
-    def begin(self, queries: int, pairs: int) -> None:
-        """Scoring begins."""
+    def begin(self, queries: int, pairs: int, work: int) -> None:
+        """Scoring begins; `work` is what `Engine.expect` counted, and time goes by it."""
         ...
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0) -> None:
+    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
         """So many more are done."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Results are written in this block: whatever stands on the same screen has to make room."""
         ...

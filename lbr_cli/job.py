@@ -49,11 +49,12 @@ def run(job: Job, listener: Listener) -> None:
         family_, engine = _load(job, listener)
         scorer = Scorer(family_, engine, listener)
         listener.stage("checking the prompts")
-        scorer.expect(pairs_to_score(collection, job.cuts))
-        listener.begin(queries=len(collection), pairs=sum(1 for _ in pairs_to_score(collection, job.cuts)))
+        work = scorer.expect(pairs_to_score(collection, job.cuts))
+        listener.begin(len(collection), sum(1 for _ in pairs_to_score(collection, job.cuts)), work)
         for query, rows in rerank(collection, scorer, job.cuts):
-            output.write(format_.write(query, rows, style))
-            output.flush()
+            with listener.aside():
+                output.write(format_.write(query, rows, style))
+                output.flush()
     tally = scorer.tally
     for doubt, count in tally.doubts.items():
         listener.warn(f"{count} of {tally.pairs} pairs: {doubt}")
@@ -69,6 +70,8 @@ def _style(job: Job, format_: RunFormat) -> Style:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     if job.tag is not None and format_.name != "trec":
         raise UsageError(f"--tag: {format_.name} output has no run tag")
+    if job.tag is not None and len(job.tag.split()) != 1:
+        raise UsageError(f"--tag {job.tag!r}: a run tag is one word")
     return Style(job.tag or f"lbr-{job.model_name}", job.explain)
 
 

@@ -12,10 +12,6 @@ import importlib.util
 import json
 import os
 import re
-import ssl
-import threading
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +150,9 @@ def _from_hub(model: Model, listener: Listener) -> Path:
 
     def snapshot(local: bool) -> Path:
         # a reranker's repository may hold the same weights in several forms: fetch the one that is loaded
-        return Path(snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=NEEDED))
+        return Path(
+            snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=NEEDED)
+        )
 
     try:
         return snapshot(local=True)
@@ -190,6 +188,12 @@ def _unreachable(endpoint: str) -> str:
     The hub's own client tries for half a minute. Any answer will do here, an error page too, and so will a
     certificate that only the hub's client knows. Looking up a name obeys no time limit, hence the thread.
     """
+    # imported here, so that --help need not wait for them
+    import ssl
+    import threading
+    import urllib.error
+    import urllib.request
+
     problem = [f"no answer within {PROBE_SECONDS:.0f} s"]
 
     def probe() -> None:

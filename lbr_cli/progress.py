@@ -10,12 +10,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 PLAIN_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class _Counts:
+    """How much there is, or how much is done."""
+
+    queries: int = 0
+    pairs: int = 0
+    tokens: int = 0
+    work: int = 0
 
 
 class Console:
@@ -26,12 +37,13 @@ class Console:
 
     def __init__(self, *, bar: bool, quiet: bool) -> None:
         self._quiet = quiet
-        self._plain = bar and not sys.stderr.isatty()
-        self._live = _live() if bar and not self._plain else None
-        self._task = self._live.add_task("", total=None, rates="") if self._live else None
-        self._queries = self._pairs = self._tokens = 0
-        self._total_queries = self._total_pairs = 0
-        self._scoring_since = self._last_line = time.monotonic()
+        self._plain = bar and not _is_terminal()
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+        if bar and not self._plain:
+            self._live, self._task = _live()
+        self._total, self._done = _Counts(), _Counts()
+        self._began = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._live:
@@ -44,15 +56,13 @@ class Console:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar off the screen while results are written to the same terminal."""
-        if self._live is None:
+        """Take the bar away while results are written, where they go to the same terminal."""
+        if self._live is None or not sys.stdout.isatty():
             yield
             return
         self._live.stop()
-        try:
-            yield
-        finally:
-            self._live.start()
+        yield
+        self._live.start()
 
     def stage(self, what: str) -> None:
         if self._live and self._task is not None:
@@ -67,33 +77,33 @@ class Console:
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
 
-    def begin(self, queries: int, pairs: int) -> None:
-        self._total_queries, self._total_pairs = queries, pairs
-        self._scoring_since = self._last_line = time.monotonic()
+    def begin(self, queries: int, pairs: int, work: int) -> None:
+        self._total = _Counts(queries, pairs, work=work)
+        self._began = self._last_line = time.monotonic()
         if self._live and self._task is not None:
-            self._live.reset(self._task, description="scoring", total=pairs, visible=True, rates="")
+            self._live.update(self._task, description="", total=work, counts=self._counts(), visible=True)
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0) -> None:
-        self._queries += queries
-        self._pairs += pairs
-        self._tokens += tokens
+    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
+        self._done.queries += queries
+        self._done.pairs += pairs
+        self._done.tokens += tokens
+        self._done.work += work
         if self._live and self._task is not None:
-            self._live.update(self._task, advance=pairs, rates=self._rates())
+            self._live.update(self._task, completed=self._done.work, counts=self._counts())
         elif self._plain and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self._say(f"{self._pairs}/{self._total_pairs} pairs, {self._rates()}, {self._left()}")
+            self._say(self._counts())
 
-    def _rates(self) -> str:
-        seconds = max(time.monotonic() - self._scoring_since, 1e-9)
+    def _counts(self) -> str:
+        """ "120/500 pairs  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left."""
+        done, total = self._done, self._total
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        left = int(seconds / done.work * max(total.work - done.work, 0)) if done.work else 0
         return (
-            f"{_brief(self._pairs / seconds)} pairs/s  {_brief(self._tokens / seconds)} tokens/s  "
-            f"{self._queries}/{self._total_queries} queries"
+            f"{done.pairs}/{total.pairs} pairs  {_brief(done.pairs / seconds)}/s  "
+            f"{_brief(done.tokens / seconds)} tokens/s  {done.queries}/{total.queries} queries  "
+            f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         )
-
-    def _left(self) -> str:
-        seconds = time.monotonic() - self._scoring_since
-        left = seconds / self._pairs * (self._total_pairs - self._pairs) if self._pairs else 0
-        return f"{int(left // 3600)}:{int(left % 3600 // 60):02}:{int(left % 60):02} left"
 
     def _say(self, message: str) -> None:
         if self._live:
@@ -108,24 +118,28 @@ def print_error(message: str) -> None:
         sys.stderr.write(f"lbr: {message}\n")
 
 
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _brief(number: float) -> str:
     return f"{number:.1f}" if number < 100 else f"{number:.0f}" if number < 10_000 else f"{number / 1000:.0f}k"
 
 
-def _live() -> Progress:
-    """The bar: what is going on, how far it is, how fast, and how long it will take."""
+def _live() -> tuple[Progress, TaskID]:
+    """A line that says what is going on, then a bar and how far and how fast it goes."""
     from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    return Progress(
+    progress = Progress(
+        SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}", markup=False),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[counts]}", markup=False),
         console=RichConsole(stderr=True),
         transient=True,
         expand=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
+    return progress, progress.add_task("", total=None, counts="")

@@ -32,8 +32,11 @@ class Scorer:
     listener: Listener
     tally: Tally = field(default_factory=Tally)
 
-    def expect(self, pairs: Iterable[tuple[Query, Document]]) -> None:
-        """Announce the pairs of a whole job. RequestError, with its ids, if one of them cannot be scored."""
+    def expect(self, pairs: Iterable[tuple[Query, Document]]) -> int:
+        """Announce the pairs of a whole job and hear how many computations they take.
+
+        Raises RequestError, with the ids, if one of them cannot be scored.
+        """
         current = (Query(""), Document("", ""))
 
         def announced() -> Iterator[Request]:
@@ -42,7 +45,7 @@ class Scorer:
                 yield from self.family.requests(current[0].text or "", current[1].contents)
 
         try:
-            self.engine.expect(announced())
+            return self.engine.expect(announced())
         except RequestError as error:
             raise _named(error, *current) from error
 
@@ -70,7 +73,7 @@ class Scorer:
                     if not open_questions[pair]:
                         scores[pair] = self._read([answers[request] for request in asked[pair]], query, documents[pair])
                         done += 1
-                self.listener.advance(pairs=done, tokens=answer.tokens)
+                self.listener.advance(pairs=done, tokens=answer.tokens, work=answer.work)
         except RequestError as error:
             pair = waiting[distinct[error.place]][0]
             raise _named(error, query, documents[pair]) from error

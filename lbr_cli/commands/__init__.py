@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -24,7 +25,10 @@ TERMINATED = 143
 
 # plain help text: quicker than rich's by half, and it can be searched and piped
 app = typer.Typer(
-    pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False, no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(rerank)
@@ -52,6 +56,9 @@ def lbr(
 def main() -> NoReturn:
     """Run the program and leave with its exit code: 0, 1, 2, 130 or 143 (see the README)."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # UTF-8 whatever the locale; file names come out as they came in
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     sys.exit(_run())
 
 

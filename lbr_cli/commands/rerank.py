@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,38 +31,40 @@ def rerank(
         str, typer.Argument(metavar="RUN", help="Candidates: a TREC or MS MARCO run or JSONL; - is stdin.")
     ] = STDIN,
     corpus: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option("--corpus", "-c", metavar="FILE", help="Documents, JSONL or TSV. Repeat it for shards."),
     ] = None,
     queries: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
-            "--queries", "-q", metavar="FILE",
+            "--queries",
+            "-q",
+            metavar="FILE",
             help="Query texts, JSONL or TSV; else the one file queries.* or topics.* beside the run or the corpus.",
         ),
     ] = None,
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="FILE",
+            "--output",
+            "-o",
+            metavar="FILE",
             help="Where the ranking goes; - is stdout. A file appears when it is whole; .gz and .zst compress.",
         ),
     ] = STDIN,
-    input_format: Annotated[
-        Optional[FORMATS], typer.Option(help="Format of RUN, else told by its first line.")
-    ] = None,
+    input_format: Annotated[FORMATS | None, typer.Option(help="Format of RUN, else told by its first line.")] = None,
     output_format: Annotated[
-        Optional[FORMATS], typer.Option(help="Format of the ranking, else by the ending of -o, else that of RUN.")
+        FORMATS | None, typer.Option(help="Format of the ranking, else by the ending of -o, else that of RUN.")
     ] = None,
     tag: Annotated[
-        Optional[str], typer.Option(metavar="TAG", envvar="LBR_TAG", help="Run tag in TREC output, else lbr-MODEL.")
+        str | None, typer.Option(metavar="TAG", envvar="LBR_TAG", help="Run tag in TREC output, else lbr-MODEL.")
     ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", envvar="LBR_MODEL", help="Alias (lb, minilm), hub id or folder.")
     ] = "lb",
-    revision: Annotated[Optional[str], typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")] = None,
     family: Annotated[
-        Optional[Literal["lb", "bi-encoder"]],
+        Literal["lb", "bi-encoder"] | None,
         typer.Option(help="How to ask a model that does not say so itself."),
     ] = None,
     engine: Annotated[
@@ -77,19 +79,19 @@ def rerank(
         typer.Option(envvar="LBR_DTYPE", help="Precision; auto is bfloat16 where the device computes in it."),
     ] = "auto",
     max_length: Annotated[
-        Optional[int], typer.Option(metavar="TOKENS", min=1, help="Limit of a whole prompt, else the model's own.")
+        int | None, typer.Option(metavar="TOKENS", min=1, help="Limit of a whole prompt, else the model's own.")
     ] = None,
     batch_tokens: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(metavar="TOKENS", min=1, envvar="LBR_BATCH_TOKENS", help="Computed at once, padding included."),
     ] = None,
     threads: Annotated[
-        Optional[int], typer.Option(metavar="N", min=1, envvar="LBR_THREADS", help="CPU threads, else torch's choice.")
+        int | None, typer.Option(metavar="N", min=1, envvar="LBR_THREADS", help="CPU threads, else torch's choice.")
     ] = None,
     depth: Annotated[
-        Optional[int], typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below.")
+        int | None, typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below.")
     ] = None,
-    top_k: Annotated[Optional[int], typer.Option(metavar="K", min=1, help="Write the first K of a query.")] = None,
+    top_k: Annotated[int | None, typer.Option(metavar="K", min=1, help="Write the first K of a query.")] = None,
     missing_docs: Annotated[
         Literal["error", "skip", "last"], typer.Option(help="What a candidate that is not in the corpus gets.")
     ] = "error",
@@ -102,9 +104,9 @@ def rerank(
     bad_lines: Annotated[
         Literal["error", "skip"], typer.Option(help="What a line of the corpus that cannot be read gets.")
     ] = "error",
-    id_field: Annotated[Optional[str], typer.Option(metavar="KEY", help="Key of the ids in a JSONL corpus.")] = None,
-    text_field: Annotated[Optional[str], typer.Option(metavar="KEY", help="Key of the texts.")] = None,
-    title_field: Annotated[Optional[str], typer.Option(metavar="KEY", help="Key of the titles.")] = None,
+    id_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the ids in a JSONL corpus.")] = None,
+    text_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the texts.")] = None,
+    title_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the titles.")] = None,
     tsv_columns: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns of a TSV corpus: id, text, title; other names are skipped.")
     ] = "id,text",
@@ -113,7 +115,7 @@ def rerank(
     ] = False,
     no_clobber: Annotated[bool, typer.Option("--no-clobber", help="Leave an output file that is there alone.")] = False,
     progress: Annotated[
-        Optional[bool], typer.Option("--progress/--no-progress", help="A bar; off where stderr is no terminal.")
+        bool | None, typer.Option("--progress/--no-progress", help="A bar; off where stderr is no terminal.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but warnings and errors.")] = False,
 ) -> None:

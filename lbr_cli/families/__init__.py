@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from lbr_cli.core import Family
 from lbr_cli.families.bi_encoder import BiEncoder
-from lbr_cli.families.lb import Lb
 from lbr_cli.families.classifier import Classifier
+from lbr_cli.families.lb import Lb
 
 # those that --family may name
 FAMILIES: tuple[Family, ...] = (Lb(), BiEncoder())

@@ -94,9 +94,10 @@ class _Rewound(io.RawIOBase):
 class _Text(io.RawIOBase):
     """The decompressed bytes without their byte-order mark; counts lines so that damage can be placed."""
 
-    def __init__(self, name: str, source: Any, compression: str) -> None:
+    def __init__(self, name: str, source: Any, compression: str, file: IO[bytes]) -> None:
         self._name = name
         self._source = source
+        self._file = file
         self._compression = compression
         self._line = 1
         self._started = False
@@ -104,6 +105,10 @@ class _Text(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
 
     def _pull(self, size: int) -> bytes:
         try:
@@ -149,21 +154,23 @@ def open_input(path: str) -> io.BufferedReader:
         raise InputError(f"cannot be read: {error}", name) from error
     for magic, what in NOT_TEXT:
         if head.startswith(magic):
+            raw.close()
             raise InputError(f"is {what}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
     rewound: Any = io.BufferedReader(_Rewound(head, raw), CHUNK)
     compression = ""
     for magic, compression_name, opener in COMPRESSIONS:
         if head.startswith(magic):
             rewound, compression = opener(rewound), compression_name
-    return io.BufferedReader(_Text(name, rewound, compression), CHUNK)
+    return io.BufferedReader(_Text(name, rewound, compression, raw), CHUNK)
 
 
 def numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line without its end) for each line that is not blank."""
-    for number, line in enumerate(stream, 1):
-        line = line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
-        if line.strip(b" \t\r"):
-            yield number, line
+    """(number from 1, line without its end) for each line that is not blank; closes the stream behind the last."""
+    with stream:
+        for number, line in enumerate(stream, 1):
+            line = line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
+            if line.strip(b" \t\r"):
+                yield number, line
 
 
 def decoded(data: bytes, file: str, line: int) -> str:

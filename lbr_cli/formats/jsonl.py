@@ -18,8 +18,8 @@ import orjson
 from lbr_cli.core import Candidate, Document, Query, Scored
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import as_id, json_kind, json_object
-from lbr_cli.numbers import shortest
 from lbr_cli.formats.runs import Line, Style
+from lbr_cli.numbers import shortest
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
@@ -103,8 +103,8 @@ class _Record:
             raise self.error(f"no document id ({', '.join(DOC_IDS)})")
         doc_id = fallback or "" if doc_id is None else doc_id
         inner = self.values.get("doc")
-        holder = self.inner(inner, 'in "doc": ') if isinstance(inner, dict) else self
-        text = holder.text(TEXTS)
+        holder, keys = (self.inner(inner, 'in "doc": '), TEXTS) if isinstance(inner, dict) else (self, ("text",))
+        text = holder.text(keys)
         document = None if text is None else Document(doc_id, text, holder.text(["title"]) or "")
         extra |= self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])
         return Candidate(doc_id, document, self._score(), self._rank(), extra or None)

@@ -1,7 +1,7 @@
 """MS MARCO files: tab-separated, one pair a line.
 
-    query_id  doc_id  rank                   a run
-    query_id  doc_id  query text  passage    a `top1000` file, candidates with their texts
+query_id  doc_id  rank                   a run
+query_id  doc_id  query text  passage    a `top1000` file, candidates with their texts
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MsMarco:
         width = 0
         for number, data in lines:
             text = decoded(data, file, number)
-            width = width or text.count("\t") + 1
+            width = width or min(text.count("\t") + 1, 4)
             fields = text.split("\t", 3 if width == 4 else -1)
             if len(fields) != width or width not in (3, 4):
                 raise InputError(

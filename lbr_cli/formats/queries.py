@@ -25,11 +25,10 @@ def read_queries(path: str) -> dict[str, QueryLine]:
     """
     name = display_name(path)
     found: dict[str, QueryLine] = {}
-    with open_input(path) as stream:
-        for number, query in _read(numbered(stream), name):
-            known = found.setdefault(query.query_id, QueryLine(number, query))
-            if known.query != query:
-                raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
+    for number, query in _read(numbered(open_input(path)), name):
+        known = found.setdefault(query.query_id, QueryLine(number, query))
+        if known.query != query:
+            raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
     return found
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Query, Scored
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
-from lbr_cli.numbers import float32, parse_number, shortest, step_below
 from lbr_cli.formats.runs import Line, Style
+from lbr_cli.numbers import float32, parse_number, shortest, step_below
 
 FIELDS = re.compile(r"[^ \t]+")
 

@@ -33,10 +33,12 @@ class Causal:
         self._head = Head(model)
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
 
-    def expect(self, requests: Iterable[Request]) -> None:
+    def expect(self, requests: Iterable[Request]) -> int:
         """Look up the labels, and refuse now a query that leaves no room for a document."""
         frames: set[tuple[str, str, str]] = set()
+        count = 0
         for place, request in enumerate(requests):
+            count += 1
             asked = _next_token(request)
             frame = (asked.system, asked.before, asked.after)
             if frame in frames:
@@ -46,6 +48,7 @@ class Causal:
             used = self._chat.length_without_document(asked)
             if used >= self._max_length:
                 raise self._no_room(used, place)
+        return count
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
@@ -60,7 +63,7 @@ class Causal:
                 with in_float32(self._model):
                     values[odd] = self._log_probabilities([rows[row] for row in odd], labels)
             for place, row in zip(batch, values.tolist(), strict=True):
-                yield place, Answer(row, len(prompts[place].ids), prompts[place].truncated)
+                yield place, Answer(row, prompts[place].truncated, len(prompts[place].ids))
 
     def _log_probabilities(self, rows: Sequence[list[int]], labels: list[int]) -> torch.Tensor:
         """Rows of token ids -> [rows, labels], natural log-probabilities of each label coming next, float32."""

