@@ -58,9 +58,11 @@ def run(job: Job, listener: Listener) -> None:
     tally = scorer.tally
     for doubt, count in tally.doubts.items():
         listener.warn(f"{count} of {tally.pairs} pairs: {doubt}")
+    queries = "1 query" if len(collection) == 1 else f"{len(collection)} queries"
+    pairs = "1 pair" if tally.pairs == 1 else f"{tally.pairs} pairs"
     listener.note(
-        f"{len(collection)} queries, {tally.pairs} pairs ({tally.truncated} truncated) in "
-        f"{time.monotonic() - started:.1f} s, {job.model_name} on {engine.setting}"
+        f"{queries}, {pairs} ({tally.truncated} truncated) in {time.monotonic() - started:.1f} s "
+        f"with {job.model_name} ({engine.setting})"
     )
 
 

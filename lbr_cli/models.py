@@ -63,7 +63,7 @@ def resolve(name: str, family: str | None = None, revision: str | None = None) -
     """
     alias = ALIASES.get(name)
     if alias is None and not os.path.isdir(name):
-        alias = next((known for known in ALIASES.values() if known.hub_id == name), None)
+        alias = next((known for known in ALIASES.values() if name and known.hub_id == name), None)
     if alias is not None:
         if family not in (None, alias.family):
             raise UsageError(f"--family {family}: {name} is a model of the family {alias.family}")

@@ -13,8 +13,10 @@ from lbr_cli.core import Document
 from lbr_cli.errors import InputError
 from lbr_cli.formats.corpus import Fields, Texts, read_corpus
 
+ANY = Fields()
 
-def read(path: Path, content: str | bytes, fields: Fields = Fields(), **wanted: None) -> tuple[Texts, list[str]]:
+
+def read(path: Path, content: str | bytes, fields: Fields = ANY, **wanted: None) -> tuple[Texts, list[str]]:
     write(path, {"c": content})
     texts, notes = Texts(), list[str]()
 
@@ -37,7 +39,9 @@ def test_the_fields_that_corpora_use(tmp_path: Path, id_key: str, text_key: str)
 
 
 def test_a_choice_between_fields_is_said(tmp_path: Path) -> None:
-    texts, notes = read(tmp_path, lines({"id": 9, "_id": "d1", "text": "x", "body": "y"}, {"_id": "d2", "id": 1, "text": ""}))
+    texts, notes = read(
+        tmp_path, lines({"id": 9, "_id": "d1", "text": "x", "body": "y"}, {"_id": "d2", "id": 1, "text": ""})
+    )
     assert texts.documents == {"d1": Document("d1", "x"), "d2": Document("d2", "")}
     assert notes == [
         f'{tmp_path}/c: ids are taken from "_id", not from id',

@@ -24,7 +24,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "rerank": ("core", "numbers", "scoring"),
     "progress": (),
     "job": ("collect", "core", "engines", "errors", "families", "formats", "models", "rerank", "scoring"),
-    "commands": ("", "collect", "commands", "core", "engines", "errors", "formats", "job", "models", "progress", "rerank"),
+    "commands": (
+        "",
+        "collect",
+        "commands",
+        "core",
+        "engines",
+        "errors",
+        "formats",
+        "job",
+        "models",
+        "progress",
+        "rerank",
+    ),
     "__main__": ("commands",),
     "__init__": (),
 }
@@ -58,7 +70,9 @@ def test_a_module_imports_only_from_the_rooms_below_it(path: Path) -> None:
 @pytest.mark.parametrize("path", [*PACKAGE.glob("families/*.py"), *PACKAGE.glob("formats/*.py")], ids=lambda p: p.name)
 def test_families_and_formats_are_free_of_what_computes(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    roots = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    roots = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     roots |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     assert not roots & set(HEAVY)
 
@@ -74,7 +88,8 @@ def test_help_and_bad_input_load_neither_torch_nor_transformers(arguments: list[
     code = (
         "import sys\nfrom lbr_cli.commands import main\n"
         f"sys.argv = ['lbr', *{arguments}]\n"
-        "try:\n    main()\nfinally:\n    print([n for n in ('torch', 'transformers') if n in sys.modules], file=sys.stderr)"
+        "try:\n    main()\nfinally:\n"
+        "    print([name for name in ('torch', 'transformers') if name in sys.modules], file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.stderr.splitlines()[-1] == "[]"

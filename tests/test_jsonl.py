@@ -74,7 +74,10 @@ def test_no_candidates_is_no_lines() -> None:
         ({"qid": "q", "doc_id": "d", "score": True}, '"score" has to be a number, this is a boolean'),
         ({"qid": "q", "doc_id": "d", "rank": 1.5}, '"rank" has to be an integer, this is a number with a fraction'),
         ({"qid": "q", "candidates": ["x"]}, '"candidates" has to hold objects, item 0 is a string'),
-        ({"qid": "q", "documents": [{"text": []}]}, 'in "documents", item 0: "text" has to be a string, this is an array'),
+        (
+            {"qid": "q", "documents": [{"text": []}]},
+            'in "documents", item 0: "text" has to be a string, this is an array',
+        ),
         ({"qid": "q", "candidates": [{"id": "d", "doc": {"text": 1}}]}, 'in "doc": "text" has to be a string'),
     ],
 )
@@ -109,7 +112,11 @@ def test_a_corpus_taken_for_a_run_gets_a_hint() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

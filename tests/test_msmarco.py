@@ -42,5 +42,7 @@ def test_later_lines_have_to_fit_the_first(second: str) -> None:
 
 
 def test_first_stage_order_is_by_rank_and_a_run_comes_out(files: object, lbr: Program) -> None:
-    ended = lbr("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", stdin=b"q1\td3\t2\nq1\td2\t1\n")
+    ended = lbr(
+        "rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", stdin=b"q1\td3\t2\nq1\td2\t1\n"
+    )
     assert ended.out == "q1\td2\t1\nq1\td3\t2\n"

@@ -42,6 +42,6 @@ def test_decimal_numbers(text: str) -> None:
     assert parse_number(text) == float(text)
 
 
-@pytest.mark.parametrize("text", ["", "1_0", "inf", "nan", "0x10", "1e999", "１", "1,5", "1e", "--1", " 1", "1\r"])
+@pytest.mark.parametrize("text", ["", "1_0", "inf", "nan", "0x10", "1e999", "\uff11", "1,5", "1e", "--1", " 1", "1\r"])
 def test_what_is_no_finite_decimal_number(text: str) -> None:
     assert parse_number(text) is None

@@ -118,9 +118,13 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), open_output(str(tmp_path / "out")) as output:
-        output.write(b"half")
-        raise KeyError
+    def fail() -> None:
+        with open_output(str(tmp_path / "out")) as output:
+            output.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +162,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(files: Path) -> None:
     write(files, {"big.trec": "".join(f"q{i} Q0 d{j} 1 1 x\n" for i in range(2000) for j in (1, 2, 3))})
     write(files, {"big.tsv": "".join(f"q{i}\ttram gauge\n" for i in range(2000))})
     job = start(files, "big.trec", "-c", "docs.jsonl", "-q", "big.tsv", "--engine", "overlap", "--quiet")
-    assert job.stdout and job.stderr
+    assert job.stdout
+    assert job.stderr
     assert job.stdout.readline() == b"q0 Q0 d2 1 0.5 lbr-overlap\n"
     job.stdout.close()
     assert job.stderr.read() == b""

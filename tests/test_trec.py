@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from conftest import Program
@@ -19,7 +21,9 @@ def read(text: str) -> list[tuple[str, str, float | None]]:
     return [(line.query.query_id, line.candidate.doc_id, line.candidate.score) for line in Trec().read(lines, "f")]
 
 
-@pytest.mark.parametrize("line", ["q1\tQ0\td1\t1\t9.5\tx", "q1  Q0   d1 1 9.5 x", " q1 Q0 d1 1 9.5 x ", "q1 0 d1 - 9.5 x"])
+@pytest.mark.parametrize(
+    "line", ["q1\tQ0\td1\t1\t9.5\tx", "q1  Q0   d1 1 9.5 x", " q1 Q0 d1 1 9.5 x ", "q1 0 d1 - 9.5 x"]
+)
 def test_blanks_and_tabs_separate(line: str) -> None:
     assert read(line) == [("q1", "d1", 9.5)]
 
@@ -60,7 +64,7 @@ def rows(scores: list[float | None]) -> list[Scored]:
 def test_every_evaluator_sees_the_written_order(scores: list[float], unscored: int) -> None:
     written = Trec().write(Query("q"), rows([*sorted(scores, reverse=True), *[None] * unscored]), Style("t"))
     values = [np.float32(line.split()[4]) for line in written.decode().splitlines()]
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(values))
     assert values[0] == np.float32(max(scores))
 
 
@@ -92,5 +96,3 @@ def test_a_tag_of_ones_own(files: object, lbr: Program) -> None:
     assert ended.out == "q1 Q0 d1 1 0.33333334 mine\nq2 Q0 d2 1 0.5 mine\n"
     refused = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "a b")
     assert (refused.code, refused.err.splitlines()[-1]) == (2, "lbr: --tag 'a b': a run tag is one word")
-
-

@@ -28,7 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(rerank)
@@ -65,7 +64,7 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         # Typer turns Ctrl-C into the exit code 130
-        code: int = app(standalone_mode=False) or 0
+        code: int = app(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
         print_error(str(error))
         if error.hint:

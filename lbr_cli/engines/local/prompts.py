@@ -10,9 +10,10 @@ is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import jinja2
 
 from lbr_cli.core import NextToken
 from lbr_cli.errors import MissingError
@@ -132,5 +133,8 @@ class Chat:
 
     def _render(self, system: str, user: str) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        render: Callable[..., str] = self._tokenizer.apply_chat_template
-        return render(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except jinja2.TemplateError as error:
+            raise MissingError(f"{self._model}: its chat template takes no system line: {error}") from error
+        return rendered

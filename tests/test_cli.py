@@ -1,0 +1,162 @@
+"""The command line as a whole: exact stdout, stderr and exit codes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Program, write
+
+import lbr_cli
+
+OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
+
+
+def test_version(lbr: Program) -> None:
+    ended = lbr("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"lbr {lbr_cli.__version__}\n", "")
+    assert f"## {lbr_cli.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_console_script_is_the_same_program() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"lbr": "lbr_cli.commands:main"}
+
+
+def test_no_command(lbr: Program) -> None:
+    ended = lbr()
+    assert (ended.code, ended.out, ended.err) == (2, "", "lbr: Missing command.\nlbr: hint: see lbr --help\n")
+
+
+def test_help_names_every_environment_variable(lbr: Program) -> None:
+    ended = lbr("rerank", "--help")
+    assert ended.code == 0
+    for name in ("LBR_MODEL", "LBR_DEVICE", "LBR_DTYPE", "LBR_THREADS", "LBR_BATCH_TOKENS", "LBR_TAG"):
+        assert name in ended.out
+
+
+def test_results_on_stdout_and_all_else_on_stderr(files: Path, lbr: Program) -> None:
+    ended = lbr(*OVERLAP)
+    assert (ended.code, ended.out) == (
+        0,
+        "q1 Q0 d1 1 0.33333334 lbr-overlap\nq1 Q0 d2 2 0 lbr-overlap\nq2 Q0 d2 1 0.5 lbr-overlap\n",
+    )
+    notes = ended.err.splitlines()
+    assert notes[:2] == [
+        "lbr: queries: queries.tsv",
+        "lbr: --engine overlap counts shared words and uses no model: for trying files, not for ranking",
+    ]
+    assert notes[2].startswith("lbr: 2 queries, 3 pairs (0 truncated) in ")
+    assert notes[2].endswith(" s with overlap (no model)")
+
+
+def test_quiet_keeps_warnings(files: Path, lbr: Program) -> None:
+    assert lbr(*OVERLAP, "--quiet").err == ""
+    write(files, {"run.trec": "q1 Q0 d1 1 2 x\nq1 Q0 d1 2 1 x\n"})
+    assert lbr(*OVERLAP, "--quiet").err.startswith("lbr: warning: run.trec:2: query q1, document d1: stands already")
+
+
+def test_progress_without_a_terminal_is_plain_lines(files: Path, lbr: Program) -> None:
+    ended = lbr(*OVERLAP, "--progress")
+    assert "lbr: reading docs.jsonl\n" in ended.err
+    assert "\x1b" not in ended.err
+
+
+def test_a_bar_on_a_terminal_and_results_apart(files: Path) -> None:
+    master, slave = pty.openpty()
+    job = subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *OVERLAP],
+        cwd=files,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    out, _ = job.communicate(timeout=60)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(master, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(master)
+    assert job.returncode == 0
+    assert out.count(b"\n") == 3
+    assert b"3/3 pairs" in shown
+    assert b"2/2 queries" in shown
+    assert b"\x1b[" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["rerank", "--nonsense"], "No such option: --nonsense", "see lbr rerank --help"),
+        (["rerank", "--depth", "0"], "", "see lbr rerank --help"),
+        (["nonsense"], "No such command 'nonsense'.", "see lbr --help"),
+        (["rerank", "--dtype", "int3"], "", "see lbr rerank --help"),
+        (["rerank", "nowhere.trec"], "nowhere.trec: cannot be read: No such file or directory", ""),
+        (["rerank", "-", "-c", "-"], "only one of RUN, --corpus and --queries can be standard input", ""),
+        (["rerank", "run.trec", "--bad-lines", "skip"], "--bad-lines has no effect: there is no --corpus", ""),
+        (
+            [*OVERLAP, "--explain"],
+            "--explain needs JSONL output, not trec",
+            "add --output-format jsonl",
+        ),
+        ([*OVERLAP, "--output-format", "jsonl", "--tag", "x"], "--tag: jsonl output has no run tag", ""),
+    ],
+)
+def test_wrong_usage(files: Path, lbr: Program, arguments: list[str], message: str, hint: str) -> None:
+    ended = lbr(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    shown = [line for line in ended.err.splitlines() if line != "lbr: queries: queries.tsv"]
+    assert all(line.startswith("lbr: ") for line in shown)
+    assert message in shown[0]
+    assert shown[1:] == ([f"lbr: hint: {hint}"] if hint else [])
+
+
+def test_a_terminal_on_stdin_is_no_run() -> None:
+    master, slave = pty.openpty()
+    ended = subprocess.run(
+        [sys.executable, "-m", "lbr_cli", "rerank"], stdin=slave, capture_output=True, cwd=ROOT, timeout=60, check=False
+    )
+    os.close(master)
+    os.close(slave)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.startswith(b"lbr: no RUN, and standard input is a terminal\n")
+
+
+def test_an_array_gets_the_jq_line(files: Path, lbr: Program) -> None:
+    write(files, {"run.json": '[{"qid":"q1"}]'})
+    ended = lbr("rerank", "run.json", "-c", "docs.jsonl", "--engine", "overlap")
+    assert ended.err == (
+        "lbr: run.json:1: a JSON array, not JSONL\nlbr: hint: one JSON object a line is needed: jq -c '.[]' run.json\n"
+    )
+
+
+def test_input_format_is_believed(files: Path, lbr: Program) -> None:
+    ended = lbr(*OVERLAP, "--input-format", "jsonl")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("lbr: run.trec:1: not valid JSON: ")
+
+
+def test_paths_with_spaces_from_another_folder(files: Path, lbr: Program) -> None:
+    (files / "my data ü").mkdir()
+    for name in ("run.trec", "docs.jsonl", "queries.tsv"):
+        (files / name).rename(files / "my data ü" / name)
+    ended = lbr("rerank", "my data ü/run.trec", "-c", "my data ü/docs.jsonl", "--engine", "overlap")
+    assert ended.err.splitlines()[0] == "lbr: queries: my data ü/queries.tsv"
+    assert ended.out.count("\n") == 3
+
+
+def test_ids_with_markup_are_printed_as_they_are(files: Path, lbr: Program) -> None:
+    write(files, {"run.trec": "[red]q1[/red] Q0 d1 1 2 x\nq1 Q0 d1 2 1 x\n"})
+    assert "[red]q1[/red] (line 1)" in lbr(*OVERLAP).err

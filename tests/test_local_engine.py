@@ -1,0 +1,317 @@
+"""The local engine against plain code: one pair at a time, transformers' own forward pass, nothing clever."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Program, chat_tokenizer, write
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
+
+from lbr_cli.core import Answer, Embedding, NextToken, Request
+from lbr_cli.engines import Settings
+from lbr_cli.engines.local import load
+from lbr_cli.engines.local.causal import Causal
+from lbr_cli.engines.local.devices import choose_device, choose_dtype
+from lbr_cli.engines.local.encoder import MeanEncoder
+from lbr_cli.engines.local.plan import batches
+from lbr_cli.errors import MissingError, RequestError, UsageError
+from lbr_cli.families import BiEncoder, Lb
+from lbr_cli.models import Model, resolve
+
+QUERIES = ("ripe figs", "трамвай", "日本 bread")
+DOCUMENTS = (
+    "x",
+    "",
+    "\nLisbon trams use 900 mm gauge.",
+    "Ripe figs turn purple. " * 12,
+    "Москва, 日本, naïve écoute 🙂",
+    "salt\n\nbread\n" * 20,
+    "def f(x):\n\treturn x + 1\n",
+)
+PAIRS = [(query, document) for query in QUERIES for document in DOCUMENTS]
+
+
+def engine(folder: Path, **settings: Any) -> Causal:
+    loaded = load(resolve(str(folder), "lb"), Lb(), Settings(**settings))
+    assert isinstance(loaded, Causal)
+    return loaded
+
+
+def answers(loaded: Causal | MeanEncoder, requests: Sequence[Request]) -> list[Answer]:
+    found = dict(loaded.answer(requests))
+    return [found[place] for place in range(len(requests))]
+
+
+def scores(loaded: Causal, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
+    asked = [Lb().requests(*pair)[0] for pair in pairs]
+    return [Lb().score([answer]).value for answer in answers(loaded, asked)]
+
+
+def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
+    """The expectation of the digit, pair by pair."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    labels = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
+    found = []
+    for query, document in pairs:
+        (request,) = Lb().requests(query, document)
+        assert isinstance(request, NextToken)
+        messages = [
+            {"role": "system", "content": request.system},
+            {"role": "user", "content": request.before + request.document},
+        ]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            probabilities = model(ids).logits[0, -1].float().softmax(-1)
+        found.append(sum(digit * probabilities[label].item() for digit, label in enumerate(labels, 1)))
+    return found
+
+
+def farthest(one: Sequence[float], other: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("budget", [None, 1, 300, 100_000])
+def test_float32_scores_equal_the_plain_loop(chat_model: Path, budget: int | None) -> None:
+    plain = plain_scores(chat_model, torch.float32)
+    ours = scores(engine(chat_model, dtype="float32", batch_tokens=budget))
+    assert farthest(ours, plain) < 1e-5
+    assert sorted(range(len(PAIRS)), key=ours.__getitem__) == sorted(range(len(PAIRS)), key=plain.__getitem__)
+    assert max(plain) - min(plain) > 0.01  # or agreement would mean nothing
+
+
+def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(chat_model: Path) -> None:
+    exact = plain_scores(chat_model, torch.float32)
+    plain = farthest(plain_scores(chat_model, torch.bfloat16), exact)
+    assert farthest(scores(engine(chat_model, dtype="bfloat16")), exact) <= 1.5 * plain
+
+
+def test_a_score_does_not_depend_on_its_companions(chat_model: Path) -> None:
+    loaded = engine(chat_model, dtype="float32", batch_tokens=4096)
+    alone = [scores(loaded, [pair])[0] for pair in PAIRS]
+    assert farthest(scores(loaded), alone) < 1e-6
+    assert farthest(scores(loaded, PAIRS[::-1])[::-1], alone) < 1e-6
+
+
+def test_the_same_questions_give_the_same_bits(chat_model: Path) -> None:
+    assert scores(engine(chat_model)) == scores(engine(chat_model))
+
+
+def test_a_document_over_the_limit_scores_as_if_it_had_been_cut(chat_model: Path) -> None:
+    loaded = engine(chat_model, dtype="float32", max_length=320)
+    (long,) = answers(loaded, Lb().requests("ripe figs", "Ripe figs turn purple. " * 200))
+    assert long.truncated
+    assert 316 <= long.tokens <= 320
+    cut = [("ripe figs", ("Ripe figs turn purple. " * 200)[:end]) for end in range(200, 700)]
+    assert min(abs(Lb().score([long]).value - other) for other in plain_scores(chat_model, torch.float32, cut)) < 1e-5
+
+
+def test_a_query_without_room_is_refused_when_it_is_announced(chat_model: Path) -> None:
+    loaded = engine(chat_model, max_length=300)
+    short, long = Lb().requests("a", "b"), Lb().requests("fig " * 300, "b")
+    assert loaded.expect(short) == 1
+    with pytest.raises(
+        RequestError, match=r"the prompt has \d+ tokens before a document is in it, and 300 is the limit"
+    ):
+        loaded.expect(short + long)
+
+
+def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path) -> None:
+    loaded = engine(chat_model, dtype="bfloat16")
+    exact = engine(chat_model, dtype="float32")
+    exact._model.to(torch.bfloat16).float()  # the weights that are there, computed with in float32
+    plain = loaded._last_hidden
+
+    def overflows(rows: Sequence[list[int]]) -> torch.Tensor:
+        hidden = plain(rows)
+        if hidden.dtype != torch.float32:
+            hidden[0] = math.nan
+        return hidden
+
+    loaded._last_hidden = overflows  # type: ignore[method-assign]
+    assert all(math.isfinite(score) for score in scores(loaded))
+    assert farthest(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
+    assert loaded._model.dtype == torch.bfloat16
+
+
+def test_labels_have_to_be_single_tokens(chat_model: Path) -> None:
+    loaded = engine(chat_model)
+    with pytest.raises(MissingError, match="its tokenizer has no single token for the label 'bread gauge'"):
+        list(loaded.answer([NextToken("s", "b", "d", "", ("1", "bread gauge"))]))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(chat_model: Path) -> None:
+    loaded = engine(chat_model)
+
+    def breaks(rows: Sequence[list[int]]) -> torch.Tensor:
+        raise RuntimeError("shape")
+
+    loaded._last_hidden = breaks  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="shape"):
+        scores(loaded)
+
+
+def test_a_model_without_all_its_weights_is_refused(chat_model: Path, tmp_path: Path) -> None:
+    config = json.loads((chat_model / "config.json").read_text())
+    folder = tmp_path / "grown"
+    folder.mkdir()
+    for file in chat_model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config |= {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
+    write(folder, {"config.json": json.dumps(config)})
+    with pytest.raises(MissingError, match=r"does not hold all the weights of a Qwen2ForCausalLM: model\.layers\.2"):
+        engine(folder)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(chat_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for file in chat_model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = None
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(MissingError, match="its tokenizer has no chat template, and lb needs one"):
+        engine(folder)
+
+
+def test_a_limit_beyond_the_position_table_is_refused(chat_model: Path) -> None:
+    with pytest.raises(UsageError, match="--max-length 1025: tiny-chat reads 1024 tokens at most"):
+        engine(chat_model, max_length=1025)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match="--device gpu: no such kind of device"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(MissingError, match="--device cuda:0: not on this machine"):
+            choose_device("cuda:0")
+
+
+def test_precisions() -> None:
+    assert choose_dtype("float32", torch.device("cpu")) == torch.float32
+    assert choose_dtype("auto", torch.device("mps")) == torch.float32
+    with pytest.raises(UsageError, match="--dtype float16: a CPU computes in it many times slower"):
+        choose_dtype("float16", torch.device("cpu"))
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
+def test_batches_hold_every_place_once_and_keep_to_the_budget(lengths: list[int], budget: int) -> None:
+    planned = list(batches(lengths, budget))
+    assert sorted(place for batch in planned for place in batch) == list(range(len(lengths)))
+    for batch in planned:
+        assert len(batch) * max(lengths[place] for place in batch) <= budget or len(batch) == 1
+
+
+TEXTS = ["figs", "a tram in Lisbon", "bread needs salt and time. " * 30, "", "日本", "[SEP] fig [CLS]", "trams, figs"]
+
+
+def mean_encoder(folder: Path, **settings: Any) -> MeanEncoder:
+    loaded = load(Model("m", "bi-encoder", folder=folder, max_length=64), BiEncoder(), Settings(**settings))
+    assert isinstance(loaded, MeanEncoder)
+    return loaded
+
+
+def plain_vectors(folder: Path) -> list[Any]:
+    """Mean pooling, text by text."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    found = []
+    for text in TEXTS:
+        encoded = tokenizer(text, truncation=True, max_length=64, split_special_tokens=True, return_tensors="pt")
+        with torch.inference_mode():
+            found.append(model(**encoded).last_hidden_state[0].mean(0).numpy())
+    return found
+
+
+@pytest.mark.parametrize("budget", [1, 100, 10_000])
+def test_vectors_equal_plain_mean_pooling(minilm: Path, budget: int) -> None:
+    loaded = mean_encoder(minilm, dtype="float32", batch_tokens=budget)
+    asked = [Embedding(text) for text in TEXTS]
+    assert loaded.expect(asked + asked) == len(TEXTS)
+    found = answers(loaded, asked)
+    assert max(abs(one.values - other).max() for one, other in zip(found, plain_vectors(minilm), strict=True)) < 1e-5
+    assert [answer.truncated for answer in found] == [text.startswith("bread") for text in TEXTS]
+    assert sum(answer.work for answer in found) == len(TEXTS)
+    again = answers(loaded, asked)
+    assert [(answer.tokens, answer.work) for answer in again] == [(0, 0)] * len(TEXTS)
+
+
+def test_a_vector_does_not_depend_on_who_asks_first(minilm: Path) -> None:
+    asked = [Embedding(text) for text in TEXTS]
+    forward, backward = mean_encoder(minilm), mean_encoder(minilm)
+    forward.expect(asked)
+    backward.expect(asked[::-1])
+    one = [answers(forward, [request])[0].values.tolist() for request in asked]  # type: ignore[attr-defined]
+    other = [answers(backward, [request])[0].values.tolist() for request in asked[::-1]]  # type: ignore[attr-defined]
+    assert one == other[::-1]
+
+
+def test_a_folder_that_pools_otherwise_is_refused(minilm: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    BertModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(MissingError, match=r"no 1_Pooling/config\.json"):
+        mean_encoder(tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    write(
+        tmp_path / "1_Pooling", {"config.json": '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'}
+    )
+    with pytest.raises(MissingError, match="pools by pooling_mode_cls_token, and lbr by the mean over tokens"):
+        mean_encoder(tmp_path)
+
+
+def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+    lines = "".join(
+        json.dumps({"query_id": f"q{number}", "doc_id": "d", "query": query, "text": document}) + "\n"
+        for number, (query, document) in enumerate(PAIRS)
+    )
+    ended = lbr(
+        "rerank", "-m", str(chat_model), "--family", "lb", "--dtype", "float32", "--explain", stdin=lines.encode()
+    )
+    assert ended.code == 0
+    assert farthest([record["score"] for record in ended.records], plain_scores(chat_model, torch.float32)) < 1e-5
+    first = ended.records[0]
+    assert list(first)[-3:] == ["digits", "mass", "truncated"]
+    assert first["mass"] == pytest.approx(sum(first["digits"]))
+    assert f"{len(PAIRS)} of {len(PAIRS)} pairs: the digits 1 to 7 hold less than half of the probability" in ended.err
+    assert ended.err.splitlines()[-1].endswith(" with tiny-chat (cpu, float32)")
+
+
+def test_interleaving_queries_changes_only_their_order(chat_model: Path, lbr: Program) -> None:
+    lines = [
+        json.dumps({"query_id": f"q{number}", "doc_id": f"d{place}", "query": query, "text": document})
+        for number, query in enumerate(QUERIES)
+        for place, document in enumerate(DOCUMENTS)
+    ]
+    mixed = [line for place in range(len(DOCUMENTS)) for line in lines[place :: len(DOCUMENTS)][::-1]]
+    found = [
+        lbr("rerank", "-m", model, *family, "--output-format", "trec", stdin="\n".join(order).encode()).out.splitlines()
+        for model, family in ((str(chat_model), ["--family", "lb"]), ("minilm", []))
+        for order in (lines, mixed)
+    ]
+    for straight, interleaved in (found[:2], found[2:]):
+        assert [line.split()[0] for line in interleaved] != [line.split()[0] for line in straight]
+        assert sorted(interleaved) == sorted(straight)
+
+
+def test_a_query_without_room_ends_before_anything_is_written(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+    lines = "".join(
+        json.dumps({"qid": qid, "id": "d", "query": query, "text": "x"}) + "\n"
+        for qid, query in (("a", "x"), ("b", "fig " * 2000))
+    )
+    ended = lbr("rerank", "-m", str(chat_model), "--family", "lb", stdin=lines.encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[0].startswith("lbr: query b, document d: the prompt has ")
+    assert ended.err.splitlines()[1] == "lbr: hint: shorten the query or raise --max-length"

@@ -1,0 +1,68 @@
+"""What the README shows is what the program prints, and what it names is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Program
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def steps(session: str) -> list[tuple[str, str]]:
+    """(command, what it prints) of a terminal session."""
+    parts = re.split(r"^\$ (.*)\n", session, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.splitlines()[-1][:30])
+def test_terminal_sessions_are_true(session: str, tmp_path: Path, minilm: Path) -> None:
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "lbr"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m lbr_cli "$@"\n')
+    script.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    folder = tmp_path
+    for command, expected in steps(session):
+        if command.startswith("cd "):
+            folder /= command.removeprefix("cd ")
+            continue
+        ended = subprocess.run(
+            ["bash", "-c", command + " 2>&1"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        # scores of another processor differ a little, seconds and precision a lot
+        shown, promised = (re.sub(r"in [\d.]+ s|bfloat16|float32", "", text) for text in (ended.stdout, expected))
+        assert NUMBER.sub("#", shown) == NUMBER.sub("#", promised)
+        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (shown, promised)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.01)
+
+
+def test_every_option_that_it_names_is_there_and_the_other_way_round(lbr: Program) -> None:
+    options = set(re.findall(r"--[a-z][a-z-]+", lbr("rerank", "--help").out))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    assert named - options <= {"--format"}  # of ir_datasets
+
+
+def test_every_file_of_the_map_is_there() -> None:
+    (tree,) = re.findall(r"^lbr_cli/\n((?:  .*\n)+)", README, re.MULTILINE)
+    rooms = {line.split()[0].rstrip("/") for line in tree.splitlines()}
+    there = {path.name for path in (ROOT / "lbr_cli").iterdir() if not path.name.startswith("_")}
+    assert rooms == there
+
+
+def test_the_set_up_commands_stand_on_lines_of_their_own() -> None:
+    commands = re.findall(r"^ {4}(python3 -m venv .*)$", README, re.MULTILINE)
+    assert commands == [
+        "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt '.[minilm]' && "
+        "lbr rerank samples/run.trec --corpus samples/docs.jsonl --model minilm",
+        "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[dev]' && pytest",
+    ]

@@ -1,0 +1,157 @@
+"""Order: of the first stage, of the scores, of what was not scored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+from conftest import Program
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_cli.core import Answer, Candidate, Document, Pair, Query, Ranking, Request, Score
+from lbr_cli.errors import RequestError, RunError
+from lbr_cli.families import Classifier
+from lbr_cli.rerank import Cuts, first_stage_order, new_order, pairs_to_score, rerank
+from lbr_cli.scoring import Scorer
+
+
+class Silence:
+    """A listener that counts."""
+
+    def __init__(self) -> None:
+        self.pairs = self.queries = self.work = 0
+
+    def stage(self, what: str) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def begin(self, queries: int, pairs: int, work: int) -> None: ...
+
+    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
+        self.queries += queries
+        self.pairs += pairs
+        self.work += work
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class Lookup:
+    """An engine that reads the score from the document and answers in an order of its own."""
+
+    setting = "test"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.asked: list[Request] = []
+        self._random = random.Random(seed)
+
+    def expect(self, requests: Iterable[Request]) -> int:
+        return len(set(requests))
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        self.asked += requests
+        places = list(range(len(requests)))
+        self._random.shuffle(places)
+        for place in places:
+            request = requests[place]
+            assert isinstance(request, Pair)
+            if request.document == "refused":
+                raise RequestError("no", place)
+            yield place, Answer((float(request.document),))
+
+
+def candidates(*scores: float | None, ranks: Sequence[int | None] | None = None) -> list[Candidate]:
+    ranks = ranks or [None] * len(scores)
+    return [Candidate(f"d{i}", score=s, rank=r) for i, (s, r) in enumerate(zip(scores, ranks, strict=True))]
+
+
+def order(items: Iterable[Candidate]) -> list[str]:
+    return [candidate.doc_id for candidate in items]
+
+
+def test_first_stage_order_is_by_score_where_all_have_one() -> None:
+    assert order(first_stage_order(candidates(1, 3, 2, 3, ranks=[1, 2, 3, 4]))) == ["d1", "d3", "d2", "d0"]
+
+
+def test_else_by_rank_where_all_have_one() -> None:
+    assert order(first_stage_order(candidates(1, None, 2, ranks=[3, 1, 1]))) == ["d1", "d2", "d0"]
+
+
+def test_else_by_place() -> None:
+    assert order(first_stage_order(candidates(1, None, 2, ranks=[3, None, 1]))) == ["d0", "d1", "d2"]
+
+
+def test_ties_keep_first_stage_order_and_scores_are_compared_as_written() -> None:
+    # the first two are one float32
+    scores = {0: Score(0.1), 1: Score(0.1 + 1e-12), 2: Score(0.2)}
+    lines = new_order(candidates(3, 2, 1), scores)
+    assert [line.candidate.doc_id for line in lines] == ["d2", "d0", "d1"]
+    assert [(line.rank, line.first_stage_rank) for line in lines] == [(1, 3), (2, 1), (3, 2)]
+
+
+def ranking(*documents: str | None) -> Ranking:
+    return Ranking(
+        Query("q", "text"),
+        [Candidate(f"d{i}", None if text is None else Document(f"d{i}", text)) for i, text in enumerate(documents)],
+    )
+
+
+def scorer(engine: Lookup | None = None) -> Scorer:
+    return Scorer(Classifier(), engine or Lookup(), Silence())
+
+
+def test_depth_counts_candidates_that_have_a_text_and_the_rest_follows() -> None:
+    ((_, lines),) = rerank([ranking("1", None, "3", "9")], scorer(), Cuts(depth=2))
+    assert [(line.candidate.doc_id, line.score) for line in lines] == [("d2", 3), ("d0", 1), ("d1", None), ("d3", None)]
+    assert [document.doc_id for _, document in pairs_to_score([ranking("1", None, "3", "9")], Cuts(depth=2))] == [
+        "d0",
+        "d2",
+    ]
+
+
+def test_top_k_cuts_what_is_written_and_not_what_is_scored() -> None:
+    work = scorer()
+    ((_, lines),) = rerank([ranking("1", "2", "3")], work, Cuts(top_k=1))
+    assert [line.candidate.doc_id for line in lines] == ["d2"]
+    assert work.tally.pairs == 3
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 100))
+def test_the_order_of_computing_never_shows(values: list[int], seed: int) -> None:
+    ((_, lines),) = rerank([ranking(*map(str, values))], scorer(Lookup(seed)))
+    expected = sorted(range(len(values)), key=lambda place: (-values[place], place))
+    assert [line.candidate.doc_id for line in lines] == [f"d{place}" for place in expected]
+    assert [line.score for line in lines] == sorted(values, reverse=True)
+
+
+def test_equal_texts_are_scored_once() -> None:
+    engine, listener = Lookup(), Silence()
+    ((_, lines),) = rerank([ranking("5", "5", "4", "5")], Scorer(Classifier(), engine, listener))
+    assert engine.asked == [Pair("text", "5"), Pair("text", "4")]
+    assert [line.candidate.doc_id for line in lines] == ["d0", "d1", "d3", "d2"]
+    assert (listener.pairs, listener.queries, listener.work) == (4, 1, 2)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_score_that_is_no_number_is_never_written(value: str) -> None:
+    with pytest.raises(RunError, match=f"query q, document d1: the score is {value}"):
+        list(rerank([ranking("1", value)], scorer()))
+
+
+def test_a_refused_pair_is_named() -> None:
+    with pytest.raises(RequestError, match="query q, document d2: no"):
+        list(rerank([ranking("1", "1", "refused")], scorer()))
+
+
+def test_depth_on_the_command_line(files: object, lbr: Program) -> None:
+    run = b"q2 Q0 d1 1 9 x\nq2 Q0 d3 2 8 x\nq2 Q0 d2 3 7 x\n"
+    ended = lbr("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "--depth", "2", stdin=run)
+    assert ended.out == (
+        "q2 Q0 d1 1 0 lbr-overlap\nq2 Q0 d3 2 -1.4013e-45 lbr-overlap\nq2 Q0 d2 3 -2.8026e-45 lbr-overlap\n"
+    )
+    assert "lbr: 1 query, 2 pairs (0 truncated)" in ended.err
