@@ -58,7 +58,7 @@ class Scorer:
         asked = [self.family.requests(query.text or "", document.contents) for document in documents]
         waiting: dict[Request, list[int]] = {}
         for place, requests in enumerate(asked):
-            for request in set(requests):
+            for request in dict.fromkeys(requests):
                 waiting.setdefault(request, []).append(place)
         open_questions = [len(set(requests)) for requests in asked]
         distinct = list(waiting)
