@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lbr_cli.collect import Inputs, collect
+from lbr_cli.collect import collect
 from lbr_cli.core import Engine, Family, Listener, Ranking
 from lbr_cli.engines import Settings, load_engine
-from lbr_cli.errors import UsageError
+from lbr_cli.errors import InputError, LbrError, RunError, UsageError
 from lbr_cli.families import Classifier, family
-from lbr_cli.formats import RunFormat, Style, format_of_name
-from lbr_cli.formats.output import open_output
+from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
+from lbr_cli.formats.files import display_name
+from lbr_cli.formats.output import Output, open_output
+from lbr_cli.inputs import Inputs
 from lbr_cli.models import Model, fetched
 from lbr_cli.rerank import Cuts, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
+from lbr_cli.stream import stream
+
+OTHER_FORMAT = "--output-format jsonl has room for any id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Job:
     clobber: bool = True
     tag: str | None = None
     explain: bool = False
+    stream: bool = False
     cuts: Cuts = Cuts()
 
     @property
@@ -39,31 +46,94 @@ class Job:
 
 
 def run(job: Job, listener: Listener) -> None:
-    """Do it. Everything is read and checked before a model is loaded; each query is written when it is done."""
+    """Do it.
+
+    Everything is read and checked before a model is loaded, or the first query where the job is a stream; each query
+    is written when it is done.
+    """
     started = time.monotonic()
     with open_output(job.output, clobber=job.clobber) as output:
-        collection = collect(job.inputs, listener)
-        format_ = job.output_format or format_of_name(job.output) or collection.format
-        style = _style(job, format_)
-        _check_ids(collection, format_)
-        family_, engine = _load(job, listener)
-        scorer = Scorer(family_, engine, listener)
-        listener.stage("checking the prompts")
-        work = scorer.expect(pairs_to_score(collection, job.cuts))
-        listener.begin(len(collection), sum(1 for _ in pairs_to_score(collection, job.cuts)), work)
-        for query, rows in rerank(collection, scorer, job.cuts):
-            with listener.aside():
-                output.write(format_.write(query, rows, style))
-                output.flush()
+        scorer = (_run_stream if job.stream else _run_whole)(job, output, listener)
     tally = scorer.tally
     for doubt, count in tally.doubts.items():
         listener.warn(f"{count} of {tally.pairs} pairs: {doubt}")
-    queries = "1 query" if len(collection) == 1 else f"{len(collection)} queries"
+    queries = "1 query" if tally.queries == 1 else f"{tally.queries} queries"
     pairs = "1 pair" if tally.pairs == 1 else f"{tally.pairs} pairs"
     listener.note(
         f"{queries}, {pairs} ({tally.truncated} truncated) in {time.monotonic() - started:.1f} s "
-        f"with {job.model_name} ({engine.setting})"
+        f"with {job.model_name} ({scorer.engine.setting})"
     )
+
+
+def _run_whole(job: Job, output: Output, listener: Listener) -> Scorer:
+    collection = collect(job.inputs, listener)
+    format_ = output_format(job, collection.format)
+    style = _style(job, format_)
+    for ranking in collection:
+        check_ids(ranking, format_)
+    scorer = Scorer(*_load(job, listener), listener)
+    listener.stage("checking the prompts")
+    work = scorer.expect(pairs_to_score(collection, job.cuts))
+    listener.begin(len(collection), sum(1 for _ in pairs_to_score(collection, job.cuts)), work)
+    _write(collection, scorer, job, format_, style, output)
+    return scorer
+
+
+def _run_stream(job: Job, output: Output, listener: Listener) -> Scorer:
+    format_ = output_format(job, run_format("jsonl"))
+    style = _style(job, format_)
+    rankings = _checked(stream(job.inputs, listener), format_)
+    listener.stage("waiting for the first query")
+    first = next(rankings, None)
+    if first is None:
+        raise InputError("holds no candidates", display_name(job.inputs.run))
+    scorer = Scorer(*_load(job, listener), listener)
+    listener.begin(0, 0, 0)
+    try:
+        _write(itertools.chain([first], rankings), scorer, job, format_, style, output)
+    except LbrError as error:
+        if scorer.tally.queries:  # some answers are out: the job as a whole has failed while running
+            raise RunError(str(error), hint=error.hint) from error
+        raise
+    return scorer
+
+
+def _write(
+    rankings: Iterable[Ranking], scorer: Scorer, job: Job, format_: RunFormat, style: Style, output: Output
+) -> None:
+    """Rerank, and write each query as soon as it is done."""
+    for query, rows in rerank(rankings, scorer, job.cuts):
+        with scorer.listener.aside():
+            output.write(format_.write(query, rows, style))
+            output.flush()
+
+
+def output_format(job: Job, input_format: RunFormat) -> RunFormat:
+    """The format of the results: what is asked for, or what the file's ending says, or that of the input."""
+    if job.inputs.lines:
+        return input_format
+    return job.output_format or format_of_name(job.output) or input_format
+
+
+def check_ids(ranking: Ranking, format_: RunFormat) -> None:
+    """UsageError for an id that the output has no room for."""
+    query_id = ranking.query.query_id
+    objection = format_.objection(query_id)
+    if objection:
+        raise UsageError(f"query {query_id!r}: {objection} cannot go into {format_.name} output", hint=OTHER_FORMAT)
+    for candidate in ranking.candidates:
+        objection = format_.objection(candidate.doc_id)
+        if objection:
+            message = (
+                f"query {query_id}, document {candidate.doc_id!r}: {objection} cannot go into {format_.name} output"
+            )
+            raise UsageError(message, hint=OTHER_FORMAT)
+
+
+def _checked(rankings: Iterable[Ranking], format_: RunFormat) -> Iterator[Ranking]:
+    for ranking in rankings:
+        check_ids(ranking, format_)
+        yield ranking
 
 
 def _style(job: Job, format_: RunFormat) -> Style:
@@ -75,22 +145,6 @@ def _style(job: Job, format_: RunFormat) -> Style:
     if job.tag is not None and len(job.tag.split()) != 1:
         raise UsageError(f"--tag {job.tag!r}: a run tag is one word")
     return Style(job.tag or f"lbr-{job.model_name}", job.explain)
-
-
-def _check_ids(rankings: Iterable[Ranking], format_: RunFormat) -> None:
-    for ranking in rankings:
-        query_id = ranking.query.query_id
-        objection = format_.objection(query_id)
-        if objection:
-            raise UsageError(f"query {query_id!r}: {objection} cannot go into {format_.name} output", hint=JSONL)
-        for candidate in ranking.candidates:
-            objection = format_.objection(candidate.doc_id)
-            if objection:
-                message = f"query {query_id}, document {candidate.doc_id!r}: {objection} cannot go into"
-                raise UsageError(f"{message} {format_.name} output", hint=JSONL)
-
-
-JSONL = "--output-format jsonl has room for any id"
 
 
 def _load(job: Job, listener: Listener) -> tuple[Family, Engine]:

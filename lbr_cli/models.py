@@ -146,20 +146,11 @@ def _check_sha256(path: Path, expected: str) -> None:
 def _from_hub(model: Model, listener: Listener) -> Path:
     """The model's snapshot in the hub's own cache, fetched if need be."""
     listener.stage(f"looking for {model.hub_id}")
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import constants, errors
 
-    def snapshot(local: bool) -> Path:
-        # a reranker's repository may hold the same weights in several forms: fetch the one that is loaded
-        return Path(
-            snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=NEEDED)
-        )
-
-    try:
-        return snapshot(local=True)
-    except errors.LocalEntryNotFoundError:
-        pass  # not here yet, or not whole
-    except errors.HFValidationError as error:
-        raise MissingError(f"--model {model.hub_id}: no alias, folder or hub id: {error}") from error
+    cached = _cached(model)
+    if cached is not None:
+        return cached
     here = f"not on this machine (looked in {constants.HF_HUB_CACHE})"
     ways_out = "fetch it where there is a network and copy the cache, or give a folder that holds it"
     if constants.HF_HUB_OFFLINE:
@@ -172,7 +163,7 @@ def _from_hub(model: Model, listener: Listener) -> Path:
     listener.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
     listener.stage("")
     try:
-        return snapshot(local=False)
+        return _snapshot(model, local=False)
     except errors.RepositoryNotFoundError as error:
         hint = "is the name right? a private model needs HF_TOKEN"
         raise MissingError(f"model {model.hub_id}: {here}, nor on {constants.ENDPOINT}", hint=hint) from error
@@ -180,6 +171,31 @@ def _from_hub(model: Model, listener: Listener) -> Path:
         raise MissingError(f"model {model.hub_id}: has no revision {model.revision}") from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
         raise RunError(f"model {model.hub_id}: could not be fetched: {str(error).splitlines()[0]}") from error
+
+
+def at_hand(model: Model) -> Model | None:
+    """The model with its folder and family set, or None where it would have to be fetched."""
+    folder = model.folder or _cached(model)
+    return None if folder is None else replace(model, folder=folder, family=model.family or _family_of(folder))
+
+
+def _cached(model: Model) -> Path | None:
+    """The snapshot in the hub's cache, if it is there and whole."""
+    from huggingface_hub import errors
+
+    try:
+        return _snapshot(model, local=True)
+    except errors.LocalEntryNotFoundError:
+        return None
+    except errors.HFValidationError as error:
+        raise MissingError(f"--model {model.hub_id}: no alias, folder or hub id: {error}") from error
+
+
+def _snapshot(model: Model, *, local: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    # a repository may hold the same weights in several forms: only the one that is loaded is fetched
+    return Path(snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=NEEDED))
 
 
 def _unreachable(endpoint: str) -> str:

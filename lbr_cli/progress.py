@@ -81,7 +81,7 @@ class Console:
         self._total = _Counts(queries, pairs, work=work)
         self._began = self._last_line = time.monotonic()
         if self._live and self._task is not None:
-            self._live.update(self._task, description="", total=work, counts=self._counts(), visible=True)
+            self._live.update(self._task, description="", total=work or None, counts=self._counts(), visible=True)
 
     def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
         self._done.queries += queries
@@ -97,6 +97,8 @@ class Console:
     def _counts(self) -> str:
         """ "120/500 pairs  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left."""
         done, total = self._done, self._total
+        if not total.work:  # a stream: nobody knows how much is to come
+            return f"{done.pairs} pairs  {done.queries} queries"
         seconds = max(time.monotonic() - self._began, 1e-9)
         left = int(seconds / done.work * max(total.work - done.work, 0)) if done.work else 0
         return (

@@ -31,6 +31,7 @@ def rerank(rankings: Iterable[Ranking], scorer: Scorer, cuts: Cuts = Cuts()) -> 
         chosen = _to_score(ranking.query, ordered, cuts)
         scores = scorer.score(ranking.query, list(chosen.values()))
         yield ranking.query, new_order(ordered, dict(zip(chosen, scores, strict=True)))[: cuts.top_k]
+        scorer.tally.queries += 1
         scorer.listener.advance(queries=1)
 
 

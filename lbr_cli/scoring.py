@@ -18,6 +18,7 @@ from lbr_cli.errors import RequestError, RunError
 class Tally:
     """What a job has done so far."""
 
+    queries: int = 0
     pairs: int = 0
     truncated: int = 0
     doubts: Counter[str] = field(default_factory=Counter)

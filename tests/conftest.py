@@ -53,7 +53,7 @@ def lbr(tmp_path: Path) -> Program:
             capture_output=True,
             cwd=cwd or tmp_path,
             env=environment | {"PYTHONPATH": str(ROOT)} | (env or {}),
-            timeout=120,
+            timeout=600,  # a lost process, not a slow machine
             check=False,
         )
         return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())

@@ -36,7 +36,7 @@ def test_no_command(lbr: Program) -> None:
 def test_help_names_every_environment_variable(lbr: Program) -> None:
     ended = lbr("rerank", "--help")
     assert ended.code == 0
-    for name in ("LBR_MODEL", "LBR_DEVICE", "LBR_DTYPE", "LBR_THREADS", "LBR_BATCH_TOKENS", "LBR_TAG"):
+    for name in ("LBR_MODEL", "LBR_DEVICE", "LBR_DTYPE", "LBR_THREADS", "LBR_BATCH_TOKENS"):
         assert name in ended.out
 
 
@@ -138,7 +138,7 @@ def test_an_array_gets_the_jq_line(files: Path, lbr: Program) -> None:
     write(files, {"run.json": '[{"qid":"q1"}]'})
     ended = lbr("rerank", "run.json", "-c", "docs.jsonl", "--engine", "overlap")
     assert ended.err == (
-        "lbr: run.json:1: a JSON array, not JSONL\nlbr: hint: one JSON object a line is needed: jq -c '.[]' run.json\n"
+        "lbr: run.json:1: not JSONL, which is one JSON object a line\nlbr: hint: make it so: jq -c '.[]' run.json\n"
     )
 
 

@@ -79,7 +79,8 @@ def test_the_same_document_twice_is_fine_and_another_text_is_not(tmp_path: Path)
         ({"_id": "z", "text": None}, '"text" has to be a string, this is null'),
         ({"_id": "z", "text": ["x"]}, '"text" has to be a string, this is an array'),
         ({"_id": "z", "text": "x", "title": 3}, '"title" has to be a string, this is an integer'),
-        (["z", "x"], "a JSON object is needed, this is an array"),
+        (["z", "x"], "not JSONL, which is one JSON object a line"),
+        ("z", "a JSON object is needed, this is a string"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_wanted_or_not(tmp_path: Path, record: Any, problem: str) -> None:

@@ -28,10 +28,16 @@ def test_tsv(tmp_path: Path) -> None:
     assert texts(tmp_path, "051\tripe figs\r\n51\tR&D\tunit\n\nx\t") == {"051": "ripe figs", "51": "R&D\tunit", "x": ""}
 
 
+def test_an_id_a_blank_and_the_text_where_no_tab_is(tmp_path: Path) -> None:
+    assert texts(tmp_path, "1 one\n2 two words") == {"1": "one", "2": "two words"}
+    with pytest.raises(InputError, match="q:1: a query line is an id, a tab or a blank and the text; there is none"):
+        texts(tmp_path, "query\n")
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("q2 no tab", "q:2: a query line is an id, a tab and the text; this one has no tab"),
+        ("q2 no tab", "q:2: a query line is an id, a tab and the text; there is none here"),
         ("q1\tb", "q:2: query q1 has another text at "),
     ],
 )

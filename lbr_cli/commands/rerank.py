@@ -7,21 +7,30 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbr_cli.collect import Inputs, Policies
 from lbr_cli.core import Listener
 from lbr_cli.engines import Settings
 from lbr_cli.errors import UsageError
 from lbr_cli.formats import run_format
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
+from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.job import Job, run
 from lbr_cli.models import resolve
 from lbr_cli.progress import Console
 from lbr_cli.rerank import Cuts
+from lbr_cli.survey import survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 # what has no effect where there is no model, and where there is no corpus
 MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads")
+LINES_OPTIONS = (
+    *("stream", "corpus", "queries", "input_format", "output_format", "tag", "explain", "missing_docs"),
+    *("missing_queries", "duplicates", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns"),
+)
+STREAM_OPTIONS = (
+    *("corpus", "queries", "dry_run", "missing_docs", "missing_queries", "bad_lines", "topic_field"),
+    *("id_field", "text_field", "title_field", "tsv_columns"),
+)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
 
 
@@ -40,9 +49,18 @@ def rerank(
             "--queries",
             "-q",
             metavar="FILE",
-            help="Query texts, JSONL or TSV; else the one file queries.* or topics.* beside the run or the corpus.",
+            help="Query texts: JSONL, TSV, TREC topics; else the one queries.* or topics.* beside the run or corpus.",
         ),
     ] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The one query, for JSONL or --lines input that has none.")
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="RUN is plain text: rank its lines for --query and write them as they are.")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Answer each query of JSONL that carries its texts as soon as it is in.")
+    ] = False,
     output: Annotated[
         str,
         typer.Option(
@@ -56,9 +74,7 @@ def rerank(
     output_format: Annotated[
         FORMATS | None, typer.Option(help="Format of the ranking, else by the ending of -o, else that of RUN.")
     ] = None,
-    tag: Annotated[
-        str | None, typer.Option(metavar="TAG", envvar="LBR_TAG", help="Run tag in TREC output, else lbr-MODEL.")
-    ] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Run tag in TREC output, else lbr-MODEL.")] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", envvar="LBR_MODEL", help="Alias (lb, minilm), hub id or folder.")
     ] = "lb",
@@ -110,8 +126,14 @@ def rerank(
     tsv_columns: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns of a TSV corpus: id, text, title; other names are skipped.")
     ] = "id,text",
+    topic_field: Annotated[
+        str, typer.Option(metavar="NAME", help="Part of a TREC topic that is the query: title, description, …")
+    ] = "title",
     explain: Annotated[
         bool, typer.Option("--explain", help="Add what the model said to JSONL output: digits, mass, truncated.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, tell what there is to do, and end.")
     ] = False,
     no_clobber: Annotated[bool, typer.Option("--no-clobber", help="Leave an output file that is there alone.")] = False,
     progress: Annotated[
@@ -124,20 +146,31 @@ def rerank(
     lbr rerank run.trec --corpus docs.jsonl > reranked.trec
     """
     corpora = tuple(corpus or ())
-    _refuse(ctx, MODEL_OPTIONS if engine == "overlap" else (), "--engine overlap uses no model")
-    _refuse(ctx, () if corpora else CORPUS_OPTIONS, "there is no --corpus")
+    for there, options, reason in (
+        (engine == "overlap", MODEL_OPTIONS, "--engine overlap uses no model"),
+        (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
+        (lines, LINES_OPTIONS, "--lines takes texts and gives them back as they are"),
+        (stream, STREAM_OPTIONS, "--stream reads JSONL that carries its texts"),
+        (query is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
+    ):
+        _refuse(ctx, options if there else (), reason)
+    if lines and query is None:
+        raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
     if [run_, *corpora, queries].count(STDIN) > 1:
         raise UsageError("only one of RUN, --corpus and --queries can be standard input")
     if run_ == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
     job = Job(
         inputs=Inputs(
-            run_,
-            corpora,
-            queries,
-            run_format(input_format) if input_format else None,
-            _fields(id_field, text_field, title_field, tsv_columns),
-            Policies(missing_docs, missing_queries, duplicates, bad_lines),
+            run=run_,
+            corpora=corpora,
+            queries=queries,
+            query=query,
+            lines=lines,
+            format=run_format(input_format) if input_format else None,
+            fields=_fields(id_field, text_field, title_field, tsv_columns),
+            topic_field=topic_field,
+            policies=Policies(missing_docs, missing_queries, duplicates, bad_lines),
         ),
         model=resolve(model, family, revision) if engine == "local" else None,
         engine=engine,
@@ -147,12 +180,16 @@ def rerank(
         clobber=not no_clobber,
         tag=tag,
         explain=explain,
+        stream=stream,
         cuts=Cuts(depth, top_k),
     )
     bar = progress if progress is not None else not quiet and sys.stderr is not None and sys.stderr.isatty()
     with Console(bar=bar, quiet=quiet) as console:
         listener: Listener = console
-        run(job, listener)
+        if dry_run:
+            typer.echo(survey(job, listener), nl=False)
+        else:
+            run(job, listener)
 
 
 def _refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:

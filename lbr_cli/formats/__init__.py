@@ -6,9 +6,11 @@ import itertools
 import os
 from collections.abc import Iterator
 
+from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.files import decoded, display_name, json_object, numbered, open_input
 from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.formats.lines import PlainLines
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.runs import Line, RunFormat, Style
 from lbr_cli.formats.trec import Trec
@@ -16,7 +18,7 @@ from lbr_cli.formats.trec import Trec
 # asked in this order whether a first line is theirs
 RUN_FORMATS: tuple[RunFormat, ...] = (Jsonl(), MsMarco(), Trec())
 
-__all__ = ["RUN_FORMATS", "Line", "RunFormat", "Style", "format_of_name", "open_run", "run_format"]
+__all__ = ["RUN_FORMATS", "Line", "RunFormat", "Style", "format_of_name", "open_lines", "open_run", "run_format"]
 
 
 def run_format(name: str) -> RunFormat:
@@ -32,8 +34,18 @@ def format_of_name(path: str) -> RunFormat | None:
     return next((known for known in RUN_FORMATS if known.suffix == ending), None)
 
 
-def open_run(path: str, chosen: RunFormat | None = None) -> tuple[RunFormat, Iterator[Line]]:
+def open_lines(path: str, query: Query) -> tuple[RunFormat, Iterator[Line]]:
+    """Read plain text, a document a line, for one query."""
+    format_ = PlainLines(query)
+    return format_, format_.read(enumerate(open_input(path), 1), display_name(path))
+
+
+def open_run(
+    path: str, chosen: RunFormat | None = None, given: Query | None = None
+) -> tuple[RunFormat, Iterator[Line]]:
     """Read the run at `path`: its format, `chosen` or told by the first data line, and its lines.
+
+    `given` is the one query of input that has none, which only JSONL can be.
 
     Raises InputError where the first line fits no format; the iterator raises it for any later line that does not
     fit the format of the first.
@@ -49,13 +61,17 @@ def open_run(path: str, chosen: RunFormat | None = None) -> tuple[RunFormat, Ite
         chosen = next((known for known in RUN_FORMATS if known.matches(text)), None)
         if chosen is None:
             raise _unknown(text, name, number)
+    if given is not None:
+        if chosen.name != Jsonl.name:
+            hint = "it is for JSONL without queries, or for plain text with --lines"
+            raise InputError("has queries of its own, and --query is for input that has none", name, number, hint=hint)
+        chosen = Jsonl(given)
     return chosen, chosen.read(itertools.chain([first], lines), name)
 
 
 def _unknown(text: str, name: str, number: int) -> InputError:
     if text.lstrip().startswith("["):
-        hint = f"one JSON object a line is needed: jq -c '.[]' {os.path.basename(name)}"
-        return InputError("a JSON array, not JSONL", name, number, hint=hint)
+        json_object(b"[", name, number)  # raises
     fields = len(text.split())
     message = f"no format that lbr reads begins with this line of {fields} field{'s' * (fields != 1)}"
     hint = (

@@ -16,7 +16,7 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import as_id, decoded, display_name, json_kind, json_object, open_input
+from lbr_cli.formats.files import as_id, decoded, display_name, json_kind, json_object, open_input, without_end
 from lbr_cli.formats.jsonl import TEXTS
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
@@ -165,8 +165,7 @@ def _read_tsv(
         if not raw.strip():
             continue
         try:
-            raw = raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
-            row = decoded(raw, name, number).split("\t", len(columns) - 1)
+            row = decoded(without_end(raw), name, number).split("\t", len(columns) - 1)
             if len(row) < len(columns):
                 names = ", ".join(columns)
                 message = f"a line has {len(columns)} tab-separated fields ({names}), this one has {len(row)}"

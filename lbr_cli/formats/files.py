@@ -13,6 +13,7 @@ import gzip
 import io
 import lzma
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
@@ -168,9 +169,13 @@ def numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) for each line that is not blank; closes the stream behind the last."""
     with stream:
         for number, line in enumerate(stream, 1):
-            line = line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
-            if line.strip(b" \t\r"):
-                yield number, line
+            if line.strip(b" \t\r\n"):
+                yield number, without_end(line)
+
+
+def without_end(line: bytes) -> bytes:
+    """A line without its `\\n` or `\\r\\n`."""
+    return line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
 
 
 def decoded(data: bytes, file: str, line: int) -> str:
@@ -182,20 +187,30 @@ def decoded(data: bytes, file: str, line: int) -> str:
         raise InputError(message, file, line, hint="convert the file, e.g. with iconv -f latin1 -t utf-8") from error
 
 
-def json_object(data: bytes, file: str, line: int) -> dict[str, Any]:
-    """`data` as one JSON object, or an InputError."""
+def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> dict[str, Any]:
+    """`data` as one JSON object, or an InputError.
+
+    `remedy` is the jq call that makes JSONL of a file that is one object over several lines.
+    """
     try:
         record = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         decoded(data, file, line)
+        start = data.strip()
+        if start in (b"{", b"[", b"[{"):  # the first line of a file that is no JSONL
+            raise _not_jsonl(file, line, "jq -c '.[]'" if start[:1] == b"[" else remedy) from error
         problem = str(error).split(": line ")[0]
         raise InputError(f"not valid JSON: {problem} at byte {error.pos + 1}", file, line) from error
+    if isinstance(record, list):
+        raise _not_jsonl(file, line, "jq -c '.[]'")
     if not isinstance(record, dict):
-        hint = ""
-        if isinstance(record, list):
-            hint = f"one JSON object a line is needed: jq -c '.[]' {os.path.basename(file)}"
-        raise InputError(f"a JSON object is needed, this is {json_kind(record)}", file, line, hint=hint)
+        raise InputError(f"a JSON object is needed, this is {json_kind(record)}", file, line)
     return record
+
+
+def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
+    name = shlex.quote(os.path.basename(file))
+    return InputError("not JSONL, which is one JSON object a line", file, line, hint=f"make it so: {remedy} {name}")
 
 
 def json_kind(value: object) -> str:

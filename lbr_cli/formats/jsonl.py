@@ -25,24 +25,44 @@ QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
 TEXTS = ("text", "contents", "body", "passage", "segment")
 LISTS = ("candidates", "documents")
+# for runs that are one object, {query: {document: score}}
+REMEDY = (
+    "jq -c 'to_entries[] | {query_id: .key, candidates: (.value | to_entries | map({doc_id: .key, score: .value}))}'"
+)
 
 
 class Jsonl:
+    """`given` is the one query of input that has none (`--query`); a query in a line is then an error."""
+
     name = "jsonl"
     suffix = ".jsonl"
+
+    def __init__(self, given: Query | None = None) -> None:
+        self._given = given
 
     def matches(self, line: str) -> bool:
         return line.lstrip(" \t").startswith("{")
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:
-            record = _Record(json_object(data, file, number), file, number)
-            for key in LISTS:
-                if isinstance(record.values.get(key), list):
-                    yield from _nested(record, key)
-                    break
-            else:
-                yield _pair(record)
+            yield from self.read_line(data, file, number)[0]
+
+    def read_line(self, data: bytes, file: str, number: int) -> tuple[list[Line], bool]:
+        """The candidates of one line, and whether the line is a whole query."""
+        record = _Record(json_object(data, file, number, REMEDY), file, number)
+        key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
+        if key is not None:
+            return list(_nested(record, self._query(record, str(number)), key)), True
+        query = self._query(record, None)
+        return [Line(number, query, record.candidate(None, {}))], False
+
+    def _query(self, record: _Record, fallback: str | None) -> Query:
+        if self._given is None:
+            return record.query(fallback)
+        own = next((key for key in (*QUERY_IDS, "query") if record.values.get(key) is not None), None)
+        if own is not None:
+            raise record.error(f'has a query of its own ("{own}"), and --query is for input that has none')
+        return self._given
 
     def objection(self, value: str) -> str:
         return ""
@@ -131,12 +151,7 @@ class _Record:
         return value
 
 
-def _pair(record: _Record) -> Line:
-    return Line(record.number, record.query(None), record.candidate(None, {}))
-
-
-def _nested(record: _Record, key: str) -> Iterator[Line]:
-    query = record.query(str(record.number))
+def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
     shared = record.others(QUERY_IDS, [key])
     for place, value in enumerate(record.values[key]):
         values = {"text": value} if isinstance(value, str) and key == "documents" else value

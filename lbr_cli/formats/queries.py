@@ -1,13 +1,15 @@
-"""Query files: JSONL (`_id/id/query_id/qid`, `text/query`) or TSV (id, text)."""
+"""Query files: JSONL (`_id/id/query_id/qid`, `text/query`), TSV (id, text), `id BLANK text`, or TREC topics."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import as_id, decoded, display_name, json_kind, json_object, numbered, open_input
+from lbr_cli.formats.topics import read_topics
 
 IDS = ("_id", "id", "query_id", "qid")
 TEXTS = ("text", "query")
@@ -18,25 +20,46 @@ class QueryLine(NamedTuple):
     query: Query
 
 
-def read_queries(path: str) -> dict[str, QueryLine]:
+def read_queries(path: str, topic_field: str = "title") -> dict[str, QueryLine]:
     """The queries of a file by their ids, in its order, each with the line it stands in.
 
-    Raises InputError with file and line for a line that cannot be read, and for two texts under one id.
+    `topic_field` is the part of a TREC topic that is wanted. Raises InputError with file and line for what cannot be
+    read, and for two texts under one id.
     """
     name = display_name(path)
     found: dict[str, QueryLine] = {}
-    for number, query in _read(numbered(open_input(path)), name):
+    for number, query in _read(path, name, topic_field):
         known = found.setdefault(query.query_id, QueryLine(number, query))
         if known.query != query:
             raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
     return found
 
 
-def _read(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[QueryLine]:
-    reader = None
+def _read(path: str, name: str, topic_field: str) -> Iterator[QueryLine]:
+    lines = numbered(open_input(path))
+    first = next(lines, None)
+    if first is None:
+        return
+    start = first[1].lstrip(b" \t")[:1]
+    if start == b"<":
+        yield from _from_topics(itertools.chain([first], lines), name, topic_field)
+        return
+    separator = "\t" if b"\t" in first[1] else " "
+    for number, data in itertools.chain([first], lines):
+        yield QueryLine(
+            number,
+            _from_json(data, name, number) if start in (b"{", b"[") else _from_tsv(data, name, number, separator),
+        )
+
+
+def _from_topics(lines: Iterable[tuple[int, bytes]], name: str, topic_field: str) -> Iterator[QueryLine]:
+    text: list[str] = []
     for number, data in lines:
-        reader = reader or (_from_json if data.lstrip(b" \t")[:1] in b"{[" else _from_tsv)
-        yield QueryLine(number, reader(data, name, number))
+        text += ["\n"] * (number - 1 - len(text))  # blank lines were left out, and lines are counted
+        text.append(decoded(data, name, number) + "\n")
+    for topic in read_topics("".join(text), name):
+        query_id, query = topic.id_and_text(topic_field, name)
+        yield QueryLine(topic.line, Query(query_id, query))
 
 
 def _from_json(data: bytes, name: str, number: int) -> Query:
@@ -55,10 +78,11 @@ def _from_json(data: bytes, name: str, number: int) -> Query:
     return Query(query_id, text)
 
 
-def _from_tsv(data: bytes, name: str, number: int) -> Query:
-    query_id, tab, text = decoded(data, name, number).partition("\t")
-    if not tab:
-        raise InputError("a query line is an id, a tab and the text; this one has no tab", name, number)
+def _from_tsv(data: bytes, name: str, number: int, separator: str) -> Query:
+    query_id, found, text = decoded(data, name, number).partition(separator)
+    if not found:
+        what = "a tab" if separator == "\t" else "a tab or a blank"
+        raise InputError(f"a query line is an id, {what} and the text; there is none here", name, number)
     return Query(query_id, text)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
-from lbr_cli.core import Embedding, Engine, Family, NextToken
+from lbr_cli.core import Embedding, Engine, Family, NextToken, Request
 from lbr_cli.engines import Settings
-from lbr_cli.engines.local.causal import Causal
+from lbr_cli.engines.local.causal import Causal, prompt_for
 from lbr_cli.engines.local.devices import choose_device, choose_dtype, default_budget, dtype_name
 from lbr_cli.engines.local.encoder import MeanEncoder
 from lbr_cli.engines.local.loading import load_model, load_tokenizer, longest_input
+from lbr_cli.engines.local.prompts import Chat
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.models import Model
 
@@ -28,14 +31,8 @@ def load(model: Model | None, family: Family, settings: Settings) -> Engine:
     dtype = choose_dtype(settings.dtype, device)
     budget = settings.batch_tokens or default_budget(device)
     setting = f"{device}, {dtype_name(dtype)}"
-    tokenizer = load_tokenizer(model.folder)
-    limit = longest_input(tokenizer, transformers.AutoConfig.from_pretrained(model.folder, local_files_only=True))
-    max_length = settings.max_length or min(model.max_length or limit, limit)
-    if max_length > limit:
-        raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")
+    tokenizer, max_length = _tokenizer(model, model.folder, family, settings)
     if family.asks is NextToken:
-        if not tokenizer.chat_template:
-            raise MissingError(f"{model.folder}: its tokenizer has no chat template, and {family.name} needs one")
         causal = load_model(transformers.AutoModelForCausalLM, model.folder, device, dtype)
         return Causal(causal, tokenizer, max_length, budget, model.name, setting)
     if family.asks is Embedding:
@@ -43,6 +40,39 @@ def load(model: Model | None, family: Family, settings: Settings) -> Engine:
         encoder = load_model(transformers.AutoModel, model.folder, device, dtype)
         return MeanEncoder(encoder, tokenizer, max_length, budget, setting)
     raise ValueError(f"no local engine answers {family.asks.__name__} requests")
+
+
+def measure(
+    model: Model, family: Family, settings: Settings, requests: Iterable[Request]
+) -> tuple[list[int], int, int]:
+    """How long the distinct texts of `requests` are in tokens, how many would be truncated, and at which length.
+
+    Needs the model's tokenizer and not its weights. Raises RequestError for a request that cannot be answered.
+    """
+    if model.folder is None:
+        raise ValueError("only a model on this machine can be measured for")
+    tokenizer, max_length = _tokenizer(model, model.folder, family, settings)
+    distinct = dict.fromkeys(requests)
+    if family.asks is NextToken:
+        chat = Chat(tokenizer, max_length, model.name)
+        prompts = [prompt_for(chat, request, place) for place, request in enumerate(distinct)]
+        return [len(prompt.ids) for prompt in prompts], sum(prompt.truncated for prompt in prompts), max_length
+    texts = [request.text for request in distinct if isinstance(request, Embedding)]
+    rows = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
+    lengths = [min(len(row), max_length) for row in rows]
+    return lengths, sum(len(row) > max_length for row in rows), max_length
+
+
+def _tokenizer(model: Model, folder: Path, family: Family, settings: Settings) -> tuple[Any, int]:
+    """The tokenizer, and how many tokens a text may have."""
+    tokenizer = load_tokenizer(folder)
+    limit = longest_input(tokenizer, transformers.AutoConfig.from_pretrained(folder, local_files_only=True))
+    max_length = settings.max_length or min(model.max_length or limit, limit)
+    if max_length > limit:
+        raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")
+    if family.asks is NextToken and not tokenizer.chat_template:
+        raise MissingError(f"{folder}: its tokenizer has no chat template, and {family.name} needs one")
+    return tokenizer, max_length
 
 
 def _check_pooling(folder: Path) -> None:

@@ -27,7 +27,6 @@ class Causal:
         self._model = model
         self._tokenizer = tokenizer
         self._chat = Chat(tokenizer, max_length, name)
-        self._max_length = max_length
         self._budget = budget
         self._name = name
         self._head = Head(model)
@@ -46,14 +45,14 @@ class Causal:
             frames.add(frame)
             self._labels(asked.labels)
             used = self._chat.length_without_document(asked)
-            if used >= self._max_length:
-                raise self._no_room(used, place)
+            if used >= self._chat.max_length:
+                raise _no_room(used, self._chat.max_length, place)
         return count
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         asked = [_next_token(request) for request in requests]
-        prompts = [self._prompt(request, place) for place, request in enumerate(asked)]
+        prompts = [prompt_for(self._chat, request, place) for place, request in enumerate(asked)]
         for batch in batches([len(prompt.ids) for prompt in prompts], self._budget):
             labels = self._labels(asked[batch[0]].labels)  # one family asks, so all have the same
             rows = [prompts[place].ids for place in batch]
@@ -81,19 +80,6 @@ class Causal:
         hidden: torch.Tensor = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return hidden[torch.arange(len(rows), device=ids.device), last]
 
-    def _prompt(self, request: NextToken, place: int) -> Prompt:
-        try:
-            return self._chat.prompt(request)
-        except NoRoom as error:
-            raise self._no_room(error.used, place) from error
-
-    def _no_room(self, used: int, place: int) -> RequestError:
-        message = (
-            f"the prompt has {used} tokens before a document is in it, and {self._max_length} is the limit, so the "
-            "query leaves no room"
-        )
-        return RequestError(message, place, hint="shorten the query or raise --max-length")
-
     def _labels(self, labels: tuple[str, ...]) -> list[int]:
         """The one token id of each label."""
         if labels not in self._label_ids:
@@ -103,6 +89,19 @@ class Causal:
                     raise MissingError(f"{self._name}: its tokenizer has no single token for the label {label!r}")
             self._label_ids[labels] = [tokens[0] for tokens in ids]
         return self._label_ids[labels]
+
+
+def prompt_for(chat: Chat, request: Request, place: int) -> Prompt:
+    """The token ids of a request. RequestError with its place where the query leaves no room for the document."""
+    try:
+        return chat.prompt(_next_token(request))
+    except NoRoom as error:
+        raise _no_room(error.used, chat.max_length, place) from error
+
+
+def _no_room(used: int, limit: int, place: int) -> RequestError:
+    message = f"the prompt has {used} tokens without a document and may have {limit}, so the query leaves no room"
+    return RequestError(message, place, hint="shorten the query or raise --max-length")
 
 
 def _next_token(request: Request) -> NextToken:

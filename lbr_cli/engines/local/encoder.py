@@ -42,13 +42,16 @@ class MeanEncoder:
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         texts = [_text(request) for request in requests]
-        self._plan({text for text in texts if text not in self._batch_of})  # none, where all were announced
+        unannounced = {text for text in texts if text not in self._batch_of}
+        self._plan(unannounced)
         for place, text in enumerate(texts):
             tokens = work = 0
             if text not in self._vectors:
                 tokens, work = self._encode(self._batch_of[text]), len(self._batch_of[text])
             vector = self._vectors[text]
             yield place, Answer(vector.values, vector.truncated, tokens, work)
+        for text in unannounced:  # a stream may never end: what nobody announced is not kept
+            del self._batch_of[text], self._vectors[text]
 
     def _plan(self, texts: Iterable[str]) -> None:
         # characters stand for tokens: counting those of a whole job would mean keeping or repeating them

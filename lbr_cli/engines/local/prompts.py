@@ -62,7 +62,7 @@ class Chat:
 
     def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
         self._tokenizer = tokenizer
-        self._max_length = max_length
+        self.max_length = max_length
         self._model = model
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._frames: dict[str, _Frame] = {}
@@ -70,7 +70,7 @@ class Chat:
     def prompt(self, request: NextToken) -> Prompt:
         """The ids of a request. Raises NoRoom where not one token of the document fits."""
         frame = self._frame(request.system)
-        room = self._max_length - len(frame.head) - len(frame.tail)
+        room = self.max_length - len(frame.head) - len(frame.tail)
         document = request.document
         ids, offsets = self._piece(frame, request, document)
         if len(ids) <= room:

@@ -1,0 +1,93 @@
+"""What a job reads, what it makes of input that is not as it should be, and a query's candidates as they come in."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lbr_cli.core import Candidate, Listener, Query
+from lbr_cli.errors import InputError
+from lbr_cli.formats import Line, RunFormat
+from lbr_cli.formats.corpus import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What happens to input that is not as it should be."""
+
+    missing_docs: Literal["error", "skip", "last"] = "error"
+    missing_queries: Literal["error", "skip", "keep"] = "error"
+    duplicates: Literal["warn", "error"] = "warn"
+    bad_lines: Literal["error", "skip"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a job reads. Paths; `-` is standard input; `queries` None looks beside the run.
+
+    `query` is the one query of input that has none, and `lines` says that the input is plain text, a document a line.
+    """
+
+    run: str
+    corpora: tuple[str, ...] = ()
+    queries: str | None = None
+    query: str | None = None
+    lines: bool = False
+    format: RunFormat | None = None
+    fields: Fields = Fields()
+    topic_field: str = "title"
+    policies: Policies = Policies()
+
+
+@dataclass(slots=True)
+class Group:
+    """The candidates of one query as they are read, and the line that each stands in."""
+
+    query: Query
+    text_line: int
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    lines: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, line: Line, file: str, policies: Policies) -> bool:
+        """Take a line in; False if its pair was there already. InputError if it contradicts an earlier line."""
+        number, query, candidate = line
+        if query.text is not None and query.text != self.query.text:
+            if self.query.text is not None:
+                raise InputError(f"query {query.query_id} has another text at {file}:{self.text_line}", file, number)
+            self.query, self.text_line = query, number
+        doc_id = candidate.doc_id
+        known = self.candidates.setdefault(doc_id, candidate)
+        if known is candidate:
+            self.lines.append(number)
+            return True
+        pair = f"query {query.query_id}, document {doc_id}"
+        if candidate.document and known.document and candidate.document != known.document:
+            raise InputError(f"{pair}: another text stands at {file}:{self._line_of(doc_id)}", file, number)
+        if policies.duplicates == "error":
+            raise InputError(f"{pair}: stands already at {file}:{self._line_of(doc_id)}", file, number)
+        if known.document is None and candidate.document is not None:
+            self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
+        return False
+
+    def _line_of(self, doc_id: str) -> int:
+        return self.lines[list(self.candidates).index(doc_id)]
+
+
+@dataclass(slots=True)
+class Duplicates:
+    """How many lines repeat a pair, and where the first one stands."""
+
+    count: int = 0
+    first: str = ""
+
+    def tell(self, listener: Listener) -> None:
+        if self.count:
+            what = "1 line repeats a pair" if self.count == 1 else f"{self.count} lines repeat a pair"
+            listener.warn(f"{self.first}: stands already further up; {what}, which is scored and written once")
+
+    def note(self, line: Line, file: str) -> None:
+        self.count += 1
+        self.first = (
+            self.first or f"{file}:{line.number}: query {line.query.query_id}, document {line.candidate.doc_id}"
+        )

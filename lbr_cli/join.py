@@ -1,0 +1,177 @@
+"""The texts that a run names: its queries', from a file that is named or found, and its documents', from corpora."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Mapping
+
+from lbr_cli.core import Document, Listener
+from lbr_cli.errors import InputError, UsageError
+from lbr_cli.formats.corpus import Texts, read_corpus
+from lbr_cli.formats.files import STDIN, display_name
+from lbr_cli.formats.queries import read_queries
+from lbr_cli.inputs import Group, Inputs
+
+EXAMPLES = 5
+
+
+def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listener) -> dict[str, Group]:
+    """The groups with the texts of their queries, less those that `--missing-queries skip` leaves out.
+
+    Raises InputError for queries without a text, as the policy says, and where none has one; UsageError where there
+    is no file to look in.
+    """
+    run_name = display_name(inputs.run)
+    lacking = [group for group in groups.values() if group.query.text is None]
+    path = inputs.queries
+    if path is None:
+        if not lacking:
+            return groups
+        path = _queries_beside(inputs)
+        listener.note(f"queries: {path}")
+    listener.stage(f"reading {display_name(path)}")
+    queries = read_queries(path, inputs.topic_field)
+    name = display_name(path)
+    for query_id, group in groups.items():
+        line = queries.get(query_id)
+        if line is None:
+            continue
+        if group.query.text is not None and group.query.text != line.query.text:
+            raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)
+        group.query = line.query
+    missing = [group for group in lacking if group.query.text is None]
+    if len(missing) == len(groups):
+        raise InputError(
+            f"0 of {len(groups)} queries found in {name}",
+            run_name,
+            hint=f"the run has {_some(groups)}; {name} has {_some(queries) or 'no query'}",
+        )
+    if missing:
+        message = f"{len(missing)} of {len(groups)} queries have no text in {name}: " + _some(
+            f"{group.query.query_id} (line {group.lines[0]})" for group in missing
+        )
+        if inputs.policies.missing_queries == "error":
+            hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
+            raise InputError(message, run_name, missing[0].lines[0], hint=hint)
+        listener.warn(f"{run_name}: {message}")
+        if inputs.policies.missing_queries == "skip":
+            return {query_id: group for query_id, group in groups.items() if group.query.text is not None}
+    return groups
+
+
+def _queries_beside(inputs: Inputs) -> str:
+    """The one file named queries.* or topics.* beside the run, or else beside the first corpus."""
+    named = {os.path.realpath(path) for path in (inputs.run, *inputs.corpora)}
+    for beside in (inputs.run, *inputs.corpora[:1]):
+        if beside == STDIN:
+            continue
+        folder = glob.escape(os.path.dirname(beside))
+        found = sorted(
+            path
+            for pattern in ("queries.*", "topics.*")
+            for path in glob.glob(os.path.join(folder, pattern))
+            if os.path.realpath(path) not in named and os.path.isfile(path)
+        )
+        if len(found) > 1:
+            raise UsageError(f"several files may hold the queries: {', '.join(found)}", hint="name one with --queries")
+        if found:
+            return found[0]
+    raise UsageError(
+        f"{display_name(inputs.run)} holds no query texts, and no file queries.* or topics.* lies beside it",
+        hint="name the queries with --queries",
+    )
+
+
+class _BadLines:
+    """What `--bad-lines` says about lines of a corpus that cannot be read."""
+
+    def __init__(self, skip: bool) -> None:
+        self._skip = skip
+        self.count = 0
+        self.first = ""
+
+    def __call__(self, error: InputError) -> None:
+        if not self._skip:
+            raise error
+        self.count += 1
+        self.first = self.first or str(error)
+
+
+def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener) -> Mapping[str, Document]:
+    """The texts that the candidates lack, by document id; forgets those that `--missing-docs skip` leaves out.
+
+    Raises InputError for documents without a text, as the policy says, and where none has one; UsageError where
+    there is no corpus to look in.
+    """
+    run_name = display_name(inputs.run)
+    wanted = {
+        doc_id
+        for group in groups.values()
+        if group.query.text is not None
+        for doc_id, candidate in group.candidates.items()
+        if candidate.document is None
+    }
+    if wanted and not inputs.corpora:
+        raise UsageError(f"{run_name} holds no document texts", hint="name the corpus with --corpus")
+    texts = Texts()
+    bad = _BadLines(inputs.policies.bad_lines == "skip")
+    for path in inputs.corpora:
+        listener.stage(f"reading {display_name(path)}")
+        read_corpus(path, wanted, texts, inputs.fields, listener.note, bad)
+    if bad.count:
+        what = "1 line was" if bad.count == 1 else f"{bad.count} lines were"
+        listener.warn(f"{bad.first}; {what} left out")
+    missing = len(wanted) - len(texts.documents)
+    if missing:
+        _handle_missing(groups, texts, missing, len(wanted), inputs, listener)
+        if inputs.policies.missing_docs == "skip":
+            _drop_missing(groups, texts)
+    return texts.documents
+
+
+def _handle_missing(
+    groups: dict[str, Group], texts: Texts, missing: int, wanted: int, inputs: Inputs, listener: Listener
+) -> None:
+    run_name = display_name(inputs.run)
+    corpora = ", ".join(map(display_name, inputs.corpora))
+    pairs = [
+        (line, doc_id)
+        for group in groups.values()
+        if group.query.text is not None
+        for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True)
+        if candidate.document is None and doc_id not in texts.documents
+    ]
+    pairs.sort()
+    everything = sum(len(group.candidates) for group in groups.values() if group.query.text is not None)
+    if len(pairs) == everything:
+        there = _some(texts.sample) or "no document"
+        raise InputError(
+            f"0 of {wanted} documents found in {corpora}",
+            run_name,
+            hint=f"the run has {_some(doc_id for _, doc_id in pairs)}; {corpora} has {there}",
+        )
+    examples = _some(f"{doc_id} (line {line})" for line, doc_id in pairs)
+    message = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs): {examples}"
+    if inputs.policies.missing_docs == "error":
+        hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
+        raise InputError(message, run_name, pairs[0][0], hint=hint)
+    listener.warn(f"{run_name}: {message}")
+
+
+def _drop_missing(groups: dict[str, Group], texts: Texts) -> None:
+    """Forget the candidates without a text, and the queries of which none is left."""
+    for query_id, group in list(groups.items()):
+        if group.query.text is None:
+            continue
+        for doc_id, candidate in list(group.candidates.items()):
+            if candidate.document is None and doc_id not in texts.documents:
+                del group.candidates[doc_id]
+        if not group.candidates:
+            del groups[query_id]
+
+
+def _some(things: Iterable[str]) -> str:
+    """The first few of them."""
+    items = list(dict.fromkeys(things))
+    return ", ".join(items[:EXAMPLES]) + (", …" if len(items) > EXAMPLES else "")

@@ -1,0 +1,71 @@
+"""JSONL that carries its texts -> rankings, each as soon as its lines are complete, in flat memory.
+
+A query a line is complete with its line; pairs are when the next id, a blank line or the end of the input comes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from lbr_cli.core import Listener, Query, Ranking
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import display_name, open_input, without_end
+from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.inputs import Duplicates, Group, Inputs
+
+REMEMBERED = 10_000
+
+
+def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
+    """The rankings of a stream of JSONL lines.
+
+    Raises InputError for a line that cannot be read, a candidate without its texts, and a query id of the last
+    10,000 that comes back after its group was complete.
+    """
+    name = display_name(inputs.run)
+    format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
+    duplicates = Duplicates()
+    done: OrderedDict[str, int] = OrderedDict()
+    group: Group | None = None
+    with open_input(inputs.run) as source:
+        for number, raw in enumerate(source, 1):
+            data = without_end(raw)
+            if not data.strip(b" \t\r"):
+                if group:
+                    yield _complete(group, name, done)
+                group = None
+                continue
+            lines, whole = format_.read_line(data, name, number)
+            for line in lines:
+                query_id = line.query.query_id
+                if group and group.query.query_id != query_id:
+                    yield _complete(group, name, done)
+                    group = None
+                if group is None:
+                    if query_id in done and not whole:
+                        message = f"query {query_id} comes back: its lines ended at line {done[query_id]}"
+                        raise InputError(message, name, number, hint="without --stream lines may stand in any order")
+                    group = Group(line.query, number)
+                if not group.add(line, name, inputs.policies):
+                    duplicates.note(line, name)
+            if whole and group:
+                yield _complete(group, name, done)
+                group = None
+    if group:
+        yield _complete(group, name, done)
+    duplicates.tell(listener)
+
+
+def _complete(group: Group, name: str, done: OrderedDict[str, int]) -> Ranking:
+    query_id = group.query.query_id
+    if group.query.text is None:
+        raise InputError(f"query {query_id} has no text, and --stream needs it in the line", name, group.text_line)
+    for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True):
+        if candidate.document is None:
+            message = f"query {query_id}, document {doc_id}: no text, and --stream needs it in the line"
+            raise InputError(message, name, line)
+    done[query_id] = group.lines[-1]
+    if len(done) > REMEMBERED:
+        done.popitem(last=False)
+    return Ranking(group.query, tuple(group.candidates.values()))

@@ -1,0 +1,54 @@
+"""What a job would do: everything is read, joined and checked, the prompts are measured, and no weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lbr_cli.collect import Collection, collect
+from lbr_cli.core import Family, Listener, Request
+from lbr_cli.families import family
+from lbr_cli.job import Job, check_ids, output_format
+from lbr_cli.models import at_hand
+from lbr_cli.rerank import pairs_to_score
+
+
+def survey(job: Job, listener: Listener) -> str:
+    """A few lines: queries, candidates, what is double or lacks a text, and how many tokens a model would read."""
+    collection = collect(job.inputs, listener)
+    format_ = output_format(job, collection.format)
+    candidates = lacking = 0
+    for ranking in collection:
+        check_ids(ranking, format_)
+        candidates += len(ranking.candidates)
+        lacking += sum(candidate.document is None for candidate in ranking.candidates)
+    rows = {
+        "queries": f"{len(collection)}",
+        "candidates": f"{candidates}, {lacking} of them without a text",
+        "duplicates": f"{collection.duplicates}",
+        "to score": f"{sum(1 for _ in pairs_to_score(collection, job.cuts))} pairs",
+        "tokens": _tokens(job, collection, listener),
+        "output": format_.name,
+    }
+    return "".join(f"{name:<12}{value}\n" for name, value in rows.items())
+
+
+def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
+    if job.model is None:
+        return f"not counted, {job.engine} reads words"
+    listener.stage("measuring the prompts")
+    model = at_hand(job.model)
+    if model is None:
+        return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
+    from lbr_cli.engines.local import measure  # imports transformers, which nothing else here needs
+
+    chosen = family(model.family)
+    lengths, truncated, limit = measure(model, chosen, job.settings, _requests(job, collection, chosen))
+    lengths.sort()
+    marks = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
+    spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in marks)
+    return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {truncated} truncated at {limit}"
+
+
+def _requests(job: Job, collection: Collection, chosen: Family) -> Iterator[Request]:
+    for query, document in pairs_to_score(collection, job.cuts):
+        yield from chosen.requests(query.text or "", document.contents)

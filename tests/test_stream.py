@@ -1,0 +1,193 @@
+"""--stream, --query and --lines: pipelines that do not wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Program
+
+STREAM = ["rerank", "--stream", "--engine", "overlap", "--quiet"]
+
+
+def jsonl(*records: Any) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" if record else b"\n" for record in records)
+
+
+def pair(qid: str, doc_id: str, text: str = "fig") -> dict[str, str]:
+    return {"qid": qid, "id": doc_id, "query": "fig", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"query": "fig", "documents": ["a", "fig"]}, None),
+        ({"qid": "7", "query": "fig", "candidates": [{"id": "0", "text": "a"}, {"id": "1", "text": "fig"}]}, None),
+    ],
+)
+def test_a_query_a_line_is_answered_at_once(tmp_path: Path, first: Any, second: None) -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *STREAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert job.stdin
+    assert job.stdout
+    for _ in range(3):
+        job.stdin.write(jsonl(first))
+        job.stdin.flush()
+        # were anything held back, this would wait for ever
+        assert json.loads(job.stdout.readline())["doc_id"] == "1"
+        assert json.loads(job.stdout.readline())["doc_id"] == "0"
+    job.stdin.close()
+    assert job.wait(timeout=60) == 0
+
+
+def test_pairs_are_answered_when_their_query_is_complete(tmp_path: Path) -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *STREAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert job.stdin
+    assert job.stdout
+    for lines in (jsonl(pair("a", "x", "no"), pair("a", "y"), pair("b", "z")), jsonl(None), jsonl(pair("c", "v"))):
+        job.stdin.write(lines)
+        job.stdin.flush()
+        if b'"a"' in lines:
+            assert [json.loads(job.stdout.readline())["doc_id"] for _ in range(2)] == ["y", "x"]
+        elif lines == b"\n":
+            assert json.loads(job.stdout.readline())["doc_id"] == "z"
+    job.stdin.close()
+    assert json.loads(job.stdout.read())["doc_id"] == "v"
+    assert job.wait(timeout=60) == 0
+
+
+def test_the_results_are_those_of_a_whole_job(lbr: Program) -> None:
+    lines = jsonl(pair("a", "x", "no"), pair("a", "y"), {"query": "fig", "documents": ["a", "fig"]}, pair("b", "x"))
+    assert lbr(*STREAM, stdin=lines).out == lbr("rerank", "--engine", "overlap", stdin=lines).out
+
+
+def test_a_query_that_comes_back_is_an_error_after_the_first_answer(lbr: Program) -> None:
+    ended = lbr(*STREAM, stdin=jsonl(pair("a", "x"), pair("b", "x"), pair("a", "y")))
+    assert (ended.code, len(ended.records)) == (1, 2)
+    assert ended.err == (
+        "lbr: standard input:3: query a comes back: its lines ended at line 1\n"
+        "lbr: hint: without --stream lines may stand in any order\n"
+    )
+
+
+def test_bad_input_before_the_first_answer_is_bad_input(lbr: Program) -> None:
+    ended = lbr(*STREAM, stdin=b'{"query":"fig","documents":["a"\n')
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("lbr: standard input:1: not valid JSON: ")
+    assert lbr(*STREAM, stdin=b"\n").err == "lbr: standard input: holds no candidates\n"
+
+
+def test_bad_input_later_ends_with_what_is_written(lbr: Program) -> None:
+    ended = lbr(*STREAM, stdin=jsonl({"query": "fig", "documents": ["fig"]}) + b"{}\n")
+    assert (ended.code, len(ended.records)) == (1, 1)
+    assert ended.err.startswith("lbr: standard input:2: no query id")
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ({"qid": "a", "id": "d", "text": "x"}, "query a has no text, and --stream needs it in the line"),
+        ({"qid": "a", "id": "d", "query": "x"}, "query a, document d: no text, and --stream needs it in the line"),
+    ],
+)
+def test_texts_have_to_be_in_the_lines(lbr: Program, record: Any, problem: str) -> None:
+    assert lbr(*STREAM, stdin=jsonl(record)).err == f"lbr: standard input:1: {problem}\n"
+
+
+def test_a_file_appears_when_the_stream_has_ended(tmp_path: Path, lbr: Program) -> None:
+    assert lbr(*STREAM, "-o", "out.jsonl", stdin=jsonl({"query": "fig", "documents": ["fig"]})).code == 0
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 1
+    assert lbr(*STREAM, "-o", "bad.jsonl", stdin=jsonl({"query": "fig", "documents": ["fig"]}) + b"{").code == 1
+    assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_trec_output_of_a_stream(lbr: Program) -> None:
+    ended = lbr(*STREAM, "--output-format", "trec", stdin=jsonl({"query": "fig", "documents": ["a", "fig"]}))
+    assert ended.out == "1 Q0 1 1 1 lbr-overlap\n1 Q0 0 2 0 lbr-overlap\n"
+
+
+def test_vectors_of_a_stream_are_not_kept(minilm: Path) -> None:
+    from lbr_cli.core import Embedding
+    from lbr_cli.engines import Settings
+    from lbr_cli.engines.local import load
+    from lbr_cli.engines.local.encoder import MeanEncoder
+    from lbr_cli.families import BiEncoder
+    from lbr_cli.models import resolve
+
+    encoder = load(resolve("minilm"), BiEncoder(), Settings())
+    assert isinstance(encoder, MeanEncoder)
+    assert len(list(encoder.answer([Embedding("a"), Embedding("b"), Embedding("a")]))) == 3
+    assert (encoder._vectors, encoder._batch_of) == ({}, {})
+
+
+def test_one_query_for_jsonl_that_has_none(lbr: Program) -> None:
+    ended = lbr(
+        "rerank", "--engine", "overlap", "--query", "fig", stdin=jsonl({"id": 7, "text": "a"}, {"id": 8, "text": "fig"})
+    )
+    assert [(r["query_id"], r["doc_id"], r["score"]) for r in ended.records] == [("1", "8", 1.0), ("1", "7", 0.0)]
+    ended = lbr("rerank", "--engine", "overlap", "--query", "fig", stdin=jsonl({"documents": ["a", "fig"]}))
+    assert [(r["query_id"], r["doc_id"]) for r in ended.records] == [("1", "1"), ("1", "0")]
+
+
+@pytest.mark.parametrize("key", ["qid", "query_id", "query"])
+def test_a_query_of_its_own_beside_it_is_an_error(lbr: Program, key: str) -> None:
+    lines = jsonl({"id": 1, "text": "x"}, {"id": 2, "text": "x", key: "a"})
+    ended = lbr("rerank", "--engine", "overlap", "--query", "fig", stdin=lines)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f'lbr: standard input:2: has a query of its own ("{key}"), and --query is for input that has none\n'
+    )
+
+
+def test_a_trec_run_has_queries_of_its_own(files: Path, lbr: Program) -> None:
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--query", "fig")
+    assert ended.code == 2
+    assert ended.err.startswith("lbr: run.trec:1: has queries of its own, and --query is for input that has none\n")
+
+
+def test_lines_come_out_byte_for_byte(lbr: Program) -> None:
+    text = b"no\r\n\n  a fig \t\nfig\nno\r\n\xc3\xa9 fig, ripe"
+    ended = lbr("rerank", "--engine", "overlap", "--query", "ripe fig", "--lines", stdin=text)
+    assert ended.code == 0
+    assert ended.out.encode() == b"\xc3\xa9 fig, ripe\n  a fig \t\nfig\nno\r\nno\r\n"
+    top = lbr("rerank", "--engine", "overlap", "--query", "ripe fig", "--lines", "--top-k", "1", stdin=text)
+    assert top.out == "é fig, ripe\n"
+
+
+def test_lines_that_are_not_utf_8(lbr: Program) -> None:
+    ended = lbr("rerank", "--engine", "overlap", "--query", "x", "--lines", stdin=b"a\ncaf\xe9\n")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("lbr: standard input:2: byte 4 of the line, 0xe9, is not UTF-8\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lines"], "--lines needs --query"),
+        (["--lines", "--query", "x", "--explain"], "--explain has no effect: --lines takes texts and gives them back"),
+        (["--lines", "--query", "x", "-c", "f"], "--corpus has no effect: --lines takes texts and gives them back"),
+        (["--stream", "-c", "f"], "--corpus has no effect: --stream reads JSONL that carries its texts"),
+        (["--stream", "--dry-run"], "--dry-run has no effect: --stream reads JSONL that carries its texts"),
+        (["--query", "x", "-q", "f"], "--queries has no effect: --query is the one query"),
+    ],
+)
+def test_options_that_have_no_effect_together(lbr: Program, arguments: list[str], message: str) -> None:
+    ended = lbr("rerank", "--engine", "overlap", *arguments, stdin=b"x")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"lbr: {message}")

@@ -1,0 +1,104 @@
+"""TREC topics in SGML and XML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Program, write
+
+from lbr_cli.errors import InputError
+from lbr_cli.formats.queries import read_queries
+
+
+def texts(path: Path, content: str | bytes, field: str = "title") -> dict[str, str | None]:
+    write(path, {"t": content})
+    return {query_id: line.query.text for query_id, line in read_queries(str(path / "t"), field).items()}
+
+
+SGML = """\
+<top>
+<head> Tipster Topic Description
+<num> Number:  051
+<dom> Domain:  International Economics
+<title> Topic:  Airbus
+   Subsidies &amp; R&D &#233; &lt;b&gt;
+<desc> Description:
+Assistance to Airbus.
+
+<narr> Narrative:
+None.
+</top>
+
+<top><num>51</num><title>
+light
+</title><desc>lights</desc></top>
+"""
+
+
+def test_sgml_with_labels_and_open_tags(tmp_path: Path) -> None:
+    assert texts(tmp_path, SGML) == {"051": "Airbus Subsidies & R&D é <b>", "51": "light"}
+    assert texts(tmp_path, SGML, "description") == {"051": "Assistance to Airbus.", "51": "lights"}
+    assert texts(tmp_path, SGML, "desc") == texts(tmp_path, SGML, "description")
+    assert texts(tmp_path, SGML.replace("\n", "\r\n")) == texts(tmp_path, SGML)
+
+
+def test_sgml_of_one_line(tmp_path: Path) -> None:
+    line = "<top><num> Number: 051<title> Topic: R&D <desc> Description: x</top>"
+    assert texts(tmp_path, line) == {"051": "R&D"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<topics><topic number='51'><query>R&amp;D</query><subtopic number='1'><query>no</query></subtopic></topic>"
+        "</topics>",
+        "<topic><number>51</number><query>R&amp;D</query></topic>",
+        "<topic><num> 51 </num><title>R&#38;D</title></topic><topic number='52'><title>R&amp;D</title></topic>",
+        "<?xml version='1.0' encoding='latin-1'?><t><topic id='51'>\n<title>\n <b>R&amp;</b>D\n</title></topic></t>",
+        "<!DOCTYPE t [ <!ELEMENT t (topic)*> ]><t><topic number='51'><query><![CDATA[R&D]]></query></topic></t>",
+        "<!-- c --><t><TOPIC NUMBER='51'><Title>R&amp;D</Title></TOPIC></t>",
+    ],
+)
+def test_xml(tmp_path: Path, content: str) -> None:
+    assert texts(tmp_path, content)["51"] == "R&D"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            "<?xml version='1.0'?>\n<!DOCTYPE t [\n<!ENTITY a 'b'>\n]><t><topic number='1'><title>&a;</title></topic>"
+            "</t>",
+            "t:3: declares the entity a, and entities are not expanded here",
+        ),
+        (
+            "<!DOCTYPE t [ <!ENTITY a SYSTEM '/etc/passwd'> ]>\n<t><topic number='1'><title>&a;</title></topic></t>",
+            "t:1: declares the entity a, and entities are not expanded here",
+        ),
+        ("<t>\n<topic number='1'><title>R&D</title></topic></t>", "t:2: not well-formed XML: "),
+        ("<t>\n<topic number='1'><title>x</topic></t>", "t:2: not well-formed XML: mismatched tag"),
+        ("<t><topic number='1'>", "t:2: not well-formed XML: no element found"),
+        ("<t><x/></t>", "t: no topics: no element is called topic or top"),
+        ("<t>\n<topic><title>x</title></topic></t>", "t:2: a topic without a number"),
+        ("<t>\n<topic number='7'><url>x</url></topic></t>", "t:2: topic 7 has no title"),
+        ("<top>\n<num> Number: 7\n<url>x\n</top>", "t:1: topic 7 has no title"),
+        ("<top><num>1<title>a</top>\n\n<top><title>x</top>", "t:3: a topic without a number"),
+        ("<top><num>1<title>a</top>\n<top><num>1<title>b</top>", "t:2: query 1 has another text at "),
+        ("<top><num>1<title>a</top>\n<num>2", "t:2: <num> stands outside a <top>"),
+    ],
+)
+def test_topics_that_cannot_be_read(tmp_path: Path, content: str, problem: str) -> None:
+    with pytest.raises(InputError) as error:
+        texts(tmp_path, content)
+    assert str(error.value).startswith(f"{tmp_path}/{problem}")
+
+
+def test_a_missing_part_names_the_option(files: Path, lbr: Program) -> None:
+    write(files, {"queries.tsv": "<top>\n<num>q1\n<desc>ripe fig colour\n</top>\n<top><num>q2<desc>tram gauge</top>\n"})
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
+    assert ended.err == (
+        "lbr: queries.tsv:1: topic q1 has no title\nlbr: hint: it has desc; choose one with --topic-field\n"
+    )
+    chosen = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--topic-field", "description")
+    assert chosen.out.startswith("q1 Q0 d1 1 0.33333334 ")
