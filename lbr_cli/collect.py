@@ -6,7 +6,7 @@ is answered while it still comes in is `stream`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Listener, Query, Ranking
@@ -19,27 +19,17 @@ from lbr_cli.join import find_documents, find_query_texts
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What a job has to do. Iterating builds the rankings, each time anew, in the order of the input."""
+    """What a job has to do: its rankings, in the order of the input, and what was noticed on the way."""
 
     format: RunFormat
     duplicates: int
-    _groups: Mapping[str, Group]
-    _documents: Mapping[str, Document]
+    rankings: Sequence[Ranking]
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self.rankings)
 
     def __iter__(self) -> Iterator[Ranking]:
-        for group in self._groups.values():
-            yield Ranking(group.query, tuple(self._candidates(group)))
-
-    def _candidates(self, group: Group) -> Iterator[Candidate]:
-        for doc_id, candidate in group.candidates.items():
-            if candidate.document is None and doc_id in self._documents:
-                document = self._documents[doc_id]
-                yield Candidate(doc_id, document, candidate.score, candidate.rank, candidate.extra)
-            else:
-                yield candidate
+        return iter(self.rankings)
 
 
 def collect(inputs: Inputs, listener: Listener) -> Collection:
@@ -60,7 +50,21 @@ def collect(inputs: Inputs, listener: Listener) -> Collection:
         raise InputError("holds no candidates", name)
     groups = find_query_texts(groups, inputs, listener)
     documents = find_documents(groups, inputs, listener)
-    return Collection(format_, duplicates.count, groups, documents)
+    # each group goes as its ranking comes, so that the two never stand side by side in memory
+    rankings = [_ranking(groups.pop(query_id), documents) for query_id in list(groups)]
+    return Collection(format_, duplicates.count, rankings)
+
+
+def _ranking(group: Group, documents: Mapping[str, Document]) -> Ranking:
+    return Ranking(
+        group.query,
+        [
+            candidate
+            if candidate.document is not None or doc_id not in documents
+            else Candidate(doc_id, documents[doc_id], candidate.score, candidate.rank, candidate.extra)
+            for doc_id, candidate in group.candidates.items()
+        ],
+    )
 
 
 def _group(lines: Iterable[Line], file: str, policies: Policies) -> tuple[dict[str, Group], Duplicates]:
@@ -69,7 +73,7 @@ def _group(lines: Iterable[Line], file: str, policies: Policies) -> tuple[dict[s
     for line in lines:
         group = groups.get(line.query.query_id)
         if group is None:
-            group = groups[line.query.query_id] = Group(line.query, line.number)
+            group = groups[line.query.query_id] = Group(line.query, line.number, line.implied)
         if not group.add(line, file, policies):
             duplicates.note(line, file)
     return groups, duplicates

@@ -46,12 +46,16 @@ class Group:
 
     query: Query
     text_line: int
+    implied: bool = False
     candidates: dict[str, Candidate] = field(default_factory=dict)
     lines: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, line: Line, file: str, policies: Policies) -> bool:
         """Take a line in; False if its pair was there already. InputError if it contradicts an earlier line."""
-        number, query, candidate = line
+        number, query, candidate, implied = line
+        if implied != self.implied:
+            message = f"query id {query.query_id} is both given and, for a line without one, the line's number"
+            raise InputError(message, file, number, hint="give every query an id")
         if query.text is not None and query.text != self.query.text:
             if self.query.text is not None:
                 raise InputError(f"query {query.query_id} has another text at {file}:{self.text_line}", file, number)

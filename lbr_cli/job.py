@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -69,12 +70,13 @@ def _run_whole(job: Job, output: Output, listener: Listener) -> Scorer:
     collection = collect(job.inputs, listener)
     format_ = output_format(job, collection.format)
     style = _style(job, format_)
-    for ranking in collection:
-        check_ids(ranking, format_)
+    if format_ is not collection.format:  # what came in this way can go out this way
+        for ranking in collection:
+            check_ids(ranking, format_)
     scorer = Scorer(*_load(job, listener), listener)
     listener.stage("checking the prompts")
-    work = scorer.expect(pairs_to_score(collection, job.cuts))
-    listener.begin(len(collection), sum(1 for _ in pairs_to_score(collection, job.cuts)), work)
+    pairs, work = scorer.expect(pairs_to_score(collection, job.cuts))
+    listener.begin(len(collection), pairs, work)
     _write(collection, scorer, job, format_, style, output)
     return scorer
 
@@ -105,7 +107,6 @@ def _write(
     for query, rows in rerank(rankings, scorer, job.cuts):
         with scorer.listener.aside():
             output.write(format_.write(query, rows, style))
-            output.flush()
 
 
 def output_format(job: Job, input_format: RunFormat) -> RunFormat:
@@ -118,16 +119,11 @@ def output_format(job: Job, input_format: RunFormat) -> RunFormat:
 def check_ids(ranking: Ranking, format_: RunFormat) -> None:
     """UsageError for an id that the output has no room for."""
     query_id = ranking.query.query_id
-    objection = format_.objection(query_id)
-    if objection:
-        raise UsageError(f"query {query_id!r}: {objection} cannot go into {format_.name} output", hint=OTHER_FORMAT)
     for candidate in ranking.candidates:
-        objection = format_.objection(candidate.doc_id)
+        objection = format_.objection(query_id, candidate.doc_id)
         if objection:
-            message = (
-                f"query {query_id}, document {candidate.doc_id!r}: {objection} cannot go into {format_.name} output"
-            )
-            raise UsageError(message, hint=OTHER_FORMAT)
+            pair = f"query {query_id!r}, document {candidate.doc_id!r}"
+            raise UsageError(f"{pair}: {objection} cannot go into {format_.name} output", hint=OTHER_FORMAT)
 
 
 def _checked(rankings: Iterable[Ranking], format_: RunFormat) -> Iterator[Ranking]:
@@ -142,8 +138,8 @@ def _style(job: Job, format_: RunFormat) -> Style:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     if job.tag is not None and format_.name != "trec":
         raise UsageError(f"--tag: {format_.name} output has no run tag")
-    if job.tag is not None and len(job.tag.split()) != 1:
-        raise UsageError(f"--tag {job.tag!r}: a run tag is one word")
+    if job.tag is not None and not re.fullmatch(r"[^\s\ud800-\udfff]+", job.tag):
+        raise UsageError(f"--tag {job.tag!r}: a run tag is one word in UTF-8")
     return Style(job.tag or f"lbr-{job.model_name}", job.explain)
 
 

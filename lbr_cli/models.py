@@ -230,4 +230,4 @@ def _unreachable(endpoint: str) -> str:
 
 
 def _short(name: str) -> str:
-    return re.sub(r"\s", "_", name) or "model"
+    return re.sub(r"[\s\ud800-\udfff]", "_", name) or "model"

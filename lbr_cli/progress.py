@@ -6,10 +6,11 @@ are printed as they are, without markup: ids may hold anything.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -54,7 +55,7 @@ class Console:
         if self._live:
             self._live.stop()
 
-    @contextmanager
+    @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Take the bar away while results are written, where they go to the same terminal."""
         if self._live is None or not sys.stdout.isatty():
@@ -115,9 +116,13 @@ class Console:
 
 
 def print_error(message: str) -> None:
-    """One message on stderr; nothing where stderr is closed."""
+    """One message on stderr, in UTF-8 whatever the locale; file names come out as they came in.
+
+    Where nobody can be told, because stderr is closed or full, the job goes on.
+    """
     if sys.stderr is not None:
-        sys.stderr.write(f"lbr: {message}\n")
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"lbr: {message}\n".encode("utf-8", "surrogateescape"))
 
 
 def _is_terminal() -> bool:

@@ -7,7 +7,6 @@ scored (below the depth, or without a text) follows in first-stage order.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +48,7 @@ def _to_score(query: Query, ordered: Sequence[Candidate], cuts: Cuts) -> dict[in
         return {}
     there = ((place, candidate.document) for place, candidate in enumerate(ordered))
     known = ((place, document) for place, document in there if document is not None)
-    return dict(itertools.islice(known, cuts.depth))
+    return dict(list(known)[: cuts.depth])
 
 
 def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:

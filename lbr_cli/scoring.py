@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lbr_cli.core import Answer, Document, Engine, Family, Listener, Query, Request, Score
 from lbr_cli.errors import RequestError, RunError
@@ -33,22 +33,25 @@ class Scorer:
     listener: Listener
     tally: Tally = field(default_factory=Tally)
 
-    def expect(self, pairs: Iterable[tuple[Query, Document]]) -> int:
-        """Announce the pairs of a whole job and hear how many computations they take.
+    def expect(self, pairs: Iterable[tuple[Query, Document]]) -> tuple[int, int]:
+        """Announce the pairs of a whole job: how many there are, and how many computations they take.
 
         Raises RequestError, with the ids, if one of them cannot be scored.
         """
         current = (Query(""), Document("", ""))
+        count = 0
 
         def announced() -> Iterator[Request]:
-            nonlocal current
+            nonlocal current, count
             for current in pairs:
-                yield from self.family.requests(current[0].text or "", current[1].contents)
+                count += 1
+                yield from self._requests(*current)
 
         try:
-            return self.engine.expect(announced())
+            work = self.engine.expect(announced())
         except RequestError as error:
             raise _named(error, *current) from error
+        return count, work
 
     def score(self, query: Query, documents: Sequence[Document]) -> list[Score]:
         """A score for each document, in their order. `query.text` must be known.
@@ -56,29 +59,30 @@ class Scorer:
         Raises RequestError for a pair that cannot be scored and RunError for one whose score is not finite, both
         with its ids. `detail` of each score says whether the document was `truncated`.
         """
-        asked = [self.family.requests(query.text or "", document.contents) for document in documents]
-        waiting: dict[Request, list[int]] = {}
-        for place, requests in enumerate(asked):
-            for request in dict.fromkeys(requests):
-                waiting.setdefault(request, []).append(place)
-        open_questions = [len(set(requests)) for requests in asked]
-        distinct = list(waiting)
-        answers: dict[Request, Answer] = {}
+        questions: dict[Request, int] = {}  # each once, with its place
+        asked = [
+            [questions.setdefault(request, len(questions)) for request in self._requests(query, document)]
+            for document in documents
+        ]
+        waiting: list[list[int]] = [[] for _ in questions]
+        for pair, places in enumerate(asked):
+            for place in dict.fromkeys(places):
+                waiting[place].append(pair)
+        answers: dict[int, Answer] = {}
         scores: dict[int, Score] = {}
         try:
-            for place, answer in self.engine.answer(distinct):
-                answers[distinct[place]] = answer
-                done = 0
-                for pair in waiting[distinct[place]]:
-                    open_questions[pair] -= 1
-                    if not open_questions[pair]:
-                        scores[pair] = self._read([answers[request] for request in asked[pair]], query, documents[pair])
-                        done += 1
-                self.listener.advance(pairs=done, tokens=answer.tokens, work=answer.work)
+            for place, answer in self.engine.answer(list(questions)):
+                answers[place] = answer
+                complete = [pair for pair in waiting[place] if all(other in answers for other in asked[pair])]
+                for pair in complete:
+                    scores[pair] = self._read([answers[other] for other in asked[pair]], query, documents[pair])
+                self.listener.advance(pairs=len(complete), tokens=answer.tokens, work=answer.work)
         except RequestError as error:
-            pair = waiting[distinct[error.place]][0]
-            raise _named(error, query, documents[pair]) from error
-        return [scores[place] for place in range(len(documents))]
+            raise _named(error, query, documents[waiting[error.place][0]]) from error
+        return [scores[pair] for pair in range(len(documents))]
+
+    def _requests(self, query: Query, document: Document) -> tuple[Request, ...]:
+        return self.family.requests(query.text or "", document.contents)
 
     def _read(self, answers: Sequence[Answer], query: Query, document: Document) -> Score:
         score = self.family.score(answers)
@@ -89,7 +93,7 @@ class Scorer:
         self.tally.truncated += truncated
         if score.doubt:
             self.tally.doubts[score.doubt] += 1
-        return replace(score, detail={**score.detail, "truncated": truncated})
+        return Score(score.value, {**score.detail, "truncated": truncated}, score.doubt)
 
 
 def _named(error: RequestError, query: Query, document: Document) -> RequestError:

@@ -46,7 +46,7 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
                     if query_id in done and not whole:
                         message = f"query {query_id} comes back: its lines ended at line {done[query_id]}"
                         raise InputError(message, name, number, hint="without --stream lines may stand in any order")
-                    group = Group(line.query, number)
+                    group = Group(line.query, number, line.implied)
                 if not group.add(line, name, inputs.policies):
                     duplicates.note(line, name)
             if whole and group:

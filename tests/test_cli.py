@@ -25,7 +25,7 @@ def test_version(lbr: Program) -> None:
 
 def test_the_console_script_is_the_same_program() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"lbr": "lbr_cli.commands:main"}
+    assert project["scripts"] == {"lbr": "lbr_cli.__main__:main"}
 
 
 def test_no_command(lbr: Program) -> None:
@@ -59,6 +59,14 @@ def test_quiet_keeps_warnings(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "--quiet").err == ""
     write(files, {"run.trec": "q1 Q0 d1 1 2 x\nq1 Q0 d1 2 1 x\n"})
     assert lbr(*OVERLAP, "--quiet").err.startswith("lbr: warning: run.trec:2: query q1, document d1: stands already")
+
+
+def test_quiet_is_quiet_whatever_else_is_asked_for(files: Path, lbr: Program) -> None:
+    assert lbr(*OVERLAP, "--quiet", "--progress").err == ""
+
+
+def test_depths_beyond_any_list(files: Path, lbr: Program) -> None:
+    assert lbr(*OVERLAP, "--depth", "9" * 20, "--top-k", "9" * 20).out.count("\n") == 3
 
 
 def test_progress_without_a_terminal_is_plain_lines(files: Path, lbr: Program) -> None:

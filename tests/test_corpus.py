@@ -127,3 +127,35 @@ def test_bad_lines_can_be_left_out(files: Path, lbr: Program) -> None:
 def test_shards_are_read_one_after_the_other(files: Path, lbr: Program) -> None:
     write(files, {"a.jsonl": '{"_id":"d1","text":"fig"}\n', "b.tsv": "d2\ttram\n"})
     assert lbr("rerank", "run.trec", "-c", "a.jsonl", "-c", "b.tsv", "--engine", "overlap").code == 0
+
+
+def test_a_bad_first_line_does_not_decide_the_format(files: Path, lbr: Program) -> None:
+    write(
+        files, {"docs.jsonl": b'\xff{"_id":"d1","text":"x"}\n{"_id":"d1","text":"fig"}\n{"_id":"d2","text":"tram"}\n'}
+    )
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--bad-lines", "skip")
+    assert ended.code == 0
+    assert "; 1 line was left out" in ended.err
+
+
+def test_an_id_in_brackets_is_no_json(tmp_path: Path) -> None:
+    texts, _ = read(tmp_path, "[1]\tripe\n{2}\tfig\n", **{"[1]": None, "{2}": None})
+    assert texts.documents == {"[1]": Document("[1]", "ripe"), "{2}": Document("{2}", "fig")}
+
+
+def test_leaving_bad_lines_out_does_not_hide_a_contradiction(files: Path, lbr: Program) -> None:
+    write(files, {"docs.jsonl": '{"_id":"d1","text":"a"}\n{"_id":"d1","text":"b"}\n{"_id":"d2","text":""}\n'})
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--bad-lines", "skip", "--quiet")
+    assert (ended.code, ended.err) == (2, "lbr: docs.jsonl:2: document d1 has another text at docs.jsonl:1\n")
+
+
+@pytest.mark.parametrize("title", [0, False, [], {}])
+def test_a_title_is_a_string_or_nothing(tmp_path: Path, title: Any) -> None:
+    with pytest.raises(InputError, match='"title" has to be a string'):
+        read(tmp_path, lines({"_id": "d1", "text": "x", "title": title}))
+    assert read(tmp_path, lines({"_id": "d1", "text": "x", "title": None}))[0].documents == {"d1": Document("d1", "x")}
+
+
+def test_a_number_beyond_floats_is_good_json(tmp_path: Path) -> None:
+    texts, _ = read(tmp_path, '{"_id":"d1","text":"x","weight":1e400}\n')
+    assert list(texts.documents) == ["d1"]

@@ -6,13 +6,16 @@ import bz2
 import gzip
 import lzma
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
-from conftest import Program, write
+from conftest import ROOT, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,3 +128,49 @@ def test_text_is_utf_8_whatever_the_locale(files: Path, lbr: Program) -> None:
     ended = lbr(*arguments, env={"LC_ALL": "C", "PYTHONUTF8": "0"})
     assert ended.code == 2
     assert ended.err.startswith("lbr: docs ä.jsonl:1: byte 24 of the line, 0xe9, is not UTF-8\n")
+
+
+@pytest.mark.parametrize("kind", ["bzip2", "xz", "zstd", "gzip"])
+def test_what_follows_a_member_is_never_dropped(tmp_path: Path, kind: str) -> None:
+    one, two = COMPRESS[kind](b"a\n"), COMPRESS[kind](b"b\n")
+    for rest in (b"plain text\n", two[:6], two[2:], two[:-2]):
+        with pytest.raises(InputError, match=rf"f:2: the {kind} data is (cut off or )?damaged here"):
+            lines(tmp_path, one + rest)
+
+
+def test_padding_between_xz_streams(tmp_path: Path) -> None:
+    padded = lzma.compress(b"a\n") + bytes(8) + lzma.compress(b"b\n") + bytes(4)
+    assert lines(tmp_path, padded) == [(1, b"a"), (2, b"b")]
+
+
+def test_a_zstd_frame_to_be_skipped(tmp_path: Path) -> None:
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+    assert lines(tmp_path, skipped + COMPRESS["zstd"](b"a\n") + skipped) == [(1, b"a")]
+
+
+def test_a_pipe_that_says_not_now(files: Path) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    command = [
+        sys.executable,
+        "-m",
+        "lbr_cli",
+        "rerank",
+        "-c",
+        "docs.jsonl",
+        "-q",
+        "queries.tsv",
+        "--engine",
+        "overlap",
+    ]
+    job = subprocess.Popen(
+        command, cwd=files, stdin=ours, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    os.close(ours)
+    time.sleep(0.6)
+    os.write(theirs, (files / "run.trec").read_bytes()[:5])
+    time.sleep(0.2)
+    os.write(theirs, (files / "run.trec").read_bytes()[5:])
+    os.close(theirs)
+    out, _ = job.communicate(timeout=60)
+    assert (job.returncode, out.count(b"\n")) == (0, 3)

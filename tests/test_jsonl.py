@@ -96,7 +96,13 @@ def test_a_record_that_cannot_be_read_is_named(record: dict[str, Any], problem: 
         (b"[1]", "f:1: not JSONL, which is one JSON object a line"),
         (b"1", "f:1: a JSON object is needed, this is an integer"),
         (b'{"qid": "q", "doc_id": "d", "score": NaN}', "f:1: not valid JSON: "),
-        (b'{"qid": "q", "doc_id": "d", "score": 1e999}', "f:1: not valid JSON: "),
+        (b'{"qid": "q", "doc_id": "d", "score": 1e999}', 'f:1: "score" has to be a finite number'),
+        (b'{"qid": "\\ud800", "doc_id": "d", "x": 1e999}', "f:1: not valid JSON: "),
+        (b'{"qid": "q", "doc_id": "d", "x": 1e999, "y": NaN}', "f:1: not valid JSON: "),
+        (
+            b'{"qid": "q", "doc_id": "d", "x": ' + b"[" * 300 + b"]" * 300 + b"}",
+            "f:1: nested more than 250 levels deep",
+        ),
         (b'{"a":' * 2000, "f:1: not valid JSON: "),
     ],
 )
@@ -149,3 +155,53 @@ def test_what_comes_out(lbr: Program) -> None:
 def test_scores_read_back_as_the_same_float32() -> None:
     out = Jsonl().write(Query("q"), [Scored(Candidate("d"), 1, 1, 0.10000000149011612)], Style("t"))
     assert b'"score":0.1,' in out
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "12345678901234567890123",
+        "-9223372036854775809",
+        "0.12345678901234567890",
+        "1e400",
+        "1E5",
+        "1.50000000000000000",
+        "-0.0",
+    ],
+)
+def test_numbers_in_unknown_keys_keep_their_value(lbr: Program, number: str) -> None:
+    line = f'{{"query":"a","documents":["a"],"x":[{number}]}}'
+    ended = lbr("rerank", "--engine", "overlap", stdin=line.encode())
+    assert f'"x":[{number}]' in ended.out.replace("100000.0", "1E5")
+
+
+def test_an_id_of_more_than_64_bits_is_refused_whatever_else_is_in_the_line() -> None:
+    with pytest.raises(InputError, match='"doc_id" has to be a string or an integer of 64 bits'):
+        list(Jsonl().read([(1, b'{"qid": 1, "doc_id": 18446744073709551616}')], "f"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            [{"query_id": "2", "query": "a", "documents": ["a"]}, {"query": "a", "documents": ["a"]}],
+            "lbr: standard input:2: query id 2 is both given and, for a line without one, the line's number",
+        ),
+        (
+            [{"query": "a", "documents": [{"id": "1", "text": "same"}, "same"]}],
+            'lbr: standard input:1: in "documents", item 1: document id 1 is both given and, for a document without one',
+        ),
+    ],
+)
+def test_an_implied_id_never_meets_a_given_one(lbr: Program, lines: list[Any], message: str) -> None:
+    ended = lbr("rerank", "--engine", "overlap", stdin="\n".join(map(json.dumps, lines)).encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(message)
+
+
+def test_a_text_beside_a_list_is_not_taken_for_a_documents() -> None:
+    (line,) = read(
+        {"qid": "q", "query": "z", "text": "OUTER", "candidates": [{"id": "7", "doc": {"contents": "inner"}}]}
+    )
+    assert line.candidate.document == Document("7", "inner")
+    assert "text" not in (line.candidate.extra or {})

@@ -187,6 +187,14 @@ def test_a_limit_beyond_the_position_table_is_refused(chat_model: Path) -> None:
         engine(chat_model, max_length=1025)
 
 
+def test_a_limit_that_leaves_no_room_for_a_text_is_refused(minilm: Path) -> None:
+    with pytest.raises(UsageError, match="--max-length 2: m needs 3 tokens to read anything"):
+        mean_encoder(minilm, max_length=2)
+    asked = [Embedding(text) for text in TEXTS]
+    assert max(len(text) for text in TEXTS) > 100
+    assert all(answer.tokens <= 3 * len(TEXTS) for answer in answers(mean_encoder(minilm, max_length=3), asked))
+
+
 def test_devices() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match="--device gpu: no such kind of device"):

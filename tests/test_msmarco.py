@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from conftest import Program
+from conftest import Program, write
 
 from lbr_cli.core import Candidate, Document, Query
 from lbr_cli.errors import InputError
@@ -19,6 +21,10 @@ from lbr_cli.formats.msmarco import MsMarco
         ("q1 Q0 d1 1 9.5 x", "trec"),
         ("q1\tQ0\td1\t1\t9.5\tx", "trec"),
         ("q1 Q0\td1 1\t9.5\tx", "trec"),
+        ("q1\tQ0\td1 1 9.5\tx extra", "trec"),
+        ("q1 Q0 d1 1\t9.5\t7", "trec"),
+        ("q1\td1\tapollo 11\t13 things", "msmarco"),
+        ("q1\tmy doc\t1", "msmarco"),
         ("q1 Q0 d1 1 9.5 x y z", "trec"),
         (' {"qid": 1}', "jsonl"),
         ("q1 d1 1", None),
@@ -46,3 +52,14 @@ def test_first_stage_order_is_by_rank_and_a_run_comes_out(files: object, lbr: Pr
         "rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", stdin=b"q1\td3\t2\nq1\td2\t1\n"
     )
     assert ended.out == "q1\td2\t1\nq1\td3\t2\n"
+
+
+def test_a_line_that_begins_with_a_hash_is_no_comment_here(files: Path, lbr: Program) -> None:
+    write(files, {"q": "#1\tfig\nq1\tsalt\n"})
+    ended = lbr("rerank", "-c", "docs.jsonl", "-q", "q", "--engine", "overlap", stdin=b"#1\td1\t1\nq1\td3\t2\n")
+    assert ended.out == "#1\td1\t1\nq1\td3\t1\n"
+
+
+def test_ranks_of_any_length_are_no_traceback() -> None:
+    with pytest.raises(InputError, match=r"^f:1: the rank, field 3, is not a whole number: 9999"):
+        list(MsMarco().read([(1, b"q1\td1\t" + b"9" * 5000)], "f"))

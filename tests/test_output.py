@@ -176,3 +176,98 @@ def test_stdout_that_is_closed(files: Path) -> None:
         command, shell=True, cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (1, b"lbr: standard output is closed\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_file_too_large_is_no_success(files: Path, unbuffered: str) -> None:
+    write(files, {"big.trec": "".join(f"q1 Q0 d{i} 1 1 x\n" for i in range(2000)), "big.tsv": "q1\tx\n"})
+    write(files, {"big.jsonl": "".join(f'{{"_id":"d{i}","text":"x"}}\n' for i in range(2000))})
+    command = f"ulimit -f 16; exec {sys.executable} -m lbr_cli rerank big.trec -c big.jsonl -q big.tsv --engine overlap"
+    ended = subprocess.run(
+        ["bash", "-c", command + " --quiet > out"],
+        cwd=files,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (1, b"lbr: standard output: cannot be written: File too large\n")
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_slow_reader_gets_everything(files: Path, blocking: bool) -> None:
+    write(files, {"big.trec": "".join(f"q1 Q0 d{i} 1 1 x\n" for i in range(9000)), "big.tsv": "q1\tx\n"})
+    write(files, {"big.jsonl": "".join(f'{{"_id":"d{i}","text":"x"}}\n' for i in range(9000))})
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, blocking)
+    command = [sys.executable, "-m", "lbr_cli", "rerank", "big.trec", "-c", "big.jsonl", "-q", "big.tsv"]
+    job = subprocess.Popen(
+        [*command, "--engine", "overlap", "--quiet"],
+        cwd=files,
+        stdout=theirs,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+    )
+    os.close(theirs)
+    time.sleep(1)
+    with open(ours, "rb") as reader:
+        assert reader.read().count(b"\n") == 9000
+    assert job.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1"])
+def test_a_descriptor_keeps_its_place(files: Path, target: str) -> None:
+    command = (
+        f"{{ echo header; {sys.executable} -m lbr_cli {' '.join(OVERLAP)} --quiet -o {target}; echo footer; }} > out"
+    )
+    subprocess.run(["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert (files / "out").read_text() == f"header\n{EXPECTED}footer\n"
+
+
+def test_process_substitution(files: Path) -> None:
+    command = f"{sys.executable} -m lbr_cli {' '.join(OVERLAP)} --quiet -o >(cat > out; echo done > end)"
+    command += "; while [ ! -e end ]; do sleep 0.05; done"
+    subprocess.run(["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert (files / "out").read_text() == EXPECTED
+
+
+def test_a_pipe_whose_name_asks_for_compression(files: Path, lbr: Program) -> None:
+    os.mkfifo(files / "pipe.trec.gz")
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append((files / "pipe.trec.gz").read_bytes()))
+    reader.start()
+    assert lbr(*OVERLAP, "-o", "pipe.trec.gz").code == 0
+    reader.join()
+    assert gzip.decompress(got[0]).decode() == EXPECTED
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2> >(exec true)"])
+def test_a_job_whose_messages_cannot_be_told_goes_on(files: Path, stderr: str) -> None:
+    command = f"exec {sys.executable} -m lbr_cli {' '.join(OVERLAP)} -o out {stderr}"
+    ended = subprocess.run(["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert ended.returncode == 0
+    assert (files / "out").read_text() == EXPECTED
+
+
+def test_a_link_or_a_pipe_of_the_temporary_name_is_not_followed(files: Path, lbr: Program) -> None:
+    write(files, {"precious": "precious"})
+    (files / ".out.trec.lbr-tmp").symlink_to("precious")
+    assert lbr(*OVERLAP, "-o", "out.trec").code == 2
+    assert (files / "precious").read_text() == "precious"
+    (files / ".out.trec.lbr-tmp").unlink()
+    os.mkfifo(files / ".out.trec.lbr-tmp")
+    assert lbr(*OVERLAP, "-o", "out.trec").code == 2
+
+
+def test_a_name_that_ends_in_a_slash_is_no_file(files: Path, lbr: Program) -> None:
+    assert lbr(*OVERLAP, "-o", "new/").code == 2
+    assert not (files / "new").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["rerank", "--help"]])
+def test_help_into_a_pipe_that_is_closed_and_onto_a_full_disk(files: Path, arguments: list[str]) -> None:
+    run = f"{sys.executable} -m lbr_cli {' '.join(arguments)}"
+    command = f"{run} | true; echo ${{PIPESTATUS[0]}}; {run} > /dev/full; echo $?"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=True
+    )
+    assert ended.stdout == b"0\n1\n"
+    assert ended.stderr == b"lbr: standard output: cannot be written: No space left on device\n"

@@ -180,8 +180,8 @@ def test_lines_that_are_not_utf_8(lbr: Program) -> None:
     ("arguments", "message"),
     [
         (["--lines"], "--lines needs --query"),
-        (["--lines", "--query", "x", "--explain"], "--explain has no effect: --lines takes texts and gives them back"),
-        (["--lines", "--query", "x", "-c", "f"], "--corpus has no effect: --lines takes texts and gives them back"),
+        (["--lines", "--query", "x", "--explain"], "--explain has no effect: --lines ranks plain text"),
+        (["--lines", "--query", "x", "-c", "f"], "--corpus has no effect: --lines ranks plain text"),
         (["--stream", "-c", "f"], "--corpus has no effect: --stream reads JSONL that carries its texts"),
         (["--stream", "--dry-run"], "--dry-run has no effect: --stream reads JSONL that carries its texts"),
         (["--query", "x", "-q", "f"], "--queries has no effect: --query is the one query"),

@@ -85,7 +85,7 @@ def test_an_id_with_a_blank_is_refused_before_any_work(files: object, tmp_path: 
     ended = lbr("rerank", "-", "-o", "out.trec", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: query 'q 1': an id with a blank cannot go into trec output\n"
+        "lbr: query 'q 1', document 'my doc': an id with a blank cannot go into trec output\n"
         "lbr: hint: --output-format jsonl has room for any id\n"
     )
     assert lbr("rerank", "-", "-o", "out.jsonl", "--engine", "overlap", stdin=line).code == 0
@@ -95,4 +95,23 @@ def test_a_tag_of_ones_own(files: object, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "mine", "--top-k", "1")
     assert ended.out == "q1 Q0 d1 1 0.33333334 mine\nq2 Q0 d2 1 0.5 mine\n"
     refused = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "a b")
-    assert (refused.code, refused.err.splitlines()[-1]) == (2, "lbr: --tag 'a b': a run tag is one word")
+    assert (refused.code, refused.err.splitlines()[-1]) == (2, "lbr: --tag 'a b': a run tag is one word in UTF-8")
+
+
+def test_a_query_id_that_would_be_a_comment_is_refused(lbr: Program) -> None:
+    line = b'{"query_id":"#1","doc_id":"#d","query":"a","text":"a"}\n'
+    ended = lbr("rerank", "--output-format", "trec", "--engine", "overlap", stdin=line)
+    assert (ended.code, ended.out) == (2, "")
+    assert "a query id that begins with #, as a comment does, cannot go into trec output" in ended.err
+    assert Trec().objection("1", "#d") == ""
+
+
+def test_first_stage_scores_at_the_end_of_the_floats_leave_no_infinity() -> None:
+    kept = [Scored(Candidate("a", score=-1e39), 1, 1, None), Scored(Candidate("b", score=-1e40), 2, 2, None)]
+    assert Trec().write(Query("q"), kept, Style("t")) == b"q Q0 a 1 0 t\nq Q0 b 2 -1.4013e-45 t\n"
+
+
+def test_a_tag_that_is_not_utf_8(files: object, lbr: Program) -> None:
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "caf\udce9")
+    assert (ended.code, ended.out) == (2, "")
+    assert "a run tag is one word in UTF-8" in ended.err

@@ -33,7 +33,7 @@ def corpus(path: Path) -> Texts:
 # name: format, queries, lines, first pair, score or rank of the first pair
 RUNS = {
     "results.test": ("trec", 3, 1500, ("301", "FR940202-2-00150"), None),
-    "results.trunc": ("trec", 3, 584, None, None),
+    "results.trunc": ("trec", 2, 584, None, None),
     "anserini.run1": ("trec", 2, 6, None, None),
     "anserini.run3": ("trec", 2, 6, None, None),
     "anserini.run4": ("trec", 2, 4, None, None),
@@ -162,7 +162,7 @@ REFUSED = {
     "pyterrier.light_results": ("run", 1, "no format that lbr reads begins with this line of 3 fields", "six fields"),
     "ranx.run.json": ("run", 1, "not JSONL", "jq -c 'to_entries[] | {query_id: .key, candidates: "),
     "ranx.qrels.json": ("qrels", 1, "not JSONL", "jq -r 'to_entries[] | .key as $q"),
-    "pyserini.documents_array.json": ("corpus", 1, "not JSONL", "jq -c '.[]' pyserini.documents_array.json"),
+    "pyserini.documents_array.json": ("corpus", 1, "not JSONL", "jq -c '.[]' /"),
     "anserini.contents_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),
     "anserini.id_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),
     "anserini.topics.bglinking.txt": ("queries", 1, "topic 321 has no title", "--topic-field"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -16,8 +17,8 @@ import typer
 
 from lbr_cli import __version__
 from lbr_cli.commands.rerank import rerank
-from lbr_cli.errors import LbrError
-from lbr_cli.formats.output import ReaderGone
+from lbr_cli.errors import LbrError, RunError
+from lbr_cli.formats.output import PASSING, ReaderGone
 from lbr_cli.progress import print_error
 
 INTERRUPTED = 130
@@ -55,15 +56,34 @@ def lbr(
 def main() -> NoReturn:
     """Run the program and leave with its exit code: 0, 1, 2, 130 or 143 (see the README)."""
     signal.signal(signal.SIGTERM, _terminate)
+    # a job makes millions of objects and hardly a cycle: looking for cycles as often as by default takes longer
+    # than the work itself
+    gc.set_threshold(200_000, 100, 100)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # UTF-8 whatever the locale; file names come out as they came in
+        if isinstance(stream, io.TextIOWrapper):  # UTF-8 whatever the locale; names come out as they came in
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    sys.exit(_run())
+    code = _run()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        code = _stdout_failed(error)
+    sys.exit(code)
+
+
+def _stdout_failed(error: OSError) -> int:
+    """The end of --help or --version that nobody reads, or that has no room; results have their own `Output`."""
+    # what is in the buffer will not get out: keep Python from trying again on its way
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 0
+    print_error(f"standard output: cannot be written: {error.strerror}")
+    return RunError.exit_code
 
 
 def _run() -> int:
     try:
-        # Typer turns Ctrl-C into the exit code 130
+        # Typer turns Ctrl-C into the exit code 130, and a reader that has gone into SystemExit
         code: int = app(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
         print_error(str(error))
@@ -74,15 +94,19 @@ def _run() -> int:
         print_error(error.format_message())
         print_error("hint: see lbr rerank --help" if sys.argv[1:2] == ["rerank"] else "hint: see lbr --help")
         return error.exit_code
-    except ReaderGone:
-        # what is still in the buffer has no reader either: keep Python from trying again on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ReaderGone, SystemExit):
         return 0
-    except Terminated:
-        print_error("terminated")
-        return TERMINATED
-    if code == INTERRUPTED:
-        print_error("interrupted")
+    except OSError as error:
+        if error.errno not in PASSING:
+            raise
+        return _stdout_failed(error)
+    except MemoryError:
+        print_error("out of memory")
+        return RunError.exit_code
+    except (KeyboardInterrupt, Terminated) as stop:
+        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+    if code in (INTERRUPTED, TERMINATED):
+        print_error("interrupted" if code == INTERRUPTED else "terminated")
     return code
 
 

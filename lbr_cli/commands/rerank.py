@@ -21,17 +21,10 @@ from lbr_cli.rerank import Cuts
 from lbr_cli.survey import survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
-# what has no effect where there is no model, and where there is no corpus
+# options that have no effect without a model, without a corpus, and where the texts are in the lines
 MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads")
-LINES_OPTIONS = (
-    *("stream", "corpus", "queries", "input_format", "output_format", "tag", "explain", "missing_docs"),
-    *("missing_queries", "duplicates", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns"),
-)
-STREAM_OPTIONS = (
-    *("corpus", "queries", "dry_run", "missing_docs", "missing_queries", "bad_lines", "topic_field"),
-    *("id_field", "text_field", "title_field", "tsv_columns"),
-)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
+JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
 
 
 def rerank(
@@ -95,17 +88,20 @@ def rerank(
         typer.Option(envvar="LBR_DTYPE", help="Precision; auto is bfloat16 where the device computes in it."),
     ] = "auto",
     max_length: Annotated[
-        int | None, typer.Option(metavar="TOKENS", min=1, help="Limit of a whole prompt, else the model's own.")
+        int | None,
+        typer.Option(metavar="TOKENS", min=1, help="Limit of a whole prompt, else the model's own."),
     ] = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(metavar="TOKENS", min=1, envvar="LBR_BATCH_TOKENS", help="Computed at once, padding included."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, envvar="LBR_THREADS", help="CPU threads, else torch's choice.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=1024, envvar="LBR_THREADS", help="CPU threads, else torch's choice."),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below.")
+        int | None,
+        typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(metavar="K", min=1, help="Write the first K of a query.")] = None,
     missing_docs: Annotated[
@@ -124,8 +120,9 @@ def rerank(
     text_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the texts.")] = None,
     title_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the titles.")] = None,
     tsv_columns: Annotated[
-        str, typer.Option(metavar="NAMES", help="Columns of a TSV corpus: id, text, title; other names are skipped.")
-    ] = "id,text",
+        str | None,
+        typer.Option(metavar="NAMES", help="Columns of a TSV corpus, else id,text; id, text and title are read."),
+    ] = None,
     topic_field: Annotated[
         str, typer.Option(metavar="NAME", help="Part of a TREC topic that is the query: title, description, …")
     ] = "title",
@@ -149,8 +146,8 @@ def rerank(
     for there, options, reason in (
         (engine == "overlap", MODEL_OPTIONS, "--engine overlap uses no model"),
         (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
-        (lines, LINES_OPTIONS, "--lines takes texts and gives them back as they are"),
-        (stream, STREAM_OPTIONS, "--stream reads JSONL that carries its texts"),
+        (lines, (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates"), "--lines ranks plain text"),
+        (stream, (*JOIN_OPTIONS, "dry_run"), "--stream reads JSONL that carries its texts"),
         (query is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
     ):
         _refuse(ctx, options if there else (), reason)
@@ -183,7 +180,7 @@ def rerank(
         stream=stream,
         cuts=Cuts(depth, top_k),
     )
-    bar = progress if progress is not None else not quiet and sys.stderr is not None and sys.stderr.isatty()
+    bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())
     with Console(bar=bar, quiet=quiet) as console:
         listener: Listener = console
         if dry_run:
@@ -200,9 +197,9 @@ def _refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
             raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
 
 
-def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str) -> Fields:
-    columns = tuple(tsv_columns.split(","))
-    if columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1:
+def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str | None) -> Fields:
+    columns = tuple(tsv_columns.split(",")) if tsv_columns is not None else None
+    if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
         raise UsageError(f"--tsv-columns {tsv_columns}: needs id and text once, and may name title once")
     default = Fields()
     return Fields(

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, json_object, numbered, open_input
+from lbr_cli.formats.files import decoded, display_name, numbered, open_input
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.lines import PlainLines
 from lbr_cli.formats.msmarco import MsMarco
+from lbr_cli.formats.records import json_object
 from lbr_cli.formats.runs import Line, RunFormat, Style
 from lbr_cli.formats.trec import Trec
 
@@ -52,21 +53,31 @@ def open_run(
     """
     name = display_name(path)
     lines = numbered(open_input(path))
-    first = next(((number, data) for number, data in lines if not data.lstrip(b" \t").startswith(b"#")), None)
-    if first is None:
+    # comments belong to TREC alone: in another format a line that begins with # is a line
+    seen: list[tuple[int, bytes]] = []
+    told = None
+    for number, data in lines:
+        seen.append((number, data))
+        told = told or (number, data)
+        if not data.lstrip(b" \t").startswith(b"#"):
+            told = number, data
+            break
+    if told is None:
         raise InputError("holds no candidates", name)
-    number, data = first
+    number, data = told
     if chosen is None:
         text = decoded(data, name, number)
         chosen = next((known for known in RUN_FORMATS if known.matches(text)), None)
         if chosen is None:
+            if data.lstrip(b" \t").startswith(b"#"):
+                raise InputError("holds no candidates", name)
             raise _unknown(text, name, number)
     if given is not None:
         if chosen.name != Jsonl.name:
             hint = "it is for JSONL without queries, or for plain text with --lines"
             raise InputError("has queries of its own, and --query is for input that has none", name, number, hint=hint)
         chosen = Jsonl(given)
-    return chosen, chosen.read(itertools.chain([first], lines), name)
+    return chosen, chosen.read(itertools.chain(seen, lines), name)
 
 
 def _unknown(text: str, name: str, number: int) -> InputError:

@@ -16,8 +16,9 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import as_id, decoded, display_name, json_kind, json_object, open_input, without_end
+from lbr_cli.formats.files import decoded, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
@@ -27,14 +28,14 @@ SAMPLE = 3
 class Fields:
     """Where a corpus keeps what is wanted: of each, the first name that is present counts.
 
-    `columns` names the columns of a TSV file in order; names other than id, title and text are passed over, and the
-    last column takes the rest of the line, tabs included.
+    `columns` names the columns of a TSV file in order, and says that it is one; names other than id, title and text
+    are passed over, and the last column takes the rest of the line, tabs included. None is id and text.
     """
 
     ids: tuple[str, ...] = IDS
     texts: tuple[str, ...] = TEXTS
     title: str = "title"
-    columns: tuple[str, ...] = ("id", "text")
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -71,14 +72,16 @@ def read_corpus(
     name = display_name(path)
     with open_input(path) as stream:
         lines = enumerate(stream, 1)
-        first = next(((number, raw) for number, raw in lines if raw.strip()), None)
-        if first is None:
-            return
-        lines_again = itertools.chain([first], lines)
-        if first[1].lstrip(b" \t")[:1] in b"{[":
-            _read_jsonl(lines_again, name, wanted, texts, fields, note, bad)
+        seen = []
+        jsonl = False if fields.columns is not None else None
+        while jsonl is None and (line := next(lines, None)):
+            seen.append(line)
+            jsonl = is_json(line[1])
+        again = itertools.chain(seen, lines)
+        if jsonl:
+            _read_jsonl(again, name, wanted, texts, fields, note, bad)
         else:
-            _read_tsv(lines_again, name, wanted, texts, fields, bad)
+            _read_tsv(again, name, wanted, texts, fields, bad)
 
 
 def _read_jsonl(
@@ -92,15 +95,15 @@ def _read_jsonl(
 ) -> None:
     loads = orjson.loads
     ids, bodies, title_key = fields.ids, fields.texts, fields.title
-    choosing = True
+    told = False
     for number, raw in lines:
         try:
             try:
                 record = loads(raw)
             except orjson.JSONDecodeError:
-                if raw.strip():
-                    json_object(raw, name, number)  # raises, and says what is wrong
-                continue
+                if not raw.strip():
+                    continue
+                record = json_object(raw, name, number)  # says what is wrong, if it is
             if type(record) is not dict:
                 record = json_object(raw, name, number)
             for id_key in ids:
@@ -121,25 +124,25 @@ def _read_jsonl(
                     raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
             if type(text) is not str:
                 raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
-            title = record.get(title_key) or ""
-            if type(title) is not str:
+            title = record.get(title_key)
+            if type(title) is not str and title is not None:
                 raise InputError(f'"{title_key}" has to be a string, this is {json_kind(title)}', name, number)
-            if doc_id in wanted:
-                texts.add(Document(doc_id, text, title), name, number)
-            elif len(texts.sample) < SAMPLE:
-                texts.sample.append(doc_id)
-            if choosing:
-                choosing = not _tell_choice(record, fields, name, note)
         except InputError as error:
             bad(error)
+            continue
+        if doc_id in wanted:
+            texts.add(Document(doc_id, text, title or ""), name, number)
+            told = told or _tell_choice(record, fields, name, note)
+        elif len(texts.sample) < SAMPLE:
+            texts.sample.append(doc_id)
 
 
 def _tell_choice(record: dict[str, Any], fields: Fields, name: str, note: Callable[[str], None]) -> bool:
     """Say which of several fields were taken, if there are several."""
     told = False
     for what, keys in (("ids", fields.ids), ("texts", fields.texts)):
-        present = [key for key in keys if key in record]
-        if len(present) > 1:
+        if len(record.keys() & keys) > 1:
+            present = [key for key in keys if key in record]
             note(f'{name}: {what} are taken from "{present[0]}", not from {", ".join(present[1:])}')
             told = True
     return told
@@ -158,7 +161,7 @@ def _read_tsv(
     fields: Fields,
     bad: Callable[[InputError], None],
 ) -> None:
-    columns = fields.columns
+    columns = fields.columns or ("id", "text")
     id_place, text_place = columns.index("id"), columns.index("text")
     title_place = columns.index("title") if "title" in columns else None
     for number, raw in lines:
@@ -170,11 +173,12 @@ def _read_tsv(
                 names = ", ".join(columns)
                 message = f"a line has {len(columns)} tab-separated fields ({names}), this one has {len(row)}"
                 raise InputError(message, name, number)
-            doc_id = row[id_place]
-            if doc_id in wanted:
-                title = row[title_place] if title_place is not None else ""
-                texts.add(Document(doc_id, row[text_place], title), name, number)
-            elif len(texts.sample) < SAMPLE:
-                texts.sample.append(doc_id)
         except InputError as error:
             bad(error)
+            continue
+        doc_id = row[id_place]
+        if doc_id in wanted:
+            title = row[title_place] if title_place is not None else ""
+            texts.add(Document(doc_id, row[text_place], title), name, number)
+        elif len(texts.sample) < SAMPLE:
+            texts.sample.append(doc_id)

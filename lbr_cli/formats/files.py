@@ -12,13 +12,12 @@ import codecs
 import gzip
 import io
 import lzma
-import os
-import shlex
+import re
+import select
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-import orjson
 import zstandard
 
 from lbr_cli.errors import InputError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 CHUNK = 1 << 18
+COMPRESSED_CHUNK = 1 << 16
 
 
 def display_name(path: str) -> str:
@@ -35,36 +35,50 @@ def display_name(path: str) -> str:
     return "standard input" if path == STDIN else path
 
 
-class _Zstd:
-    """Reads every frame of a zstd stream; the library's own reader takes a cut-off file for a whole one."""
+class _Members:
+    """Decompresses one member after the other to the end of the file.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    The readers of bz2, lzma and zstandard take a file for whole whose last member is cut off, or whose rest is of
+    another kind; here that is an error.
+    """
+
+    def __init__(self, file: IO[bytes], start: Callable[[], Any], padding: bytes = b"") -> None:
         self._file = file
-        self._frame: Any = None
+        self._start = start
+        self._padding = padding
+        self._member: Any = None
         self._rest = b""
 
     def read(self, _size: int) -> bytes:
+        """Some bytes; none at the end."""
         while True:
-            chunk = self._rest or self._file.read(CHUNK)
+            chunk = self._rest or self._file.read(COMPRESSED_CHUNK)
             self._rest = b""
+            if self._member is None:
+                chunk = chunk.lstrip(self._padding) if self._padding else chunk
+                self._member = self._start() if chunk else None
             if not chunk:
-                if self._frame is not None:
-                    raise EOFError("cut off")
+                if self._member is not None:
+                    raise EOFError
                 return b""
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            data: bytes = self._frame.decompress(chunk)
-            if self._frame.eof:
-                self._rest, self._frame = self._frame.unused_data, None
+            data: bytes = self._member.decompress(chunk)
+            if self._member.eof:
+                self._rest, self._member = self._member.unused_data, None
             if data:
                 return data
 
 
-COMPRESSIONS: tuple[tuple[bytes, str, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", "gzip", lambda file: gzip.GzipFile(fileobj=file)),
-    (b"BZh", "bzip2", bz2.BZ2File),
-    (b"\xfd7zXZ\x00", "xz", lzma.LZMAFile),
-    (b"\x28\xb5\x2f\xfd", "zstd", _Zstd),
+def _zstd() -> Any:
+    # as large as the tool's own --long=31: whoever made the file had that much memory
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+
+COMPRESSIONS: tuple[tuple[re.Pattern[bytes], str, Callable[[IO[bytes]], Any]], ...] = (
+    (re.compile(rb"\x1f\x8b"), "gzip", lambda file: gzip.GzipFile(fileobj=file)),
+    (re.compile(rb"BZh[1-9][1\x17]"), "bzip2", lambda file: _Members(file, bz2.BZ2Decompressor)),
+    (re.compile(rb"\xfd7zXZ\x00"), "xz", lambda file: _Members(file, lzma.LZMADecompressor, padding=b"\x00")),
+    # a file of the parallel tool begins with a frame to be skipped
+    (re.compile(rb"(?s:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)"), "zstd", lambda file: _Members(file, _zstd)),
 )
 NOT_TEXT = (
     (b"PK\x03\x04", "a zip archive"),
@@ -72,6 +86,13 @@ NOT_TEXT = (
     (codecs.BOM_UTF16_BE, "UTF-16 text"),
 )
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile)
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """Up to `size` bytes of an unbuffered file, as soon as there are any; waits where others would be told to."""
+    while (data := file.read(size)) is None:
+        select.select([file], [], [])
+    return data
 
 
 class _Rewound(io.RawIOBase):
@@ -86,7 +107,7 @@ class _Rewound(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
-        data = self._head[: len(view)] or self._file.read(len(view))
+        data = self._head[: len(view)] or _read(self._file, len(view))
         self._head = self._head[len(data) :]
         view[: len(data)] = data
         return len(data)
@@ -119,7 +140,7 @@ class _Text(io.RawIOBase):
             message = f"the {self._compression} data is cut off or damaged here"
             raise InputError(message, self._name, self._line, hint="make the file again or copy it again") from error
         except OSError as error:
-            if self._compression:  # bz2 reports damage as OSError
+            if error.errno is None:  # so bz2 reports damage
                 raise InputError(f"the {self._compression} data is damaged here", self._name, self._line) from error
             raise InputError(f"cannot be read: {error.strerror or error}", self._name) from error
         self._line += data.count(b"\n")
@@ -147,20 +168,20 @@ def open_input(path: str) -> io.BufferedReader:
     try:
         raw = open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN)
         head = b""
-        while len(head) < 6 and (more := raw.read(6 - len(head))):
+        while len(head) < 6 and (more := _read(raw, 6 - len(head))):
             head += more
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", name) from error
     except ValueError as error:  # a path with a NUL character
         raise InputError(f"cannot be read: {error}", name) from error
-    for magic, what in NOT_TEXT:
-        if head.startswith(magic):
+    for first_bytes, what in NOT_TEXT:
+        if head.startswith(first_bytes):
             raw.close()
             raise InputError(f"is {what}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
     rewound: Any = io.BufferedReader(_Rewound(head, raw), CHUNK)
     compression = ""
     for magic, compression_name, opener in COMPRESSIONS:
-        if head.startswith(magic):
+        if magic.match(head):
             rewound, compression = opener(rewound), compression_name
     return io.BufferedReader(_Text(name, rewound, compression, raw), CHUNK)
 
@@ -185,44 +206,3 @@ def decoded(data: bytes, file: str, line: int) -> str:
     except UnicodeDecodeError as error:
         message = f"byte {error.start + 1} of the line, 0x{data[error.start]:02x}, is not UTF-8"
         raise InputError(message, file, line, hint="convert the file, e.g. with iconv -f latin1 -t utf-8") from error
-
-
-def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> dict[str, Any]:
-    """`data` as one JSON object, or an InputError.
-
-    `remedy` is the jq call that makes JSONL of a file that is one object over several lines.
-    """
-    try:
-        record = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        decoded(data, file, line)
-        start = data.strip()
-        if start in (b"{", b"[", b"[{"):  # the first line of a file that is no JSONL
-            raise _not_jsonl(file, line, "jq -c '.[]'" if start[:1] == b"[" else remedy) from error
-        problem = str(error).split(": line ")[0]
-        raise InputError(f"not valid JSON: {problem} at byte {error.pos + 1}", file, line) from error
-    if isinstance(record, list):
-        raise _not_jsonl(file, line, "jq -c '.[]'")
-    if not isinstance(record, dict):
-        raise InputError(f"a JSON object is needed, this is {json_kind(record)}", file, line)
-    return record
-
-
-def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
-    name = shlex.quote(os.path.basename(file))
-    return InputError("not JSONL, which is one JSON object a line", file, line, hint=f"make it so: {remedy} {name}")
-
-
-def json_kind(value: object) -> str:
-    """What JSON calls the type of `value`, with its article."""
-    if value is None:
-        return "null"
-    kinds = {bool: "a boolean", str: "a string", list: "an array", dict: "an object", int: "an integer"}
-    return kinds.get(type(value), "a number with a fraction or of more than 64 bits")
-
-
-def as_id(value: object) -> str | None:
-    """An id from JSON: a string as it is, an integer (64 bits) as its decimal digits; None for any other type."""
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None

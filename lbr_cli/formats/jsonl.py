@@ -13,11 +13,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from lbr_cli.core import Candidate, Document, Query, Scored
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import as_id, json_kind, json_object
+from lbr_cli.formats.records import as_id, dump_json, json_kind, json_object
 from lbr_cli.formats.runs import Line, Style
 from lbr_cli.numbers import shortest
 
@@ -51,10 +49,11 @@ class Jsonl:
         """The candidates of one line, and whether the line is a whole query."""
         record = _Record(json_object(data, file, number, REMEDY), file, number)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
-        if key is not None:
-            return list(_nested(record, self._query(record, str(number)), key)), True
-        query = self._query(record, None)
-        return [Line(number, query, record.candidate(None, {}))], False
+        if key is None:
+            return [Line(number, self._query(record, None), record.candidate(None, {}))], False
+        query = self._query(record, str(number))
+        implied = self._given is None and record.query_id() is None
+        return [line._replace(implied=implied) for line in _nested(record, query, key)], True
 
     def _query(self, record: _Record, fallback: str | None) -> Query:
         if self._given is None:
@@ -64,11 +63,11 @@ class Jsonl:
             raise record.error(f'has a query of its own ("{own}"), and --query is for input that has none')
         return self._given
 
-    def objection(self, value: str) -> str:
+    def objection(self, query_id: str, doc_id: str) -> str:
         return ""
 
     def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
-        return b"".join(orjson.dumps(_row(query, row, style), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        return b"".join(dump_json(_row(query, row, style)) for row in rows)
 
 
 class _Record:
@@ -106,12 +105,17 @@ class _Record:
                 raise self.error(f'"{key}" has to be a string, this is {json_kind(value)}')
         return None
 
-    def query(self, fallback: str | None) -> Query:
+    def query_id(self) -> str | None:
+        """The id of the query, in the line or in the object that is its query."""
+        query_id, nested = self.id(QUERY_IDS), self._query_object()
+        return nested.id(("_id", "id", *QUERY_IDS)) if nested and query_id is None else query_id
+
+    def _query_object(self) -> _Record | None:
         inner = self.values.get("query")
-        nested = self.inner(inner, 'in "query": ') if isinstance(inner, dict) else None
-        query_id = self.id(QUERY_IDS)
-        if nested and query_id is None:
-            query_id = nested.id(("_id", "id", *QUERY_IDS))
+        return self.inner(inner, 'in "query": ') if isinstance(inner, dict) else None
+
+    def query(self, fallback: str | None) -> Query:
+        query_id, nested = self.query_id(), self._query_object()
         if query_id is None and fallback is None:
             raise self.error(f"no query id ({' or '.join(QUERY_IDS)})", _corpus_hint(self.values))
         text = nested.text(("text", "query")) if nested else self.text(["query"])
@@ -138,8 +142,10 @@ class _Record:
         value = self.values.get("score")
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(f'"score" has to be a number, this is {json_kind(value)}')
+        if not math.isfinite(value):
+            raise self.error('"score" has to be a finite number')
         return float(value)
 
     def _rank(self) -> int | None:
@@ -152,13 +158,20 @@ class _Record:
 
 
 def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
-    shared = record.others(QUERY_IDS, [key])
+    # a text beside the list is none of its documents', and would be taken for one in a pair line
+    shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
+    given: dict[str, bool] = {}
     for place, value in enumerate(record.values[key]):
         values = {"text": value} if isinstance(value, str) and key == "documents" else value
         if not isinstance(values, dict):
             raise record.error(f'"{key}" has to hold objects, item {place} is {json_kind(value)}')
         inner = record.inner(values, f'in "{key}", item {place}: ')
-        yield Line(record.number, query, inner.candidate(str(place), dict(shared)))
+        candidate = inner.candidate(str(place), dict(shared))
+        is_given = inner.id(DOC_IDS) is not None
+        if given.setdefault(candidate.doc_id, is_given) != is_given:
+            message = f"document id {candidate.doc_id} is both given and, for a document without one, its place"
+            raise inner.error(message, "give every document an id")
+        yield Line(record.number, query, candidate)
 
 
 def _corpus_hint(values: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ class PlainLines:
                 document = Document(doc_id, decoded(without_end(raw), file, number))
                 yield Line(number, self._query, Candidate(doc_id, document, extra={RAW: raw}))
 
-    def objection(self, value: str) -> str:
+    def objection(self, query_id: str, doc_id: str) -> str:
         return ""
 
     def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:

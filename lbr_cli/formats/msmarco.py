@@ -6,6 +6,7 @@ query_id  doc_id  query text  passage    a `top1000` file, candidates with their
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Document, Query, Scored
@@ -13,6 +14,9 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.runs import Line, Style
 from lbr_cli.formats.trec import FIELDS
+from lbr_cli.numbers import parse_number
+
+RANK = re.compile(r"[0-9]{1,18}")
 
 
 class MsMarco:
@@ -21,11 +25,11 @@ class MsMarco:
 
     def matches(self, line: str) -> bool:
         fields = line.split("\t")
-        if len(fields) == 3:
-            return fields[2].isdecimal() and fields[2].isascii() and not _blank(fields[:2])
-        # a TREC line may hold three tabs among its blanks, but its fourth word is a rank and its sixth ends it
+        # a TREC line may hold some tabs among its blanks, but its second word is Q0
         words = FIELDS.findall(line)
-        return len(fields) == 4 and not _blank(fields[:2]) and not (len(words) == 6 and words[3].isdecimal())
+        if len(words) >= 6 and words[1].upper() == "Q0" and parse_number(words[4]) is not None:
+            return False
+        return (len(fields) == 3 and bool(RANK.fullmatch(fields[2]))) or (len(fields) == 4 and all(fields[:2]))
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         width = 0
@@ -43,19 +47,15 @@ class MsMarco:
             query_id, doc_id = fields[:2]
             if width == 4:
                 yield Line(number, Query(query_id, fields[2]), Candidate(doc_id, Document(doc_id, fields[3])))
-            elif fields[2].isdecimal() and fields[2].isascii():
+            elif RANK.fullmatch(fields[2]):
                 yield Line(number, Query(query_id), Candidate(doc_id, rank=int(fields[2])))
             else:
                 raise InputError(f"the rank, field 3, is not a whole number: {fields[2]}", file, number)
 
-    def objection(self, value: str) -> str:
-        if not value:
+    def objection(self, query_id: str, doc_id: str) -> str:
+        if not query_id or not doc_id:
             return "an empty id"
-        return "an id with a tab or a line break" if "\t" in value or "\n" in value else ""
+        return "an id with a tab or a line break" if re.search(r"[\t\n]", query_id + doc_id) else ""
 
     def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
         return "".join(f"{query.query_id}\t{row.candidate.doc_id}\t{row.rank}\n" for row in rows).encode()
-
-
-def _blank(fields: list[str]) -> bool:
-    return any(not field or " " in field for field in fields)

@@ -1,7 +1,8 @@
 """Bytes out: standard output, or a file that appears only when it is whole.
 
 A regular file is written beside its place as `.NAME.lbr-tmp`, synced and renamed over what was there; until then the
-old one stands. A device or a pipe is written straight. What the bytes say is the business of the other modules here.
+old one stands. A device, a pipe or a descriptor is written straight. Names that end in .gz or .zst are compressed.
+What the bytes say is the business of the other modules here.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import fcntl
 import gzip
 import io
 import os
+import re
+import select
 import stat
 import sys
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import zstandard
 
 from lbr_cli.errors import LbrError, RunError, UsageError
 
 STDOUT = "-"
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdout|stderr)")
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG}
 
 
 class ReaderGone(Exception):
@@ -31,21 +35,15 @@ class ReaderGone(Exception):
 class Output(Protocol):
     """Where results go. Leaving its `with` block without an exception publishes what was written."""
 
-    def write(self, data: bytes) -> None: ...
-
-    def flush(self) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Take the results of a query; a stream hands them on at once."""
+        ...
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def _refused(path: str, error: OSError) -> LbrError:
-    """The error for a file that cannot be written: a full disk may have room tomorrow, a missing folder will not."""
-    message = f"{path}: cannot be written: {error.strerror or error}"
-    return RunError(message) if error.errno in PASSING else UsageError(message)
 
 
 def open_output(path: str, *, clobber: bool = True) -> Output:
@@ -57,45 +55,84 @@ def open_output(path: str, *, clobber: bool = True) -> Output:
     if path == STDOUT:
         if sys.stdout is None:
             raise RunError("standard output is closed")
-        return _Straight(sys.stdout.buffer, "standard output", close=False)
-    target = os.path.realpath(path)
+        return _Straight(sys.stdout.fileno(), "standard output", close=False)
     try:
-        mode = os.stat(target).st_mode
+        descriptor = DESCRIPTOR.fullmatch(path)
+        if descriptor:  # ours already: opening it by name would forget where it stands
+            number = int(descriptor[1]) if descriptor[1] else {"stdout": 1, "stderr": 2}[descriptor[2]]
+            os.fstat(number)
+            return _Straight(number, path, close=False)
+        if path.endswith("/"):
+            raise UsageError(f"{path}: cannot be written: Is a directory")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return _Straight(os.open(path, os.O_WRONLY), path, close=True)
     except FileNotFoundError:
         mode = None
     except OSError as error:
         raise _refused(path, error) from error
-    if mode is not None and not stat.S_ISREG(mode):
-        try:
-            return _Straight(open(target, "wb"), path, close=True)
-        except OSError as error:
-            raise _refused(path, error) from error
     if mode is not None and not clobber:
         raise UsageError(f"{path}: is there already, and --no-clobber was given")
-    return _Atomic(path, target)
+    return _Atomic(path)
+
+
+def _refused(path: str, error: OSError) -> LbrError:
+    """The error for a file that cannot be written: a full disk may have room tomorrow, a missing folder will not."""
+    message = f"{path}: cannot be written: {error.strerror or error}"
+    return RunError(message) if error.errno in PASSING else UsageError(message)
+
+
+def _failed(path: str, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def _sink(path: str, file: Any) -> Any:
+    """`file`, or what compresses into it."""
+    if path.endswith(".gz"):  # no name and no time in the header: the same results are the same bytes
+        return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+    if path.endswith(".zst"):
+        return zstandard.ZstdCompressor().stream_writer(file, closefd=False)
+    return file
+
+
+class _Descriptor(io.RawIOBase):
+    """Writes everything it is given, also where a descriptor takes it bit by bit or says "not now"."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            try:
+                rest = rest[os.write(self._number, rest) :]
+            except BlockingIOError:
+                select.select([], [self._number], [])
+        return size
 
 
 class _Straight:
     """A stream that cannot be taken back."""
 
-    def __init__(self, file: IO[bytes], name: str, *, close: bool) -> None:
-        self._file = file
+    def __init__(self, number: int, name: str, *, close: bool) -> None:
+        self._number = number
         self._name = name
         self._close = close
+        self._file = _Descriptor(number)
+        self._sink = _sink(name, self._file)
 
     def write(self, data: bytes) -> None:
-        self._try(self._file.write, data)
-
-    def flush(self) -> None:
-        self._try(self._file.flush)
-
-    def _try(self, call: Any, *arguments: bytes) -> None:
         try:
-            call(*arguments)
+            self._sink.write(data)
+            self._sink.flush()
         except BrokenPipeError:
             raise ReaderGone from None
         except OSError as error:
-            raise RunError(f"{self._name}: cannot be written: {error.strerror}") from error
+            raise _failed(self._name, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -103,41 +140,51 @@ class _Straight:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.flush()
-        if self._close:
-            self._try(self._file.close)
+        try:
+            if kind is None and self._sink is not self._file:
+                self._sink.close()
+            if self._close:
+                os.close(self._number)
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except OSError as problem:
+            raise _failed(self._name, problem) from problem
 
 
 class _Atomic:
     """A regular file, published by renaming when it is complete."""
 
-    def __init__(self, path: str, target: str) -> None:
+    def __init__(self, path: str) -> None:
         self._name = path
-        self._target = target
-        self._folder, base = os.path.split(target)
+        self._target = os.path.realpath(path)
+        self._folder, base = os.path.split(self._target)
         self._temporary = os.path.join(self._folder, f".{base}.lbr-tmp")
         try:
             self._file = self._take()
         except OSError as error:
             raise _refused(path, error) from error
-        self._sink: Any = self._file
-        if path.endswith(".gz"):  # no name and no time in the header: the same results are the same bytes
-            self._sink = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=0)
-        elif path.endswith(".zst"):
-            self._sink = zstandard.ZstdCompressor().stream_writer(self._file, closefd=False)
+        self._sink = _sink(path, self._file)
 
     def _take(self) -> io.BufferedWriter:
-        """The temporary file, ours alone: one that a killed run left is taken over, one in use is refused."""
+        """The temporary file, ours alone: one that a killed run left is taken over, one in use is refused.
+
+        Nobody else may read it before it has the mode of the file that it becomes; a link or a pipe of its name is
+        not ours to follow.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         while True:
-            file = open(self._temporary, "ab")
+            file = os.fdopen(os.open(self._temporary, flags, 0o600), "wb")
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                file.close()
+                raise UsageError(f"{self._name}: {self._temporary} is in the way")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
                 raise RunError(f"{self._name}: another lbr is writing this file") from None
             try:
-                ours = os.path.samestat(os.fstat(file.fileno()), os.stat(self._temporary))
+                ours = os.path.samestat(status, os.stat(self._temporary))
             except FileNotFoundError:
                 ours = False
             if ours:
@@ -149,28 +196,26 @@ class _Atomic:
         try:
             self._sink.write(data)
         except OSError as error:
-            raise RunError(f"{self._name}: cannot be written: {error.strerror}") from error
-
-    def flush(self) -> None:
-        """Nothing to do: nobody sees the file before it is whole."""
+            raise _failed(self._name, error) from error
 
     def _publish(self) -> None:
         if self._sink is not self._file:
             self._sink.close()
         self._file.flush()
+        number = self._file.fileno()
         try:
             old = os.stat(self._target)
         except FileNotFoundError:
             umask = os.umask(0)
             os.umask(umask)
-            os.fchmod(self._file.fileno(), 0o666 & ~umask)
+            os.fchmod(number, 0o666 & ~umask)
         else:
             if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
                 self._keep_owner(old.st_uid, old.st_gid)
-            os.fchmod(self._file.fileno(), stat.S_IMODE(old.st_mode))
-        os.fsync(self._file.fileno())
+            os.fchmod(number, stat.S_IMODE(old.st_mode))
+        os.fsync(number)
         os.rename(self._temporary, self._target)
-        folder = os.open(self._folder or ".", os.O_RDONLY)
+        folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -190,13 +235,15 @@ class _Atomic:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        published = False
         try:
             if kind is None:
                 self._publish()
-            else:
-                os.unlink(self._temporary)
+                published = True
         except OSError as problem:
-            raise RunError(f"{self._name}: cannot be written: {problem.strerror}") from problem
+            raise _failed(self._name, problem) from problem
         finally:
+            if not published:
+                os.unlink(self._temporary)
             # what a full disk refused stays in the buffer; closing the raw file keeps it from being tried again
             self._file.raw.close()

@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, json_object, numbered, open_input
+from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.records import json_object
 from lbr_cli.formats.trec import FIELDS
 
 GRADE = re.compile(r"[+-]?[0-9]{1,9}")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import as_id, decoded, display_name, json_kind, json_object, numbered, open_input
+from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.topics import read_topics
 
 IDS = ("_id", "id", "query_id", "qid")
@@ -40,15 +41,15 @@ def _read(path: str, name: str, topic_field: str) -> Iterator[QueryLine]:
     first = next(lines, None)
     if first is None:
         return
-    start = first[1].lstrip(b" \t")[:1]
-    if start == b"<":
+    if first[1].lstrip(b" \t").startswith(b"<"):
         yield from _from_topics(itertools.chain([first], lines), name, topic_field)
         return
+    json = is_json(first[1])
     separator = "\t" if b"\t" in first[1] else " "
     for number, data in itertools.chain([first], lines):
         yield QueryLine(
             number,
-            _from_json(data, name, number) if start in (b"{", b"[") else _from_tsv(data, name, number, separator),
+            _from_json(data, name, number) if json else _from_tsv(data, name, number, separator),
         )
 
 

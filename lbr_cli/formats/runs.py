@@ -13,11 +13,15 @@ from lbr_cli.core import Candidate, Query, Scored
 
 
 class Line(NamedTuple):
-    """One candidate of the input and the number of the line it stands in."""
+    """One candidate of the input and the number of the line it stands in.
+
+    `implied` says that the line gave no query id, and that its number stands for one.
+    """
 
     number: int
     query: Query
     candidate: Candidate
+    implied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,8 @@ class RunFormat(Protocol):
         """The candidates in the order of the file; InputError with `file` and line for what cannot be read."""
         ...
 
-    def objection(self, value: str) -> str:
-        """Why this id cannot be written, or ""."""
+    def objection(self, query_id: str, doc_id: str) -> str:
+        """Why a line with these ids cannot be written, or ""."""
         ...
 
     def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:

@@ -16,7 +16,7 @@ from lbr_cli.core import Candidate, Query, Scored
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.runs import Line, Style
-from lbr_cli.numbers import float32, parse_number, shortest, step_below
+from lbr_cli.numbers import LARGEST, float32, parse_number, shortest, step_below
 
 FIELDS = re.compile(r"[^ \t]+")
 
@@ -47,10 +47,12 @@ class Trec:
                 query = Query(fields[0])
             yield Line(number, query, Candidate(fields[2], score=score))
 
-    def objection(self, value: str) -> str:
-        if not value:
+    def objection(self, query_id: str, doc_id: str) -> str:
+        if not query_id or not doc_id:
             return "an empty id"
-        return "an id with a blank" if re.search(r"[ \t\n]", value) else ""
+        if re.search(r"[ \t\n]", query_id + doc_id):
+            return "an id with a blank"
+        return "a query id that begins with #, as a comment does," if query_id.startswith("#") else ""
 
     def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
         lines = []
@@ -71,5 +73,6 @@ class Trec:
         if rows and all(row.score is None for row in rows):
             given = [row.candidate.score for row in rows]
             known = [float32(score) for score in given if score is not None]
-            return known if len(known) == len(rows) else [0.0] + [float("inf")] * (len(rows) - 1)
+            room = known and min(known) > -LARGEST / 2  # to fall further
+            return known if len(known) == len(rows) and room else [0.0] + [float("inf")] * (len(rows) - 1)
         return [float("inf") if row.score is None else row.score for row in rows]

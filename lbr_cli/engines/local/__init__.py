@@ -70,6 +70,9 @@ def _tokenizer(model: Model, folder: Path, family: Family, settings: Settings) -
     max_length = settings.max_length or min(model.max_length or limit, limit)
     if max_length > limit:
         raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if max_length < least:
+        raise UsageError(f"--max-length {max_length}: {model.name} needs {least} tokens to read anything")
     if family.asks is NextToken and not tokenizer.chat_template:
         raise MissingError(f"{folder}: its tokenizer has no chat template, and {family.name} needs one")
     return tokenizer, max_length

@@ -1,0 +1,125 @@
+"""How fast and in how much memory lbr reads: python benchmarks/reading.py [MEGABYTES]
+
+1. A JSONL corpus of so many megabytes (default 1,000) and a run that names 1 % of it. The time of lbr's reader is set
+   against a bare loop of `orjson.loads` over the same lines of the same file, in turn, five times; the median counts.
+   A process of its own tells the resident memory, beside which the kept texts are counted.
+2. A run of 1,000,000 lines over 1,000 queries, reranked with `--engine overlap` as a whole process.
+
+The files are made in a temporary folder, which takes their size on the disk, and are removed.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from lbr_cli.errors import InputError
+from lbr_cli.formats.corpus import Fields, Texts, read_corpus
+
+ROUNDS = 5
+SHARE = 100  # one document of so many is named by the run
+
+
+def make_corpus(path: Path, megabytes: int) -> int:
+    """Documents of 50 to 250 words, like passages of a real corpus; returns how many."""
+    source = random.Random(0)
+    words = ["".join(source.choices("abcdefghijklmnopqrstuvwxyzäöüé", k=source.randint(2, 10))) for _ in range(5000)]
+    texts = [" ".join(source.choices(words, k=source.randint(50, 250))) for _ in range(2000)]
+    count = size = 0
+    with path.open("wb") as file:
+        while size < megabytes * 1_000_000:
+            record = {"_id": f"doc-{count}", "title": "a title", "text": texts[count % len(texts)], "url": "u"}
+            size += file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
+    return count
+
+
+def bare(path: Path) -> None:
+    loads = orjson.loads
+    with path.open("rb") as file:
+        for line in file:
+            loads(line)
+
+
+def ours(path: Path, wanted: set[str]) -> Texts:
+    def bad(error: InputError) -> None:
+        raise error
+
+    texts = Texts()
+    read_corpus(str(path), wanted, texts, Fields(), lambda _: None, bad)
+    return texts
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def run_lbr(*arguments: str) -> tuple[float, float]:
+    """(seconds, peak megabytes) of a whole process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    took = seconds(lambda: subprocess.run([sys.executable, "-m", "lbr_cli", *arguments], check=True))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    # ru_maxrss is that of the largest child so far: the jobs run from small to large
+    return took, max(peak, before) / 1000
+
+
+def corpus_part(folder: Path, megabytes: int) -> None:
+    path = folder / "docs.jsonl"
+    count = make_corpus(path, megabytes)
+    wanted = {f"doc-{number}" for number in range(0, count, SHARE)}
+    with (folder / "run.trec").open("w") as run:
+        run.writelines(f"q Q0 {doc_id} 1 1 x\n" for doc_id in sorted(wanted))
+    (folder / "queries.tsv").write_text("q\tsome words\n")
+    # the job first: a child's memory is told by the largest so far, and forked children begin with their parent's
+    took, peak = run_lbr(
+        "rerank", str(folder / "run.trec"), "-c", str(path), "--engine", "overlap", "--quiet", "-o", str(folder / "out")
+    )
+    texts = ours(path, wanted)
+    kept = sum(len(document.text.encode()) for document in texts.documents.values()) / 1e6
+    print(f"corpus of {path.stat().st_size / 1e6:,.0f} MB, {count:,} documents, {len(wanted):,} of them wanted")
+    print(f"  whole process {took:.1f} s, {peak:,.0f} MB resident, of which kept texts {kept:,.0f} MB")
+    pairs = [(seconds(lambda: bare(path)), seconds(lambda: ours(path, wanted))) for _ in range(ROUNDS)]
+    ratios = [loop / reader for loop, reader in pairs]
+    loop, reader = (statistics.median(times) for times in zip(*pairs, strict=True))
+    print(
+        f"  bare orjson.loads loop {loop:.2f} s, lbr's reader {reader:.2f} s: {statistics.median(ratios):.2f} of its "
+        f"speed (median of {ROUNDS}, {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+def run_part(folder: Path) -> None:
+    source = random.Random(1)
+    with (folder / "big.trec").open("w") as run:
+        for rank in range(1, 1001):
+            for query in range(1000):  # interleaved, the hard way
+                run.write(f"q{query} Q0 d{source.randrange(100_000)}-{rank} {rank} {1000 - rank} bm25\n")
+    wanted = {line.split()[2] for line in (folder / "big.trec").open()}
+    with (folder / "big.jsonl").open("w") as corpus:
+        corpus.writelines(f'{{"_id":"{doc_id}","text":"some words of a text {doc_id}"}}\n' for doc_id in sorted(wanted))
+    (folder / "big.tsv").write_text("".join(f"q{query}\tsome words {query}\n" for query in range(1000)))
+    arguments = ["-c", str(folder / "big.jsonl"), "-q", str(folder / "big.tsv"), "--engine", "overlap", "--quiet"]
+    took, peak = run_lbr("rerank", str(folder / "big.trec"), *arguments, "-o", str(folder / "out.trec"))
+    print(f"run of 1,000,000 lines, 1,000 queries, {len(wanted):,} documents")
+    print(f"  whole process {took:.1f} s, {peak:,.0f} MB resident")
+
+
+def main() -> None:
+    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    with tempfile.TemporaryDirectory() as folder:
+        corpus_part(Path(folder), megabytes)
+        run_part(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
