@@ -5,6 +5,7 @@ trec_eval keeps scores as float32, so a score here is a float32 value held in a 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import struct
@@ -38,6 +39,7 @@ def step_below(value: float) -> float:
     return result
 
 
+@functools.lru_cache(1 << 12)
 def shortest(value: float) -> str:
     """The shortest decimal that reads back as this float32. Nine digits always do (IEEE 754)."""
     for digits in (6, 7, 8):

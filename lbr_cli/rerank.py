@@ -37,7 +37,8 @@ def rerank(rankings: Iterable[Ranking], scorer: Scorer, cuts: Cuts = Cuts()) -> 
 def pairs_to_score(rankings: Iterable[Ranking], cuts: Cuts) -> Iterator[tuple[Query, Document]]:
     """The pairs that `rerank` will score."""
     for ranking in rankings:
-        ordered = first_stage_order(ranking.candidates)
+        # without a depth all are scored, and their order is of no matter here
+        ordered = ranking.candidates if cuts.depth is None else first_stage_order(ranking.candidates)
         for document in _to_score(ranking.query, ordered, cuts).values():
             yield ranking.query, document
 

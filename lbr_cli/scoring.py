@@ -68,15 +68,18 @@ class Scorer:
         for pair, places in enumerate(asked):
             for place in dict.fromkeys(places):
                 waiting[place].append(pair)
+        unanswered = [len(set(places)) for places in asked]
         answers: dict[int, Answer] = {}
         scores: dict[int, Score] = {}
         try:
             for place, answer in self.engine.answer(list(questions)):
                 answers[place] = answer
-                complete = [pair for pair in waiting[place] if all(other in answers for other in asked[pair])]
-                for pair in complete:
-                    scores[pair] = self._read([answers[other] for other in asked[pair]], query, documents[pair])
-                self.listener.advance(pairs=len(complete), tokens=answer.tokens, work=answer.work)
+                done = len(scores)
+                for pair in waiting[place]:
+                    unanswered[pair] -= 1
+                    if not unanswered[pair]:
+                        scores[pair] = self._read([answers[other] for other in asked[pair]], query, documents[pair])
+                self.listener.advance(pairs=len(scores) - done, tokens=answer.tokens, work=answer.work)
         except RequestError as error:
             raise _named(error, query, documents[waiting[error.place][0]]) from error
         return [scores[pair] for pair in range(len(documents))]

@@ -134,7 +134,7 @@ def test_text_is_utf_8_whatever_the_locale(files: Path, lbr: Program) -> None:
 def test_what_follows_a_member_is_never_dropped(tmp_path: Path, kind: str) -> None:
     one, two = COMPRESS[kind](b"a\n"), COMPRESS[kind](b"b\n")
     for rest in (b"plain text\n", two[:6], two[2:], two[:-2]):
-        with pytest.raises(InputError, match=rf"f:2: the {kind} data is (cut off or )?damaged here"):
+        with pytest.raises(InputError, match=rf"f:[23]: the {kind} data is (cut off or )?damaged here"):
             lines(tmp_path, one + rest)
 
 

@@ -189,7 +189,7 @@ def test_an_id_of_more_than_64_bits_is_refused_whatever_else_is_in_the_line() ->
         ),
         (
             [{"query": "a", "documents": [{"id": "1", "text": "same"}, "same"]}],
-            'lbr: standard input:1: in "documents", item 1: document id 1 is both given and, for a document without one',
+            'lbr: standard input:1: in "documents", item 1: document id 1 is both given and, for a document without',
         ),
     ],
 )

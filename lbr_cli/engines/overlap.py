@@ -34,11 +34,24 @@ class Overlap:
             if not isinstance(request, Pair):
                 raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
             if request.query not in words_of:
-                words_of[request.query] = words(request.query)
+                words_of[request.query] = set(WORD.findall(request.query.casefold()))
             wanted = words_of[request.query]
-            share = len(wanted & words(request.document)) / len(wanted) if wanted else 0.0
-            yield place, Answer((share,))
+            document = request.document.casefold()
+            found = sum(_holds(document, word) for word in wanted)
+            yield place, Answer((found / len(wanted) if wanted else 0.0,))
 
 
-def words(text: str) -> set[str]:
-    return set(WORD.findall(text.casefold()))
+def _holds(text: str, word: str) -> bool:
+    """Whether `word` is one of the runs of `\\w` in `text`; a query has few words, so finding beats splitting."""
+    place = text.find(word)
+    while place >= 0:
+        end = place + len(word)
+        if not _is_word(text[place - 1 : place]) and not _is_word(text[end : end + 1]):
+            return True
+        place = text.find(word, place + 1)
+    return False
+
+
+def _is_word(character: str) -> bool:
+    """Whether a character, or none, is `\\w`."""
+    return character.isalnum() or character == "_"

@@ -19,6 +19,7 @@ from lbr_cli.formats.runs import Line, Style
 from lbr_cli.numbers import LARGEST, float32, parse_number, shortest, step_below
 
 FIELDS = re.compile(r"[^ \t]+")
+OTHER_BLANKS = re.compile(rb"[\x0b-\x1f]")  # what str.split takes for blanks beside the two that count
 
 
 class Trec:
@@ -31,7 +32,9 @@ class Trec:
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         query = Query("")
         for number, data in lines:
-            fields = FIELDS.findall(decoded(data, file, number))
+            # str.split is several times as fast as FIELDS, and as good where no other blank is in the line
+            plain = data.isascii() and not OTHER_BLANKS.search(data)
+            fields = data.decode().split() if plain else FIELDS.findall(decoded(data, file, number))
             if fields[0].startswith("#"):
                 continue
             if len(fields) < 6:
