@@ -15,7 +15,7 @@ from lbr_cli.engines import Settings
 from lbr_cli.engines.local.causal import Causal, prompt_for
 from lbr_cli.engines.local.devices import choose_device, choose_dtype, default_budget, dtype_name
 from lbr_cli.engines.local.encoder import MeanEncoder
-from lbr_cli.engines.local.loading import load_model, load_tokenizer, longest_input
+from lbr_cli.engines.local.loading import load_config, load_model, load_tokenizer, longest_input
 from lbr_cli.engines.local.prompts import Chat
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.models import Model
@@ -66,7 +66,7 @@ def measure(
 def _tokenizer(model: Model, folder: Path, family: Family, settings: Settings) -> tuple[Any, int]:
     """The tokenizer, and how many tokens a text may have."""
     tokenizer = load_tokenizer(folder)
-    limit = longest_input(tokenizer, transformers.AutoConfig.from_pretrained(folder, local_files_only=True))
+    limit = longest_input(tokenizer, load_config(folder))
     max_length = settings.max_length or min(model.max_length or limit, limit)
     if max_length > limit:
         raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")

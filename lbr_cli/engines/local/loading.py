@@ -17,12 +17,14 @@ transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+def load_config(folder: Path) -> Any:
+    """The folder's `config.json` as transformers understands it."""
+    return _load(transformers.AutoConfig, folder, "configuration")
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The folder's own fast tokenizer, the only kind that tells which characters a token stands for."""
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise MissingError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+    tokenizer = _load(transformers.AutoTokenizer, folder, "tokenizer")
     if not tokenizer.is_fast:
         raise MissingError(f"{folder}: it has no fast tokenizer (tokenizer.json)")
     return tokenizer
@@ -34,12 +36,7 @@ def load_model(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype
     Raises MissingError where the folder asks for code of its own, or where a weight is not in it and would be
     made up.
     """
-    try:
-        model, info = kind.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise MissingError(f"{folder}: its weights cannot be loaded: {_first_line(error)}") from error
+    model, info = _load(kind, folder, "weights", dtype=dtype, output_loading_info=True)
     made_up = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if made_up:
         names = ", ".join(made_up[:3]) + (", …" if len(made_up) > 3 else "")
@@ -68,6 +65,17 @@ def longest_input(tokenizer: Any, config: Any) -> int:
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"):
         table -= config.pad_token_id + 1
     return int(min(table, tokenizer.model_max_length))
+
+
+def _load(kind: Any, folder: Path, what: str, **options: Any) -> Any:
+    """What `kind` makes of a folder, without a network and without running code that lies in it.
+
+    Code of its own has to be refused outright: not said, transformers would ask on stdout and wait for a key.
+    """
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise MissingError(f"{folder}: its {what} cannot be loaded: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
