@@ -54,8 +54,8 @@ def ours(path: Path, wanted: set[str]) -> Texts:
     def bad(error: InputError) -> None:
         raise error
 
-    texts = Texts()
-    read_corpus(str(path), wanted, texts, Fields(), lambda _: None, bad)
+    texts = Texts(wanted)
+    read_corpus(str(path), texts, Fields(), lambda _: None, bad)
     return texts
 
 

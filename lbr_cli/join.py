@@ -114,11 +114,11 @@ def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener)
     }
     if wanted and not inputs.corpora:
         raise UsageError(f"{run_name} holds no document texts", hint="name the corpus with --corpus")
-    texts = Texts()
+    texts = Texts(wanted)
     bad = _BadLines(inputs.policies.bad_lines == "skip")
     for path in inputs.corpora:
         listener.stage(f"reading {display_name(path)}")
-        read_corpus(path, wanted, texts, inputs.fields, listener.note, bad)
+        read_corpus(path, texts, inputs.fields, listener.note, bad)
     if bad.count:
         what = "1 line was" if bad.count == 1 else f"{bad.count} lines were"
         listener.warn(f"{bad.first}; {what} left out")

@@ -18,12 +18,12 @@ ANY = Fields()
 
 def read(path: Path, content: str | bytes, fields: Fields = ANY, **wanted: None) -> tuple[Texts, list[str]]:
     write(path, {"c": content})
-    texts, notes = Texts(), list[str]()
+    texts, notes = Texts(wanted or {"d1": None, "d2": None}), list[str]()
 
     def bad(error: InputError) -> None:
         raise error
 
-    read_corpus(str(path / "c"), wanted or {"d1": None, "d2": None}, texts, fields, notes.append, bad)
+    read_corpus(str(path / "c"), texts, fields, notes.append, bad)
     return texts, notes
 
 

@@ -21,12 +21,12 @@ class Everything:
 
 
 def corpus(path: Path) -> Texts:
-    texts = Texts()
+    texts = Texts(Everything())
 
     def bad(error: InputError) -> None:
         raise error
 
-    read_corpus(str(path), Everything(), texts, Fields(), lambda _: None, bad)
+    read_corpus(str(path), texts, Fields(), lambda _: None, bad)
     return texts
 
 

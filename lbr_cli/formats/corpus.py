@@ -40,8 +40,9 @@ class Fields:
 
 @dataclass(slots=True)
 class Texts:
-    """The documents that were wanted and found, where each stands, and some ids of those that were not wanted."""
+    """The documents that are `wanted` and were found, where each stands, and some ids of what else there was."""
 
+    wanted: Container[str]
     documents: dict[str, Document] = field(default_factory=dict)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     sample: list[str] = field(default_factory=list)
@@ -57,14 +58,9 @@ class Texts:
 
 
 def read_corpus(
-    path: str,
-    wanted: Container[str],
-    texts: Texts,
-    fields: Fields,
-    note: Callable[[str], None],
-    bad: Callable[[InputError], None],
+    path: str, texts: Texts, fields: Fields, note: Callable[[str], None], bad: Callable[[InputError], None]
 ) -> None:
-    """Add to `texts` the documents of the corpus at `path` that are `wanted`.
+    """Add to `texts` the documents of the corpus at `path` that it wants.
 
     `note` hears of a choice between fields; `bad` gets each line that cannot be read, wanted or not, as an
     InputError with file and line, and raises it or goes on.
@@ -79,21 +75,20 @@ def read_corpus(
             jsonl = is_json(line[1])
         again = itertools.chain(seen, lines)
         if jsonl:
-            _read_jsonl(again, name, wanted, texts, fields, note, bad)
+            _read_jsonl(again, name, texts, fields, note, bad)
         else:
-            _read_tsv(again, name, wanted, texts, fields, bad)
+            _read_tsv(again, name, texts, fields, bad)
 
 
 def _read_jsonl(
     lines: Iterable[tuple[int, bytes]],
     name: str,
-    wanted: Container[str],
     texts: Texts,
     fields: Fields,
     note: Callable[[str], None],
     bad: Callable[[InputError], None],
 ) -> None:
-    loads = orjson.loads
+    loads, wanted = orjson.loads, texts.wanted
     ids, bodies, title_key = fields.ids, fields.texts, fields.title
     told = False
     for number, raw in lines:
@@ -156,7 +151,6 @@ def _field_hint(record: dict[str, Any], what: str) -> str:
 def _read_tsv(
     lines: Iterable[tuple[int, bytes]],
     name: str,
-    wanted: Container[str],
     texts: Texts,
     fields: Fields,
     bad: Callable[[InputError], None],
@@ -177,7 +171,7 @@ def _read_tsv(
             bad(error)
             continue
         doc_id = row[id_place]
-        if doc_id in wanted:
+        if doc_id in texts.wanted:
             title = row[title_place] if title_place is not None else ""
             texts.add(Document(doc_id, row[text_place], title), name, number)
         elif len(texts.sample) < SAMPLE:
