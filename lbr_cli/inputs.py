@@ -71,11 +71,15 @@ class Group:
         if policies.duplicates == "error":
             raise InputError(f"{pair}: stands already at {file}:{self._line_of(doc_id)}", file, number)
         if known.document is None and candidate.document is not None:
+            self.lines[self._place_of(doc_id)] = number
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
         return False
 
     def _line_of(self, doc_id: str) -> int:
-        return self.lines[list(self.candidates).index(doc_id)]
+        return self.lines[self._place_of(doc_id)]
+
+    def _place_of(self, doc_id: str) -> int:
+        return list(self.candidates).index(doc_id)
 
 
 @dataclass(slots=True)

@@ -69,7 +69,7 @@ def run(job: Job, listener: Listener) -> None:
 def _run_whole(job: Job, output: Output, listener: Listener) -> Scorer:
     collection = collect(job.inputs, listener)
     format_ = output_format(job, collection.format)
-    style = _style(job, format_)
+    style = style_of(job, format_)
     if format_ is not collection.format:  # what came in this way can go out this way
         for ranking in collection:
             check_ids(ranking, format_)
@@ -83,7 +83,7 @@ def _run_whole(job: Job, output: Output, listener: Listener) -> Scorer:
 
 def _run_stream(job: Job, output: Output, listener: Listener) -> Scorer:
     format_ = output_format(job, run_format("jsonl"))
-    style = _style(job, format_)
+    style = style_of(job, format_)
     rankings = _checked(stream(job.inputs, listener), format_)
     listener.stage("waiting for the first query")
     first = next(rankings, None)
@@ -132,7 +132,7 @@ def _checked(rankings: Iterable[Ranking], format_: RunFormat) -> Iterator[Rankin
         yield ranking
 
 
-def _style(job: Job, format_: RunFormat) -> Style:
+def style_of(job: Job, format_: RunFormat) -> Style:
     """How to write. UsageError for options that this format has no place for."""
     if job.explain and format_.name != "jsonl":
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")

@@ -35,7 +35,7 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
     name = display_name(path)
     for query_id, group in groups.items():
         line = queries.get(query_id)
-        if line is None:
+        if line is None or group.implied:  # a line's number is no id of a query
             continue
         if group.query.text is not None and group.query.text != line.query.text:
             raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)

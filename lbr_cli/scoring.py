@@ -50,7 +50,7 @@ class Scorer:
         try:
             work = self.engine.expect(announced())
         except RequestError as error:
-            raise _named(error, *current) from error
+            raise named(error, *current) from error
         return count, work
 
     def score(self, query: Query, documents: Sequence[Document]) -> list[Score]:
@@ -81,7 +81,7 @@ class Scorer:
                         scores[pair] = self._read([answers[other] for other in asked[pair]], query, documents[pair])
                 self.listener.advance(pairs=len(scores) - done, tokens=answer.tokens, work=answer.work)
         except RequestError as error:
-            raise _named(error, query, documents[waiting[error.place][0]]) from error
+            raise named(error, query, documents[waiting[error.place][0]]) from error
         return [scores[pair] for pair in range(len(documents))]
 
     def _requests(self, query: Query, document: Document) -> tuple[Request, ...]:
@@ -99,5 +99,6 @@ class Scorer:
         return Score(score.value, {**score.detail, "truncated": truncated}, score.doubt)
 
 
-def _named(error: RequestError, query: Query, document: Document) -> RequestError:
+def named(error: RequestError, query: Query, document: Document) -> RequestError:
+    """The error with the ids of its pair."""
     return RequestError(f"query {query.query_id}, document {document.doc_id}: {error}", error.place, hint=error.hint)

@@ -26,7 +26,7 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
     name = display_name(inputs.run)
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
     duplicates = Duplicates()
-    done: OrderedDict[str, int] = OrderedDict()
+    done: OrderedDict[str, Group] = OrderedDict()
     group: Group | None = None
     with open_input(inputs.run) as source:
         for number, raw in enumerate(source, 1):
@@ -43,10 +43,9 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
                     yield _complete(group, name, done)
                     group = None
                 if group is None:
-                    if query_id in done and not whole:
-                        message = f"query {query_id} comes back: its lines ended at line {done[query_id]}"
-                        raise InputError(message, name, number, hint="without --stream lines may stand in any order")
                     group = Group(line.query, number, line.implied)
+                    if query_id in done:
+                        _check_again(group, done[query_id], whole, name, number)
                 if not group.add(line, name, inputs.policies):
                     duplicates.note(line, name)
             if whole and group:
@@ -57,7 +56,16 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
     duplicates.tell(listener)
 
 
-def _complete(group: Group, name: str, done: OrderedDict[str, int]) -> Ranking:
+def _check_again(group: Group, earlier: Group, whole: bool, name: str, number: int) -> None:
+    """InputError for an id that comes back, but for a whole query with the same text, which is answered again."""
+    if not whole:
+        message = f"query {group.query.query_id} comes back: its lines ended at line {earlier.lines[-1]}"
+        raise InputError(message, name, number, hint="without --stream lines may stand in any order")
+    if group.implied != earlier.implied or group.query.text != earlier.query.text:
+        raise InputError(f"query {group.query.query_id} has another text at {name}:{earlier.text_line}", name, number)
+
+
+def _complete(group: Group, name: str, done: OrderedDict[str, Group]) -> Ranking:
     query_id = group.query.query_id
     if group.query.text is None:
         raise InputError(f"query {query_id} has no text, and --stream needs it in the line", name, group.text_line)
@@ -65,7 +73,8 @@ def _complete(group: Group, name: str, done: OrderedDict[str, int]) -> Ranking:
         if candidate.document is None:
             message = f"query {query_id}, document {doc_id}: no text, and --stream needs it in the line"
             raise InputError(message, name, line)
-    done[query_id] = group.lines[-1]
+    # of what was answered, the query and its last line are remembered, and no document
+    done[query_id] = Group(group.query, group.text_line, group.implied, lines=group.lines[-1:])
     if len(done) > REMEMBERED:
         done.popitem(last=False)
     return Ranking(group.query, tuple(group.candidates.values()))

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lbr_cli.collect import Collection, collect
-from lbr_cli.core import Family, Listener, Request
+from lbr_cli.core import Document, Listener, Query, Request
+from lbr_cli.errors import RequestError
 from lbr_cli.families import family
-from lbr_cli.job import Job, check_ids, output_format
+from lbr_cli.job import Job, check_ids, output_format, style_of
 from lbr_cli.models import at_hand
 from lbr_cli.rerank import pairs_to_score
+from lbr_cli.scoring import named
 
 
 def survey(job: Job, listener: Listener) -> str:
     """A few lines: queries, candidates, what is double or lacks a text, and how many tokens a model would read."""
     collection = collect(job.inputs, listener)
     format_ = output_format(job, collection.format)
+    style_of(job, format_)
     candidates = lacking = 0
     for ranking in collection:
         check_ids(ranking, format_)
@@ -42,13 +45,18 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
     from lbr_cli.engines.local import measure  # imports transformers, which nothing else here needs
 
     chosen = family(model.family)
-    lengths, truncated, limit = measure(model, chosen, job.settings, _requests(job, collection, chosen))
+    current = (Query(""), Document("", ""))
+
+    def requests() -> Iterator[Request]:
+        nonlocal current
+        for current in pairs_to_score(collection, job.cuts):
+            yield from chosen.requests(current[0].text or "", current[1].contents)
+
+    try:
+        lengths, truncated, limit = measure(model, chosen, job.settings, requests())
+    except RequestError as error:
+        raise named(error, *current) from error
     lengths.sort()
     marks = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
     spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in marks)
     return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {truncated} truncated at {limit}"
-
-
-def _requests(job: Job, collection: Collection, chosen: Family) -> Iterator[Request]:
-    for query, document in pairs_to_score(collection, job.cuts):
-        yield from chosen.requests(query.text or "", document.contents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def test_a_pair_that_stands_twice_is_scored_and_written_once(files: Path, lbr: P
 def test_two_texts_for_one_thing_name_both_places(lbr: Program, lines: str, problem: str) -> None:
     ended = lbr("rerank", "--engine", "overlap", stdin=lines.encode())
     assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {problem}\n")
+
+
+def test_the_place_of_a_text_is_that_of_its_own_line(lbr: Program) -> None:
+    pair = {"qid": "a", "id": "d"}
+    lines = [pair | {"query": "q"}, pair | {"text": "A"}, pair | {"text": "B"}]
+    ended = lbr("rerank", "--engine", "overlap", stdin="\n".join(map(json.dumps, lines)).encode())
+    assert ended.err == "lbr: standard input:3: query a, document d: another text stands at standard input:2\n"
 
 
 def test_a_query_file_that_contradicts_the_lines(files: Path, lbr: Program) -> None:

@@ -174,3 +174,10 @@ def test_a_pipe_that_says_not_now(files: Path) -> None:
     os.close(theirs)
     out, _ = job.communicate(timeout=60)
     assert (job.returncode, out.count(b"\n")) == (0, 3)
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_data_that_shrinks_a_thousand_times(tmp_path: Path, kind: str) -> None:
+    content = b"".join(b"%d %s\n" % (number, b"cats " * 2000) for number in range(1500))
+    read = lines(tmp_path, COMPRESS[kind](content))
+    assert b"".join(line + b"\n" for _, line in read) == content

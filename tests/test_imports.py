@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("collect", "core", "engines", "errors", "families", "formats", "inputs", "models", "rerank", "scoring"),
         "stream",
     ),
-    "survey": ("collect", "core", "engines", "families", "job", "models", "rerank"),
+    "survey": ("collect", "core", "engines", "errors", "families", "job", "models", "rerank", "scoring"),
     "commands": (
         "inputs",
         "survey",

@@ -205,3 +205,16 @@ def test_a_text_beside_a_list_is_not_taken_for_a_documents() -> None:
     )
     assert line.candidate.document == Document("7", "inner")
     assert "text" not in (line.candidate.extra or {})
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ({"candidates": [{"id": "d"}]}, "f:1: neither a query id nor a query"),
+        ({"qid": "q", "candidates": [{"score": 1}]}, 'f:1: in "candidates", item 0: neither a document id nor a text'),
+    ],
+)
+def test_an_implied_id_is_looked_up_nowhere(record: Any, problem: str) -> None:
+    with pytest.raises(InputError) as error:
+        read(record)
+    assert str(error.value) == problem

@@ -271,3 +271,34 @@ def test_help_into_a_pipe_that_is_closed_and_onto_a_full_disk(files: Path, argum
     )
     assert ended.stdout == b"0\n1\n"
     assert ended.stderr == b"lbr: standard output: cannot be written: No space left on device\n"
+
+
+def test_an_empty_name_and_odd_descriptors_are_wrong_usage(files: Path, lbr: Program) -> None:
+    assert lbr(*OVERLAP, "-o", "").err == "lbr: --output: an empty name\n"
+    for name in ("/dev/fd/99999999999999999999", "/dev/fd/77", "/dev/fd/\u0667"):
+        ended = lbr(*OVERLAP, "-o", name)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.startswith(f"lbr: {name}: cannot be written: ")
+    command = f"{sys.executable} -m lbr_cli {' '.join(OVERLAP)} -o /dev/fd/3 3</dev/null"
+    ended_ = subprocess.run(
+        ["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+    assert (ended_.returncode, ended_.stderr) == (2, b"lbr: /dev/fd/3: cannot be written: open for reading only\n")
+
+
+def test_a_temporary_file_that_somebody_took_away(tmp_path: Path) -> None:
+    def work() -> None:
+        with open_output(str(tmp_path / "out")) as output:
+            output.write(b"x")
+            (tmp_path / ".out.lbr-tmp").unlink()
+
+    with pytest.raises(RunError, match="cannot be written: No such file or directory"):
+        work()
+
+
+def test_a_dry_run_with_stdout_closed_says_so(files: Path) -> None:
+    command = f"exec {sys.executable} -m lbr_cli {' '.join(OVERLAP)} --dry-run --quiet >&-"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (1, b"lbr: standard output is closed\n")

@@ -86,6 +86,48 @@ def test_a_query_that_comes_back_is_an_error_after_the_first_answer(lbr: Program
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ({"qid": "a", "query": "x", "documents": ["x"]}, {"qid": "a", "query": "x", "documents": ["y"]}, 0),
+        ({"qid": "a", "query": "x", "documents": ["x"]}, {"qid": "a", "query": "y", "documents": ["x"]}, 1),
+        ({"qid": "2", "query": "x", "documents": ["x"]}, {"query": "x", "documents": ["x"]}, 1),
+    ],
+)
+def test_a_whole_query_that_comes_back_has_to_be_the_same(lbr: Program, first: Any, second: Any, code: int) -> None:
+    ended = lbr(*STREAM, stdin=jsonl(first, second))
+    assert ended.code == code
+    assert ended.err == (
+        f"lbr: standard input:2: query {first['qid']} has another text at standard input:1\n" if code else ""
+    )
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_compressed_lines_are_answered_as_they_come(tmp_path: Path, kind: str) -> None:
+    import zlib
+
+    import zstandard
+
+    job = subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *STREAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert job.stdin
+    assert job.stdout
+    packer: Any = zlib.compressobj(wbits=31) if kind == "gzip" else zstandard.ZstdCompressor().compressobj()
+    flush = zlib.Z_SYNC_FLUSH if kind == "gzip" else zstandard.COMPRESSOBJ_FLUSH_BLOCK
+    for _ in range(2):
+        job.stdin.write(packer.compress(jsonl({"query": "fig", "documents": ["fig"]})) + packer.flush(flush))
+        job.stdin.flush()
+        assert json.loads(job.stdout.readline())["score"] == 1.0
+    job.stdin.write(packer.flush())
+    job.stdin.close()
+    assert job.wait(timeout=60) == 0
+
+
 def test_bad_input_before_the_first_answer_is_bad_input(lbr: Program) -> None:
     ended = lbr(*STREAM, stdin=b'{"query":"fig","documents":["a"\n')
     assert (ended.code, ended.out) == (2, "")

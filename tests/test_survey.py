@@ -51,3 +51,12 @@ def test_a_tokenizer_that_is_not_here_is_not_fetched(files: Path, lbr: Program) 
         "tokens      not counted, the tokenizer of lightblue/lb-reranker-0.5B-v1.0 is not on this machine\n"
         in ended.out
     )
+
+
+def test_it_refuses_what_the_job_would_refuse(files: Path, lbr: Program, chat_model: Path) -> None:
+    assert lbr(*DRY, "--engine", "overlap", "--explain").code == 2
+    assert lbr(*DRY, "--engine", "overlap", "--tag", "a b").code == 2
+    assert lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--device", "nosuch").code == 2
+    ended = lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--max-length", "100")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: the prompt has ")

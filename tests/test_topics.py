@@ -76,6 +76,10 @@ def test_xml(tmp_path: Path, content: str) -> None:
             "<!DOCTYPE t [ <!ENTITY a SYSTEM '/etc/passwd'> ]>\n<t><topic number='1'><title>&a;</title></topic></t>",
             "t:1: declares the entity a, and entities are not expanded here",
         ),
+        (
+            "<!DOCTYPE t SYSTEM 't.dtd'>\n<t><topic number='1'><query>caf&eacute;</query></topic></t>",
+            "t:2: uses the entity eacute, and entities are not expanded here",
+        ),
         ("<t>\n<topic number='1'><title>R&D</title></topic></t>", "t:2: not well-formed XML: "),
         ("<t>\n<topic number='1'><title>x</topic></t>", "t:2: not well-formed XML: mismatched tag"),
         ("<t><topic number='1'>", "t:2: not well-formed XML: no element found"),
@@ -102,3 +106,8 @@ def test_a_missing_part_names_the_option(files: Path, lbr: Program) -> None:
     )
     chosen = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--topic-field", "description")
     assert chosen.out.startswith("q1 Q0 d1 1 0.33333334 ")
+
+
+@pytest.mark.parametrize("title", ["dogs <i>and</i> cats", "x <= 5 and y > 3 <foo@bar.com> z", "a </b> c"])
+def test_what_looks_like_a_tag_inside_an_sgml_text_is_text(tmp_path: Path, title: str) -> None:
+    assert texts(tmp_path, f"<top>\n<num> 1\n<title> {title}\n<url>u\n</top>") == {"1": title}

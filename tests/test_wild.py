@@ -153,6 +153,28 @@ def test_qrels(data: Path, name: str) -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[q1] 0 d1 1\n", [("[q1]", "d1", 1)]),
+        ("#q\td\tg\nq1 0 d1 1\n", [("q1", "d1", 1)]),
+        ("query\tdoc\tscore\nq 1\td 1\t-2\n", [("q 1", "d 1", -2)]),
+        ("q1\td1\t2\n", [("q1", "d1", 2)]),
+        ("", []),
+    ],
+)
+def test_judgments_by_hand(tmp_path: Path, content: str, expected: list[tuple[str, str, int]]) -> None:
+    (tmp_path / "qrels").write_text(content)
+    assert read_qrels(str(tmp_path / "qrels")) == expected
+
+
+@pytest.mark.parametrize("line", ["q1 0 d1", "q1 0 d1 1 x", "q1 0 d1 1.5"])
+def test_a_judgment_that_cannot_be_read(tmp_path: Path, line: str) -> None:
+    (tmp_path / "qrels").write_text(f"q1 0 d0 1\n{line}\n")
+    with pytest.raises(InputError, match=r"qrels:2: "):
+        read_qrels(str(tmp_path / "qrels"))
+
+
 def test_a_document_id_may_hold_a_hash(data: Path) -> None:
     assert any("#" in qrel.doc_id for qrel in read_qrels(str(data / "wild" / "qrels.test.with-comments")))
 

@@ -9,7 +9,7 @@ import typer
 
 from lbr_cli.core import Listener
 from lbr_cli.engines import Settings
-from lbr_cli.errors import UsageError
+from lbr_cli.errors import RunError, UsageError
 from lbr_cli.formats import run_format
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
@@ -148,6 +148,7 @@ def rerank(
         (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
         (lines, (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates"), "--lines ranks plain text"),
         (stream, (*JOIN_OPTIONS, "dry_run"), "--stream reads JSONL that carries its texts"),
+        (tsv_columns is not None, ("id_field", "text_field", "title_field"), "--tsv-columns says where all is"),
         (query is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
     ):
         _refuse(ctx, options if there else (), reason)
@@ -184,6 +185,8 @@ def rerank(
     with Console(bar=bar, quiet=quiet) as console:
         listener: Listener = console
         if dry_run:
+            if sys.stdout is None:
+                raise RunError("standard output is closed")
             typer.echo(survey(job, listener), nl=False)
         else:
             run(job, listener)
@@ -203,8 +206,8 @@ def _fields(id_field: str | None, text_field: str | None, title_field: str | Non
         raise UsageError(f"--tsv-columns {tsv_columns}: needs id and text once, and may name title once")
     default = Fields()
     return Fields(
-        (id_field,) if id_field else default.ids,
-        (text_field,) if text_field else default.texts,
-        title_field or default.title,
+        (id_field,) if id_field is not None else default.ids,
+        (text_field,) if text_field is not None else default.texts,
+        title_field if title_field is not None else default.title,
         columns,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import gzip
 import io
 import lzma
 import re
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 CHUNK = 1 << 18
-COMPRESSED_CHUNK = 1 << 16
+COMPRESSED_CHUNK = 1 << 14  # a few bytes may stand for a thousand times as many
 
 
 def display_name(path: str) -> str:
@@ -39,10 +38,10 @@ class _Members:
     """Decompresses one member after the other to the end of the file.
 
     The readers of bz2, lzma and zstandard take a file for whole whose last member is cut off, or whose rest is of
-    another kind; here that is an error.
+    another kind; here that is an error. And they wait for more than a line of a pipe.
     """
 
-    def __init__(self, file: IO[bytes], start: Callable[[], Any], padding: bytes = b"") -> None:
+    def __init__(self, file: io.BufferedReader, start: Callable[[], Any], padding: bytes = b"") -> None:
         self._file = file
         self._start = start
         self._padding = padding
@@ -52,7 +51,8 @@ class _Members:
     def read(self, _size: int) -> bytes:
         """Some bytes; none at the end."""
         while True:
-            chunk = self._rest or self._file.read(COMPRESSED_CHUNK)
+            # read1 hands over what a pipe holds without waiting for more
+            chunk = self._rest or self._file.read1(COMPRESSED_CHUNK)
             self._rest = b""
             if self._member is None:
                 chunk = chunk.lstrip(self._padding) if self._padding else chunk
@@ -73,8 +73,8 @@ def _zstd() -> Any:
     return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
 
-COMPRESSIONS: tuple[tuple[re.Pattern[bytes], str, Callable[[IO[bytes]], Any]], ...] = (
-    (re.compile(rb"\x1f\x8b"), "gzip", lambda file: gzip.GzipFile(fileobj=file)),
+COMPRESSIONS: tuple[tuple[re.Pattern[bytes], str, Callable[[io.BufferedReader], Any]], ...] = (
+    (re.compile(rb"\x1f\x8b"), "gzip", lambda file: _Members(file, lambda: zlib.decompressobj(31), padding=b"\x00")),
     (re.compile(rb"BZh[1-9][1\x17]"), "bzip2", lambda file: _Members(file, bz2.BZ2Decompressor)),
     (re.compile(rb"\xfd7zXZ\x00"), "xz", lambda file: _Members(file, lzma.LZMADecompressor, padding=b"\x00")),
     # a file of the parallel tool begins with a frame to be skipped
@@ -85,7 +85,7 @@ NOT_TEXT = (
     (codecs.BOM_UTF16_LE, "UTF-16 text"),
     (codecs.BOM_UTF16_BE, "UTF-16 text"),
 )
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile)
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
@@ -123,7 +123,7 @@ class _Text(io.RawIOBase):
         self._compression = compression
         self._line = 1
         self._started = False
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -150,13 +150,15 @@ class _Text(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         if not self._started:
             self._started = True
-            while len(self._rest) < len(codecs.BOM_UTF8) and (more := self._pull(CHUNK)):
-                self._rest += more
-            self._rest = self._rest.removeprefix(codecs.BOM_UTF8)
-        data = self._rest[: len(view)] or self._pull(len(view))
-        self._rest = self._rest[len(data) :]
-        view[: len(data)] = data
-        return len(data)
+            head = b""
+            while len(head) < len(codecs.BOM_UTF8) and (more := self._pull(CHUNK)):
+                head += more
+            self._rest = memoryview(head.removeprefix(codecs.BOM_UTF8))
+        self._rest = self._rest or memoryview(self._pull(len(view)))
+        size = min(len(self._rest), len(view))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
 
 
 def open_input(path: str) -> io.BufferedReader:
@@ -179,11 +181,10 @@ def open_input(path: str) -> io.BufferedReader:
             raw.close()
             raise InputError(f"is {what}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
     rewound: Any = io.BufferedReader(_Rewound(head, raw), CHUNK)
-    compression = ""
-    for magic, compression_name, opener in COMPRESSIONS:
-        if magic.match(head):
-            rewound, compression = opener(rewound), compression_name
-    return io.BufferedReader(_Text(name, rewound, compression, raw), CHUNK)
+    source, compression = next(
+        ((opener(rewound), kind) for magic, kind, opener in COMPRESSIONS if magic.match(head)), (rewound, "")
+    )
+    return io.BufferedReader(_Text(name, source, compression, raw), CHUNK)
 
 
 def numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:

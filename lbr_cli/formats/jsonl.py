@@ -53,6 +53,8 @@ class Jsonl:
             return [Line(number, self._query(record, None), record.candidate(None, {}))], False
         query = self._query(record, str(number))
         implied = self._given is None and record.query_id() is None
+        if implied and query.text is None:
+            raise record.error("neither a query id nor a query")
         return [line._replace(implied=implied) for line in _nested(record, query, key)], True
 
     def _query(self, record: _Record, fallback: str | None) -> Query:
@@ -168,6 +170,8 @@ def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
         inner = record.inner(values, f'in "{key}", item {place}: ')
         candidate = inner.candidate(str(place), dict(shared))
         is_given = inner.id(DOC_IDS) is not None
+        if not is_given and candidate.document is None:
+            raise inner.error("neither a document id nor a text")
         if given.setdefault(candidate.doc_id, is_given) != is_given:
             message = f"document id {candidate.doc_id} is both given and, for a document without one, its place"
             raise inner.error(message, "give every document an id")

@@ -29,7 +29,9 @@ class MsMarco:
         words = FIELDS.findall(line)
         if len(words) >= 6 and words[1].upper() == "Q0" and parse_number(words[4]) is not None:
             return False
-        return (len(fields) == 3 and bool(RANK.fullmatch(fields[2]))) or (len(fields) == 4 and all(fields[:2]))
+        if len(fields) == 4:
+            return all(field and " " not in field for field in fields[:2])
+        return len(fields) == 3 and bool(RANK.fullmatch(fields[2]))
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         width = 0

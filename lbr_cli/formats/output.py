@@ -7,6 +7,7 @@ What the bytes say is the business of the other modules here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import gzip
@@ -24,7 +25,7 @@ import zstandard
 from lbr_cli.errors import LbrError, RunError, UsageError
 
 STDOUT = "-"
-DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdout|stderr)")
+DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]{1,6})|/dev/(stdout|stderr)")
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG}
 
 
@@ -52,6 +53,8 @@ def open_output(path: str, *, clobber: bool = True) -> Output:
     Raises UsageError where nothing can be written there, or where something stands and `clobber` is False, and
     RunError where another process is writing the same file.
     """
+    if not path:
+        raise UsageError("--output: an empty name")
     if path == STDOUT:
         if sys.stdout is None:
             raise RunError("standard output is closed")
@@ -60,7 +63,8 @@ def open_output(path: str, *, clobber: bool = True) -> Output:
         descriptor = DESCRIPTOR.fullmatch(path)
         if descriptor:  # ours already: opening it by name would forget where it stands
             number = int(descriptor[1]) if descriptor[1] else {"stdout": 1, "stderr": 2}[descriptor[2]]
-            os.fstat(number)
+            if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise UsageError(f"{path}: cannot be written: open for reading only")
             return _Straight(number, path, close=False)
         if path.endswith("/"):
             raise UsageError(f"{path}: cannot be written: Is a directory")
@@ -123,10 +127,11 @@ class _Straight:
         self._name = name
         self._close = close
         self._file = _Descriptor(number)
-        self._sink = _sink(name, self._file)
+        self._sink: Any = None
 
     def write(self, data: bytes) -> None:
         try:
+            self._sink = self._sink or _sink(self._name, self._file)
             self._sink.write(data)
             self._sink.flush()
         except BrokenPipeError:
@@ -141,7 +146,7 @@ class _Straight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._sink is not self._file:
+            if kind is None and self._sink not in (None, self._file):
                 self._sink.close()
             if self._close:
                 os.close(self._number)
@@ -215,11 +220,12 @@ class _Atomic:
             os.fchmod(number, stat.S_IMODE(old.st_mode))
         os.fsync(number)
         os.rename(self._temporary, self._target)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with contextlib.suppress(OSError):  # it is published; not every folder can be opened and synced
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _keep_owner(self, user: int, group: int) -> None:
         """Only root gives files away; others keep at least the group where they are in it."""
@@ -244,6 +250,7 @@ class _Atomic:
             raise _failed(self._name, problem) from problem
         finally:
             if not published:
-                os.unlink(self._temporary)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary)
             # what a full disk refused stays in the buffer; closing the raw file keeps it from being tried again
             self._file.raw.close()

@@ -34,9 +34,9 @@ def read_qrels(path: str) -> list[Qrel]:
     if first is None:
         return []
     start = decoded(first[1], name, first[0])
-    if start.lstrip().startswith(("{", "[")):
+    if start.lstrip().startswith(("{", "[")) and len(FIELDS.findall(start)) < 3:
         json_object(first[1].strip()[:1], name, first[0], REMEDY)  # raises
-    beir = start.count("\t") == 2 and len(FIELDS.findall(start)) == 3
+    beir = start.count("\t") == 2 and len(FIELDS.findall(start)) == 3 and not start.startswith("#")
     if not (beir and not GRADE.fullmatch(start.split("\t")[2])):
         lines = itertools.chain([first], lines)  # no header
     found = []

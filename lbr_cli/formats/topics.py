@@ -22,6 +22,8 @@ FIELDS = {
     "description": ("description", "desc"),
     "narrative": ("narrative", "narr"),
 }
+# tags that begin a field wherever they stand; any other does at the beginning of a line
+SGML_TAGS = {"top", "head", "num", "dom", "title", "desc", "smry", "narr", "con", "fac", "def", "number", "query"}
 NUMBERS = ("num", "number", "id", "qid")
 TOPICS = ("topic", "top")
 TAG = re.compile(r"<(/?)([A-Za-z][\w-]*)[^<>]*>")
@@ -63,6 +65,9 @@ def _sgml(text: str, file: str) -> Iterator[Topic]:
     line, counted = 1, 0
     for tag in TAG.finditer(text):
         closing, name = tag[1], tag[2].lower()
+        inline = text[text.rfind("\n", 0, tag.start()) + 1 : tag.start()].strip(" \t")
+        if topic is not None and name not in SGML_TAGS and (inline or closing):
+            continue  # part of a text
         if topic is not None and field:
             # the first of several fields of one name counts; a closing tag ends a field, and so does the next one
             topic.fields.setdefault(field, _clean(text[start : tag.start()]))
@@ -115,6 +120,7 @@ class _Xml:
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._text.append
         self._parser.EntityDeclHandler = self._refuse
+        self._parser.SkippedEntityHandler = self._skipped
 
     def parse(self, text: str) -> list[Topic]:
         first = TAG.search(text)
@@ -148,6 +154,13 @@ class _Xml:
             self._topic_depth = 0
         self._depth -= 1
 
+    def _skipped(self, name: str, *_: object) -> None:
+        """Where a DTD is named and not read, expat would leave out what only it can know."""
+        raise InputError(f"uses the entity {name}, and entities are not expanded here", self._file, self._line())
+
+    def _line(self) -> int:
+        return int(self._parser.CurrentLineNumber)
+
     def _refuse(self, name: str, *_: object) -> None:
         message = f"declares the entity {name}, and entities are not expanded here"
-        raise InputError(message, self._file, self._parser.CurrentLineNumber)
+        raise InputError(message, self._file, self._line())

@@ -51,16 +51,21 @@ def measure(
     """
     if model.folder is None:
         raise ValueError("only a model on this machine can be measured for")
+    choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not here
     tokenizer, max_length = _tokenizer(model, model.folder, family, settings)
-    distinct = dict.fromkeys(requests)
-    if family.asks is NextToken:
-        chat = Chat(tokenizer, max_length, model.name)
-        prompts = [prompt_for(chat, request, place) for place, request in enumerate(distinct)]
-        return [len(prompt.ids) for prompt in prompts], sum(prompt.truncated for prompt in prompts), max_length
-    texts = [request.text for request in distinct if isinstance(request, Embedding)]
-    rows = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
-    lengths = [min(len(row), max_length) for row in rows]
-    return lengths, sum(len(row) > max_length for row in rows), max_length
+    chat = Chat(tokenizer, max_length, model.name) if family.asks is NextToken else None
+    measured: dict[Request, tuple[int, bool]] = {}
+    for place, request in enumerate(requests):
+        if request in measured:
+            continue
+        if isinstance(request, Embedding):
+            length = len(tokenizer(request.text, split_special_tokens=True, verbose=False)["input_ids"])
+            measured[request] = min(length, max_length), length > max_length
+        elif chat is not None:
+            prompt = prompt_for(chat, request, place)
+            measured[request] = len(prompt.ids), prompt.truncated
+    lengths = [length for length, _ in measured.values()]
+    return lengths, sum(truncated for _, truncated in measured.values()), max_length
 
 
 def _tokenizer(model: Model, folder: Path, family: Family, settings: Settings) -> tuple[Any, int]:

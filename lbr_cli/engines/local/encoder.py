@@ -83,11 +83,11 @@ class MeanEncoder:
         for row, tokens in enumerate(rows):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
-        device = self._model.device
-        hidden = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float().cpu()
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         weights = mask.unsqueeze(-1).float()
         means: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1)
-        return means
+        return means.cpu()
 
 
 def _text(request: Request) -> str:
