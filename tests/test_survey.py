@@ -57,6 +57,6 @@ def test_it_refuses_what_the_job_would_refuse(files: Path, lbr: Program, chat_mo
     assert lbr(*DRY, "--engine", "overlap", "--explain").code == 2
     assert lbr(*DRY, "--engine", "overlap", "--tag", "a b").code == 2
     assert lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--device", "nosuch").code == 2
-    ended = lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--max-length", "100")
+    ended = lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--max-length", "40")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: the prompt has ")
