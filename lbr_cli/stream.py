@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lbr_cli.core import Listener, Query, Ranking
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import display_name, open_input, without_end
+from lbr_cli.formats.files import BLANKS, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.inputs import Duplicates, Group, Inputs
 
@@ -31,7 +31,7 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
     with open_input(inputs.run) as source:
         for number, raw in enumerate(source, 1):
             data = without_end(raw)
-            if not data.strip(b" \t\r"):
+            if not data.strip(BLANKS):
                 if group:
                     yield _complete(group, name, done)
                 group = None

@@ -159,3 +159,8 @@ def test_a_title_is_a_string_or_nothing(tmp_path: Path, title: Any) -> None:
 def test_a_number_beyond_floats_is_good_json(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, '{"_id":"d1","text":"x","weight":1e400}\n')
     assert list(texts.documents) == ["d1"]
+
+
+def test_a_form_feed_is_an_id_and_no_blank_line(tmp_path: Path) -> None:
+    texts, _ = read(tmp_path, "d1\tx\n\x0c\t\n", **{"\x0c": None})
+    assert texts.documents == {"\x0c": Document("\x0c", "")}

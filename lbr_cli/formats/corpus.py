@@ -16,7 +16,7 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, open_input, without_end
+from lbr_cli.formats.files import BLANKS, decoded, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import TEXTS
 from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 
@@ -96,7 +96,7 @@ def _read_jsonl(
             try:
                 record = loads(raw)
             except orjson.JSONDecodeError:
-                if not raw.strip():
+                if not raw.strip(BLANKS):
                     continue
                 record = json_object(raw, name, number)  # says what is wrong, if it is
             if type(record) is not dict:
@@ -159,7 +159,7 @@ def _read_tsv(
     id_place, text_place = columns.index("id"), columns.index("text")
     title_place = columns.index("title") if "title" in columns else None
     for number, raw in lines:
-        if not raw.strip():
+        if not raw.strip(BLANKS):
             continue
         try:
             row = decoded(without_end(raw), name, number).split("\t", len(columns) - 1)

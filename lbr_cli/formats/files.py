@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 STDIN = "-"
+BLANKS = b" \t\r\n"  # a line of these alone is blank; a form feed may be an id
 CHUNK = 1 << 18
 COMPRESSED_CHUNK = 1 << 14  # a few bytes may stand for a thousand times as many
 
@@ -191,7 +192,7 @@ def numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) for each line that is not blank; closes the stream behind the last."""
     with stream:
         for number, line in enumerate(stream, 1):
-            if line.strip(b" \t\r\n"):
+            if line.strip(BLANKS):
                 yield number, without_end(line)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Document, Query, Scored
-from lbr_cli.formats.files import decoded, without_end
+from lbr_cli.formats.files import BLANKS, decoded, without_end
 from lbr_cli.formats.runs import Line, Style
 
 RAW = "line"  # the key that holds a line's own bytes until they are written
@@ -25,7 +25,7 @@ class PlainLines:
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, raw in lines:
-            if raw.strip():
+            if raw.strip(BLANKS):
                 doc_id = str(number)
                 document = Document(doc_id, decoded(without_end(raw), file, number))
                 yield Line(number, self._query, Candidate(doc_id, document, extra={RAW: raw}))
