@@ -201,7 +201,7 @@ def _snapshot(model: Model, *, local: bool) -> Path:
 def _unreachable(endpoint: str) -> str:
     """Why nothing answers at `endpoint` within `PROBE_SECONDS`, or "".
 
-    The hub's own client tries for half a minute. Any answer will do here, an error page too, and so will a
+    The hub's own client goes on trying for longer. Any answer will do here, an error page too, and so will a
     certificate that only the hub's client knows. Looking up a name obeys no time limit, hence the thread.
     """
     # imported here, so that --help need not wait for them

@@ -19,29 +19,33 @@ def jsonl(*records: Any) -> bytes:
     return b"".join(json.dumps(record).encode() + b"\n" if record else b"\n" for record in records)
 
 
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *STREAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=folder,
+    )
+
+
 def pair(qid: str, doc_id: str, text: str = "fig") -> dict[str, str]:
     return {"qid": qid, "id": doc_id, "query": "fig", "text": text}
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    "record",
     [
-        ({"query": "fig", "documents": ["a", "fig"]}, None),
-        ({"qid": "7", "query": "fig", "candidates": [{"id": "0", "text": "a"}, {"id": "1", "text": "fig"}]}, None),
+        {"query": "fig", "documents": ["a", "fig"]},
+        {"qid": "7", "query": "fig", "candidates": [{"id": "0", "text": "a"}, {"id": "1", "text": "fig"}]},
     ],
 )
-def test_a_query_a_line_is_answered_at_once(tmp_path: Path, first: Any, second: None) -> None:
-    job = subprocess.Popen(
-        [sys.executable, "-m", "lbr_cli", *STREAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-    )
+def test_a_query_a_line_is_answered_at_once(tmp_path: Path, record: Any) -> None:
+    job = start(tmp_path)
     assert job.stdin
     assert job.stdout
     for _ in range(3):
-        job.stdin.write(jsonl(first))
+        job.stdin.write(jsonl(record))
         job.stdin.flush()
         # were anything held back, this would wait for ever
         assert json.loads(job.stdout.readline())["doc_id"] == "1"
@@ -51,13 +55,7 @@ def test_a_query_a_line_is_answered_at_once(tmp_path: Path, first: Any, second: 
 
 
 def test_pairs_are_answered_when_their_query_is_complete(tmp_path: Path) -> None:
-    job = subprocess.Popen(
-        [sys.executable, "-m", "lbr_cli", *STREAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-    )
+    job = start(tmp_path)
     assert job.stdin
     assert job.stdout
     for lines in (jsonl(pair("a", "x", "no"), pair("a", "y"), pair("b", "z")), jsonl(None), jsonl(pair("c", "v"))):
@@ -108,13 +106,7 @@ def test_compressed_lines_are_answered_as_they_come(tmp_path: Path, kind: str) -
 
     import zstandard
 
-    job = subprocess.Popen(
-        [sys.executable, "-m", "lbr_cli", *STREAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-    )
+    job = start(tmp_path)
     assert job.stdin
     assert job.stdout
     packer: Any = zlib.compressobj(wbits=31) if kind == "gzip" else zstandard.ZstdCompressor().compressobj()

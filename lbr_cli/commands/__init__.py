@@ -24,7 +24,7 @@ from lbr_cli.progress import print_error
 INTERRUPTED = 130
 TERMINATED = 143
 
-# plain help text: quicker than rich's by half, and it can be searched and piped
+# plain help text can be searched and piped, and needs no rich
 app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -13,6 +13,7 @@ from lbr_cli.errors import RunError, UsageError
 from lbr_cli.formats import run_format
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
+from lbr_cli.formats.output import STDOUT
 from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.job import Job, run
 from lbr_cli.models import resolve
@@ -62,7 +63,7 @@ def rerank(
             metavar="FILE",
             help="Where the ranking goes; - is stdout. A file appears when it is whole; .gz and .zst compress.",
         ),
-    ] = STDIN,
+    ] = STDOUT,
     input_format: Annotated[FORMATS | None, typer.Option(help="Format of RUN, else told by its first line.")] = None,
     output_format: Annotated[
         FORMATS | None, typer.Option(help="Format of the ranking, else by the ending of -o, else that of RUN.")

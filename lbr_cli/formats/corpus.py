@@ -1,8 +1,7 @@
 """Corpora: JSONL as BEIR, Anserini and MS MARCO v2 write it, or TSV.
 
 A corpus is read once, from front to back, and only what the run names is kept: memory holds the wanted texts and
-nothing else. The JSONL loop is flat because it decides how fast lbr reads: a generator for each line would cost more
-than parsing the line does.
+nothing else. The JSONL loop is flat because it decides how fast lbr reads (`benchmarks/reading.py`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, RunError
 
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -74,6 +74,8 @@ def _load(kind: Any, folder: Path, what: str, **options: Any) -> Any:
     """
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"{folder}: its {what} do not fit into the memory that is free") from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise MissingError(f"{folder}: its {what} cannot be loaded: {_first_line(error)}") from error
 
