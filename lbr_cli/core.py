@@ -159,7 +159,8 @@ class Engine(Protocol):
         """Hear what a job is going to ask, before its first question, and count the computations it takes.
 
         Lets an engine refuse at once what it could not answer hours later, and plan its batches over the whole
-        job. Raises `RequestError` for a request that cannot be answered.
+        job. `requests` may be gone through more than once. Raises `RequestError` for a request that cannot be
+        answered.
         """
         ...
 

@@ -5,6 +5,7 @@
     ├── UsageError      2    options that make no sense, or not together
     ├── MissingError    2    a model, device or extra that is not there
     ├── RequestError    2    a pair that no engine can score
+    │   └── ComputeError 1   a pair on which computing failed
     └── RunError        1    failed while running; may succeed if tried again
 
 The number is the exit code: 2 says that trying again changes nothing. `lbr_cli.commands.main` is the one place that
@@ -52,6 +53,12 @@ class RequestError(LbrError):
     def __init__(self, message: str, place: int, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.place = place
+
+
+class ComputeError(RequestError):
+    """Memory ran out or the model failed; a smaller batch or another device may do."""
+
+    exit_code = 1
 
 
 class RunError(LbrError):

@@ -75,7 +75,7 @@ def _run_whole(job: Job, output: Output, listener: Listener) -> Scorer:
             check_ids(ranking, format_)
     scorer = Scorer(*_load(job, listener), listener)
     listener.stage("checking the prompts")
-    pairs, work = scorer.expect(pairs_to_score(collection, job.cuts))
+    pairs, work = scorer.expect(lambda: pairs_to_score(collection, job.cuts))
     listener.begin(len(collection), pairs, work)
     _write(collection, scorer, job, format_, style, output)
     return scorer

@@ -116,6 +116,8 @@ def _family_of(folder: Path) -> str:
     if (folder / "modules.json").exists():
         return "bi-encoder"
     architecture = ", ".join(config.get("architectures") or ["none named"])
+    if architecture.endswith("ForSequenceClassification") and len(config.get("id2label") or "..") == 1:
+        return "classifier"
     raise UsageError(
         f"{folder}: its files do not tell which family it is of (architecture: {architecture})",
         hint=f"name it with --family: {', '.join(known.name for known in FAMILIES)}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lbr_cli.core import Answer, Document, Engine, Family, Listener, Query, Request, Score
@@ -33,25 +33,19 @@ class Scorer:
     listener: Listener
     tally: Tally = field(default_factory=Tally)
 
-    def expect(self, pairs: Iterable[tuple[Query, Document]]) -> tuple[int, int]:
-        """Announce the pairs of a whole job: how many there are, and how many computations they take.
+    def expect(self, pairs: Callable[[], Iterator[tuple[Query, Document]]]) -> tuple[int, int]:
+        """Announce the pairs of a whole job, which `pairs` gives anew at each call.
+
+        Tells how many there are, and how many computations they take.
 
         Raises RequestError, with the ids, if one of them cannot be scored.
         """
-        current = (Query(""), Document("", ""))
-        count = 0
-
-        def announced() -> Iterator[Request]:
-            nonlocal current, count
-            for current in pairs:
-                count += 1
-                yield from self._requests(*current)
-
+        announced = _Announced(self._requests, pairs)
         try:
-            work = self.engine.expect(announced())
+            work = self.engine.expect(announced)
         except RequestError as error:
-            raise named(error, *current) from error
-        return count, work
+            raise named(error, *announced.current) from error
+        return announced.count, work
 
     def score(self, query: Query, documents: Sequence[Document]) -> list[Score]:
         """A score for each document, in their order. `query.text` must be known.
@@ -99,6 +93,27 @@ class Scorer:
         return Score(score.value, {**score.detail, "truncated": truncated}, score.doubt)
 
 
+class _Announced:
+    """The requests of a job's pairs, as often as they are asked for; knows where it stands."""
+
+    def __init__(
+        self,
+        requests: Callable[[Query, Document], tuple[Request, ...]],
+        pairs: Callable[[], Iterator[tuple[Query, Document]]],
+    ) -> None:
+        self.current = (Query(""), Document("", ""))
+        self.count = 0
+        self._requests = requests
+        self._pairs = pairs
+
+    def __iter__(self) -> Iterator[Request]:
+        self.count = 0
+        for pair in self._pairs():
+            self.current = pair
+            self.count += 1
+            yield from self._requests(*self.current)
+
+
 def named(error: RequestError, query: Query, document: Document) -> RequestError:
     """The error with the ids of its pair."""
-    return RequestError(f"query {query.query_id}, document {document.doc_id}: {error}", error.place, hint=error.hint)
+    return type(error)(f"query {query.query_id}, document {document.doc_id}: {error}", error.place, hint=error.hint)

@@ -11,18 +11,15 @@ from typing import Any
 import pytest
 import torch
 from conftest import Program, chat_tokenizer, write
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
 from lbr_cli.core import Answer, Embedding, NextToken, Request
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local import load
 from lbr_cli.engines.local.causal import Causal
-from lbr_cli.engines.local.devices import choose_device, choose_dtype
+from lbr_cli.engines.local.devices import choose_device, choose_dtype, computes_wide
 from lbr_cli.engines.local.encoder import MeanEncoder
-from lbr_cli.engines.local.plan import batches
-from lbr_cli.errors import MissingError, RequestError, UsageError
+from lbr_cli.errors import ComputeError, MissingError, RequestError, UsageError
 from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import Model, resolve
 
@@ -122,22 +119,60 @@ def test_a_query_without_room_is_refused_when_it_is_announced(chat_model: Path) 
         loaded.expect(short + long)
 
 
-def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path) -> None:
+def round_weights(model: Any) -> None:
+    """Give a float32 model the weights of a bfloat16 one."""
+    for weight in model.parameters():
+        weight.data = weight.data.bfloat16().float()
+
+
+def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
-    exact._model.to(torch.bfloat16).float()  # the weights that are there, computed with in float32
-    plain = loaded._last_hidden
+    round_weights(exact._model)
 
-    def overflows(rows: Sequence[list[int]]) -> torch.Tensor:
-        hidden = plain(rows)
-        if hidden.dtype != torch.float32:
-            hidden[0] = math.nan
-        return hidden
+    def overflows(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        if output.dtype != torch.float32:
+            output[0, 0] = math.nan
+        return output
 
-    loaded._last_hidden = overflows  # type: ignore[method-assign]
+    loaded._model.base_model.norm.register_forward_hook(overflows)
     assert all(math.isfinite(score) for score in scores(loaded))
     assert farthest(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
     assert loaded._model.dtype == torch.bfloat16
+    assert loaded._model.base_model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_half_precision_weights_computed_in_float32_lose_nothing_more(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: dtype != torch.float32)
+    wide = engine(chat_model, dtype="bfloat16")
+    exact = engine(chat_model, dtype="float32")
+    round_weights(exact._model)
+    assert farthest(scores(wide), scores(exact)) < 1e-6
+    assert wide.setting == "cpu, bfloat16 computed in float32"
+    assert {module.weight.dtype for module in wide._model.modules() if isinstance(module, torch.nn.Linear)} == {
+        torch.bfloat16
+    }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capabilities", "wide"),
+    [
+        (torch.bfloat16, {"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        (torch.bfloat16, {"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, True),
+        (torch.bfloat16, {"avx512_bf16": True, "amx_bf16": False, "cpu_name": "AMD Zen 5"}, False),
+        (torch.bfloat16, {"cpu_name": "AMD Zen 2"}, True),
+        (torch.float32, {"cpu_name": "AMD Zen 2"}, False),
+    ],
+)
+def test_float32_arithmetic_where_bfloat16_is_the_slower(
+    dtype: torch.dtype, capabilities: dict[str, Any], wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert computes_wide(torch.device("cpu"), dtype) is wide
+    assert not computes_wide(torch.device("cuda"), dtype)
 
 
 def test_labels_have_to_be_single_tokens(chat_model: Path) -> None:
@@ -146,15 +181,42 @@ def test_labels_have_to_be_single_tokens(chat_model: Path) -> None:
         list(loaded.answer([NextToken("s", "b", "d", "", ("1", "bread gauge"))]))
 
 
+def broken(loaded: Causal, error: Exception, above: int = 0) -> None:
+    """Let the model fail on every row of more than `above` tokens."""
+
+    def breaks(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+        if options["input_ids"].numel() > above:
+            raise error
+
+    loaded._model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
+
+
+NO_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=["accelerator", "cpu"])
+def test_out_of_memory_halves_the_batch_and_goes_on(chat_model: Path, error: Exception) -> None:
+    whole = scores(engine(chat_model, dtype="float32"))
+    small = engine(chat_model, dtype="float32")
+    broken(small, error, above=500)
+    assert farthest(scores(small), whole) < 1e-6
+    assert small._budget.tokens < engine(chat_model)._budget.tokens
+
+
+def test_a_pair_that_does_not_fit_alone_is_named(chat_model: Path) -> None:
+    loaded = engine(chat_model)
+    broken(loaded, NO_MEMORY[0], above=250)
+    with pytest.raises(ComputeError, match=r"\d+ tokens do not fit into memory, even alone") as caught:
+        scores(loaded, [("fig", "x"), ("fig", "y"), ("fig", "fig " * 300)])
+    assert caught.value.place == 2
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(chat_model: Path) -> None:
     loaded = engine(chat_model)
-
-    def breaks(rows: Sequence[list[int]]) -> torch.Tensor:
-        raise RuntimeError("shape")
-
-    loaded._last_hidden = breaks  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="shape"):
+    broken(loaded, RuntimeError("shape"))
+    with pytest.raises(ComputeError, match="the model failed on it or on the 20 computed with it: shape") as caught:
         scores(loaded)
+    assert (caught.value.place, caught.value.exit_code) == (5, 1)
 
 
 def test_a_model_without_all_its_weights_is_refused(chat_model: Path, tmp_path: Path) -> None:
@@ -209,14 +271,6 @@ def test_precisions() -> None:
     assert choose_dtype("auto", torch.device("mps")) == torch.float32
     with pytest.raises(UsageError, match="--dtype float16: a CPU computes in it many times slower"):
         choose_dtype("float16", torch.device("cpu"))
-
-
-@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
-def test_batches_hold_every_place_once_and_keep_to_the_budget(lengths: list[int], budget: int) -> None:
-    planned = list(batches(lengths, budget))
-    assert sorted(place for batch in planned for place in batch) == list(range(len(lengths)))
-    for batch in planned:
-        assert len(batch) * max(lengths[place] for place in batch) <= budget or len(batch) == 1
 
 
 TEXTS = ["figs", "a tram in Lisbon", "bread needs salt and time. " * 30, "", "日本", "[SEP] fig [CLS]", "trams, figs"]

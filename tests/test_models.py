@@ -56,7 +56,7 @@ def test_what_is_no_model(name: str) -> None:
 def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) -> None:
     with pytest.raises(UsageError, match=r"which family it is of \(architecture: Qwen2ForCausalLM\)") as error:
         resolve(str(chat_model))
-    assert error.value.hint == "name it with --family: lb, bi-encoder"
+    assert error.value.hint == "name it with --family: lb, lb-rev, classifier, bi-encoder"
 
 
 def test_options_that_contradict_the_model(chat_model: Path) -> None:

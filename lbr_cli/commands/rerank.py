@@ -23,7 +23,7 @@ from lbr_cli.survey import survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 # options that have no effect without a model, without a corpus, and where the texts are in the lines
-MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads")
+MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads", "compile_")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
 JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
 
@@ -74,7 +74,7 @@ def rerank(
     ] = "lb",
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")] = None,
     family: Annotated[
-        Literal["lb", "bi-encoder"] | None,
+        Literal["lb", "lb-rev", "classifier", "bi-encoder"] | None,
         typer.Option(help="How to ask a model that does not say so itself."),
     ] = None,
     engine: Annotated[
@@ -100,6 +100,10 @@ def rerank(
         int | None,
         typer.Option(metavar="N", min=1, max=1024, envvar="LBR_THREADS", help="CPU threads, else torch's choice."),
     ] = None,
+    compile_: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option("--compile", envvar="LBR_COMPILE", help="Fuse small steps; auto does for long jobs that gain."),
+    ] = "auto",
     depth: Annotated[
         int | None,
         typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below."),
@@ -173,7 +177,7 @@ def rerank(
         ),
         model=resolve(model, family, revision) if engine == "local" else None,
         engine=engine,
-        settings=Settings(device, dtype, max_length, batch_tokens, threads),
+        settings=Settings(device, dtype, max_length, batch_tokens, threads, compile_),
         output=output,
         output_format=run_format(output_format) if output_format else None,
         clobber=not no_clobber,
@@ -198,7 +202,7 @@ def _refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
     for name in names:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
+            raise UsageError(f"--{name.strip('_').replace('_', '-')} has no effect: {reason}")
 
 
 def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str | None) -> Fields:

@@ -25,6 +25,7 @@ class Settings:
     max_length: int | None = None
     batch_tokens: int | None = None
     threads: int | None = None
+    compile: str = "auto"
 
 
 def load_engine(name: str, model: Model | None, family: Family, settings: Settings) -> Engine:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from lbr_cli.core import Family
 from lbr_cli.families.bi_encoder import BiEncoder
 from lbr_cli.families.classifier import Classifier
-from lbr_cli.families.lb import Lb
+from lbr_cli.families.lb import Lb, LbRev
 
 # those that --family may name
-FAMILIES: tuple[Family, ...] = (Lb(), BiEncoder())
+FAMILIES: tuple[Family, ...] = (Lb(), LbRev(), Classifier(), BiEncoder())
 
-__all__ = ["FAMILIES", "BiEncoder", "Classifier", "Lb", "family"]
+__all__ = ["FAMILIES", "BiEncoder", "Classifier", "Lb", "LbRev", "family"]
 
 
 def family(name: str) -> Family:

@@ -5,7 +5,7 @@
 where p is the softmax over the whole vocabulary at the place of the answer, not renormalised over the seven digits.
 Scale: 0 to 7; a model trained for it gives 1 (unrelated) to 7. Prompt and formula are those published with
 lightblue/lb-reranker-0.5B-v1.0, whose scripts count a digit outside the 14 likeliest tokens as 0; here all seven are
-read.
+read. Its sister lightblue/lb-reranker-0.5B-v1.0-rev reads the text before the query.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ SYSTEM = (
     "Given a query and a piece of text, output a score of 1-7 based on how related the query is to the text. "
     "1 means least related and 7 is most related."
 )
+REVERSED_SYSTEM = (
+    "Given a piece of text and a query, output a score of 1-7 based on how related the query is to the text. "
+    "1 means least related and 7 is most related."
+)
 DIGITS = ("1", "2", "3", "4", "5", "6", "7")
 DOUBTFUL_MASS = 0.5
 
@@ -34,9 +38,25 @@ class Lb:
         return (NextToken(SYSTEM, f"<<<Query>>>\n{query}\n\n<<<Context>>>\n", document, "", DIGITS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
-        """Details: `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
-        digits = [math.exp(log_probability) for log_probability in answers[0].values]
-        mass = math.fsum(digits)
-        expectation = math.fsum(digit * p for digit, p in enumerate(digits, 1))
-        doubt = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
-        return Score(expectation, {"digits": digits, "mass": mass}, doubt if mass < DOUBTFUL_MASS else "")
+        return expectation(answers[0])
+
+
+@dataclass(frozen=True, slots=True)
+class LbRev:
+    name: ClassVar[str] = "lb-rev"
+    asks: ClassVar[type[Request]] = NextToken
+
+    def requests(self, query: str, document: str) -> tuple[Request, ...]:
+        return (NextToken(REVERSED_SYSTEM, "<<<Context>>>\n", document, f"\n\n<<<Query>>>\n{query}", DIGITS),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        return expectation(answers[0])
+
+
+def expectation(answer: Answer) -> Score:
+    """Details: `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
+    digits = [math.exp(log_probability) for log_probability in answer.values]
+    mass = math.fsum(digits)
+    value = math.fsum(digit * p for digit, p in enumerate(digits, 1))
+    doubt = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
+    return Score(value, {"digits": digits, "mass": mass}, doubt if mass < DOUBTFUL_MASS else "")

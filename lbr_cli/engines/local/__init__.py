@@ -10,15 +10,32 @@ from typing import Any
 import torch
 import transformers
 
-from lbr_cli.core import Embedding, Engine, Family, NextToken, Request
+from lbr_cli.core import Embedding, Engine, Family, NextToken, Pair, Request
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local.causal import Causal, prompt_for
-from lbr_cli.engines.local.devices import choose_device, choose_dtype, default_budget, dtype_name
+from lbr_cli.engines.local.compiling import Compiling
+from lbr_cli.engines.local.cross_encoder import CrossEncoder, check_room, encode
+from lbr_cli.engines.local.devices import (
+    choose_budget,
+    choose_device,
+    choose_dtype,
+    computes_wide,
+    dtype_name,
+    keep_freed_memory,
+)
 from lbr_cli.engines.local.encoder import MeanEncoder
 from lbr_cli.engines.local.loading import load_config, load_model, load_tokenizer, longest_input
+from lbr_cli.engines.local.plan import Budget
 from lbr_cli.engines.local.prompts import Chat
+from lbr_cli.engines.local.widen import widen
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.models import Model
+
+KINDS = {
+    NextToken: transformers.AutoModelForCausalLM,
+    Pair: transformers.AutoModelForSequenceClassification,
+    Embedding: transformers.AutoModel,
+}
 
 
 def load(model: Model | None, family: Family, settings: Settings) -> Engine:
@@ -29,16 +46,25 @@ def load(model: Model | None, family: Family, settings: Settings) -> Engine:
         torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    budget = settings.batch_tokens or default_budget(device)
-    setting = f"{device}, {dtype_name(dtype)}"
+    if device.type == "cpu":
+        keep_freed_memory()
     tokenizer, max_length = _tokenizer(model, model.folder, family, settings)
-    if family.asks is NextToken:
-        causal = load_model(transformers.AutoModelForCausalLM, model.folder, device, dtype)
-        return Causal(causal, tokenizer, max_length, budget, model.name, setting)
     if family.asks is Embedding:
         _check_pooling(model.folder)
-        encoder = load_model(transformers.AutoModel, model.folder, device, dtype)
-        return MeanEncoder(encoder, tokenizer, max_length, budget, setting)
+    weights = load_model(KINDS[family.asks], model.folder, device, dtype)
+    wide = computes_wide(device, dtype)
+    if wide:
+        widen(weights)
+    budget = Budget(settings.batch_tokens or choose_budget(device, weights.config))
+    setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
+    if family.asks is NextToken:
+        chat = Chat(tokenizer, max_length, model.name)
+        compiling = Compiling(settings.compile, torch.float32 if wide else dtype)
+        return Causal(weights, tokenizer, chat, budget, compiling, setting, wide=wide)
+    if family.asks is Pair:
+        return CrossEncoder(weights, tokenizer, max_length, budget, setting, wide=wide)
+    if family.asks is Embedding:
+        return MeanEncoder(weights, tokenizer, max_length, budget, setting, wide=wide)
     raise ValueError(f"no local engine answers {family.asks.__name__} requests")
 
 
@@ -61,6 +87,10 @@ def measure(
         if isinstance(request, Embedding):
             length = len(tokenizer(request.text, split_special_tokens=True, verbose=False)["input_ids"])
             measured[request] = min(length, max_length), length > max_length
+        elif isinstance(request, Pair):
+            check_room(tokenizer, max_length, request.query, place)
+            encoded = encode(tokenizer, max_length, [request])
+            measured[request] = len(encoded["input_ids"][0]), bool(encoded.encodings[0].overflowing)
         elif chat is not None:
             prompt = prompt_for(chat, request, place)
             measured[request] = len(prompt.ids), prompt.truncated
@@ -75,7 +105,7 @@ def _tokenizer(model: Model, folder: Path, family: Family, settings: Settings) -
     max_length = settings.max_length or min(model.max_length or limit, limit)
     if max_length > limit:
         raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")
-    least = tokenizer.num_special_tokens_to_add() + 1
+    least = tokenizer.num_special_tokens_to_add(pair=family.asks is Pair) + 1
     if max_length < least:
         raise UsageError(f"--max-length {max_length}: {model.name} needs {least} tokens to read anything")
     if family.asks is NextToken and not tokenizer.chat_template:

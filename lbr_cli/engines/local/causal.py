@@ -1,39 +1,60 @@
 """Decoder-only models: the log-probabilities of some tokens at the place where the answer begins.
 
-A prompt is padded on its right. In a causal model no token sees what stands to its right, so padding cannot touch a
-score, no mask is needed, and attention keeps to its fast path. Only the last token's hidden state reaches the head.
+`packed.py` reads the prompts where the model allows it, `padded.py` where not; which one, and why, `setting` tells.
+Only the last token's hidden state of each prompt reaches the head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from lbr_cli.core import Answer, NextToken, Request
+from lbr_cli.engines.local.compiling import Compiling
 from lbr_cli.engines.local.head import Head
 from lbr_cli.engines.local.loading import in_float32
-from lbr_cli.engines.local.plan import batches
+from lbr_cli.engines.local.packed import Packed, why_not
+from lbr_cli.engines.local.padded import Padded
+from lbr_cli.engines.local.plan import Budget, ahead
 from lbr_cli.engines.local.prompts import Chat, NoRoom, Prompt
 from lbr_cli.errors import MissingError, RequestError
+
+CHUNK = 256  # prompts made while those before are computed
 
 
 class Causal:
     """Answers `NextToken` requests."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_length: int, budget: int, name: str, setting: str) -> None:
-        self.setting = setting
+    def __init__(
+        self, model: Any, tokenizer: Any, chat: Chat, budget: Budget, compiling: Compiling, setting: str, *, wide: bool
+    ) -> None:
+        self.padded_because = why_not(model)
+        self._setting = setting
         self._model = model
         self._tokenizer = tokenizer
-        self._chat = Chat(tokenizer, max_length, name)
+        self._chat = chat
         self._budget = budget
-        self._name = name
+        self._compiling = compiling
+        self._half = model.dtype != torch.float32 and not wide
         self._head = Head(model)
+        self._reader = Padded(model) if self.padded_because else Packed(model)
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
+        self._together: dict[NextToken, list[NextToken]] = {}
+        self._answers: dict[NextToken, Answer] = {}
+
+    @property
+    def setting(self) -> str:
+        padded = f", padded for {self.padded_because}" if self.padded_because else ""
+        return f"{self._setting}{padded}{', compiled' if self._compiling.done else ''}"
 
     def expect(self, requests: Iterable[Request]) -> int:
-        """Look up the labels, and refuse now a query that leaves no room for a document."""
+        """Look up the labels, and refuse now a query that leaves no room for a document.
+
+        Where the documents come first, fix which requests are computed together: those of one document, whichever
+        query asks.
+        """
         frames: set[tuple[str, str, str]] = set()
         count = 0
         for place, request in enumerate(requests):
@@ -47,38 +68,81 @@ class Causal:
             used = self._chat.length_without_document(asked)
             if used >= self._chat.max_length:
                 raise _no_room(used, self._chat.max_length, place)
+        if len({after for _, _, after in frames}) > len({before for _, before, _ in frames}):
+            self._plan_by_document(requests)
+        if not self.padded_because:
+            self._compiling.expect(count, self._model)
         return count
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         asked = [_next_token(request) for request in requests]
-        prompts = [prompt_for(self._chat, request, place) for place, request in enumerate(asked)]
-        for batch in batches([len(prompt.ids) for prompt in prompts], self._budget):
-            labels = self._labels(asked[batch[0]].labels)  # one family asks, so all have the same
-            rows = [prompts[place].ids for place in batch]
-            values = self._log_probabilities(rows, labels)
-            odd = (~values.isfinite().all(-1)).nonzero().flatten().tolist()
-            if odd and self._model.dtype != torch.float32:
-                with in_float32(self._model):
-                    values[odd] = self._log_probabilities([rows[row] for row in odd], labels)
-            for place, row in zip(batch, values.tolist(), strict=True):
-                yield place, Answer(row, prompts[place].truncated, len(prompts[place].ids))
+        planned = [place for place, request in enumerate(asked) if request in self._together]
+        for place in planned:
+            yield place, self._planned(asked[place], place)
+        others = [place for place, request in enumerate(asked) if request not in self._together]
+        groups = [(asked[place].system, asked[place].before) for place in others]
+        yield from self._compute(asked, others, groups)
 
-    def _log_probabilities(self, rows: Sequence[list[int]], labels: list[int]) -> torch.Tensor:
-        """Rows of token ids -> [rows, labels], natural log-probabilities of each label coming next, float32."""
-        logits, normaliser = self._head(self._last_hidden(rows), labels)
+    def _plan_by_document(self, requests: Iterable[Request]) -> None:
+        of_document: dict[tuple[int, str, str, str], dict[NextToken, None]] = {}
+        for request in requests:
+            asked = _next_token(request)
+            key = (len(asked.document), asked.document, asked.before, asked.system)
+            of_document.setdefault(key, {})[asked] = None
+        chunk: list[NextToken] = []
+        for _, together in sorted(of_document.items(), key=lambda item: item[0]):
+            chunk += sorted(together, key=lambda request: request.after)
+            self._together.update(dict.fromkeys(together, chunk))
+            if len(chunk) >= CHUNK:
+                chunk = []
+
+    def _planned(self, request: NextToken, place: int) -> Answer:
+        """The answer to a request whose company `expect` has fixed; the whole chunk's is computed with the first."""
+        tokens = work = 0
+        if request not in self._answers:
+            chunk = self._together[request]
+            groups = [(other.system, other.before, other.document) for other in chunk]
+            try:
+                for other, answer in self._compute(chunk, range(len(chunk)), groups):
+                    self._answers[chunk[other]] = Answer(answer.values, answer.truncated, 0, 0)
+                    tokens, work = tokens + answer.tokens, work + 1
+            except RequestError as error:
+                raise type(error)(str(error), place, hint=error.hint) from error
+        answer = self._answers[request]
+        return Answer(answer.values, answer.truncated, tokens, work)
+
+    def _compute(
+        self, asked: Sequence[NextToken], places: Sequence[int], groups: Sequence[Hashable]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answers to some of the requests; each of `places` has its group, the prompts of which begin alike."""
+
+        def chunks() -> Iterator[tuple[Sequence[int], Sequence[Hashable], list[Prompt]]]:
+            for start in range(0, len(places), CHUNK):
+                chunk = places[start : start + CHUNK]
+                prompts = [prompt_for(self._chat, asked[place], place) for place in chunk]
+                yield chunk, groups[start : start + CHUNK], prompts
+
+        for chunk, alike, prompts in ahead(chunks()):
+            rows = [prompt.ids for prompt in prompts]
+            labels = self._labels(asked[chunk[0]].labels)  # one family asks, so all have the same
+            try:
+                for batch, hidden in self._reader.read(rows, alike, self._budget):
+                    values = self._log_probabilities(hidden, labels)
+                    odd = (~values.isfinite().all(-1)).nonzero().flatten().tolist()
+                    if odd and self._half:
+                        with in_float32(self._model):
+                            again = torch.cat([self._reader.hidden([rows[batch[row]]]) for row in odd])
+                            values[odd] = self._log_probabilities(again, labels)
+                    for place, row in zip(batch, values.tolist(), strict=True):
+                        yield chunk[place], Answer(row, prompts[place].truncated, len(rows[place]))
+            except RequestError as error:
+                raise type(error)(str(error), chunk[error.place], hint=error.hint) from error
+
+    def _log_probabilities(self, hidden: torch.Tensor, labels: list[int]) -> torch.Tensor:
+        """[rows, hidden size] -> [rows, labels], natural log-probabilities of each label coming next, float32."""
+        logits, normaliser = self._head(hidden, labels)
         return logits - normaliser
-
-    def _last_hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
-        """Rows of token ids -> [rows, hidden size], what the model makes of the last token of each."""
-        width = max(map(len, rows))
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for row, tokens in enumerate(rows):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-        ids = ids.to(self._model.device)
-        last = torch.tensor([len(tokens) - 1 for tokens in rows], device=ids.device)
-        hidden: torch.Tensor = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        return hidden[torch.arange(len(rows), device=ids.device), last]
 
     def _labels(self, labels: tuple[str, ...]) -> list[int]:
         """The one token id of each label."""
@@ -86,7 +150,7 @@ class Causal:
             ids = [self._tokenizer(label, add_special_tokens=False)["input_ids"] for label in labels]
             for label, tokens in zip(labels, ids, strict=True):
                 if len(tokens) != 1 or self._tokenizer.decode(tokens) != label:
-                    raise MissingError(f"{self._name}: its tokenizer has no single token for the label {label!r}")
+                    raise MissingError(f"{self._chat.model}: its tokenizer has no single token for the label {label!r}")
             self._label_ids[labels] = [tokens[0] for tokens in ids]
         return self._label_ids[labels]
 

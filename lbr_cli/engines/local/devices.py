@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from typing import Any
+
 import torch
 
 from lbr_cli.errors import MissingError, UsageError
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_BUDGET = 2048
-ACCELERATOR_BUDGET = 16384
+CACHE_SHARE = 1.5  # hidden states of one batch, in sizes of the second-level caches: measured, see benchmarks/
+MEMORY_SHARE = 0.5  # of an accelerator's free memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,9 +49,48 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def default_budget(device: torch.device) -> int:
-    """Tokens computed at once: on a CPU few enough to stay in its cache."""
-    return CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
+def computes_wide(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights of `dtype` are better turned into float32 for computing, because that is the faster.
+
+    It is on processors without matrix units for bfloat16 (AMX), but for AMD's, whose avx512_bf16 does twice the
+    products of float32. Intel's avx512_bf16 without AMX does half of them (`benchmarks/README.md`).
+    """
+    if device.type != "cpu" or dtype == torch.float32:
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    amd = "AMD" in str(capabilities.get("cpu_name", ""))
+    return not (capabilities.get("amx_bf16") or (amd and capabilities.get("avx512_bf16")))
+
+
+def choose_budget(device: torch.device, config: Any) -> int:
+    """Tokens computed at once: on a CPU few enough for its cache, on an accelerator as free memory allows.
+
+    `config` is the model's: a token's hidden state is counted in float32, and on an accelerator all that one layer
+    makes of it.
+    """
+    hidden = 4 * config.hidden_size
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        cache = capabilities.get("l2_cache_size", 0) * capabilities.get("num_physical_cores", 1)
+        return min(max(int(CACHE_SHARE * cache / hidden), 1024), 8192)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    layer = 8 * hidden + 3 * 4 * (getattr(config, "intermediate_size", None) or config.hidden_size * 4)
+    return min(max(int(MEMORY_SHARE * free / layer), 1024), 65536)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep memory that was freed instead of handing it back page by page, where it is glibc.
+
+    A batch frees and asks for tens of megabytes in every layer; fresh pages for them cost a tenth of the time.
+    """
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "gnu_get_libc_version"):
+            library.mallopt(M_MMAP_MAX, 0)
+            library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -14,7 +14,10 @@ import torch
 
 from lbr_cli.core import Answer, Embedding, Request
 from lbr_cli.engines.local.loading import in_float32
-from lbr_cli.engines.local.plan import batches
+from lbr_cli.engines.local.plan import Budget, in_batches
+from lbr_cli.errors import RequestError
+
+CHUNK = 16  # batches that are cut together, by the exact lengths of their texts
 
 
 class _Vector(NamedTuple):
@@ -25,13 +28,16 @@ class _Vector(NamedTuple):
 class MeanEncoder:
     """Answers `Embedding` requests with vectors (numpy, float32)."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_length: int, budget: int, setting: str) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, max_length: int, budget: Budget, setting: str, *, wide: bool
+    ) -> None:
         self.setting = setting
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._budget = budget
-        self._batch_of: dict[str, list[str]] = {}
+        self._half = model.dtype != torch.float32 and not wide
+        self._chunk_of: dict[str, list[str]] = {}
         self._vectors: dict[str, _Vector] = {}
 
     def expect(self, requests: Iterable[Request]) -> int:
@@ -42,52 +48,66 @@ class MeanEncoder:
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         texts = [_text(request) for request in requests]
-        unannounced = {text for text in texts if text not in self._batch_of}
+        unannounced = {text for text in texts if text not in self._chunk_of}
         self._plan(unannounced)
         for place, text in enumerate(texts):
             tokens = work = 0
             if text not in self._vectors:
-                tokens, work = self._encode(self._batch_of[text]), len(self._batch_of[text])
+                try:
+                    tokens, work = self._encode(self._chunk_of[text]), len(self._chunk_of[text])
+                except RequestError as error:
+                    raise type(error)(str(error), place, hint=error.hint) from error
             vector = self._vectors[text]
             yield place, Answer(vector.values, vector.truncated, tokens, work)
         for text in unannounced:  # a stream may never end: what nobody announced is not kept
-            del self._batch_of[text], self._vectors[text]
+            del self._chunk_of[text], self._vectors[text]
 
     def _plan(self, texts: Iterable[str]) -> None:
         # characters stand for tokens: counting those of a whole job would mean keeping or repeating them
-        ordered = sorted(texts, key=lambda text: (len(text), text))
-        estimates = [min(len(text) // 3 + 2, self._max_length) for text in ordered]
-        for batch in batches(estimates, self._budget):
-            together = [ordered[place] for place in batch]
-            self._batch_of.update(dict.fromkeys(together, together))
+        chunk: list[str] = []
+        size = 0
+        for text in sorted(texts, key=lambda text: (-len(text), text)):
+            chunk.append(text)
+            self._chunk_of[text] = chunk
+            size += min(len(text) // 3 + 2, self._max_length)
+            if size >= CHUNK * self._budget.tokens:
+                chunk, size = [], 0
 
     @torch.inference_mode()
     def _encode(self, texts: list[str]) -> int:
         """Keep the vectors of `texts`, and tell how many tokens they have."""
         encoded = self._tokenizer(texts, truncation=True, max_length=self._max_length, split_special_tokens=True)
         rows: list[list[int]] = encoded["input_ids"]
-        means = self._means(rows)
-        odd = (~means.isfinite().all(-1)).nonzero().flatten().tolist()
-        if odd and self._model.dtype != torch.float32:
-            with in_float32(self._model):
-                means[odd] = self._means([rows[row] for row in odd])
-        for text, values, encoding in zip(texts, means.numpy(), encoded.encodings, strict=True):
-            self._vectors[text] = _Vector(values, bool(encoding.overflowing))
-        return sum(map(len, rows))
+        sizes = [len(row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda place: -sizes[place])
+
+        def compute(batch: list[int]) -> torch.Tensor:
+            return self._means([rows[place] for place in batch])
+
+        for batch, means in in_batches(order, sizes, self._budget, compute, padded=True):
+            odd = (~means.isfinite().all(-1)).nonzero().flatten().tolist()
+            if odd and self._half:
+                with in_float32(self._model):
+                    means[odd] = torch.cat([compute([batch[row]]) for row in odd])
+            for place, values in zip(batch, means.numpy(), strict=True):
+                self._vectors[texts[place]] = _Vector(values, bool(encoded.encodings[place].overflowing))
+        return sum(sizes)
 
     def _means(self, rows: Sequence[list[int]]) -> torch.Tensor:
         """Rows of token ids -> [rows, size], float32 on the CPU."""
-        width = max(map(len, rows))
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for row, tokens in enumerate(rows):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        ids, mask = padded(rows, self._model.device)
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         weights = mask.unsqueeze(-1).float()
         means: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1)
         return means.cpu()
+
+
+def padded(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows -> [rows, longest], filled up on the right, and the mask that says which are the rows' own."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+    return ids, mask
 
 
 def _text(request: Request) -> str:

@@ -46,13 +46,19 @@ def load_model(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype
 
 @contextmanager
 def in_float32(model: Any) -> Iterator[None]:
-    """For as long as it lasts the model computes in float32; bfloat16 and float16 weights survive the way back."""
-    dtype = model.dtype
-    model.float()
+    """For as long as it lasts the model computes in float32; what was float32 before stays so afterwards."""
+    half = [
+        (tensor, tensor.dtype)
+        for tensor in [*model.parameters(), *model.buffers()]
+        if tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
     try:
+        for tensor, _ in half:
+            tensor.data = tensor.data.float()
         yield
     finally:
-        model.to(dtype)
+        for tensor, dtype in half:
+            tensor.data = tensor.data.to(dtype)
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:

@@ -63,7 +63,7 @@ class Chat:
     def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
         self._tokenizer = tokenizer
         self.max_length = max_length
-        self._model = model
+        self.model = model
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._frames: dict[str, _Frame] = {}
 
@@ -126,7 +126,7 @@ class Chat:
             whole, _ = self._encode(self._render(system, sample + sample), plain=False)
             if frame.head + self._piece(frame, request, sample)[0] + frame.tail != whole:
                 raise MissingError(
-                    f"{self._model}: its chat template or tokenizer changes what it is given, so that lbr cannot "
+                    f"{self.model}: its chat template or tokenizer changes what it is given, so that lbr cannot "
                     "build its prompts exactly"
                 )
         return frame
@@ -136,5 +136,5 @@ class Chat:
         try:
             rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except jinja2.TemplateError as error:
-            raise MissingError(f"{self._model}: its chat template takes no system line: {error}") from error
+            raise MissingError(f"{self.model}: its chat template takes no system line: {error}") from error
         return rendered

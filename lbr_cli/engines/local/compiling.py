@@ -1,0 +1,58 @@
+"""Fusing what lies between the matrix products, for jobs long enough to repay the compiler.
+
+The parts of a layer that work token by token (norms, MLP) are compiled once for all layers, about ten seconds the
+first time and two from torch's cache on disk (`TORCHINDUCTOR_CACHE_DIR` says where). Attention stays as it is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lbr_cli.errors import MissingError
+
+REPAID = 5000  # pairs: from here on `auto` compiles
+
+
+@dataclass(slots=True)
+class Compiling:
+    """Whether to compile: `on`, `off`, or `auto`: where the CPU computes in bfloat16, the case seen to gain by it.
+
+    `dtype` is what the model computes in.
+    """
+
+    mode: str
+    dtype: torch.dtype
+    done: bool = False
+
+    def expect(self, pairs: int, model: Any) -> None:
+        """Compile the parts of a packed model if so many pairs repay it. MissingError where `on` cannot."""
+        helps = model.device.type == "cpu" and self.dtype == torch.bfloat16
+        if self.done or not (self.mode == "on" or (self.mode == "auto" and helps and pairs >= REPAID)):
+            return
+        problem = self._compile(model)
+        self.done = not problem
+        if problem and self.mode == "on":
+            hint = "install one, or set LBR_COMPILE=off"
+            raise MissingError(f"LBR_COMPILE=on: no working compiler: {problem}", hint=hint)
+
+    @torch.inference_mode()
+    def _compile(self, model: Any) -> str:
+        """Why it was not possible, or ""."""
+        if model.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
+            return "neither g++ nor clang++ is here"
+        layers = model.base_model.layers
+        parts = [part for layer in layers for name, part in layer.named_children() if name != "self_attn"]
+        for part in parts:
+            part.compile(dynamic=True)
+        try:
+            for part in parts[: len(parts) // len(layers)]:
+                part(torch.zeros(1, 8, model.config.hidden_size, dtype=self.dtype, device=model.device))
+        except RuntimeError as error:
+            for part in parts:
+                part._compiled_call_impl = None  # as it was before `compile`
+            return str(error).splitlines()[0]
+        return ""

@@ -1,0 +1,215 @@
+"""Packed prompts against the same prompts read one by one by transformers' own forward pass."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from lbr_cli.core import Answer
+from lbr_cli.engines import Settings
+from lbr_cli.engines.local import load
+from lbr_cli.engines.local.causal import Causal
+from lbr_cli.engines.local.packed import Packed, why_not
+from lbr_cli.engines.local.padded import Padded
+from lbr_cli.engines.local.plan import Budget
+from lbr_cli.families import LbRev
+from lbr_cli.models import resolve
+
+TINY: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.3,
+}
+PACKED: list[Any] = [
+    Qwen2Config(**TINY),
+    Qwen3Config(**TINY),
+    LlamaConfig(**TINY),
+    LlamaConfig(**TINY, tie_word_embeddings=True, attention_bias=True),
+    GemmaConfig(**TINY),
+    MistralConfig(**TINY, sliding_window=None),
+]
+PADDED: list[tuple[Any, str]] = [
+    (MistralConfig(**TINY, sliding_window=16), "a sliding window"),
+    (Qwen2Config(**TINY, use_sliding_window=True, sliding_window=16, max_window_layers=1), "sliding_attention layers"),
+    (Gemma2Config(**TINY, sliding_window=16), "sliding_attention layers"),
+    (Gemma2Config(**TINY, layer_types=["full_attention"] * 3), "capped attention"),
+    (
+        LlamaConfig(**TINY, rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
+        "dynamic position embeddings",
+    ),
+]
+
+
+def made(config: Any) -> Any:
+    torch.manual_seed(1)
+    return AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32).eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def one_by_one(model: Any, rows: list[list[int]]) -> torch.Tensor:
+    return torch.cat([model.base_model(input_ids=torch.tensor([row])).last_hidden_state[:, -1] for row in rows])
+
+
+@torch.inference_mode()
+def read(reader: Packed | Padded, rows: list[list[int]], groups: list[Any], budget: int) -> torch.Tensor:
+    found: dict[int, torch.Tensor] = {}
+    for batch, hidden in reader.read(rows, groups, Budget(budget)):
+        found |= dict(zip(batch, hidden, strict=True))
+    return torch.stack([found[place] for place in range(len(rows))])
+
+
+def prompts() -> tuple[list[list[int]], list[str]]:
+    """Three groups, one of a single prompt, of lengths between 1 and 900 tokens."""
+    torch.manual_seed(2)
+    rows, groups = [], []
+    for group, prefix, lengths in (("a", 40, (1, 1, 7, 8, 9, 300, 900)), ("b", 3, (5,)), ("c", 0, (2, 30))):
+        shared = torch.randint(0, 64, (prefix,)).tolist()
+        for length in lengths:
+            rows.append(shared + torch.randint(0, 64, (length,)).tolist())
+            groups.append(group)
+    return rows, groups
+
+
+@pytest.mark.parametrize("config", PACKED, ids=lambda config: config.model_type)
+@pytest.mark.parametrize("budget", [1, 100, 5000])
+def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, budget: int) -> None:
+    model = made(config)
+    rows, groups = prompts()
+    plain = one_by_one(model, rows)
+    assert why_not(model) == ""
+    packed = Packed(model)
+    assert (read(packed, rows, groups, budget) - plain).abs().max() < 1e-4
+    with torch.inference_mode():
+        assert (packed.hidden(rows) - plain).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("config", "reason"), PADDED, ids=lambda value: getattr(value, "model_type", value))
+def test_models_that_cannot_be_packed_are_told_by_their_configuration(config: Any, reason: str) -> None:
+    rows, groups = prompts()
+    model = made(config)
+    if getattr(config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+    plain = one_by_one(model, rows)
+    assert why_not(model) == reason
+    assert (read(Padded(made(config)), rows, groups, 5000) - plain).abs().max() < 1e-4
+
+
+MODEL = made(Qwen2Config(**TINY))
+PLAIN = made(Qwen2Config(**TINY))
+READER = Packed(MODEL)
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so that prompts often begin alike
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 60), st.integers(1, 6)
+)
+def test_whatever_prompts_share_their_hidden_states_stay(groups: list[list[list[int]]], budget: int, cut: int) -> None:
+    rows = [row for group in groups for row in group]
+    names = [number for number, group in enumerate(groups) for _ in group]
+    plain = one_by_one(PLAIN, rows)
+    READER._prefix = None
+    found = torch.cat(  # in several calls, as a long list of candidates comes
+        [read(READER, rows[at : at + cut], names[at : at + cut], budget) for at in range(0, len(rows), cut)]
+    )
+    assert (found - plain).abs().max() < 1e-4
+
+
+def read_tokens(model: Any) -> list[int]:
+    """A list that fills with the tokens of each row that the model reads."""
+    sizes: list[int] = []
+    model.base_model.register_forward_pre_hook(
+        lambda module, arguments, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
+    )
+    return sizes
+
+
+def test_a_prefix_is_read_once_for_all_batches_of_its_group() -> None:
+    model = made(Qwen2Config(**TINY))
+    reader = Packed(model)
+    sizes = read_tokens(model)
+    rows = [[*range(40), number, 1, 2] for number in range(20)]
+    for at in (0, 10):
+        read(reader, rows[at : at + 10], ["q"] * 10, 12)
+    assert sum(sizes) == 40 + 20 * 3
+    assert len(sizes) > 4
+
+
+def test_only_the_last_tokens_go_through_the_last_layer() -> None:
+    model = made(Qwen2Config(**TINY))
+    reader = Packed(model)
+    sizes: list[int] = []
+    model.base_model.layers[-1].mlp.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[1]))
+    rows, groups = prompts()
+    read(reader, rows, groups, 5000)
+    assert sizes == [len(rows)]
+
+
+def rev_engine(folder: Path, **options: Any) -> Causal:
+    loaded = load(resolve(str(folder), "lb-rev"), LbRev(), Settings(dtype="float32", **options))
+    assert isinstance(loaded, Causal)
+    return loaded
+
+
+def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Path) -> None:
+    asked = {pair: LbRev().requests(*pair)[0] for pair in PAIRS}
+    plain = {pair: next(rev_engine(chat_model).answer([request]))[1] for pair, request in asked.items()}
+    loaded = rev_engine(chat_model)
+    assert loaded.expect(list(asked.values())) == len(asked)
+    sizes = read_tokens(loaded._model)
+    found: dict[tuple[str, str], Answer] = {}
+    for query in dict.fromkeys(query for query, _ in PAIRS):
+        mine = [pair for pair in PAIRS if pair[0] == query]
+        for place, answer in loaded.answer([asked[pair] for pair in mine]):
+            found[mine[place]] = answer
+    assert (
+        farthest(
+            [LbRev().score([found[pair]]).value for pair in PAIRS],
+            [LbRev().score([plain[pair]]).value for pair in PAIRS],
+        )
+        < 1e-6
+    )
+    assert sum(answer.work for answer in found.values()) == len(PAIRS)
+    assert sum(sizes) < 0.6 * sum(answer.tokens for answer in plain.values())
+
+
+def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_model: Path) -> None:
+    found = []
+    for pairs in (PAIRS, PAIRS[::-1]):
+        loaded = rev_engine(chat_model)
+        asked = [LbRev().requests(*pair)[0] for pair in pairs]
+        loaded.expect(asked)
+        found.append(
+            {pair: next(loaded.answer([request]))[1].values for pair, request in zip(pairs, asked, strict=True)}
+        )
+    assert found[0] == found[1]
+
+
+def test_a_compiled_model_scores_as_it_did(chat_model: Path) -> None:
+    loaded = engine(chat_model, dtype="float32", compile="on")
+    (request,) = LbRev().requests("figs", "ripe")
+    loaded.expect([request])
+    assert loaded.setting == "cpu, float32, compiled"
+    assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
