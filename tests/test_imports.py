@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("collect", "core", "engines", "errors", "families", "formats", "inputs", "models", "rerank", "scoring"),
         "stream",
     ),
+    "doctor": ("", "core", "engines", "errors", "families", "models", "scoring"),
     "survey": ("collect", "core", "engines", "errors", "families", "job", "models", "rerank", "scoring"),
     "commands": (
         "inputs",
@@ -38,6 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "collect",
         "commands",
         "core",
+        "doctor",
         "engines",
         "errors",
         "formats",

@@ -167,7 +167,7 @@ def test_vectors_of_a_stream_are_not_kept(minilm: Path) -> None:
     encoder = load(resolve("minilm"), BiEncoder(), Settings())
     assert isinstance(encoder, MeanEncoder)
     assert len(list(encoder.answer([Embedding("a"), Embedding("b"), Embedding("a")]))) == 3
-    assert (encoder._vectors, encoder._batch_of) == ({}, {})
+    assert (encoder._vectors, encoder._chunk_of, encoder._chunks, encoder._encoded) == ({}, {}, {}, {})
 
 
 def test_one_query_for_jsonl_that_has_none(lbr: Program) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lbr_cli import __version__
+from lbr_cli.commands.doctor import doctor
 from lbr_cli.commands.rerank import rerank
 from lbr_cli.errors import LbrError, RunError
 from lbr_cli.formats.output import PASSING, ReaderGone
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(rerank)
+app.command()(doctor)
 
 
 class Terminated(BaseException):
@@ -92,7 +94,8 @@ def _run() -> int:
         return error.exit_code
     except typer.TyperException as error:
         print_error(error.format_message())
-        print_error("hint: see lbr rerank --help" if sys.argv[1:2] == ["rerank"] else "hint: see lbr --help")
+        command = f"lbr {sys.argv[1]}" if sys.argv[1:2] in (["rerank"], ["doctor"]) else "lbr"
+        print_error(f"hint: see {command} --help")
         return error.exit_code
     except (ReaderGone, SystemExit):
         return 0

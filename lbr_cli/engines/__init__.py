@@ -26,6 +26,7 @@ class Settings:
     batch_tokens: int | None = None
     threads: int | None = None
     compile: str = "auto"
+    plain: bool = False  # transformers' own attention, text by text: what the fast ways are checked against
 
 
 def load_engine(name: str, model: Model | None, family: Family, settings: Settings) -> Engine:

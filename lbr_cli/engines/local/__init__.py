@@ -55,17 +55,26 @@ def load(model: Model | None, family: Family, settings: Settings) -> Engine:
     wide = computes_wide(device, dtype)
     if wide:
         widen(weights)
-    budget = Budget(settings.batch_tokens or choose_budget(device, weights.config))
+    budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
     setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
     if family.asks is NextToken:
         chat = Chat(tokenizer, max_length, model.name)
         compiling = Compiling(settings.compile, torch.float32 if wide else dtype)
-        return Causal(weights, tokenizer, chat, budget, compiling, setting, wide=wide)
+        return Causal(weights, tokenizer, chat, budget, compiling, setting, wide=wide, plain=settings.plain)
     if family.asks is Pair:
         return CrossEncoder(weights, tokenizer, max_length, budget, setting, wide=wide)
     if family.asks is Embedding:
         return MeanEncoder(weights, tokenizer, max_length, budget, setting, wide=wide)
     raise ValueError(f"no local engine answers {family.asks.__name__} requests")
+
+
+def attention(engine: Engine) -> str:
+    """How an engine of this room lets tokens see each other, in a few words."""
+    if not isinstance(engine, Causal):
+        return "padded batches of similar lengths, masked"
+    if engine.padded_because:
+        return f"padded batches of similar lengths, for {engine.padded_because}"
+    return "packed without padding, prefixes shared"
 
 
 def measure(

@@ -28,9 +28,18 @@ class Causal:
     """Answers `NextToken` requests."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, chat: Chat, budget: Budget, compiling: Compiling, setting: str, *, wide: bool
+        self,
+        model: Any,
+        tokenizer: Any,
+        chat: Chat,
+        budget: Budget,
+        compiling: Compiling,
+        setting: str,
+        *,
+        wide: bool,
+        plain: bool,
     ) -> None:
-        self.padded_because = why_not(model)
+        self.padded_because = "comparison" if plain else why_not(model)
         self._setting = setting
         self._model = model
         self._tokenizer = tokenizer

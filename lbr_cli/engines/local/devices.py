@@ -26,9 +26,27 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"--device {name}: no such kind of device", hint="auto, cpu, cuda, cuda:1 or mps") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}.get(device.type, 0)
     if (device.index or 0) >= count:
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if _has_mps() else [])]
-        raise MissingError(f"--device {name}: not on this machine", hint=f"here are: {', '.join(here)}")
+        raise MissingError(
+            f"--device {name}: not on this machine", hint=f"here are: {', '.join(map(str, all_devices()))}"
+        )
     return device
+
+
+def describe(device: torch.device) -> str:
+    """What a device is, and what it computes in natively."""
+    dtype = choose_dtype("auto", device)
+    if device.type == "cpu":
+        name = f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
+    else:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU"
+    wide = ", weights in bfloat16 computed in float32" if computes_wide(device, dtype) else ""
+    return f"{name}: {'float32' if dtype == torch.float32 or wide else 'float32 and bfloat16'}{wide}"
+
+
+def all_devices() -> list[torch.device]:
+    """What is on this machine."""
+    names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if _has_mps() else [])]
+    return [torch.device(name) for name in names]
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

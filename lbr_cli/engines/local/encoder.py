@@ -8,6 +8,8 @@ ask for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +19,7 @@ from lbr_cli.engines.local.loading import in_float32
 from lbr_cli.engines.local.plan import Budget, in_batches
 from lbr_cli.errors import RequestError
 
-CHUNK = 16  # batches that are cut together, by the exact lengths of their texts
+CHUNK = 4  # batches that are cut together, by the exact lengths of their texts
 
 
 class _Vector(NamedTuple):
@@ -37,7 +39,11 @@ class MeanEncoder:
         self._max_length = max_length
         self._budget = budget
         self._half = model.dtype != torch.float32 and not wide
-        self._chunk_of: dict[str, list[str]] = {}
+        self._tokenising = ThreadPoolExecutor(1)
+        self._encoded: dict[int, Future[Any]] = {}  # by the number of the chunk
+        self._chunks: dict[int, list[str]] = {}
+        self._number = count()
+        self._chunk_of: dict[str, int] = {}
         self._vectors: dict[str, _Vector] = {}
 
     def expect(self, requests: Iterable[Request]) -> int:
@@ -54,29 +60,36 @@ class MeanEncoder:
             tokens = work = 0
             if text not in self._vectors:
                 try:
-                    tokens, work = self._encode(self._chunk_of[text]), len(self._chunk_of[text])
+                    tokens, work = self._encode(self._chunk_of[text])
                 except RequestError as error:
                     raise type(error)(str(error), place, hint=error.hint) from error
             vector = self._vectors[text]
             yield place, Answer(vector.values, vector.truncated, tokens, work)
         for text in unannounced:  # a stream may never end: what nobody announced is not kept
-            del self._chunk_of[text], self._vectors[text]
+            self._chunks.pop(self._chunk_of.pop(text), None)
+            del self._vectors[text]
 
     def _plan(self, texts: Iterable[str]) -> None:
         # characters stand for tokens: counting those of a whole job would mean keeping or repeating them
         chunk: list[str] = []
-        size = 0
+        number = 0
+        size = CHUNK * self._budget.tokens
         for text in sorted(texts, key=lambda text: (-len(text), text)):
-            chunk.append(text)
-            self._chunk_of[text] = chunk
-            size += min(len(text) // 3 + 2, self._max_length)
             if size >= CHUNK * self._budget.tokens:
-                chunk, size = [], 0
+                chunk, size, number = [], 0, next(self._number)
+                self._chunks[number] = chunk
+            chunk.append(text)
+            self._chunk_of[text] = number
+            size += min(len(text) // 3 + 2, self._max_length)
 
     @torch.inference_mode()
-    def _encode(self, texts: list[str]) -> int:
-        """Keep the vectors of `texts`, and tell how many tokens they have."""
-        encoded = self._tokenizer(texts, truncation=True, max_length=self._max_length, split_special_tokens=True)
+    def _encode(self, chunk: int) -> tuple[int, int]:
+        """Keep the vectors of a chunk's texts, and tell how many tokens and texts that are."""
+        texts = self._chunks[chunk]
+        encoded = self._tokenised(chunk).result()
+        following = self._chunks.get(chunk + 1)
+        if following and following[0] not in self._vectors:
+            self._encoded[chunk + 1] = self._tokenised(chunk + 1)  # while this one is computed
         rows: list[list[int]] = encoded["input_ids"]
         sizes = [len(row) for row in rows]
         order = sorted(range(len(rows)), key=lambda place: -sizes[place])
@@ -91,7 +104,19 @@ class MeanEncoder:
                     means[odd] = torch.cat([compute([batch[row]]) for row in odd])
             for place, values in zip(batch, means.numpy(), strict=True):
                 self._vectors[texts[place]] = _Vector(values, bool(encoded.encodings[place].overflowing))
-        return sum(sizes)
+        self._encoded.pop(chunk, None)
+        return sum(sizes), len(texts)
+
+    def _tokenised(self, chunk: int) -> Future[Any]:
+        if chunk in self._encoded:
+            return self._encoded[chunk]
+        return self._tokenising.submit(
+            self._tokenizer,
+            self._chunks[chunk],
+            truncation=True,
+            max_length=self._max_length,
+            split_special_tokens=True,
+        )
 
     def _means(self, rows: Sequence[list[int]]) -> torch.Tensor:
         """Rows of token ids -> [rows, size], float32 on the CPU."""

@@ -1,0 +1,411 @@
+"""How fast lbr scores, beside the loops that people write: python benchmarks/scoring.py MODEL [options]
+
+MODEL is a folder with a causal chat model or a cross-encoder. Every contender is a process of its own that loads the
+model and scores; it runs with N and with half as many documents, in turn with the others, and the difference of the
+two whole times is what N / 2 documents cost, all start-up apart. The median of `--rounds` counts.
+
+    textbook    batches of 32 in the order given, padding, logits for every token
+    one by one  the best plain loop, first way: one pair at a time, the last logit alone
+    sorted      the best plain loop, second way: batches sorted by length, the last logit alone
+    ST          sentence-transformers' CrossEncoder as it comes, and in bfloat16 with its best batch size (encoders)
+    lbr         `lbr rerank`, the whole program
+    vLLM        with `--vllm PYTHON`, an interpreter that has it: in process, prefix caching on, token ids
+
+All read the same prompts in `--dtype`. The limit is the time that the matrix products of the distinct tokens take
+when done as fast as this machine multiplies matrices, in bfloat16 or float32, whichever is faster. `--growth` measures
+lbr with 10, 100 and 1,000 documents a query and with documents of 50 to 4,000 tokens. `--write` puts table and plot
+into benchmarks/README.md and benchmarks/scoring-NAME.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+QUERY = "how is the boundary layer of a flat plate heated at hypersonic speed"
+CAUSAL = ("textbook", "one by one", "sorted", "lbr")
+ENCODER = ("ST", "ST bfloat16", "sorted", "lbr")
+# documents for the slow ones, so that a run ends before the reader's patience
+FEWER = {"textbook": 4, "one by one": 2, "sorted": 2, "vLLM": 2}
+Pairs = list[tuple[str, str]]
+
+
+# ---------------------------------------------------------------- the texts
+
+
+def documents(tokenizer: Any, lengths: list[int]) -> list[str]:
+    """Texts of about so many tokens, of the words of the samples."""
+    source = random.Random(0)
+    text = (HERE.parent / "samples" / "docs.jsonl").read_text(encoding="utf-8")
+    words = re.findall(r"[a-z]{2,}", text)
+    each = len(tokenizer(" ".join(words))["input_ids"]) / len(words)
+    return [" ".join(source.choices(words, k=max(1, round(length / each)))) for length in lengths]
+
+
+def usual_lengths(count: int) -> list[int]:
+    """Log-normal, 40 to 700 tokens, 175 in the mean."""
+    source = random.Random(1)
+    lengths = [min(700.0, max(40.0, source.lognormvariate(5, 0.6))) for _ in range(count)]
+    return [round(length * 175 * count / sum(lengths)) for length in lengths]
+
+
+def collection_pairs(folder: Path, count: int) -> Pairs:
+    """The first pairs of a collection's run."""
+
+    def texts(name: str) -> dict[str, str]:
+        lines = map(json.loads, (folder / name).read_text(encoding="utf-8").splitlines())
+        return {line["_id"]: f"{line.get('title', '')} {line['text']}".strip() for line in lines}
+
+    queries, corpus = texts("queries.jsonl"), texts("corpus.jsonl")
+    run = [line.split() for line in next(folder.glob("*.trec")).read_text(encoding="utf-8").splitlines()[:count]]
+    return [(queries[line[0]], corpus[line[2]]) for line in run]
+
+
+# ---------------------------------------------------------------- the contenders, each in a process of its own
+
+
+def prompts(tokenizer: Any, pairs: Pairs) -> list[list[int]]:
+    from lbr_cli.core import NextToken
+    from lbr_cli.families import Lb
+
+    found = []
+    for pair in pairs:
+        (asked,) = Lb().requests(*pair)
+        assert isinstance(asked, NextToken)
+        turns = [("system", asked.system), ("user", asked.before + asked.document + asked.after)]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
+    return found
+
+
+def common(rows: list[list[int]]) -> int:
+    """How many tokens all rows begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))
+
+
+def expectation(tokenizer: Any, logits: Any) -> list[float]:
+    digits = [tokenizer.encode(str(digit), add_special_tokens=False)[0] for digit in range(1, 8)]
+    shares = logits.float().softmax(-1)[:, digits]
+    return [sum(digit * p for digit, p in enumerate(row, 1)) for row in shares.tolist()]
+
+
+def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]:
+    """The loops that people write, with transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    rows = prompts(tokenizer, pairs)
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    batches = {
+        "textbook": [list(range(start, min(start + 32, len(rows)))) for start in range(0, len(rows), 32)],
+        "one by one": [[place] for place in order],
+        "sorted": [order[start : start + 8] for start in range(0, len(order), 8)],
+    }[contender]
+    scores = [0.0] * len(rows)
+    with torch.inference_mode():
+        for batch in batches:
+            longest = max(len(rows[place]) for place in batch)
+            ids = torch.tensor([[0] * (longest - len(rows[place])) + rows[place] for place in batch])
+            mask = torch.tensor([[0] * (longest - len(rows[place])) + [1] * len(rows[place]) for place in batch])
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            options: dict[str, Any] = {"use_cache": False, "position_ids": positions}
+            if len(batch) > 1:
+                options["attention_mask"] = mask
+            if contender != "textbook":
+                options["logits_to_keep"] = 1
+            logits = model(input_ids=ids, **options).logits[:, -1]
+            for place, score in zip(batch, expectation(tokenizer, logits), strict=True):
+                scores[place] = score
+    return scores
+
+
+def encoder(contender: str, folder: str, dtype: str, pairs: Pairs, size: int = 32) -> list[float]:
+    import torch
+
+    if contender.startswith("ST"):
+        from sentence_transformers import CrossEncoder
+
+        kwargs = {"dtype": torch.bfloat16} if contender.endswith("bfloat16") else {}
+        model = CrossEncoder(folder, device="cpu", model_kwargs=kwargs, activation_fn=torch.nn.Identity())
+        return [float(score) for score in model.predict(pairs, batch_size=size, show_progress_bar=False)]
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    order = sorted(range(len(pairs)), key=lambda place: -len(pairs[place][1]))
+    scores = [0.0] * len(pairs)
+    with torch.inference_mode():
+        for start in range(0, len(order), 16):
+            batch = order[start : start + 16]
+            texts = [pairs[place][0] for place in batch], [pairs[place][1] for place in batch]
+            encoded = tokenizer(*texts, truncation="only_second", max_length=512, padding=True, return_tensors="pt")
+            for place, logit in zip(batch, plain(**encoded).logits[:, 0].float().tolist(), strict=True):
+                scores[place] = logit
+    return scores
+
+
+def vllm(folder: str, dtype: str, pairs: Pairs) -> list[float]:
+    from transformers import AutoTokenizer
+    from vllm import LLM, SamplingParams
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = LLM(folder, dtype=dtype, max_model_len=2048, enable_prefix_caching=True)
+    options = SamplingParams(max_tokens=1, logprobs=20, temperature=0)
+    asked = [{"prompt_token_ids": row} for row in prompts(tokenizer, pairs)]
+    model.generate(asked, options, use_tqdm=False)
+    return []  # only the twenty likeliest are told, and the digits of random weights are not among them
+
+
+def contend(contender: str, folder: str, dtype: str, file: str, count: int, size: int) -> None:
+    pairs = [tuple(pair) for pair in json.loads(Path(file).read_text(encoding="utf-8"))[:count]]
+    if contender == "vLLM":
+        scores = vllm(folder, dtype, pairs)
+    elif is_causal(folder):
+        scores = causal(contender, folder, dtype, pairs)
+    else:
+        scores = encoder(contender, folder, dtype, pairs, size)
+    print(json.dumps(scores))
+
+
+# ---------------------------------------------------------------- what is measured of them
+
+
+def is_causal(folder: str) -> bool:
+    return "CausalLM" in json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+
+
+class Bench:
+    def __init__(self, folder: str, dtype: str, python: str | None) -> None:
+        self.folder, self.dtype, self.python = folder, dtype, python
+        self.temporary = tempfile.TemporaryDirectory()
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS", "LBR_"))
+        } | {"PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+    def seconds(self, contender: str, pairs: Pairs, *, size: int = 32) -> tuple[float, list[float], float]:
+        """Of a whole process, its scores, and its peak memory in MB."""
+        folder = Path(self.temporary.name)
+        if contender == "lbr":
+            lines = [
+                {"query_id": query, "query": query, "doc_id": str(i), "text": d} for i, (query, d) in enumerate(pairs)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            command = [
+                sys.executable,
+                "-m",
+                "lbr_cli",
+                "rerank",
+                "-",
+                "-m",
+                self.folder,
+                "--dtype",
+                self.dtype,
+                "--quiet",
+            ]
+            if is_causal(self.folder):
+                command += ["--family", "lb"]
+        else:
+            text = ""
+            (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
+            python = (self.python or "") if contender == "vLLM" else sys.executable
+            command = [python, str(HERE / "scoring.py"), self.folder, "--dtype", self.dtype, "--contender", contender]
+            command += ["--file", str(folder / "pairs.json"), "--documents", str(len(pairs)), "--size", str(size)]
+        started = time.perf_counter()
+        with (
+            (folder / "out").open("w+b") as out,
+            (folder / "in").open("w+b") as into,
+            (folder / "err").open("w+b") as err,
+        ):
+            into.write(text.encode())
+            into.seek(0)
+            process = subprocess.Popen(command, stdin=into, stdout=out, stderr=err, env=self.environment)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            took = time.perf_counter() - started
+            out.seek(0)
+            lines_out = out.read().decode().splitlines()
+            if process.returncode:
+                err.seek(0)
+                sys.exit(f"{contender} failed:\n{err.read().decode()[-2000:]}")
+        if contender == "lbr":
+            scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
+            return took, [scores[place] for place in range(len(pairs))], usage.ru_maxrss / 1024
+        return took, json.loads(lines_out[-1]), usage.ru_maxrss / 1024
+
+    def cost(self, contender: str, pairs: Pairs, **options: Any) -> tuple[float, list[float]]:
+        """Seconds a pair of the second half costs, and the scores of all."""
+        half, _, _ = self.seconds(contender, pairs[: len(pairs) // 2], **options)
+        whole, scores, _ = self.seconds(contender, pairs, **options)
+        return (whole - half) / (len(pairs) - len(pairs) // 2), scores
+
+
+def products_a_second() -> dict[str, float]:
+    """Multiplications and additions, as fast as a linear layer of the 0.5B shape does them."""
+    import torch
+
+    found = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        inputs, weight = torch.randn(2048, 896).to(dtype), torch.randn(4864, 896).to(dtype)
+        out = torch.empty(2048, 4864, dtype=dtype)
+        times = []
+        for _ in range(12):
+            started = time.perf_counter()
+            torch.mm(inputs, weight.T, out=out)
+            times.append(time.perf_counter() - started)
+        found[str(dtype).removeprefix("torch.")] = 2 * 2048 * 896 * 4864 / statistics.median(times[2:])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--documents", type=int, default=128)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--collection", type=Path, help="folder with a run, queries and corpus to take the pairs from")
+    parser.add_argument("--vllm", help="an interpreter that has vLLM")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", nargs="*", help="these contenders alone")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--file", help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, default=32, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contender:
+        contend(options.contender, options.model, options.dtype, options.file, options.documents, options.size)
+        return
+    report = growth(options) if options.growth else table(options)
+    print(report)
+    if options.write:
+        write(f"{'growth' if options.growth else 'scoring'}-{Path(options.model).name}", report)
+
+
+def table(options: argparse.Namespace) -> str:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    if options.collection:
+        pairs = collection_pairs(options.collection, options.documents)
+    else:
+        pairs = [(QUERY, text) for text in documents(tokenizer, usual_lengths(options.documents))]
+    decoder = is_causal(options.model)
+    names = options.only or [*(CAUSAL if decoder else ENCODER), *(["vLLM"] if options.vllm else [])]
+    bench = Bench(options.model, options.dtype, options.vllm)
+    sizes = {"ST bfloat16": 32}
+    if "ST bfloat16" in names:
+        sizes["ST bfloat16"] = min((16, 32, 128), key=lambda size: bench.cost("ST bfloat16", pairs[:500], size=size)[0])
+    costs: dict[str, list[float]] = {name: [] for name in names}
+    shares: dict[str, list[float]] = {name: [] for name in names}
+    scores: dict[str, list[float]] = {}
+    reference = "one by one" if decoder else "sorted"
+    exact = Bench(options.model, "float32", None).seconds(reference, pairs[: options.documents // 2])[1]
+    body = sum(
+        p.numel()
+        for n, p in AutoModel.from_config(AutoConfig.from_pretrained(options.model)).named_parameters()
+        if "embed" not in n
+    )
+    lengths = [
+        len(row)
+        for row in (
+            prompts(tokenizer, pairs)
+            if decoder
+            else tokenizer(*map(list, zip(*pairs, strict=True)), truncation=True, max_length=512)["input_ids"]
+        )
+    ]
+    shared = common(prompts(tokenizer, pairs[:9])) if decoder else 0
+    unique = sum(lengths) / len(pairs) - shared
+    for _ in range(options.rounds):
+        peak = products_a_second()
+        for name in names:
+            part = pairs[: len(pairs) // (FEWER.get(name, 1) if decoder else 1)]
+            cost, scores[name] = bench.cost(name, part, size=sizes.get(name, 32))
+            costs[name].append(cost)
+            shares[name].append(2 * body * unique / max(peak.values()) / cost)
+            print(f"{name:12} {1 / cost:8.2f} pairs/s", file=sys.stderr, flush=True)
+    median = {name: statistics.median(costs[name]) for name in names}
+    ratios = {name: statistics.median(a / b for a, b in zip(costs[name], costs["lbr"], strict=True)) for name in names}
+    rows = [
+        f"{options.documents} pairs of {sum(lengths) / len(pairs):.0f} tokens, {unique:.0f} of them a document's own; "
+        f"{options.dtype}; {peak['bfloat16'] / 1e9:.0f} GFLOPS in bfloat16, {peak['float32'] / 1e9:.0f} in float32; "
+        f"medians of {options.rounds}.",
+        "",
+        "| | pairs/s | tokens/s | share of the limit | lbr is faster by | farthest from float32 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in names:
+        off = max((abs(a - b) for a, b in zip(scores[name], exact, strict=False)), default=float("nan"))
+        label = f"{name}, batches of {sizes[name]}" if name in sizes else name
+        rows.append(
+            f"| {label} | {1 / median[name]:.2f} | {sum(lengths) / len(pairs) / median[name]:,.0f} | "
+            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {off:.4f} |"
+        )
+    if options.write:
+        plot(f"scoring-{Path(options.model).name}", "pairs a second", {name: 1 / median[name] for name in names})
+    return "\n".join(rows)
+
+
+def growth(options: argparse.Namespace) -> str:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    bench = Bench(options.model, options.dtype, None)
+    loading, _, _ = bench.seconds("lbr", [(QUERY, "x")])
+    rows = ["| documents | tokens each | seconds | ms a document | µs a token | peak MB |", "| ---: " * 6 + "|"]
+    cases = [(10, usual_lengths(10)), (100, usual_lengths(100)), (1000, usual_lengths(1000))]
+    cases += [(count, [length] * count) for count, length in ((200, 50), (50, 200), (25, 400), (10, 1000), (5, 4000))]
+    points: dict[str, float] = {}
+    for count, lengths in cases:
+        texts = documents(tokenizer, lengths)
+        whole, _, memory = bench.seconds("lbr", [(QUERY, text) for text in texts])
+        took = whole - loading
+        tokens = sum(len(row) for row in tokenizer(texts)["input_ids"])
+        points[f"{count} of {tokens // count}"] = 1e6 * took / tokens
+        each, cost = 1000 * took / count, 1e6 * took / tokens
+        rows.append(f"| {count} | {tokens // count} | {took:.1f} | {each:.0f} | {cost:.0f} | {memory:.0f} |")
+        print(rows[-1], file=sys.stderr, flush=True)
+    if options.write:
+        plot(f"growth-{Path(options.model).name}", "µs a document token", points)
+    return "\n".join(rows)
+
+
+def plot(name: str, what: str, bars: dict[str, float]) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 0.5 * len(bars) + 1), layout="constrained")
+    drawn = axes.barh(list(bars), list(bars.values()), color=["#2a6f97" if bar == "lbr" else "#a9b4c2" for bar in bars])
+    axes.bar_label(drawn, fmt="%.3g", padding=4)
+    axes.invert_yaxis()
+    axes.set_xlabel(what)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(HERE / f"{name}.png", dpi=120)
+
+
+def write(name: str, report: str) -> None:
+    """Put the report between the marks of its name in benchmarks/README.md."""
+    path = HERE / "README.md"
+    text = path.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = text.partition(begin)
+    if not rest:
+        sys.exit(f"{path} has no place for {name}: {begin} … {end}")
+    path.write_text(
+        f"{before}{begin}\n{report}\n\n![{name}]({name}.png)\n{end}{rest.partition(end)[2]}", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Whether this machine and a model work together: what is here, how it would compute, and a numeric self-test.
+
+The self-test scores two documents of very different length together, as a job would, and one by one in float32 on
+the CPU with transformers' own attention; the two have to agree.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from lbr_cli import __version__
+from lbr_cli.core import Document, Listener, Query
+from lbr_cli.engines import Settings, load_engine
+from lbr_cli.errors import RunError
+from lbr_cli.families import family
+from lbr_cli.models import Model, fetched
+from lbr_cli.scoring import Scorer
+
+QUERY = Query("self-test", "how do I get rid of the white crust inside my kettle")
+DOCUMENTS = [
+    Document("short", "Vinegar dissolves limescale."),
+    Document("long", "Trams have run on rails through this town since the bridge was built. " * 12),
+]
+PLAIN = Settings("cpu", "float32", plain=True)
+# how far scores may lie apart, as a share of the larger one but at least of 1
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
+
+
+def examine(model: Model | None, settings: Settings, listener: Listener) -> Iterator[tuple[str, str]]:
+    """Name and finding, as they come. Raises RunError where the self-test is off."""
+    from lbr_cli.engines.local import attention  # imports torch
+    from lbr_cli.engines.local.devices import all_devices, choose_device, describe
+
+    yield "lbr", f"{__version__}, Python {platform.python_version()}"
+    for package in ("torch", "transformers"):
+        yield package, version(package)
+    for device in all_devices():
+        yield str(device), describe(device)
+    choose_device(settings.device)
+    if model is None:
+        return
+    model = fetched(model, listener)
+    yield "model", f"{model.name}, family {model.family}, {model.folder}"
+    chosen = family(model.family)
+    engine = load_engine("local", model, chosen, settings)
+    yield "computes", engine.setting
+    yield "attention", attention(engine)
+    together = Scorer(chosen, engine, listener).score(QUERY, DOCUMENTS)
+    plain = Scorer(chosen, load_engine("local", model, chosen, PLAIN), listener)
+    alone = [plain.score(QUERY, [document])[0] for document in DOCUMENTS]
+    pairs = zip(together, alone, strict=True)
+    off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
+    allowed = TOLERANCE if "float32" in engine.setting else HALF_TOLERANCE
+    if not off <= allowed:
+        scores = [f"{score.value:.6g}" for score in (*together, *alone)]
+        raise RunError(
+            f"self-test: {scores[0]} and {scores[1]} together, but {scores[2]} and {scores[3]} alone in float32",
+            hint="try --dtype float32 or --device cpu; scores of this setting are not to be trusted",
+        )
+    yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
