@@ -351,7 +351,7 @@ def table(options: argparse.Namespace) -> str:
         label = f"{name}, batches of {sizes[name]}" if name in sizes else name
         rows.append(
             f"| {label} | {1 / median[name]:.2f} | {sum(lengths) / len(pairs) / median[name]:,.0f} | "
-            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {off:.4f} |"
+            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {off:.1e} |"
         )
     if options.write:
         plot(f"scoring-{Path(options.model).name}", "pairs a second", {name: 1 / median[name] for name in names})

@@ -7,6 +7,7 @@ Only the last token's hidden state of each prompt reaches the head.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class Causal:
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
         self._together: dict[NextToken, list[NextToken]] = {}
         self._answers: dict[NextToken, Answer] = {}
+        self._calls = count()
 
     @property
     def setting(self) -> str:
@@ -65,9 +67,9 @@ class Causal:
         query asks.
         """
         frames: set[tuple[str, str, str]] = set()
-        count = 0
+        pairs = 0
         for place, request in enumerate(requests):
-            count += 1
+            pairs += 1
             asked = _next_token(request)
             frame = (asked.system, asked.before, asked.after)
             if frame in frames:
@@ -80,8 +82,8 @@ class Causal:
         if len({after for _, _, after in frames}) > len({before for _, before, _ in frames}):
             self._plan_by_document(requests)
         if not self.padded_because:
-            self._compiling.expect(count, self._model)
-        return count
+            self._compiling.expect(pairs, self._model)
+        return pairs
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
@@ -90,7 +92,9 @@ class Causal:
         for place in planned:
             yield place, self._planned(asked[place], place)
         others = [place for place, request in enumerate(asked) if request not in self._together]
-        groups = [(asked[place].system, asked[place].before) for place in others]
+        # numbered, so that what the last call kept is not used: which one that was must not show in a score
+        call = next(self._calls)
+        groups = [(call, asked[place].system, asked[place].before) for place in others]
         yield from self._compute(asked, others, groups)
 
     def _plan_by_document(self, requests: Iterable[Request]) -> None:
