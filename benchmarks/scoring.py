@@ -39,6 +39,7 @@ CAUSAL = ("textbook", "one by one", "sorted", "lbr")
 ENCODER = ("ST", "ST bfloat16", "sorted", "lbr")
 # documents for the slow ones, so that a run ends before the reader's patience
 FEWER = {"textbook": 4, "one by one": 2, "sorted": 2, "vLLM": 2}
+MARK = "scores: "
 Pairs = list[tuple[str, str]]
 
 
@@ -178,7 +179,7 @@ def contend(contender: str, folder: str, dtype: str, file: str, count: int, size
         scores = causal(contender, folder, dtype, pairs)
     else:
         scores = encoder(contender, folder, dtype, pairs, size)
-    print(json.dumps(scores))
+    print(MARK + json.dumps(scores), flush=True)
 
 
 # ---------------------------------------------------------------- what is measured of them
@@ -244,7 +245,8 @@ class Bench:
         if contender == "lbr":
             scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
             return took, [scores[place] for place in range(len(pairs))], usage.ru_maxrss / 1024
-        return took, json.loads(lines_out[-1]), usage.ru_maxrss / 1024
+        answer = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
+        return took, json.loads(answer.removeprefix(MARK)), usage.ru_maxrss / 1024
 
     def cost(self, contender: str, pairs: Pairs, **options: Any) -> tuple[float, list[float]]:
         """Seconds a pair of the second half costs, and the scores of all."""
@@ -387,7 +389,7 @@ def plot(name: str, what: str, bars: dict[str, float]) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(bars) + 1), layout="constrained")
     drawn = axes.barh(list(bars), list(bars.values()), color=["#2a6f97" if bar == "lbr" else "#a9b4c2" for bar in bars])
-    axes.bar_label(drawn, fmt="%.3g", padding=4)
+    axes.bar_label(drawn, fmt="{:.4g}", padding=4)
     axes.invert_yaxis()
     axes.set_xlabel(what)
     axes.spines[["top", "right"]].set_visible(False)
