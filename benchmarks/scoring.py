@@ -349,11 +349,12 @@ def table(options: argparse.Namespace) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in names:
-        off = max((abs(a - b) for a, b in zip(scores[name], exact, strict=False)), default=float("nan"))
+        apart = [abs(a - b) for a, b in zip(scores[name], exact, strict=False)]
+        off = f"{max(apart):.1e}" if apart else "not told"
         label = f"{name}, batches of {sizes[name]}" if name in sizes else name
         rows.append(
             f"| {label} | {1 / median[name]:.2f} | {sum(lengths) / len(pairs) / median[name]:,.0f} | "
-            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {off:.1e} |"
+            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {off} |"
         )
     if options.write:
         plot(f"scoring-{Path(options.model).name}", "pairs a second", {name: 1 / median[name] for name in names})

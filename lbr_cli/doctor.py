@@ -31,14 +31,14 @@ TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 def examine(model: Model | None, settings: Settings, listener: Listener) -> Iterator[tuple[str, str]]:
     """Name and finding, as they come. Raises RunError where the self-test is off."""
     from lbr_cli.engines.local import attention  # imports torch
-    from lbr_cli.engines.local.devices import all_devices, choose_device, describe
+    from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
 
     yield "lbr", f"{__version__}, Python {platform.python_version()}"
     for package in ("torch", "transformers"):
         yield package, version(package)
     for device in all_devices():
         yield str(device), describe(device)
-    choose_device(settings.device)
+    dtype = dtype_name(choose_dtype(settings.dtype, choose_device(settings.device)))
     if model is None:
         return
     model = fetched(model, listener)
@@ -52,7 +52,7 @@ def examine(model: Model | None, settings: Settings, listener: Listener) -> Iter
     alone = [plain.score(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
-    allowed = TOLERANCE if "float32" in engine.setting else HALF_TOLERANCE
+    allowed = TOLERANCE if dtype == "float32" else HALF_TOLERANCE
     if not off <= allowed:
         scores = [f"{score.value:.6g}" for score in (*together, *alone)]
         raise RunError(

@@ -14,7 +14,7 @@ catches them; a message is one sentence without a full stop, a hint says what to
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class LbrError(Exception):
@@ -53,6 +53,10 @@ class RequestError(LbrError):
     def __init__(self, message: str, place: int, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.place = place
+
+    def at(self, place: int, whose: str = "") -> Self:
+        """The same error for a caller who counts otherwise or knows `whose` request it was."""
+        return type(self)(f"{whose}{self}", place, hint=self.hint)
 
 
 class ComputeError(RequestError):

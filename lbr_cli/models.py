@@ -116,7 +116,8 @@ def _family_of(folder: Path) -> str:
     if (folder / "modules.json").exists():
         return "bi-encoder"
     architecture = ", ".join(config.get("architectures") or ["none named"])
-    if architecture.endswith("ForSequenceClassification") and len(config.get("id2label") or "..") == 1:
+    labels = config.get("id2label") or {"0": "", "1": ""}  # what transformers takes a missing one for
+    if architecture.endswith("ForSequenceClassification") and len(labels) == 1:
         return "classifier"
     raise UsageError(
         f"{folder}: its files do not tell which family it is of (architecture: {architecture})",

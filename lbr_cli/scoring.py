@@ -116,4 +116,4 @@ class _Announced:
 
 def named(error: RequestError, query: Query, document: Document) -> RequestError:
     """The error with the ids of its pair."""
-    return type(error)(f"query {query.query_id}, document {document.doc_id}: {error}", error.place, hint=error.hint)
+    return error.at(error.place, f"query {query.query_id}, document {document.doc_id}: ")

@@ -43,6 +43,12 @@ def test_a_model_that_works(chat_model: Path, lbr: Program) -> None:
     assert found["self-test"].startswith("passed: ")
 
 
+def test_rounded_weights_are_no_fault(chat_model: Path, lbr: Program) -> None:
+    ended = lbr("doctor", "-m", str(chat_model), "--family", "lb", "--device", "cpu", "--dtype", "bfloat16")
+    assert ended.code == 0
+    assert findings(ended.out)["self-test"].endswith("0.05 allowed")
+
+
 def test_the_demonstration_model_works(minilm: Path, lbr: Program) -> None:
     ended = lbr("doctor", "--model", "minilm")
     assert ended.code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from lbr_cli.engines.local.causal import Causal
 from lbr_cli.engines.local.packed import Packed, why_not
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.plan import Budget
+from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import LbRev
 from lbr_cli.models import resolve
 
@@ -101,8 +103,6 @@ def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, 
     assert why_not(model) == ""
     packed = Packed(model)
     assert (read(packed, rows, groups, budget) - plain).abs().max() < 1e-4
-    with torch.inference_mode():
-        assert (packed.hidden(rows) - plain).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(("config", "reason"), PADDED, ids=lambda value: getattr(value, "model_type", value))
@@ -207,9 +207,37 @@ def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_mode
     assert found[0] == found[1]
 
 
-def test_a_compiled_model_scores_as_it_did(chat_model: Path) -> None:
-    loaded = engine(chat_model, dtype="float32", compile="on")
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
+def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LBR_COMPILE", "on")
+    loaded = engine(chat_model, dtype="float32")
     (request,) = LbRev().requests("figs", "ripe")
     loaded.expect([request])
     assert loaded.setting == "cpu, float32, compiled"
     assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "pairs"), [("off", "bfloat16", 10_000), ("auto", "float32", 10_000), ("auto", "bfloat16", 10)]
+)
+def test_nothing_is_compiled_where_it_would_not_pay(
+    mode: str, dtype: str, pairs: int, chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LBR_COMPILE", mode)
+    monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
+    loaded = engine(chat_model, dtype=dtype)
+    (request,) = LbRev().requests("figs", "ripe")
+    loaded.expect([request] * pairs)
+    assert loaded.setting == f"cpu, {dtype}"
+
+
+def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = engine(chat_model)
+    (request,) = LbRev().requests("figs", "ripe")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("LBR_COMPILE", "on")
+    with pytest.raises(MissingError, match=r"LBR_COMPILE=on: no working compiler: neither g\+\+ nor clang\+\+ is here"):
+        loaded.expect([request])
+    monkeypatch.setenv("LBR_COMPILE", "yes")
+    with pytest.raises(UsageError, match="LBR_COMPILE=yes: it is auto, on or off"):
+        loaded.expect([request])

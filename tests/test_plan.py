@@ -27,7 +27,7 @@ def test_batches_hold_every_place_once_in_order_and_keep_to_the_budget(
     sizes: list[int], tokens: int, padded: bool
 ) -> None:
     order = list(range(len(sizes)))[::-1]
-    planned = list(in_batches(order, sizes, Budget(tokens), sum, padded=padded))
+    planned = list(in_batches(order, sizes, Budget(tokens), sum, to_longest=padded))
     assert [place for batch, _ in planned for place in batch] == order
     assert [answer for _, answer in planned] == [sum(batch) for batch, _ in planned]
     for batch, _ in planned:
@@ -45,7 +45,9 @@ def test_out_of_memory_loses_and_repeats_nothing(sizes: list[int], tokens: int, 
             raise torch.OutOfMemoryError
 
     done = [
-        place for batch, _ in in_batches(range(len(sizes)), sizes, budget, compute, padded=padded) for place in batch
+        place
+        for batch, _ in in_batches(range(len(sizes)), sizes, budget, compute, to_longest=padded)
+        for place in batch
     ]
     assert done == list(range(len(sizes)))
     assert budget.tokens <= tokens
@@ -56,7 +58,7 @@ def test_what_fails_is_named_by_its_place() -> None:
         if 2 in batch:
             raise ValueError("odd\nand more")
 
-    batches = in_batches([0, 1, 2, 3], [1] * 4, Budget(2), compute, padded=False)
+    batches = in_batches([0, 1, 2, 3], [1] * 4, Budget(2), compute, to_longest=False)
     assert next(batches) == ([0, 1], None)
     with pytest.raises(ComputeError, match=r"^the model failed on it or on the 1 computed with it: odd$") as caught:
         next(batches)

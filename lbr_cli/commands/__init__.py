@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(rerank)
 app.command()(doctor)
+COMMANDS = ("rerank", "doctor")
 
 
 class Terminated(BaseException):
@@ -94,7 +95,7 @@ def _run() -> int:
         return error.exit_code
     except typer.TyperException as error:
         print_error(error.format_message())
-        command = f"lbr {sys.argv[1]}" if sys.argv[1:2] in (["rerank"], ["doctor"]) else "lbr"
+        command = " ".join(["lbr", *(name for name in sys.argv[1:2] if name in COMMANDS)])
         print_error(f"hint: see {command} --help")
         return error.exit_code
     except (ReaderGone, SystemExit):

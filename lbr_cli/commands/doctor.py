@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from lbr_cli.commands.options import Device, Dtype, FamilyName, Revision
 from lbr_cli.doctor import examine
 from lbr_cli.engines import Settings
 from lbr_cli.errors import RunError
@@ -18,18 +19,10 @@ def doctor(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Test this model too: alias (lb, minilm), hub id or folder.")
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")] = None,
-    family: Annotated[
-        Literal["lb", "lb-rev", "classifier", "bi-encoder"] | None,
-        typer.Option(help="How to ask a model that does not say so itself."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(envvar="LBR_DEVICE", help="cpu, cuda, cuda:1, mps; auto is the best there is.")
-    ] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(envvar="LBR_DTYPE", help="Precision; auto is bfloat16 where the device computes in it."),
-    ] = "auto",
+    revision: Revision = None,
+    family: FamilyName = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Tell versions and devices, and try a model: how it computes, and whether its scores are right.
 

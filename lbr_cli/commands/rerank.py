@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lbr_cli.commands.options import Device, Dtype, FamilyName, Revision
 from lbr_cli.core import Listener
 from lbr_cli.engines import Settings
 from lbr_cli.errors import RunError, UsageError
@@ -23,7 +24,7 @@ from lbr_cli.survey import survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 # options that have no effect without a model, without a corpus, and where the texts are in the lines
-MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads", "compile_")
+MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
 JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
 
@@ -72,22 +73,14 @@ def rerank(
     model: Annotated[
         str, typer.Option("--model", "-m", envvar="LBR_MODEL", help="Alias (lb, minilm), hub id or folder.")
     ] = "lb",
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")] = None,
-    family: Annotated[
-        Literal["lb", "lb-rev", "classifier", "bi-encoder"] | None,
-        typer.Option(help="How to ask a model that does not say so itself."),
-    ] = None,
+    revision: Revision = None,
+    family: FamilyName = None,
     engine: Annotated[
         Literal["local", "overlap"],
         typer.Option(help="What computes: a model on this machine, or shared words (no model) for trying files."),
     ] = "local",
-    device: Annotated[
-        str, typer.Option(envvar="LBR_DEVICE", help="cpu, cuda, cuda:1, mps; auto is the best there is.")
-    ] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(envvar="LBR_DTYPE", help="Precision; auto is bfloat16 where the device computes in it."),
-    ] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     max_length: Annotated[
         int | None,
         typer.Option(metavar="TOKENS", min=1, help="Limit of a whole prompt, else the model's own."),
@@ -100,10 +93,6 @@ def rerank(
         int | None,
         typer.Option(metavar="N", min=1, max=1024, envvar="LBR_THREADS", help="CPU threads, else torch's choice."),
     ] = None,
-    compile_: Annotated[
-        Literal["auto", "on", "off"],
-        typer.Option("--compile", envvar="LBR_COMPILE", help="Fuse small steps; auto does for long jobs that gain."),
-    ] = "auto",
     depth: Annotated[
         int | None,
         typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below."),
@@ -177,7 +166,7 @@ def rerank(
         ),
         model=resolve(model, family, revision) if engine == "local" else None,
         engine=engine,
-        settings=Settings(device, dtype, max_length, batch_tokens, threads, compile_),
+        settings=Settings(device, dtype, max_length, batch_tokens, threads),
         output=output,
         output_format=run_format(output_format) if output_format else None,
         clobber=not no_clobber,
@@ -202,7 +191,7 @@ def _refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
     for name in names:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name.strip('_').replace('_', '-')} has no effect: {reason}")
+            raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
 
 
 def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str | None) -> Fields:

@@ -25,7 +25,6 @@ class Settings:
     max_length: int | None = None
     batch_tokens: int | None = None
     threads: int | None = None
-    compile: str = "auto"
     plain: bool = False  # transformers' own attention, text by text: what the fast ways are checked against
 
 

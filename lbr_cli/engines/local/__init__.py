@@ -59,12 +59,12 @@ def load(model: Model | None, family: Family, settings: Settings) -> Engine:
     setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
     if family.asks is NextToken:
         chat = Chat(tokenizer, max_length, model.name)
-        compiling = Compiling(settings.compile, torch.float32 if wide else dtype)
-        return Causal(weights, tokenizer, chat, budget, compiling, setting, wide=wide, plain=settings.plain)
+        compiling = Compiling(torch.float32 if wide else dtype)
+        return Causal(weights, chat, budget, compiling, setting, plain=settings.plain)
     if family.asks is Pair:
-        return CrossEncoder(weights, tokenizer, max_length, budget, setting, wide=wide)
+        return CrossEncoder(weights, tokenizer, max_length, budget, setting)
     if family.asks is Embedding:
-        return MeanEncoder(weights, tokenizer, max_length, budget, setting, wide=wide)
+        return MeanEncoder(weights, tokenizer, max_length, budget, setting)
     raise ValueError(f"no local engine answers {family.asks.__name__} requests")
 
 

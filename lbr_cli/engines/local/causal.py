@@ -15,7 +15,6 @@ import torch
 from lbr_cli.core import Answer, NextToken, Request
 from lbr_cli.engines.local.compiling import Compiling
 from lbr_cli.engines.local.head import Head
-from lbr_cli.engines.local.loading import in_float32
 from lbr_cli.engines.local.packed import Packed, why_not
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.plan import Budget, ahead
@@ -29,25 +28,14 @@ class Causal:
     """Answers `NextToken` requests."""
 
     def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        chat: Chat,
-        budget: Budget,
-        compiling: Compiling,
-        setting: str,
-        *,
-        wide: bool,
-        plain: bool,
+        self, model: Any, chat: Chat, budget: Budget, compiling: Compiling, setting: str, *, plain: bool
     ) -> None:
         self.padded_because = "comparison" if plain else why_not(model)
         self._setting = setting
         self._model = model
-        self._tokenizer = tokenizer
         self._chat = chat
         self._budget = budget
         self._compiling = compiling
-        self._half = model.dtype != torch.float32 and not wide
         self._head = Head(model)
         self._reader = Padded(model) if self.padded_because else Packed(model)
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
@@ -88,10 +76,12 @@ class Causal:
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         asked = [_next_token(request) for request in requests]
-        planned = [place for place, request in enumerate(asked) if request in self._together]
-        for place in planned:
-            yield place, self._planned(asked[place], place)
-        others = [place for place, request in enumerate(asked) if request not in self._together]
+        others = []
+        for place, request in enumerate(asked):
+            if request in self._together:
+                yield place, self._planned(request, place)
+            else:
+                others.append(place)
         # numbered, so that what the last call kept is not used: which one that was must not show in a score
         call = next(self._calls)
         groups = [(call, asked[place].system, asked[place].before) for place in others]
@@ -121,7 +111,7 @@ class Causal:
                     self._answers[chunk[other]] = Answer(answer.values, answer.truncated, 0, 0)
                     tokens, work = tokens + answer.tokens, work + 1
             except RequestError as error:
-                raise type(error)(str(error), place, hint=error.hint) from error
+                raise error.at(place) from error
         answer = self._answers[request]
         return Answer(answer.values, answer.truncated, tokens, work)
 
@@ -141,28 +131,18 @@ class Causal:
             labels = self._labels(asked[chunk[0]].labels)  # one family asks, so all have the same
             try:
                 for batch, hidden in self._reader.read(rows, alike, self._budget):
-                    values = self._log_probabilities(hidden, labels)
-                    odd = (~values.isfinite().all(-1)).nonzero().flatten().tolist()
-                    if odd and self._half:
-                        with in_float32(self._model):
-                            again = torch.cat([self._reader.hidden([rows[batch[row]]]) for row in odd])
-                            values[odd] = self._log_probabilities(again, labels)
-                    for place, row in zip(batch, values.tolist(), strict=True):
+                    logits, normaliser = self._head(hidden, labels)
+                    for place, row in zip(batch, (logits - normaliser).tolist(), strict=True):
                         yield chunk[place], Answer(row, prompts[place].truncated, len(rows[place]))
             except RequestError as error:
-                raise type(error)(str(error), chunk[error.place], hint=error.hint) from error
-
-    def _log_probabilities(self, hidden: torch.Tensor, labels: list[int]) -> torch.Tensor:
-        """[rows, hidden size] -> [rows, labels], natural log-probabilities of each label coming next, float32."""
-        logits, normaliser = self._head(hidden, labels)
-        return logits - normaliser
+                raise error.at(chunk[error.place]) from error
 
     def _labels(self, labels: tuple[str, ...]) -> list[int]:
         """The one token id of each label."""
         if labels not in self._label_ids:
-            ids = [self._tokenizer(label, add_special_tokens=False)["input_ids"] for label in labels]
+            ids = [self._chat.tokenizer(label, add_special_tokens=False)["input_ids"] for label in labels]
             for label, tokens in zip(labels, ids, strict=True):
-                if len(tokens) != 1 or self._tokenizer.decode(tokens) != label:
+                if len(tokens) != 1 or self._chat.tokenizer.decode(tokens) != label:
                     raise MissingError(f"{self._chat.model}: its tokenizer has no single token for the label {label!r}")
             self._label_ids[labels] = [tokens[0] for tokens in ids]
         return self._label_ids[labels]

@@ -1,41 +1,45 @@
 """Fusing what lies between the matrix products, for jobs long enough to repay the compiler.
 
-The parts of a layer that work token by token (norms, MLP) are compiled once for all layers, about ten seconds the
-first time and two from torch's cache on disk (`TORCHINDUCTOR_CACHE_DIR` says where). Attention stays as it is.
+The parts of a layer that work token by token (norms, MLP) are compiled once for all layers; torch keeps the result on
+disk for the next run (`TORCHINDUCTOR_CACHE_DIR` says where). Attention stays as it is.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, UsageError
 
 REPAID = 5000  # pairs: from here on `auto` compiles
 
 
 @dataclass(slots=True)
 class Compiling:
-    """Whether to compile: `on`, `off`, or `auto`: where the CPU computes in bfloat16, the case seen to gain by it.
+    """Whether to compile, by `LBR_COMPILE`: `on`, `off`, or `auto`: where a CPU computes in bfloat16, the case seen to
+    gain by it.
 
     `dtype` is what the model computes in.
     """
 
-    mode: str
     dtype: torch.dtype
     done: bool = False
 
     def expect(self, pairs: int, model: Any) -> None:
         """Compile the parts of a packed model if so many pairs repay it. MissingError where `on` cannot."""
+        mode = os.environ.get("LBR_COMPILE") or "auto"
+        if mode not in ("auto", "on", "off"):
+            raise UsageError(f"LBR_COMPILE={mode}: it is auto, on or off")
         helps = model.device.type == "cpu" and self.dtype == torch.bfloat16
-        if self.done or not (self.mode == "on" or (self.mode == "auto" and helps and pairs >= REPAID)):
+        if self.done or not (mode == "on" or (mode == "auto" and helps and pairs >= REPAID)):
             return
         problem = self._compile(model)
         self.done = not problem
-        if problem and self.mode == "on":
+        if problem and mode == "on":
             hint = "install one, or set LBR_COMPILE=off"
             raise MissingError(f"LBR_COMPILE=on: no working compiler: {problem}", hint=hint)
 

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from lbr_cli.core import Answer, Pair, Request
-from lbr_cli.engines.local.encoder import padded
-from lbr_cli.engines.local.loading import in_float32
-from lbr_cli.engines.local.plan import Budget, ahead, in_batches
-from lbr_cli.errors import RequestError
+from lbr_cli.engines.local.loading import finite
+from lbr_cli.engines.local.plan import Budget, ahead, in_batches, longest_first, padded
+from lbr_cli.errors import MissingError, RequestError
 
 CHUNK = 1024  # pairs: tokenised while those before are computed
 
@@ -23,15 +22,16 @@ CHUNK = 1024  # pairs: tokenised while those before are computed
 class CrossEncoder:
     """Answers `Pair` requests with the model's one logit."""
 
-    def __init__(
-        self, model: Any, tokenizer: Any, max_length: int, budget: Budget, setting: str, *, wide: bool
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, max_length: int, budget: Budget, setting: str) -> None:
+        labels = model.config.num_labels
+        if labels != 1 or any(getattr(module, "is_causal", False) for module in model.modules()):
+            what = f"has {labels} labels" if labels != 1 else "reads from left to right"
+            raise MissingError(f"a {type(model).__name__} that {what} is not of the family classifier")
         self.setting = setting
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._budget = budget
-        self._half = model.dtype != torch.float32 and not wide
         self._pad = tokenizer.pad_token_id or 0
         for name, part in model.named_children():
             if name != model.base_model_prefix:
@@ -54,37 +54,39 @@ class CrossEncoder:
         pairs = [_pair(request) for request in requests]
         for query, place in {pair.query: place for place, pair in enumerate(pairs)}.items():
             check_room(self._tokenizer, self._max_length, query, place)
-        starts = range(0, len(pairs), CHUNK)
-        for start, encoded in ahead((start, self._encode(pairs[start : start + CHUNK])) for start in starts):
-            rows, kinds = encoded["input_ids"], encoded.get("token_type_ids")
-            sizes = [len(row) for row in rows]
-            order = sorted(range(len(rows)), key=lambda place: -sizes[place])
 
-            def compute(batch: list[int], rows: Any = rows, kinds: Any = kinds) -> torch.Tensor:
-                return self._logits(
-                    [rows[place] for place in batch], [kinds[place] for place in batch] if kinds else None
-                )
+        def chunks() -> Iterator[tuple[int, Any]]:
+            for start in range(0, len(pairs), CHUNK):
+                yield start, encode(self._tokenizer, self._max_length, pairs[start : start + CHUNK])
 
+        for start, encoded in ahead(chunks()):
             try:
-                for batch, logits in in_batches(order, sizes, self._budget, compute, padded=True):
-                    odd = (~logits.isfinite()).nonzero().flatten().tolist()
-                    if odd and self._half:
-                        with in_float32(self._model):
-                            logits[odd] = torch.cat([compute([batch[row]]) for row in odd])
-                    for place, logit in zip(batch, logits.tolist(), strict=True):
-                        yield start + place, Answer([logit], bool(encoded.encodings[place].overflowing), sizes[place])
+                for place, answer in self._compute(encoded):
+                    yield start + place, answer
             except RequestError as error:
-                raise type(error)(str(error), start + error.place, hint=error.hint) from error
+                raise error.at(start + error.place) from error
 
-    def _encode(self, pairs: Sequence[Pair]) -> Any:
-        return encode(self._tokenizer, self._max_length, pairs)
+    def _compute(self, encoded: Any) -> Iterator[tuple[int, Answer]]:
+        """The answers to pairs that the tokenizer has joined."""
+        rows, kinds = encoded["input_ids"], encoded.get("token_type_ids")
+        sizes = [len(row) for row in rows]
 
-    def _logits(self, rows: Sequence[list[int]], kinds: Sequence[list[int]] | None) -> torch.Tensor:
-        """Rows of token ids -> [rows], float32 on the CPU."""
-        ids, mask = padded(rows, self._model.device, self._pad)
-        more = {} if kinds is None else {"token_type_ids": padded(kinds, self._model.device)[0]}
+        def compute(batch: list[int]) -> torch.Tensor:
+            logits = self._logits(rows, kinds, batch)
+            return finite(logits, self._model, lambda place: self._logits(rows, kinds, [batch[place]]))
+
+        for batch, logits in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
+            for place, logit in zip(batch, logits.tolist(), strict=True):
+                yield place, Answer(logit, bool(encoded.encodings[place].overflowing), sizes[place])
+
+    def _logits(self, rows: Sequence[list[int]], kinds: Sequence[list[int]] | None, batch: list[int]) -> torch.Tensor:
+        """Rows of token ids and of token types, and places among them -> [places, 1], float32 on the CPU."""
+        ids, mask = padded([rows[place] for place in batch], self._model.device, self._pad)
+        more = {}
+        if kinds is not None:
+            more["token_type_ids"], _ = padded([kinds[place] for place in batch], self._model.device)
         logits: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
-        return logits[:, 0].float().cpu()
+        return logits.float().cpu()
 
 
 def encode(tokenizer: Any, max_length: int, pairs: Sequence[Pair]) -> Any:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from lbr_cli.core import Answer, Embedding, Request
-from lbr_cli.engines.local.loading import in_float32
-from lbr_cli.engines.local.plan import Budget, in_batches
+from lbr_cli.engines.local.loading import finite
+from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
 from lbr_cli.errors import RequestError
 
 CHUNK = 4  # batches that are cut together, by the exact lengths of their texts
@@ -30,15 +30,12 @@ class _Vector(NamedTuple):
 class MeanEncoder:
     """Answers `Embedding` requests with vectors (numpy, float32)."""
 
-    def __init__(
-        self, model: Any, tokenizer: Any, max_length: int, budget: Budget, setting: str, *, wide: bool
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, max_length: int, budget: Budget, setting: str) -> None:
         self.setting = setting
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._budget = budget
-        self._half = model.dtype != torch.float32 and not wide
         self._tokenising = ThreadPoolExecutor(1)
         self._encoded: dict[int, Future[Any]] = {}  # by the number of the chunk
         self._chunks: dict[int, list[str]] = {}
@@ -62,7 +59,7 @@ class MeanEncoder:
                 try:
                     tokens, work = self._encode(self._chunk_of[text])
                 except RequestError as error:
-                    raise type(error)(str(error), place, hint=error.hint) from error
+                    raise error.at(place) from error
             vector = self._vectors[text]
             yield place, Answer(vector.values, vector.truncated, tokens, work)
         for text in unannounced:  # a stream may never end: what nobody announced is not kept
@@ -92,16 +89,12 @@ class MeanEncoder:
             self._encoded[chunk + 1] = self._tokenised(chunk + 1)  # while this one is computed
         rows: list[list[int]] = encoded["input_ids"]
         sizes = [len(row) for row in rows]
-        order = sorted(range(len(rows)), key=lambda place: -sizes[place])
 
         def compute(batch: list[int]) -> torch.Tensor:
-            return self._means([rows[place] for place in batch])
+            means = self._means([rows[place] for place in batch])
+            return finite(means, self._model, lambda row: self._means([rows[batch[row]]]))
 
-        for batch, means in in_batches(order, sizes, self._budget, compute, padded=True):
-            odd = (~means.isfinite().all(-1)).nonzero().flatten().tolist()
-            if odd and self._half:
-                with in_float32(self._model):
-                    means[odd] = torch.cat([compute([batch[row]]) for row in odd])
+        for batch, means in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
             for place, values in zip(batch, means.numpy(), strict=True):
                 self._vectors[texts[place]] = _Vector(values, bool(encoded.encodings[place].overflowing))
         self._encoded.pop(chunk, None)
@@ -125,14 +118,6 @@ class MeanEncoder:
         weights = mask.unsqueeze(-1).float()
         means: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1)
         return means.cpu()
-
-
-def padded(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows -> [rows, longest], filled up on the right, and the mask that says which are the rows' own."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-    return ids, mask
 
 
 def _text(request: Request) -> str:

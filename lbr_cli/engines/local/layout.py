@@ -82,7 +82,7 @@ class Layout:
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
         """[1, heads, tokens, size] each -> [1, tokens, heads, size]; in the last layer for last tokens alone."""
         if self._all is not None:
-            return self._attend_last(layer, query, scale)
+            return self._attend_last(layer, query, *self._all, scale)
         if self.keeps is not None:
             self.kept[layer] = key[:, :, self.keeps].clone(), value[:, :, self.keeps].clone()
         if layer == self._last_layer:
@@ -95,13 +95,13 @@ class Layout:
             out[call.put] = _causal(queries, keys, values, scale, call.mask).transpose(1, 2)
         return out[None, :-1]
 
-    def _attend_last(self, layer: int, query: torch.Tensor, scale: float) -> torch.Tensor:
-        if self._all is None:
-            raise ValueError("the last layer's keys and values come first")
-        out = query.new_empty(query.shape[2], query.shape[1], self._all[1].shape[3])
+    def _attend_last(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
         for call in self.calls:
             if call.ends is not None:
-                keys, values = _seen(call, layer, *self._all)
+                keys, values = _seen(call, layer, key, value)
                 queries = query[0][:, call.ends].transpose(0, 1)[:, :, None]
                 gqa = queries.shape[1] != keys.shape[1]
                 out[call.ends] = scaled_dot_product_attention(

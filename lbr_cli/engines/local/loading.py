@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,18 @@ def in_float32(model: Any) -> Iterator[None]:
     finally:
         for tensor, dtype in half:
             tensor.data = tensor.data.to(dtype)
+
+
+def finite(values: torch.Tensor, model: Any, compute: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    """`values`, float32, of which those rows that are not finite are computed again in float32.
+
+    `compute` gives one row, [1, ...], by its place. What a float32 model makes stays as it is.
+    """
+    odd = (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+    if odd and model.dtype != torch.float32:
+        with in_float32(model):
+            values[odd] = torch.cat([compute(row) for row in odd])
+    return values
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:

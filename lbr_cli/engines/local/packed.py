@@ -22,6 +22,7 @@ import torch
 from transformers import AttentionInterface
 
 from lbr_cli.engines.local.layout import Call, KeysAndValuesKnown, KeysValues, Layout
+from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.plan import Budget, in_batches
 
 ATTENTION = "lbr_packed"
@@ -60,6 +61,7 @@ class Packed:
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(ATTENTION, _attention)
         model.set_attn_implementation(ATTENTION)
+        self._model = model
         self._base = model.base_model
         self._last = self._base.layers[-1]
         self._last_forward = self._last.forward
@@ -80,27 +82,27 @@ class Packed:
         prefixes = {
             group: self._prefix_of(group, [rows[place] for place in places]) for group, places in members.items()
         }
-        order, sizes = [], [0] * len(rows)
+        order: list[int] = []
+        sizes = [0] * len(rows)
         for group, places in members.items():
-            longest_first = sorted(places, key=lambda place: -len(rows[place]))
-            order += longest_first
+            first = len(order)
+            order += sorted(places, key=lambda place: -len(rows[place]))
             for place in places:
                 sizes[place] = len(rows[place]) - _shared(prefixes[group], rows[place])
             if self._prefix is None or self._prefix.group != group:
-                sizes[longest_first[0]] += len(prefixes[group])
+                sizes[order[first]] += len(prefixes[group])
 
         def compute(batch: list[int]) -> torch.Tensor:
             parts = [
                 (group, prefixes[group], [rows[place] for place in places])
                 for group, places in groupby(batch, key=lambda place: groups[place])
             ]
-            return self._compute(parts)
+            # again, and alone: what other prompts made of the prefix is not finite either
+            return finite(
+                self._compute(parts), self._model, lambda row: self._compute([(None, [], [rows[batch[row]]])])
+            )
 
-        return in_batches(order, sizes, budget, compute, padded=False)
-
-    def hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
-        """Rows of token ids -> [rows, hidden size], of the last token of each; nothing is shared."""
-        return self._compute([(None, [], list(rows))])
+        return in_batches(order, sizes, budget, compute, to_longest=False)
 
     def _prefix_of(self, group: Hashable, rows: list[list[int]]) -> list[int]:
         if self._prefix is not None and self._prefix.group == group:
@@ -109,6 +111,7 @@ class Packed:
         return rows[0][:0] if len(rows) == 1 else min(rows)[: _shared(max(rows), min(rows))]
 
     def _compute(self, parts: list[tuple[Hashable, list[int], list[list[int]]]]) -> torch.Tensor:
+        """Groups with their prefix and their rows -> [rows, hidden size], float32, of the last token of each."""
         row: list[int] = []
         positions: list[int] = []
         layout = Layout(len(self._base.layers) - 1)
@@ -142,7 +145,7 @@ class Packed:
         ).last_hidden_state
         if layout.keeps is not None:
             self._prefix = kept
-        return hidden[0]
+        return hidden[0].float()
 
     def _last_layer(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """The last layer: keys and values of all tokens, everything else for the last token of each prompt."""

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
-from lbr_cli.engines.local.plan import Budget, in_batches
+from lbr_cli.engines.local.loading import finite
+from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
 
 
 class Padded:
     """Reads prompts in batches sorted by length."""
 
     def __init__(self, model: Any) -> None:
-        self._base = model.base_model
+        self._model = model
         if getattr(model.config, "attn_logit_softcapping", None):
             model.set_attn_implementation("eager")  # the others leave the cap out
 
@@ -28,17 +29,16 @@ class Padded:
 
         `groups` says which rows begin alike; nothing is made of it here.
         """
-        order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         sizes = [len(row) for row in rows]
-        return in_batches(
-            order, sizes, budget, lambda batch: self.hidden([rows[place] for place in batch]), padded=True
-        )
 
-    def hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
-        """Rows of token ids -> [rows, hidden size], of the last token of each."""
-        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
-        ids = ids.to(self._base.device)
-        hidden: torch.Tensor = self._base(input_ids=ids, use_cache=False).last_hidden_state
-        return hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+        def compute(batch: list[int]) -> torch.Tensor:
+            hidden = self._hidden([rows[place] for place in batch])
+            return finite(hidden, self._model, lambda row: self._hidden([rows[batch[row]]]))
+
+        return in_batches(longest_first(sizes), sizes, budget, compute, to_longest=True)
+
+    def _hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
+        """Rows of token ids -> [rows, hidden size], float32, of the last token of each."""
+        ids, _ = padded(rows, self._model.device)
+        hidden: torch.Tensor = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        return hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])].float()

@@ -24,11 +24,11 @@ class Budget:
 
 
 def in_batches(
-    order: Sequence[int], sizes: Sequence[int], budget: Budget, compute: Callable[[list[int]], T], *, padded: bool
+    order: Sequence[int], sizes: Sequence[int], budget: Budget, compute: Callable[[list[int]], T], *, to_longest: bool
 ) -> Iterator[tuple[list[int], T]]:
     """Cut `order`, places in `sizes`, into batches that keep within the budget; yield each with what `compute` says.
 
-    A batch takes as many tokens as its texts have together or, `padded`, as if all were as long as its longest; one
+    A batch takes as many tokens as its texts have together or, `to_longest`, as if all were as long as its longest; one
     that holds a single text may exceed the budget. When memory runs out, the budget becomes half of what the batch
     took, for good, and the batch is cut again. Raises ComputeError with the place of a text that does not fit into
     memory alone, and with the first place of a batch that fails otherwise.
@@ -39,7 +39,7 @@ def in_batches(
         longest = total = sizes[batch[0]]
         while waiting:
             size = sizes[waiting[0]]
-            more = max(longest, size) * (len(batch) + 1) if padded else total + size
+            more = max(longest, size) * (len(batch) + 1) if to_longest else total + size
             if more > budget.tokens:
                 break
             longest, total = max(longest, size), more
@@ -55,6 +55,19 @@ def in_batches(
             waiting.extendleft(reversed(batch))
             continue
         yield batch, answer
+
+
+def longest_first(sizes: Sequence[int]) -> list[int]:
+    """The places of `sizes`, so that neighbours are of similar length and the largest batch comes first."""
+    return sorted(range(len(sizes)), key=lambda place: -sizes[place])
+
+
+def padded(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows -> [rows, longest], filled up on the right, and the mask that says which are the rows' own."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+    return ids, mask
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

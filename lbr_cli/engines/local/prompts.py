@@ -61,7 +61,7 @@ class Chat:
     """Turns `NextToken` requests into prompts of at most `max_length` tokens."""
 
     def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.max_length = max_length
         self.model = model
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -96,7 +96,7 @@ class Chat:
 
     def _encode(self, text: str, *, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and the characters that each stands for; `plain` reads special tokens as ordinary text."""
-        encoded = self._tokenizer(
+        encoded = self.tokenizer(
             text, add_special_tokens=False, split_special_tokens=plain, return_offsets_mapping=True, verbose=False
         )
         return encoded["input_ids"], encoded["offset_mapping"]
@@ -134,7 +134,7 @@ class Chat:
     def _render(self, system: str, user: str) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         try:
-            rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except jinja2.TemplateError as error:
             raise MissingError(f"{self.model}: its chat template takes no system line: {error}") from error
         return rendered
