@@ -78,14 +78,15 @@ def collection_pairs(folder: Path, count: int) -> Pairs:
 
 
 def prompts(tokenizer: Any, pairs: Pairs) -> list[list[int]]:
-    from lbr_cli.core import NextToken
+    from lbr_cli.core import Chat, Document, NextToken
     from lbr_cli.families import Lb
 
     found = []
     for pair in pairs:
-        (asked,) = Lb().requests(*pair)
+        (asked,) = Lb().requests(pair[0], Document("", pair[1]))
         assert isinstance(asked, NextToken)
-        turns = [("system", asked.system), ("user", asked.before + asked.document + asked.after)]
+        assert isinstance(asked.frame, Chat)
+        turns = [("system", asked.frame.system), ("user", asked.before[0] + asked.document + asked.after[0])]
         messages = [{"role": role, "content": content} for role, content in turns]
         found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
     return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +72,53 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class NextToken:
-    """Ask a chat model how it would begin its answer.
+class Chat:
+    """The model's own chat template around the texts: a system line (none if empty), the texts as the user's turn.
 
-    The chat is a system line and a user turn that reads `before`, `document`, `after`. Only the document may be
-    shortened. The answer's values are the natural log-probabilities, over the whole vocabulary, of each label
-    being the next token; each label must be a single token.
+    `answer` is how the model is made to begin its answer.
     """
 
-    system: str
-    before: str
+    system: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """No template: these strings around the texts, in which special tokens are spelt out.
+
+    `adds` says which special tokens come besides: none, the one that begins a text where the tokenizer has one
+    ("bos"), or all that the tokenizer puts around any text.
+    """
+
+    before: str = ""
+    after: str = ""
+    adds: Literal["none", "bos", "all"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """Ask a model which token comes next.
+
+    The prompt is `frame` around `before`, `document`, `after`. The strings of `before` and `after` are turned into
+    tokens one by one, save that the document belongs to the last of `before` and the first of `after`; each of the
+    two holds one string at least. Special tokens spelt out in them stay plain text. Only the document may be shortened.
+
+    The answer's values are the natural log-probabilities, over the whole vocabulary, of each label being the next
+    token or, if `raw`, the logits themselves. A label is the text of a single token, or its name in the vocabulary;
+    of a longer one a `raw` request means the first token, any other is refused.
+    """
+
+    frame: Chat | Verbatim
+    before: tuple[str, ...]
     document: str
-    after: str
+    after: tuple[str, ...]
     labels: tuple[str, ...]
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Ask a model that reads query and document together for one number. The answer's one value is that number."""
+    """Ask a model that reads query and document together. The answer's values are its logits, one or two."""
 
     query: str
     document: str
@@ -97,9 +126,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Ask for the vector of a text. The answer's values are its components, not normalised."""
+    """Ask for the vector of a text behind a prompt. The answer's values are its components, as the model gives them."""
 
     text: str
+    prompt: str = ""
 
 
 Request = NextToken | Pair | Embedding
@@ -133,12 +163,17 @@ class Score:
 
 
 class Family(Protocol):
-    """What to ask a model and how to read its answers. Pure: the same texts give the same requests."""
+    """What to ask a model and how to read its answers. Pure: the same texts give the same requests.
+
+    A frozen dataclass, whose fields are what a user may choose: an instruction, labels.
+    """
 
     name: ClassVar[str]
+    scale: ClassVar[str]  # of its scores, in a line
     asks: ClassVar[type[Request]]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def requests(self, query: str, document: str) -> tuple[Request, ...]:
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         """What has to be known to score this pair."""
         ...
 

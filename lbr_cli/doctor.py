@@ -1,7 +1,8 @@
 """Whether this machine and a model work together: what is here, how it would compute, and a numeric self-test.
 
 The self-test scores two documents of very different length together, as a job would, and one by one in float32 on
-the CPU with transformers' own attention; the two have to agree.
+the CPU with transformers' own attention; the two have to agree. For `lb` it also scores the pairs whose scores its
+authors have published.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from lbr_cli import __version__
 from lbr_cli.core import Document, Listener, Query
 from lbr_cli.engines import Settings, load_engine
 from lbr_cli.errors import RunError
-from lbr_cli.families import family
-from lbr_cli.models import Model, fetched
+from lbr_cli.models import ALIASES, Model, fetched
 from lbr_cli.scoring import Scorer
 
 QUERY = Query("self-test", "how do I get rid of the white crust inside my kettle")
@@ -26,11 +26,22 @@ DOCUMENTS = [
 PLAIN = Settings("cpu", "float32", plain=True)
 # how far scores may lie apart, as a share of the larger one but at least of 1
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
+# published with lightblue/lb-reranker-0.5B-v1.0 for one document (vLLM); LMDeploy's lie up to 0.024 from them
+PUBLISHED_TEXT = (
+    "An apple is a round, edible fruit produced by an apple tree (Malus spp., among them the domestic or orchard "
+    "apple; Malus domestica)."
+)
+PUBLISHED = {
+    "What is the scientific name of apples?": 6.66570732,
+    "What is the Chinese word for 'apple'?": 1.86686378,
+    "What is the square root of 999?": 1.01102923,
+}
+PUBLISHED_TOLERANCE = 0.024
+ELSEWHERE = "try --dtype float32 or --device cpu; scores of this setting are not to be trusted"
 
 
 def examine(model: Model | None, settings: Settings, listener: Listener) -> Iterator[tuple[str, str]]:
     """Name and finding, as they come. Raises RunError where the self-test is off."""
-    from lbr_cli.engines.local import attention  # imports torch
     from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
 
     yield "lbr", f"{__version__}, Python {platform.python_version()}"
@@ -42,13 +53,14 @@ def examine(model: Model | None, settings: Settings, listener: Listener) -> Iter
     if model is None:
         return
     model = fetched(model, listener)
-    yield "model", f"{model.name}, family {model.family}, {model.folder}"
-    chosen = family(model.family)
-    engine = load_engine("local", model, chosen, settings)
+    family = model.known_family
+    yield "model", f"{model.name}, family {family.name}, {model.place / model.gguf}"
+    engine = load_engine("local", model, settings)
     yield "computes", engine.setting
-    yield "attention", attention(engine)
-    together = Scorer(chosen, engine, listener).score(QUERY, DOCUMENTS)
-    plain = Scorer(chosen, load_engine("local", model, chosen, PLAIN), listener)
+    yield "attention", getattr(engine, "attention", "its own")
+    scorer = Scorer(family, engine, listener)
+    together = scorer.score(QUERY, DOCUMENTS)
+    plain = Scorer(family, load_engine("local", model, PLAIN), listener)
     alone = [plain.score(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
@@ -57,6 +69,21 @@ def examine(model: Model | None, settings: Settings, listener: Listener) -> Iter
         scores = [f"{score.value:.6g}" for score in (*together, *alone)]
         raise RunError(
             f"self-test: {scores[0]} and {scores[1]} together, but {scores[2]} and {scores[3]} alone in float32",
-            hint="try --dtype float32 or --device cpu; scores of this setting are not to be trusted",
+            hint=ELSEWHERE,
         )
     yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
+    if model.hub_id == ALIASES["lb"].hub_id:
+        yield "published", _published(scorer)
+
+
+def _published(scorer: Scorer) -> str:
+    """How far the scores of the published pairs lie from theirs. RunError where that is too far."""
+    document = Document("apple", PUBLISHED_TEXT)
+    found = [scorer.score(Query(text, text), [document])[0].value for text in PUBLISHED]
+    off = max(abs(score - published) for score, published in zip(found, PUBLISHED.values(), strict=True))
+    if not off <= PUBLISHED_TOLERANCE:
+        scores = ", ".join(
+            f"{score:.5g} for {published:.5g}" for score, published in zip(found, PUBLISHED.values(), strict=True)
+        )
+        raise RunError(f"scores that are not those published with the model: {scores}", hint=ELSEWHERE)
+    return f"passed: {off:.1g} from the scores published with it, {PUBLISHED_TOLERANCE} allowed"

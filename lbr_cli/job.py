@@ -12,7 +12,7 @@ from lbr_cli.collect import collect
 from lbr_cli.core import Engine, Family, Listener, Ranking
 from lbr_cli.engines import Settings, load_engine
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
-from lbr_cli.families import Classifier, family
+from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.output import Output, open_output
@@ -146,9 +146,7 @@ def style_of(job: Job, format_: RunFormat) -> Style:
 def _load(job: Job, listener: Listener) -> tuple[Family, Engine]:
     if job.model is None:
         listener.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-        pairs = Classifier()
-        return pairs, load_engine(job.engine, None, pairs, job.settings)
+        return SharedWords(), load_engine(job.engine, None, job.settings)
     model = fetched(job.model, listener)
     listener.stage(f"loading {model.name}")
-    chosen = family(model.family)
-    return chosen, load_engine(job.engine, model, chosen, job.settings)
+    return model.known_family, load_engine(job.engine, model, job.settings)

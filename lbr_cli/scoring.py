@@ -79,7 +79,7 @@ class Scorer:
         return [scores[pair] for pair in range(len(documents))]
 
     def _requests(self, query: Query, document: Document) -> tuple[Request, ...]:
-        return self.family.requests(query.text or "", document.contents)
+        return self.family.requests(query.text or "", document)
 
     def _read(self, answers: Sequence[Answer], query: Query, document: Document) -> Score:
         score = self.family.score(answers)

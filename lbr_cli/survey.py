@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from lbr_cli.collect import Collection, collect
 from lbr_cli.core import Document, Listener, Query, Request
 from lbr_cli.errors import RequestError
-from lbr_cli.families import family
 from lbr_cli.job import Job, check_ids, output_format, style_of
 from lbr_cli.models import at_hand
 from lbr_cli.rerank import pairs_to_score
@@ -44,16 +43,16 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
         return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
     from lbr_cli.engines.local import measure  # imports transformers, which nothing else here needs
 
-    chosen = family(model.family)
+    chosen = model.known_family
     current = (Query(""), Document("", ""))
 
     def requests() -> Iterator[Request]:
         nonlocal current
         for current in pairs_to_score(collection, job.cuts):
-            yield from chosen.requests(current[0].text or "", current[1].contents)
+            yield from chosen.requests(current[0].text or "", current[1])
 
     try:
-        lengths, truncated, limit = measure(model, chosen, job.settings, requests())
+        lengths, truncated, limit = measure(model, job.settings, requests())
     except RequestError as error:
         raise named(error, *current) from error
     lengths.sort()

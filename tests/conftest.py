@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from lbr_cli.core import Document, Family, Request
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
@@ -79,6 +81,11 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the collections are not here: {DATA}")
     return DATA
+
+
+def ask(family: Family, query: str, text: str, title: str = "") -> tuple[Request, ...]:
+    """What a family wants to know to score a pair."""
+    return family.requests(query, Document("d", text, title))
 
 
 CHAT_TEMPLATE = (

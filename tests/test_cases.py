@@ -53,7 +53,7 @@ def test_a_model_leaves_nothing_but_data_on_stdout(files: Path, lbr: Program, ch
     ]
 
 
-def test_code_that_comes_with_a_model_is_never_run(files: Path, lbr: Program, chat_model: Path) -> None:
+def test_code_that_comes_with_a_model_is_not_run_unless_trusted(files: Path, lbr: Program, chat_model: Path) -> None:
     model = files / "remote"
     model.mkdir()
     for file in chat_model.iterdir():
@@ -68,7 +68,10 @@ def test_code_that_comes_with_a_model_is_never_run(files: Path, lbr: Program, ch
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "-m", "remote", "--family", "lb")
     assert (ended.code, ended.out) == (2, "")
     assert "Traceback" not in ended.err
-    assert ended.err.splitlines()[-1].startswith("lbr: remote: ")
+    assert ended.err.splitlines()[-2].startswith("lbr: remote: ")
+    assert ended.err.splitlines()[-1] == (
+        "lbr: hint: it comes with code of its own: --trust-remote-code runs it, once you have read it"
+    )
     assert not (files / "ran").exists()
 
 

@@ -25,7 +25,6 @@ from lbr_cli.engines import Settings
 from lbr_cli.engines.local import load
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.errors import MissingError, RequestError
-from lbr_cli.families import Classifier
 from lbr_cli.models import resolve
 
 PAIRS = [
@@ -57,7 +56,7 @@ def folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def engine(folder: Path, **settings: Any) -> CrossEncoder:
-    loaded = load(resolve(str(folder)), Classifier(), Settings(**settings))
+    loaded = load(resolve(str(folder)), Settings(**settings))
     assert isinstance(loaded, CrossEncoder)
     return loaded
 
@@ -133,7 +132,7 @@ def test_a_query_without_room_is_refused(folder: Path) -> None:
     long = Pair("fig " * 130, "x")
     for ask in (lambda: loaded.expect([*PAIRS, long]), lambda: list(loaded.answer([*PAIRS, long]))):
         with pytest.raises(
-            RequestError, match="the input has 133 tokens without a document and may have 128"
+            RequestError, match="the prompt has 133 tokens without a document and may have 128"
         ) as caught:
             ask()
         assert caught.value.place == len(PAIRS)
@@ -162,4 +161,4 @@ def test_models_of_another_kind_are_refused(folder: Path, minilm: Path, tmp_path
         model.save_pretrained(tmp_path / reason)
         tokenizer.save_pretrained(tmp_path / reason)
         with pytest.raises(MissingError, match=f"{reason} is not of the family classifier"):
-            load(resolve(str(tmp_path / reason), "classifier"), Classifier(), Settings())
+            load(resolve(str(tmp_path / reason), "classifier"), Settings())

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, chat_tokenizer, write
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
+from conftest import Program, ask, chat_tokenizer, write
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from lbr_cli.core import Answer, Embedding, NextToken, Request
+from lbr_cli.core import Answer, Chat, Embedding, NextToken, Request
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local import load
-from lbr_cli.engines.local.causal import Causal
 from lbr_cli.engines.local.devices import choose_device, choose_dtype, computes_wide
-from lbr_cli.engines.local.encoder import MeanEncoder
+from lbr_cli.engines.local.encoder import Encoder
+from lbr_cli.engines.local.prompted import Prompted
 from lbr_cli.errors import ComputeError, MissingError, RequestError, UsageError
 from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import Model, resolve
@@ -36,19 +36,19 @@ DOCUMENTS = (
 PAIRS = [(query, document) for query in QUERIES for document in DOCUMENTS]
 
 
-def engine(folder: Path, **settings: Any) -> Causal:
-    loaded = load(resolve(str(folder), "lb"), Lb(), Settings(**settings))
-    assert isinstance(loaded, Causal)
+def engine(folder: Path, **settings: Any) -> Prompted:
+    loaded = load(resolve(str(folder), "lb"), Settings(**settings))
+    assert isinstance(loaded, Prompted)
     return loaded
 
 
-def answers(loaded: Causal | MeanEncoder, requests: Sequence[Request]) -> list[Answer]:
+def answers(loaded: Prompted | Encoder, requests: Sequence[Request]) -> list[Answer]:
     found = dict(loaded.answer(requests))
     return [found[place] for place in range(len(requests))]
 
 
-def scores(loaded: Causal, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
-    asked = [Lb().requests(*pair)[0] for pair in pairs]
+def scores(loaded: Prompted, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
+    asked = [ask(Lb(), *pair)[0] for pair in pairs]
     return [Lb().score([answer]).value for answer in answers(loaded, asked)]
 
 
@@ -59,11 +59,12 @@ def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, st
     labels = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
     found = []
     for query, document in pairs:
-        (request,) = Lb().requests(query, document)
+        (request,) = ask(Lb(), query, document)
         assert isinstance(request, NextToken)
+        assert isinstance(request.frame, Chat)
         messages = [
-            {"role": "system", "content": request.system},
-            {"role": "user", "content": request.before + request.document},
+            {"role": "system", "content": request.frame.system},
+            {"role": "user", "content": request.before[0] + request.document},
         ]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")["input_ids"]
         with torch.inference_mode():
@@ -104,7 +105,7 @@ def test_the_same_questions_give_the_same_bits(chat_model: Path) -> None:
 
 def test_a_document_over_the_limit_scores_as_if_it_had_been_cut(chat_model: Path) -> None:
     loaded = engine(chat_model, dtype="float32", max_length=320)
-    (long,) = answers(loaded, Lb().requests("ripe figs", "Ripe figs turn purple. " * 200))
+    (long,) = answers(loaded, ask(Lb(), "ripe figs", "Ripe figs turn purple. " * 200))
     assert long.truncated
     assert 316 <= long.tokens <= 320
     cut = [("ripe figs", ("Ripe figs turn purple. " * 200)[:end]) for end in range(200, 700)]
@@ -113,7 +114,7 @@ def test_a_document_over_the_limit_scores_as_if_it_had_been_cut(chat_model: Path
 
 def test_a_query_without_room_is_refused_when_it_is_announced(chat_model: Path) -> None:
     loaded = engine(chat_model, max_length=300)
-    short, long = Lb().requests("a", "b"), Lb().requests("fig " * 300, "b")
+    short, long = ask(Lb(), "a", "b"), ask(Lb(), "fig " * 300, "b")
     assert loaded.expect(short) == 1
     with pytest.raises(RequestError, match=r"the prompt has \d+ tokens without a document and may have 300"):
         loaded.expect(short + long)
@@ -129,18 +130,18 @@ def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path, monke
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
-    round_weights(exact._model)
+    round_weights(exact._reader._model)
 
     def overflows(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
         if output.dtype != torch.float32:
             output[0, 0] = math.nan
         return output
 
-    loaded._model.base_model.norm.register_forward_hook(overflows)
+    loaded._reader._model.base_model.norm.register_forward_hook(overflows)
     assert all(math.isfinite(score) for score in scores(loaded))
     assert farthest(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
-    assert loaded._model.dtype == torch.bfloat16
-    assert loaded._model.base_model.rotary_emb.inv_freq.dtype == torch.float32
+    assert loaded._reader._model.dtype == torch.bfloat16
+    assert loaded._reader._model.base_model.rotary_emb.inv_freq.dtype == torch.float32
 
 
 def test_half_precision_weights_computed_in_float32_lose_nothing_more(
@@ -149,10 +150,10 @@ def test_half_precision_weights_computed_in_float32_lose_nothing_more(
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: dtype != torch.float32)
     wide = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
-    round_weights(exact._model)
+    round_weights(exact._reader._model)
     assert farthest(scores(wide), scores(exact)) < 1e-6
     assert wide.setting == "cpu, bfloat16 computed in float32"
-    assert {module.weight.dtype for module in wide._model.modules() if isinstance(module, torch.nn.Linear)} == {
+    assert {module.weight.dtype for module in wide._reader._model.modules() if isinstance(module, torch.nn.Linear)} == {
         torch.bfloat16
     }
 
@@ -178,17 +179,17 @@ def test_float32_arithmetic_where_bfloat16_is_the_slower(
 def test_labels_have_to_be_single_tokens(chat_model: Path) -> None:
     loaded = engine(chat_model)
     with pytest.raises(MissingError, match="its tokenizer has no single token for the label 'bread gauge'"):
-        list(loaded.answer([NextToken("s", "b", "d", "", ("1", "bread gauge"))]))
+        list(loaded.answer([NextToken(Chat("s"), ("b",), "d", ("",), ("1", "bread gauge"))]))
 
 
-def broken(loaded: Causal, error: Exception, above: int = 0) -> None:
+def broken(loaded: Prompted, error: Exception, above: int = 0) -> None:
     """Let the model fail on every row of more than `above` tokens."""
 
     def breaks(module: Any, arguments: Any, options: dict[str, Any]) -> None:
         if options["input_ids"].numel() > above:
             raise error
 
-    loaded._model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
+    loaded._reader._model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
 
 
 NO_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
@@ -240,7 +241,7 @@ def test_a_tokenizer_without_a_chat_template_is_refused(chat_model: Path, tmp_pa
     tokenizer.chat_template = None
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
-    with pytest.raises(MissingError, match="its tokenizer has no chat template, and lb needs one"):
+    with pytest.raises(MissingError, match="its tokenizer has no chat template, and this family needs one"):
         engine(folder)
 
 
@@ -251,10 +252,10 @@ def test_a_limit_beyond_the_position_table_is_refused(chat_model: Path) -> None:
 
 def test_a_limit_that_leaves_no_room_for_a_text_is_refused(minilm: Path) -> None:
     with pytest.raises(UsageError, match="--max-length 2: m needs 3 tokens to read anything"):
-        mean_encoder(minilm, max_length=2)
+        encoder(minilm, max_length=2)
     asked = [Embedding(text) for text in TEXTS]
     assert max(len(text) for text in TEXTS) > 100
-    assert all(answer.tokens <= 3 * len(TEXTS) for answer in answers(mean_encoder(minilm, max_length=3), asked))
+    assert all(answer.tokens <= 3 * len(TEXTS) for answer in answers(encoder(minilm, max_length=3), asked))
 
 
 def test_devices() -> None:
@@ -276,27 +277,28 @@ def test_precisions() -> None:
 TEXTS = ["figs", "a tram in Lisbon", "bread needs salt and time. " * 30, "", "日本", "[SEP] fig [CLS]", "trams, figs"]
 
 
-def mean_encoder(folder: Path, **settings: Any) -> MeanEncoder:
-    loaded = load(Model("m", "bi-encoder", folder=folder, max_length=64), BiEncoder(), Settings(**settings))
-    assert isinstance(loaded, MeanEncoder)
+def encoder(folder: Path, **settings: Any) -> Encoder:
+    loaded = load(Model("m", BiEncoder(), folder=folder, max_length=64), Settings(**settings))
+    assert isinstance(loaded, Encoder)
     return loaded
 
 
 def plain_vectors(folder: Path) -> list[Any]:
-    """Mean pooling, text by text."""
+    """Mean pooling and normalising, text by text."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     found = []
     for text in TEXTS:
         encoded = tokenizer(text, truncation=True, max_length=64, split_special_tokens=True, return_tensors="pt")
         with torch.inference_mode():
-            found.append(model(**encoded).last_hidden_state[0].mean(0).numpy())
+            mean = model(**encoded).last_hidden_state[0].mean(0)
+            found.append((mean / mean.norm()).numpy())
     return found
 
 
 @pytest.mark.parametrize("budget", [1, 100, 10_000])
 def test_vectors_equal_plain_mean_pooling(minilm: Path, budget: int) -> None:
-    loaded = mean_encoder(minilm, dtype="float32", batch_tokens=budget)
+    loaded = encoder(minilm, dtype="float32", batch_tokens=budget)
     asked = [Embedding(text) for text in TEXTS]
     assert loaded.expect(asked + asked) == len(TEXTS)
     found = answers(loaded, asked)
@@ -309,27 +311,12 @@ def test_vectors_equal_plain_mean_pooling(minilm: Path, budget: int) -> None:
 
 def test_a_vector_does_not_depend_on_who_asks_first(minilm: Path) -> None:
     asked = [Embedding(text) for text in TEXTS]
-    forward, backward = mean_encoder(minilm), mean_encoder(minilm)
+    forward, backward = encoder(minilm), encoder(minilm)
     forward.expect(asked)
     backward.expect(asked[::-1])
     one = [answers(forward, [request])[0].values.tolist() for request in asked]  # type: ignore[attr-defined]
     other = [answers(backward, [request])[0].values.tolist() for request in asked[::-1]]  # type: ignore[attr-defined]
     assert one == other[::-1]
-
-
-def test_a_folder_that_pools_otherwise_is_refused(minilm: Path, tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(minilm)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    BertModel(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(MissingError, match=r"no 1_Pooling/config\.json"):
-        mean_encoder(tmp_path)
-    (tmp_path / "1_Pooling").mkdir()
-    write(
-        tmp_path / "1_Pooling", {"config.json": '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'}
-    )
-    with pytest.raises(MissingError, match="pools by pooling_mode_cls_token, and lbr by the mean over tokens"):
-        mean_encoder(tmp_path)
 
 
 def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_path: Path, lbr: Program) -> None:

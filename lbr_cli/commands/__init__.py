@@ -17,6 +17,7 @@ import typer
 
 from lbr_cli import __version__
 from lbr_cli.commands.doctor import doctor
+from lbr_cli.commands.models import models
 from lbr_cli.commands.rerank import rerank
 from lbr_cli.errors import LbrError, RunError
 from lbr_cli.formats.output import PASSING, ReaderGone
@@ -33,8 +34,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(rerank)
+app.command()(models)
 app.command()(doctor)
-COMMANDS = ("rerank", "doctor")
+COMMANDS = ("rerank", "models", "doctor")
 
 
 class Terminated(BaseException):

@@ -7,7 +7,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbr_cli.commands.options import Device, Dtype, FamilyName, Revision
+from lbr_cli.commands.options import (
+    MODEL_OPTIONS,
+    Device,
+    DocumentPrompt,
+    Dtype,
+    FamilyName,
+    Instruction,
+    Labels,
+    PromptFile,
+    QueryPrompt,
+    Revision,
+    TrustRemoteCode,
+    chosen_model,
+    refuse,
+)
 from lbr_cli.core import Listener
 from lbr_cli.engines import Settings
 from lbr_cli.errors import RunError, UsageError
@@ -17,14 +31,13 @@ from lbr_cli.formats.files import STDIN
 from lbr_cli.formats.output import STDOUT
 from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.job import Job, run
-from lbr_cli.models import resolve
 from lbr_cli.progress import Console
 from lbr_cli.rerank import Cuts
 from lbr_cli.survey import survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 # options that have no effect without a model, without a corpus, and where the texts are in the lines
-MODEL_OPTIONS = ("model", "revision", "family", "device", "dtype", "max_length", "batch_tokens", "threads")
+LOCAL_OPTIONS = (*MODEL_OPTIONS, "device", "dtype", "max_length", "batch_tokens", "threads")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
 JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
 
@@ -71,10 +84,17 @@ def rerank(
     ] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Run tag in TREC output, else lbr-MODEL.")] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", envvar="LBR_MODEL", help="Alias (lb, minilm), hub id or folder.")
+        str,
+        typer.Option("--model", "-m", envvar="LBR_MODEL", help="Alias (see lbr models), hub id, folder or GGUF file."),
     ] = "lb",
     revision: Revision = None,
     family: FamilyName = None,
+    instruction: Instruction = None,
+    prompt_file: PromptFile = None,
+    labels: Labels = None,
+    query_prompt: QueryPrompt = None,
+    document_prompt: DocumentPrompt = None,
+    trust_remote_code: TrustRemoteCode = False,
     engine: Annotated[
         Literal["local", "overlap"],
         typer.Option(help="What computes: a model on this machine, or shared words (no model) for trying files."),
@@ -121,7 +141,10 @@ def rerank(
         str, typer.Option(metavar="NAME", help="Part of a TREC topic that is the query: title, description, …")
     ] = "title",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add what the model said to JSONL output: digits, mass, truncated.")
+        bool,
+        typer.Option(
+            "--explain", help="Add what the model said to JSONL output: digits, probability, mass, truncated."
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, tell what there is to do, and end.")
@@ -138,14 +161,14 @@ def rerank(
     """
     corpora = tuple(corpus or ())
     for there, options, reason in (
-        (engine == "overlap", MODEL_OPTIONS, "--engine overlap uses no model"),
+        (engine == "overlap", LOCAL_OPTIONS, "--engine overlap uses no model"),
         (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
         (lines, (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates"), "--lines ranks plain text"),
         (stream, (*JOIN_OPTIONS, "dry_run"), "--stream reads JSONL that carries its texts"),
         (tsv_columns is not None, ("id_field", "text_field", "title_field"), "--tsv-columns says where all is"),
         (query is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
     ):
-        _refuse(ctx, options if there else (), reason)
+        refuse(ctx, options if there else (), reason)
     if lines and query is None:
         raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
     if [run_, *corpora, queries].count(STDIN) > 1:
@@ -164,7 +187,7 @@ def rerank(
             topic_field=topic_field,
             policies=Policies(missing_docs, missing_queries, duplicates, bad_lines),
         ),
-        model=resolve(model, family, revision) if engine == "local" else None,
+        model=chosen_model(ctx.params) if engine == "local" else None,
         engine=engine,
         settings=Settings(device, dtype, max_length, batch_tokens, threads),
         output=output,
@@ -184,14 +207,6 @@ def rerank(
             typer.echo(survey(job, listener), nl=False)
         else:
             run(job, listener)
-
-
-def _refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
-    """UsageError for an option of these that was given on the command line; the environment's do not count."""
-    for name in names:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
 
 
 def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str | None) -> Fields:

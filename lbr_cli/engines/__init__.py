@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lbr_cli.core import Engine, Family
+from lbr_cli.core import Engine
 from lbr_cli.models import Model
 
 # name -> the function that loads it
@@ -28,8 +28,8 @@ class Settings:
     plain: bool = False  # transformers' own attention, text by text: what the fast ways are checked against
 
 
-def load_engine(name: str, model: Model | None, family: Family, settings: Settings) -> Engine:
-    """The engine of that name, ready to answer the family's requests; engines without a model take None."""
+def load_engine(name: str, model: Model | None, settings: Settings) -> Engine:
+    """The engine of that name, ready for what the model's family asks; engines without a model take None."""
     module, function = ENGINES[name].split(":")
-    load: Callable[[Model | None, Family, Settings], Engine] = getattr(importlib.import_module(module), function)
-    return load(model, family, settings)
+    load: Callable[[Model | None, Settings], Engine] = getattr(importlib.import_module(module), function)
+    return load(model, settings)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from lbr_cli.core import Answer, Engine, Family, Pair, Request
+from lbr_cli.core import Answer, Engine, Pair, Request
 from lbr_cli.engines import Settings
 from lbr_cli.models import Model
 
 WORD = re.compile(r"\w+")
 
 
-def load(model: Model | None, family: Family, settings: Settings) -> Engine:
+def load(model: Model | None, settings: Settings) -> Engine:
     """There is nothing to load."""
     return Overlap()
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbr_cli.core import Answer, NextToken, Request, Score
+from lbr_cli.core import Answer, Chat, Document, NextToken, Request, Score
 
 SYSTEM = (
     "Given a query and a piece of text, output a score of 1-7 based on how related the query is to the text. "
@@ -32,10 +32,12 @@ DOUBTFUL_MASS = 0.5
 @dataclass(frozen=True, slots=True)
 class Lb:
     name: ClassVar[str] = "lb"
+    scale: ClassVar[str] = "expectation of a digit from 1 to 7"
     asks: ClassVar[type[Request]] = NextToken
 
-    def requests(self, query: str, document: str) -> tuple[Request, ...]:
-        return (NextToken(SYSTEM, f"<<<Query>>>\n{query}\n\n<<<Context>>>\n", document, "", DIGITS),)
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        before = f"<<<Query>>>\n{query}\n\n<<<Context>>>\n"
+        return (NextToken(Chat(SYSTEM), (before,), document.contents, ("",), DIGITS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return expectation(answers[0])
@@ -44,10 +46,12 @@ class Lb:
 @dataclass(frozen=True, slots=True)
 class LbRev:
     name: ClassVar[str] = "lb-rev"
+    scale: ClassVar[str] = "expectation of a digit from 1 to 7, text before query"
     asks: ClassVar[type[Request]] = NextToken
 
-    def requests(self, query: str, document: str) -> tuple[Request, ...]:
-        return (NextToken(REVERSED_SYSTEM, "<<<Context>>>\n", document, f"\n\n<<<Query>>>\n{query}", DIGITS),)
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        after = f"\n\n<<<Query>>>\n{query}"
+        return (NextToken(Chat(REVERSED_SYSTEM), ("<<<Context>>>\n",), document.contents, (after,), DIGITS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return expectation(answers[0])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import normalizers
 
-from lbr_cli.core import Embedding, Engine, Family, NextToken, Pair, Request
+from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
 from lbr_cli.engines import Settings
-from lbr_cli.engines.local.causal import Causal, prompt_for
 from lbr_cli.engines.local.compiling import Compiling
-from lbr_cli.engines.local.cross_encoder import CrossEncoder, check_room, encode
+from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
     choose_budget,
     choose_device,
@@ -23,111 +22,118 @@ from lbr_cli.engines.local.devices import (
     dtype_name,
     keep_freed_memory,
 )
-from lbr_cli.engines.local.encoder import MeanEncoder
+from lbr_cli.engines.local.encoder import Encoder, whole
+from lbr_cli.engines.local.head import LabelHead, ScoreHead
 from lbr_cli.engines.local.loading import load_config, load_model, load_tokenizer, longest_input
+from lbr_cli.engines.local.packed import Packed, why_not
+from lbr_cli.engines.local.padded import Padded
+from lbr_cli.engines.local.pairs import Pairs
 from lbr_cli.engines.local.plan import Budget
-from lbr_cli.engines.local.prompts import Chat
+from lbr_cli.engines.local.pooling import Pooling, read_pooling
+from lbr_cli.engines.local.prompted import Maker, Prompted, prompt_for
+from lbr_cli.engines.local.prompts import Prompts
+from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
-from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.errors import UsageError
 from lbr_cli.models import Model
 
-KINDS = {
-    NextToken: transformers.AutoModelForCausalLM,
-    Pair: transformers.AutoModelForSequenceClassification,
-    Embedding: transformers.AutoModel,
-}
 
-
-def load(model: Model | None, family: Family, settings: Settings) -> Engine:
-    """The engine for a family's requests, with the weights of `model.folder`."""
-    if model is None or model.folder is None:
-        raise ValueError("the local engine needs a model that has been fetched")
+def load(model: Model | None, settings: Settings) -> Engine:
+    """The engine for the requests of a model's family, with the weights of its folder."""
+    if model is None:
+        raise ValueError("the local engine needs a model")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     if device.type == "cpu":
         keep_freed_memory()
-    tokenizer, max_length = _tokenizer(model, model.folder, family, settings)
-    if family.asks is Embedding:
-        _check_pooling(model.folder)
-    weights = load_model(KINDS[family.asks], model.folder, device, dtype)
+    files = _read(model, settings)
+    weights = load_model(files.kind, files.model, device, dtype)
     wide = computes_wide(device, dtype)
     if wide:
-        widen(weights)
+        widen(weights, its_own=model.trusted)
     budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
     setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
-    if family.asks is NextToken:
-        chat = Chat(tokenizer, max_length, model.name)
-        compiling = Compiling(torch.float32 if wide else dtype)
-        return Causal(weights, chat, budget, compiling, setting, plain=settings.plain)
-    if family.asks is Pair:
-        return CrossEncoder(weights, tokenizer, max_length, budget, setting)
-    if family.asks is Embedding:
-        return MeanEncoder(weights, tokenizer, max_length, budget, setting)
-    raise ValueError(f"no local engine answers {family.asks.__name__} requests")
+    if files.pooling is not None:
+        return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
+    if isinstance(files.maker, Pairs) and not _reads_left_to_right(weights):
+        return CrossEncoder(weights, files.maker, files.tokenizer.pad_token_id or 0, budget, setting)
+    head = ScoreHead(weights) if isinstance(files.maker, Pairs) else LabelHead(weights, files.tokenizer, model.name)
+    if weights.config.is_encoder_decoder:
+        return Prompted(Seq2Seq(weights), files.maker, head, budget, setting)
+    padded_because = "comparison" if settings.plain else why_not(weights)
+    if padded_because:
+        reader = Padded(weights, padded_because)
+        return Prompted(reader, files.maker, head, budget, f"{setting}, padded for {padded_because}")
+    compiling = Compiling(weights, torch.float32 if wide else dtype)
+    return Prompted(Packed(weights), files.maker, head, budget, setting, compiling)
 
 
-def attention(engine: Engine) -> str:
-    """How an engine of this room lets tokens see each other, in a few words."""
-    if not isinstance(engine, Causal):
-        return "padded batches of similar lengths, masked"
-    if engine.padded_because:
-        return f"padded batches of similar lengths, for {engine.padded_because}"
-    return "packed without padding, prefixes shared"
-
-
-def measure(
-    model: Model, family: Family, settings: Settings, requests: Iterable[Request]
-) -> tuple[list[int], int, int]:
+def measure(model: Model, settings: Settings, requests: Iterable[Request]) -> tuple[list[int], int, int]:
     """How long the distinct texts of `requests` are in tokens, how many would be truncated, and at which length.
 
     Needs the model's tokenizer and not its weights. Raises RequestError for a request that cannot be answered.
     """
-    if model.folder is None:
-        raise ValueError("only a model on this machine can be measured for")
     choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not here
-    tokenizer, max_length = _tokenizer(model, model.folder, family, settings)
-    chat = Chat(tokenizer, max_length, model.name) if family.asks is NextToken else None
+    files = _read(model, settings)
     measured: dict[Request, tuple[int, bool]] = {}
     for place, request in enumerate(requests):
         if request in measured:
             continue
         if isinstance(request, Embedding):
-            length = len(tokenizer(request.text, split_special_tokens=True, verbose=False)["input_ids"])
-            measured[request] = min(length, max_length), length > max_length
-        elif isinstance(request, Pair):
-            check_room(tokenizer, max_length, request.query, place)
-            encoded = encode(tokenizer, max_length, [request])
-            measured[request] = len(encoded["input_ids"][0]), bool(encoded.encodings[0].overflowing)
-        elif chat is not None:
-            prompt = prompt_for(chat, request, place)
+            length = len(files.tokenizer(whole(request), split_special_tokens=True, verbose=False)["input_ids"])
+            measured[request] = min(length, files.max_length), length > files.max_length
+        else:
+            prompt = prompt_for(files.maker, request, place)
             measured[request] = len(prompt.ids), prompt.truncated
     lengths = [length for length, _ in measured.values()]
-    return lengths, sum(truncated for _, truncated in measured.values()), max_length
+    return lengths, sum(truncated for _, truncated in measured.values()), files.max_length
 
 
-def _tokenizer(model: Model, folder: Path, family: Family, settings: Settings) -> tuple[Any, int]:
-    """The tokenizer, and how many tokens a text may have."""
-    tokenizer = load_tokenizer(folder)
-    limit = longest_input(tokenizer, load_config(folder))
-    max_length = settings.max_length or min(model.max_length or limit, limit)
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is needed of a model before its weights: `kind` is the Auto class to load those of `model` with."""
+
+    model: Model
+    kind: Any
+    tokenizer: Any
+    max_length: int
+    maker: Maker
+    pooling: Pooling | None = None
+
+
+def _read(model: Model, settings: Settings) -> _Files:
+    asks = model.known_family.asks
+    pooling = read_pooling(model.place) if asks is Embedding else None
+    if pooling is not None:
+        model = replace(model, folder=pooling.transformer)
+    config = load_config(model)
+    tokenizer = load_tokenizer(model)
+    if pooling is not None and pooling.lower_case:
+        own = tokenizer.backend_tokenizer.normalizer
+        lower = normalizers.Lowercase()
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
+    limit = longest_input(tokenizer, config)
+    allowed = min(limit, model.max_length or limit, (pooling.limit if pooling else None) or limit)
+    max_length = settings.max_length or allowed
     if max_length > limit:
         raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")
-    least = tokenizer.num_special_tokens_to_add(pair=family.asks is Pair) + 1
+    least = tokenizer.num_special_tokens_to_add(pair=asks is Pair) + 1
     if max_length < least:
         raise UsageError(f"--max-length {max_length}: {model.name} needs {least} tokens to read anything")
-    if family.asks is NextToken and not tokenizer.chat_template:
-        raise MissingError(f"{folder}: its tokenizer has no chat template, and {family.name} needs one")
-    return tokenizer, max_length
+    kind: Any = transformers.AutoModelForSequenceClassification
+    maker: Maker = Pairs(tokenizer, max_length) if asks is Pair else Prompts(tokenizer, max_length, model.name)
+    if asks is NextToken:
+        # a template that cannot be used is told now, before the weights are loaded
+        maker.length_without_document(model.known_family.requests("", Document("", ""))[0])
+        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    elif asks is Embedding:  # of an encoder-decoder, only the encoder makes vectors
+        kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+    return _Files(model, kind, tokenizer, max_length, maker, pooling)
 
 
-def _check_pooling(folder: Path) -> None:
-    """Refuse a sentence-transformers folder that pools otherwise than by the mean over its tokens."""
-    path = folder / "1_Pooling" / "config.json"
-    if not path.exists():
-        raise MissingError(f"{folder}: no 1_Pooling/config.json, so how its vectors are made is not known")
-    pooling = json.loads(path.read_text(encoding="utf-8"))
-    modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
-    if modes != ["pooling_mode_mean_tokens"]:
-        raise MissingError(f"{folder}: pools by {', '.join(modes) or 'nothing'}, and lbr by the mean over tokens")
+def _reads_left_to_right(weights: Any) -> bool:
+    """Whether a classifier is one of transformers' own on a causal model: its head `score` reads the last token."""
+    its_own = type(weights).__module__.startswith("transformers.models.")
+    return its_own and isinstance(getattr(weights, "score", None), torch.nn.Linear)

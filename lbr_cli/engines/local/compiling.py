@@ -23,29 +23,31 @@ class Compiling:
     """Whether to compile, by `LBR_COMPILE`: `on`, `off`, or `auto`: where a CPU computes in bfloat16, the case seen to
     gain by it.
 
-    `dtype` is what the model computes in.
+    `model` is one that is read packed, `dtype` what it computes in.
     """
 
+    model: Any
     dtype: torch.dtype
     done: bool = False
 
-    def expect(self, pairs: int, model: Any) -> None:
+    def expect(self, pairs: int) -> None:
         """Compile the parts of a packed model if so many pairs repay it. MissingError where `on` cannot."""
         mode = os.environ.get("LBR_COMPILE") or "auto"
         if mode not in ("auto", "on", "off"):
             raise UsageError(f"LBR_COMPILE={mode}: it is auto, on or off")
-        helps = model.device.type == "cpu" and self.dtype == torch.bfloat16
+        helps = self.model.device.type == "cpu" and self.dtype == torch.bfloat16
         if self.done or not (mode == "on" or (mode == "auto" and helps and pairs >= REPAID)):
             return
-        problem = self._compile(model)
+        problem = self._compile()
         self.done = not problem
         if problem and mode == "on":
             hint = "install one, or set LBR_COMPILE=off"
             raise MissingError(f"LBR_COMPILE=on: no working compiler: {problem}", hint=hint)
 
     @torch.inference_mode()
-    def _compile(self, model: Any) -> str:
+    def _compile(self) -> str:
         """Why it was not possible, or ""."""
+        model = self.model
         if model.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
             return "neither g++ nor clang++ is here"
         layers = model.base_model.layers

@@ -1,4 +1,4 @@
-"""Encoders as bi-encoders: the mean of a text's last hidden states, over its own tokens alone.
+"""Bi-encoders: a text behind its prompt -> a vector, as the folder of the model says (`pooling.py`).
 
 Each distinct text of a job is encoded once. Which texts are encoded together is fixed before the first is, by length
 and then by the texts themselves: so a vector does not depend, not even in its last bit, on the order in which queries
@@ -17,6 +17,7 @@ import torch
 from lbr_cli.core import Answer, Embedding, Request
 from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
+from lbr_cli.engines.local.pooling import Pooling
 from lbr_cli.errors import RequestError
 
 CHUNK = 4  # batches that are cut together, by the exact lengths of their texts
@@ -27,30 +28,36 @@ class _Vector(NamedTuple):
     truncated: bool
 
 
-class MeanEncoder:
+class Encoder:
     """Answers `Embedding` requests with vectors (numpy, float32)."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_length: int, budget: Budget, setting: str) -> None:
+    attention = "padded batches of similar lengths, masked"
+
+    def __init__(
+        self, model: Any, pooling: Pooling, tokenizer: Any, max_length: int, budget: Budget, setting: str
+    ) -> None:
         self.setting = setting
         self._model = model
+        self._pooling = pooling
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._budget = budget
         self._tokenising = ThreadPoolExecutor(1)
         self._encoded: dict[int, Future[Any]] = {}  # by the number of the chunk
-        self._chunks: dict[int, list[str]] = {}
+        self._chunks: dict[int, list[Embedding]] = {}
         self._number = count()
-        self._chunk_of: dict[str, int] = {}
-        self._vectors: dict[str, _Vector] = {}
+        self._chunk_of: dict[Embedding, int] = {}
+        self._vectors: dict[Embedding, _Vector] = {}
+        self._prompt_lengths: dict[str, int] = {}
 
     def expect(self, requests: Iterable[Request]) -> int:
         """Fix which texts are encoded together, and count them."""
-        texts = {_text(request) for request in requests}
+        texts = {_embedding(request) for request in requests}
         self._plan(texts)
         return len(texts)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        texts = [_text(request) for request in requests]
+        texts = [_embedding(request) for request in requests]
         unannounced = {text for text in texts if text not in self._chunk_of}
         self._plan(unannounced)
         for place, text in enumerate(texts):
@@ -66,18 +73,18 @@ class MeanEncoder:
             self._chunks.pop(self._chunk_of.pop(text), None)
             del self._vectors[text]
 
-    def _plan(self, texts: Iterable[str]) -> None:
+    def _plan(self, texts: Iterable[Embedding]) -> None:
         # characters stand for tokens: counting those of a whole job would mean keeping or repeating them
-        chunk: list[str] = []
+        chunk: list[Embedding] = []
         number = 0
         size = CHUNK * self._budget.tokens
-        for text in sorted(texts, key=lambda text: (-len(text), text)):
+        for text in sorted(texts, key=lambda text: (-len(whole(text)), whole(text), text.prompt)):
             if size >= CHUNK * self._budget.tokens:
                 chunk, size, number = [], 0, next(self._number)
                 self._chunks[number] = chunk
             chunk.append(text)
             self._chunk_of[text] = number
-            size += min(len(text) // 3 + 2, self._max_length)
+            size += min(len(whole(text)) // 3 + 2, self._max_length)
 
     @torch.inference_mode()
     def _encode(self, chunk: int) -> tuple[int, int]:
@@ -91,11 +98,11 @@ class MeanEncoder:
         sizes = [len(row) for row in rows]
 
         def compute(batch: list[int]) -> torch.Tensor:
-            means = self._means([rows[place] for place in batch])
-            return finite(means, self._model, lambda row: self._means([rows[batch[row]]]))
+            vectors = self._pooled(rows, texts, batch)
+            return finite(vectors, self._model, lambda row: self._pooled(rows, texts, [batch[row]]))
 
-        for batch, means in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
-            for place, values in zip(batch, means.numpy(), strict=True):
+        for batch, vectors in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
+            for place, values in zip(batch, vectors.numpy(), strict=True):
                 self._vectors[texts[place]] = _Vector(values, bool(encoded.encodings[place].overflowing))
         self._encoded.pop(chunk, None)
         return sum(sizes), len(texts)
@@ -105,22 +112,34 @@ class MeanEncoder:
             return self._encoded[chunk]
         return self._tokenising.submit(
             self._tokenizer,
-            self._chunks[chunk],
+            [whole(text) for text in self._chunks[chunk]],
             truncation=True,
             max_length=self._max_length,
             split_special_tokens=True,
         )
 
-    def _means(self, rows: Sequence[list[int]]) -> torch.Tensor:
-        """Rows of token ids -> [rows, size], float32 on the CPU."""
-        ids, mask = padded(rows, self._model.device)
+    def _pooled(self, rows: Sequence[list[int]], texts: Sequence[Embedding], batch: list[int]) -> torch.Tensor:
+        """Rows of token ids, the texts they are of, and places among them -> [places, size], float32 on the CPU."""
+        ids, mask = padded([rows[place] for place in batch], self._model.device, self._tokenizer.pad_token_id or 0)
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        weights = mask.unsqueeze(-1).float()
-        means: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1)
-        return means.cpu()
+        skipped = [0 if self._pooling.with_prompt else self._prompt_length(texts[place].prompt) for place in batch]
+        return self._pooling(hidden, mask, skipped).cpu()
+
+    def _prompt_length(self, prompt: str) -> int:
+        """How many tokens of a text are its prompt's, less a closing special one, as sentence-transformers counts."""
+        if prompt not in self._prompt_lengths:
+            ids = self._tokenizer(prompt, split_special_tokens=True)["input_ids"] if prompt else []
+            closed = bool(ids) and ids[-1] in self._tokenizer.all_special_ids
+            self._prompt_lengths[prompt] = len(ids) - closed
+        return self._prompt_lengths[prompt]
 
 
-def _text(request: Request) -> str:
+def whole(text: Embedding) -> str:
+    """What the tokenizer is given."""
+    return text.prompt + text.text
+
+
+def _embedding(request: Request) -> Embedding:
     if not isinstance(request, Embedding):
         raise TypeError(f"an encoder answers Embedding requests, not {type(request).__name__}")
-    return request.text
+    return request

@@ -1,7 +1,7 @@
-"""Hidden states -> logits in float32: of the wanted tokens, and the log of the sum over the whole vocabulary.
+"""What becomes of the hidden state of a prompt's last token, in float32.
 
-The weights of a head in bfloat16 are turned into float32 a slice of the vocabulary at a time, so that no second copy
-of them is kept, and the sum is carried from slice to slice.
+The weights of a vocabulary head in bfloat16 are turned into float32 a slice of the vocabulary at a time, so that no
+second copy of them is kept, and the sum is carried from slice to slice.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lbr_cli.core import NextToken, Pair
 from lbr_cli.errors import MissingError
 
 SLICE = 16384
@@ -17,7 +18,9 @@ SLICE = 16384
 UNKNOWN_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
-class Head:
+class Vocabulary:
+    """Hidden states -> logits of some tokens, and the log of the sum over the whole vocabulary."""
+
     def __init__(self, model: Any) -> None:
         config = model.config
         scaled = [key for key in UNKNOWN_SCALES if getattr(config, key, None) not in (None, 1.0)]
@@ -33,13 +36,72 @@ class Head:
         logits - normaliser are natural log-probabilities.
         """
         hidden = hidden.float()
-        wanted = self._logits(hidden, torch.tensor(ids, device=hidden.device))
         slices = [slice(start, start + SLICE) for start in range(0, len(self._layer.weight), SLICE)]
         sums = torch.stack([self._logits(hidden, part).logsumexp(-1) for part in slices], -1)
-        return wanted, sums.logsumexp(-1, keepdim=True)
+        return self.logits(hidden, ids), sums.logsumexp(-1, keepdim=True)
+
+    def logits(self, hidden: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        """[rows, size] -> logits [rows, len(ids)], float32."""
+        return self._logits(hidden.float(), torch.tensor(ids, device=hidden.device))
 
     def _logits(self, hidden: torch.Tensor, part: slice | torch.Tensor) -> torch.Tensor:
         bias = getattr(self._layer, "bias", None)
         weight = self._layer.weight[part].float()
         logits = torch.nn.functional.linear(hidden, weight, None if bias is None else bias[part].float())
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
+
+
+class LabelHead:
+    """What `NextToken` requests want to know: of each label the log-probability, or the logit."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self._vocabulary = Vocabulary(model)
+        self._tokenizer = tokenizer
+        self._name = name
+        self._ids: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+
+    def check(self, request: NextToken) -> None:
+        """MissingError where the tokenizer does not know a label of the request."""
+        self._label_ids(request)
+
+    def __call__(self, hidden: torch.Tensor, request: NextToken) -> list[list[float]]:
+        """[rows, size], all asked for the labels of one request -> their values, row by row."""
+        ids = self._label_ids(request)
+        if request.raw:
+            return self._vocabulary.logits(hidden, ids).tolist()
+        logits, normaliser = self._vocabulary(hidden, ids)
+        # in float64, so that the difference of two of them is that of the logits
+        return (logits.cpu().double() - normaliser.cpu().double()).tolist()
+
+    def _label_ids(self, request: NextToken) -> list[int]:
+        key = (request.labels, request.raw)
+        if key not in self._ids:
+            self._ids[key] = [self._label_id(label, first=request.raw) for label in request.labels]
+        return self._ids[key]
+
+    def _label_id(self, label: str, *, first: bool) -> int:
+        """The token of a label: the only one of its text, else the one of that name, else, if it will do, the first."""
+        ids: list[int] = self._tokenizer(label, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and self._tokenizer.decode(ids) == label:
+            return ids[0]
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        if label in vocabulary:
+            return vocabulary[label]
+        if first and ids:
+            return ids[0]
+        raise MissingError(f"{self._name}: its tokenizer has no single token for the label {label!r}")
+
+
+class ScoreHead:
+    """The one or two logits of a classification head, for `Pair` requests."""
+
+    def __init__(self, model: Any) -> None:
+        self._layer = model.score.float()
+
+    def check(self, request: Pair) -> None:
+        """Any pair will do."""
+
+    def __call__(self, hidden: torch.Tensor, request: Pair) -> list[list[float]]:
+        """[rows, size] -> logits, row by row."""
+        values: list[list[float]] = self._layer(hidden.float()).tolist()
+        return values

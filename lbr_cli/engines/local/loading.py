@@ -1,47 +1,60 @@
-"""Folder -> tokenizer and model, refused rather than guessed at where something does not fit."""
+"""A model's files -> its tokenizer and weights, refused rather than guessed at where something does not fit."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
 from lbr_cli.errors import MissingError, RunError
+from lbr_cli.models import Model
+from lbr_cli.models.files import FAMILY_HINT, read_config
 
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
+# Auto classes whose models end in hidden states
+HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
+BEHIND_PADDING = (
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"),
+    *("mpnet", "luke", "mluke", "lilt", "xmod", "ibert", "esm"),
+)
 
-def load_config(folder: Path) -> Any:
-    """The folder's `config.json` as transformers understands it."""
-    return _load(transformers.AutoConfig, folder, "configuration")
+
+def load_config(model: Model) -> Any:
+    """The model's configuration as transformers understands it."""
+    return _load(transformers.AutoConfig, model, "configuration")
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The folder's own fast tokenizer, the only kind that tells which characters a token stands for."""
-    tokenizer = _load(transformers.AutoTokenizer, folder, "tokenizer")
+def load_tokenizer(model: Model) -> Any:
+    """The model's own fast tokenizer, the only kind that tells which characters a token stands for."""
+    tokenizer = _load(transformers.AutoTokenizer, model, "tokenizer")
     if not tokenizer.is_fast:
-        raise MissingError(f"{folder}: it has no fast tokenizer (tokenizer.json)")
+        raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
     return tokenizer
 
 
-def load_model(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def load_model(kind: Any, model: Model, device: torch.device, dtype: torch.dtype) -> Any:
     """The weights as a model of `kind`, an Auto class of transformers, ready for inference.
 
-    Raises MissingError where the folder asks for code of its own, or where a weight is not in it and would be
-    made up.
+    Raises MissingError where the folder asks for code of its own that is not trusted, or where a weight is not in it
+    and would be made up.
     """
-    model, info = _load(kind, folder, "weights", dtype=dtype, output_loading_info=True)
+    loaded, info = _load(kind, model, "weights", dtype=dtype, output_loading_info=True)
     made_up = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if kind in HIDDEN_STATES:
+        made_up = [key for key in made_up if not key.startswith("pooler.")]  # it makes what a bi-encoder leaves alone
     if made_up:
         names = ", ".join(made_up[:3]) + (", …" if len(made_up) > 3 else "")
-        raise MissingError(f"{folder}: it does not hold all the weights of a {type(model).__name__}: {names}")
-    return model.eval().requires_grad_(False).to(device)
+        raise MissingError(
+            f"{model.place}: it does not hold all the weights of a {type(loaded).__name__}: {names}",
+            hint=_code_hint(model) or FAMILY_HINT,
+        )
+    return loaded.eval().requires_grad_(False).to(device)
 
 
 @contextmanager
@@ -76,26 +89,42 @@ def finite(values: torch.Tensor, model: Any, compute: Callable[[int], torch.Tens
 def longest_input(tokenizer: Any, config: Any) -> int:
     """The most tokens that tokenizer and position table both allow.
 
-    A tokenizer without a limit says 1e30. RoBERTa's table begins behind the padding id, so that many places of it
-    are never used.
+    A tokenizer without a limit says 1e30. RoBERTa's table, and those of models made like it, begin behind the padding
+    id, so that many places of it are never used.
     """
     table = getattr(config, "max_position_embeddings", None) or int(1e30)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"):
+    if config.model_type in BEHIND_PADDING:
         table -= config.pad_token_id + 1
     return int(min(table, tokenizer.model_max_length))
 
 
-def _load(kind: Any, folder: Path, what: str, **options: Any) -> Any:
-    """What `kind` makes of a folder, without a network and without running code that lies in it.
+def _load(kind: Any, model: Model, what: str, **options: Any) -> Any:
+    """What `kind` makes of a model, without a network, and without running code that comes with it unless trusted.
 
-    Code of its own has to be refused outright: not said, transformers would ask on stdout and wait for a key.
+    Code of its own has to be refused outright: not said, transformers would ask on stdout and wait for a key. Trusted,
+    it may be code that lies in another repository of the hub.
     """
+    if model.gguf:
+        options["gguf_file"] = model.gguf
     try:
-        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        return kind.from_pretrained(
+            model.place, local_files_only=not model.trusted, trust_remote_code=model.trusted, **options
+        )
     except torch.OutOfMemoryError as error:
-        raise RunError(f"{folder}: its {what} do not fit into the memory that is free") from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise MissingError(f"{folder}: its {what} cannot be loaded: {_first_line(error)}") from error
+        raise RunError(f"{model.place}: its {what} do not fit into the memory that is free") from error
+    except ImportError as error:
+        hint = "pip install 'lbr-cli[gguf]'" if model.gguf else ""
+        raise MissingError(f"{model.place}: its {what} cannot be loaded: {_first_line(error)}", hint=hint) from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
+        raise MissingError(message, hint=_code_hint(model)) from error
+
+
+def _code_hint(model: Model) -> str:
+    """What to do where a model that is not trusted comes with code of its own."""
+    if model.trusted or model.gguf or "auto_map" not in read_config(model.place):
+        return ""
+    return "it comes with code of its own: --trust-remote-code runs it, once you have read it"
 
 
 def _first_line(error: Exception) -> str:

@@ -58,6 +58,8 @@ def why_not(model: Any) -> str:
 class Packed:
     """Reads prompts packed, each group behind its prefix. For models of which `why_not` says nothing."""
 
+    manner = "packed without padding, prefixes shared"
+
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(ATTENTION, _attention)
         model.set_attn_implementation(ATTENTION)

@@ -15,9 +15,10 @@ from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
 
 
 class Padded:
-    """Reads prompts in batches sorted by length."""
+    """Reads prompts in batches sorted by length, for a reason."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, reason: str) -> None:
+        self.manner = f"padded batches of similar lengths, for {reason}"
         self._model = model
         if getattr(model.config, "attn_logit_softcapping", None):
             model.set_attn_implementation("eager")  # the others leave the cap out

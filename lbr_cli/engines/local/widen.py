@@ -14,14 +14,23 @@ import torch
 from torch import nn
 
 
-def widen(model: Any) -> None:
-    """Make a model on the CPU compute in float32, whatever its weights are."""
+def widen(model: Any, *, its_own: bool) -> None:
+    """Make a model on the CPU compute in float32, whatever its weights are.
+
+    A model with code of `its_own` may use its weights in ways that cannot be known here: those become float32.
+    """
+    if its_own:
+        model.float()
+        return
+    for name, module in model.named_modules():
+        if name.split(".")[-1] in (model._keep_in_fp32_modules or ()):
+            module.float()  # they look at their weights to know what to compute in
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     linear = [module for module in model.modules() if type(module) is nn.Linear and module is not head]
     scratch = torch.empty(max((module.weight.numel() for module in linear), default=0))
     for module in model.modules():
         if type(module) is nn.Linear:
-            if module is not head:
+            if module is not head and module.weight.dtype != torch.float32:
                 module.forward = partial(_linear, module, scratch)  # type: ignore[method-assign]
                 if module.bias is not None:
                     module.bias.data = module.bias.data.float()

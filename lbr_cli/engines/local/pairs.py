@@ -1,0 +1,42 @@
+"""`Pair` requests -> token ids, as the tokenizer joins a query and a document.
+
+Only the document is shortened; special tokens spelt out in a text stay plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lbr_cli.core import Pair
+from lbr_cli.engines.local.prompts import NoRoom, Prompt
+
+
+class Pairs:
+    """Turns `Pair` requests into inputs of at most `max_length` tokens."""
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+
+    def encoded(self, pairs: Sequence[Pair]) -> Any:
+        """What the tokenizer makes of them: ids, token types where it has them, and what did not fit."""
+        return self._tokenizer(
+            [pair.query for pair in pairs],
+            [pair.document for pair in pairs],
+            truncation="only_second",
+            max_length=self.max_length,
+            split_special_tokens=True,
+        )
+
+    def prompt(self, pair: Pair) -> Prompt:
+        """The ids of a pair. Raises NoRoom where not one token of the document fits."""
+        used = self.length_without_document(pair)
+        if used >= self.max_length:
+            raise NoRoom(used)
+        encoded = self.encoded([pair])
+        return Prompt(encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
+
+    def length_without_document(self, pair: Pair) -> int:
+        query = self._tokenizer(pair.query, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return len(query["input_ids"]) + int(self._tokenizer.num_special_tokens_to_add(pair=True))

@@ -1,0 +1,148 @@
+"""What a sentence-transformers folder makes of a text's hidden states: the modules that its `modules.json` lists.
+
+Read are its Transformer (in a folder of its own or not), Pooling in all its modes, Dense and Normalize, whose meaning
+is that of sentence-transformers 6.2; a folder with any other module is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lbr_cli.errors import MissingError
+
+MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+# how older folders name a mode
+OLD_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """Hidden states -> vectors.
+
+    `transformer` is the folder of the weights; `limit` the most tokens that the folder allows, if it says. `modes`
+    stand side by side in a vector, `with_prompt` says whether a prompt's tokens count, `steps` follow.
+    """
+
+    transformer: Path
+    limit: int | None
+    lower_case: bool
+    modes: tuple[str, ...]
+    with_prompt: bool
+    steps: tuple[Step, ...]
+
+    def __call__(self, hidden: torch.Tensor, mask: torch.Tensor, skipped: Sequence[int]) -> torch.Tensor:
+        """[rows, tokens, size], [rows, tokens], and how many tokens of each row do not count -> [rows, size].
+
+        All float32; rows are filled up on the right.
+        """
+        places = torch.arange(hidden.shape[1], device=hidden.device)
+        counted = mask.bool() & (places >= torch.tensor(skipped, device=hidden.device)[:, None])
+        vectors = torch.cat([_pool(mode, hidden, counted) for mode in self.modes], -1)
+        for step in self.steps:
+            vectors = step(vectors)
+        return vectors
+
+
+def read_pooling(folder: Path) -> Pooling:
+    """The modules of a sentence-transformers folder. MissingError for one that lbr does not know."""
+    modules = _json(folder / "modules.json")
+    kinds = [str(module.get("type")).rsplit(".", 1)[-1] for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"}:
+        raise MissingError(
+            f"{folder}: its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then Dense or Normalize"
+        )
+    places = [folder / str(module.get("path", "")) for module in modules]
+    config = places[0] / "sentence_bert_config.json"
+    said = _json(config) if config.exists() else {}
+    pooling = _json(places[1] / "config.json")
+    modes = pooling.get("pooling_mode") or tuple(mode for key, mode in OLD_MODES.items() if pooling.get(key))
+    modes = (modes,) if isinstance(modes, str) else tuple(modes) or ("mean",)
+    if set(modes) - set(MODES):
+        raise MissingError(f"{places[1]}: pools by {', '.join(modes)}, and lbr knows {', '.join(MODES)}")
+    behind = zip(kinds[2:], places[2:], strict=True)
+    return Pooling(
+        places[0],
+        said.get("max_seq_length"),
+        bool(said.get("do_lower_case")),
+        modes,
+        bool(pooling.get("include_prompt", True)),
+        tuple(_dense(place) if kind == "Dense" else _normalise for kind, place in behind),
+    )
+
+
+def _pool(mode: str, hidden: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    rows = torch.arange(len(hidden), device=hidden.device)
+    if mode == "cls":
+        return hidden[rows, counted.int().argmax(1)]
+    if mode == "lasttoken":
+        return hidden[rows, hidden.shape[1] - 1 - counted.flip(1).int().argmax(1)]
+    if mode == "max":
+        return hidden.masked_fill(~counted[..., None], -torch.inf).amax(1)
+    weights = counted.float()
+    if mode == "weightedmean":
+        weights = weights * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
+    total = weights.sum(1, keepdim=True).clamp(min=1e-9)
+    return (hidden * weights[..., None]).sum(1) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
+
+
+def _normalise(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+def _dense(folder: Path) -> Step:
+    """A linear layer and its activation, which has to be one of torch's own."""
+    config = _json(folder / "config.json")
+    name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    module, _, kind = name.rpartition(".")
+    activation = getattr(importlib.import_module("torch.nn"), kind, None) if module.startswith("torch.nn") else None
+    if config.get("use_residual") or not (isinstance(activation, type) and issubclass(activation, torch.nn.Module)):
+        what = "a residual" if config.get("use_residual") else f"the activation {name}"
+        raise MissingError(f"{folder}: a Dense module with {what}, which lbr does not know")
+    weights = _weights(folder)
+    layer, bias = weights.get("linear.weight"), weights.get("linear.bias")
+    if layer is None or (bias is None) == bool(config.get("bias", True)):
+        raise MissingError(f"{folder}: does not hold the weights of its Dense module")
+    act = activation()
+
+    def step(vectors: torch.Tensor) -> torch.Tensor:
+        moved = [None if part is None else part.to(vectors.device) for part in (layer, bias)]
+        return act(torch.nn.functional.linear(vectors, moved[0], moved[1]))  # type: ignore[no-any-return,arg-type]
+
+    return step
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Its tensors, in float32."""
+    from safetensors.torch import load_file
+
+    try:
+        if (folder / "model.safetensors").exists():
+            tensors = load_file(folder / "model.safetensors")
+        else:
+            tensors = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise MissingError(f"{folder}: its weights cannot be read: {error}") from error
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{path}: cannot be read: {error}") from error

@@ -1,0 +1,186 @@
+"""Models that are given a prompt: what they make of its last place goes to a head, which says what was asked for.
+
+A reader reads the prompts: `packed.py` plain causal models, `padded.py` other causal ones, `seq2seq.py` those with an
+encoder. `Prompts` and `Pairs` make the prompts, `LabelHead` and `ScoreHead` read what comes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+import torch
+
+from lbr_cli.core import Answer, NextToken, Pair, Request
+from lbr_cli.engines.local.compiling import Compiling
+from lbr_cli.engines.local.plan import Budget, ahead
+from lbr_cli.engines.local.prompts import NoRoom, Prompt
+from lbr_cli.errors import RequestError
+
+CHUNK = 256  # prompts made while those before are computed
+
+
+class Reader(Protocol):
+    """Rows of token ids -> hidden states."""
+
+    manner: str  # how tokens see each other, in a few words
+
+    def read(
+        self, rows: Sequence[list[int]], groups: Sequence[Hashable], budget: Budget
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Yield places of `rows` and [places, hidden size], float32, of what is to follow each.
+
+        `groups` names for each row the group it belongs to, the rows of which begin alike.
+        """
+        ...
+
+
+class Maker(Protocol):
+    """Requests -> token ids."""
+
+    max_length: int
+
+    def prompt(self, request: Any) -> Prompt: ...
+
+    def length_without_document(self, request: Any) -> int: ...
+
+
+class Head(Protocol):
+    """Hidden states -> the values of an answer."""
+
+    def check(self, request: Any) -> None: ...
+
+    def __call__(self, hidden: torch.Tensor, request: Any) -> list[list[float]]: ...
+
+
+class Prompted:
+    """Answers `NextToken` or `Pair` requests."""
+
+    def __init__(
+        self, reader: Reader, maker: Maker, head: Head, budget: Budget, setting: str, compiling: Compiling | None = None
+    ) -> None:
+        self.attention = reader.manner
+        self._reader = reader
+        self._maker = maker
+        self._head = head
+        self._budget = budget
+        self._setting = setting
+        self._compiling = compiling
+        self._together: dict[Request, list[Request]] = {}
+        self._answers: dict[Request, Answer] = {}
+        self._calls = count()
+
+    @property
+    def setting(self) -> str:
+        return f"{self._setting}{', compiled' if self._compiling and self._compiling.done else ''}"
+
+    def expect(self, requests: Iterable[Request]) -> int:
+        """Look up the labels, and refuse now a query that leaves no room for a document.
+
+        Where the documents come first, fix which requests are computed together: those of one document, whichever
+        query asks.
+        """
+        frames: set[tuple[Hashable, Hashable]] = set()
+        pairs = 0
+        for place, request in enumerate(requests):
+            pairs += 1
+            around = _around(request)
+            if around in frames:
+                continue
+            frames.add(around)
+            self._head.check(request)
+            used = self._maker.length_without_document(request)
+            if used >= self._maker.max_length:
+                raise NoRoom(used).at(place, self._maker.max_length)
+        if len({after for _, after in frames}) > len({before for before, _ in frames}):
+            self._plan_by_document(requests)
+        if self._compiling:
+            self._compiling.expect(pairs)
+        return pairs
+
+    @torch.inference_mode()
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        others = []
+        for place, request in enumerate(requests):
+            if request in self._together:
+                yield place, self._planned(request, place)
+            else:
+                others.append(place)
+        # numbered, so that what the last call kept is not used: which one that was must not show in a score
+        call = next(self._calls)
+        groups = [(call, _around(requests[place])[0]) for place in others]
+        yield from self._compute(requests, others, groups)
+
+    def _plan_by_document(self, requests: Iterable[Request]) -> None:
+        of_document: dict[tuple[int, str, str], dict[Request, None]] = {}
+        for request in requests:
+            document = _document(request)
+            of_document.setdefault((len(document), document, str(_around(request)[0])), {})[request] = None
+        chunk: list[Request] = []
+        for _, together in sorted(of_document.items(), key=lambda item: item[0]):
+            chunk += sorted(together, key=lambda request: str(_around(request)[1]))
+            self._together.update(dict.fromkeys(together, chunk))
+            if len(chunk) >= CHUNK:
+                chunk = []
+
+    def _planned(self, request: Request, place: int) -> Answer:
+        """The answer to a request whose company `expect` has fixed; the whole chunk's is computed with the first."""
+        tokens = work = 0
+        if request not in self._answers:
+            chunk = self._together[request]
+            groups = [(_around(other)[0], _document(other)) for other in chunk]
+            try:
+                for other, answer in self._compute(chunk, range(len(chunk)), groups):
+                    self._answers[chunk[other]] = Answer(answer.values, answer.truncated, 0, 0)
+                    tokens, work = tokens + answer.tokens, work + 1
+            except RequestError as error:
+                raise error.at(place) from error
+        answer = self._answers[request]
+        return Answer(answer.values, answer.truncated, tokens, work)
+
+    def _compute(
+        self, asked: Sequence[Request], places: Sequence[int], groups: Sequence[Hashable]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answers to some of the requests; each of `places` has its group, the prompts of which begin alike."""
+
+        def chunks() -> Iterator[tuple[Sequence[int], Sequence[Hashable], list[Prompt]]]:
+            for start in range(0, len(places), CHUNK):
+                chunk = places[start : start + CHUNK]
+                prompts = [prompt_for(self._maker, asked[place], place) for place in chunk]
+                yield chunk, groups[start : start + CHUNK], prompts
+
+        for chunk, alike, prompts in ahead(chunks()):
+            rows = [prompt.ids for prompt in prompts]
+            try:
+                for batch, hidden in self._reader.read(rows, alike, self._budget):
+                    values = self._head(hidden, asked[chunk[0]])  # one family asks, so all have the same labels
+                    for place, row in zip(batch, values, strict=True):
+                        yield chunk[place], Answer(row, prompts[place].truncated, len(rows[place]))
+            except RequestError as error:
+                raise error.at(chunk[error.place]) from error
+
+
+def prompt_for(maker: Maker, request: Request, place: int) -> Prompt:
+    """The token ids of a request. RequestError with its place where the query leaves no room for the document."""
+    try:
+        return maker.prompt(request)
+    except NoRoom as error:
+        raise error.at(place, maker.max_length) from error
+
+
+def _around(request: Request) -> tuple[Hashable, Hashable]:
+    """What stands before the document of a prompt, and what after it."""
+    if isinstance(request, NextToken):
+        return (request.frame, request.before), request.after
+    return _pair(request).query, ()
+
+
+def _document(request: Request) -> str:
+    return request.document if isinstance(request, NextToken) else _pair(request).document
+
+
+def _pair(request: Request) -> Pair:
+    if not isinstance(request, Pair):
+        raise TypeError(f"a model that is given a prompt answers no {type(request).__name__} requests")
+    return request

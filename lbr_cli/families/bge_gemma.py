@@ -1,0 +1,37 @@
+"""bge-reranker-v2-gemma: a causal model asked for Yes or No, of which only the Yes is read.
+
+    score = z(Yes)
+
+the logit itself. Scale: unbounded; `probability` is its sigmoid, which is what its authors normalise it to. Prompt and
+formula are those of FlagEmbedding (`inference/reranker/decoder_only/base.py`) for BAAI/bge-reranker-v2-gemma: the
+parts of the prompt are turned into tokens one by one, and the label is the first token of "Yes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.families.odds import sigmoid
+
+TASK = (
+    "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
+    "prediction of either 'Yes' or 'No'."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BgeGemma:
+    name: ClassVar[str] = "bge-gemma"
+    scale: ClassVar[str] = "logit of Yes"
+    asks: ClassVar[type[Request]] = NextToken
+
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        before, after = (f"A: {query}", "\n", "B: "), ("", "\n", TASK)
+        return (NextToken(Verbatim(adds="bos"), before, document.contents, after, ("Yes",), raw=True),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        (logit,) = answers[0].values
+        return Score(logit, {"probability": sigmoid(logit)})

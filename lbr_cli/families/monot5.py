@@ -1,0 +1,38 @@
+"""monoT5: a sequence-to-sequence model that answers a query and a document with one of two words.
+
+    score = z(true) - z(false)
+
+of the first token it writes. Scale: log-odds, unbounded; `probability` is the softmax over the two, whose logarithm is
+the score of pygaggle and pyterrier_t5. The prompt is theirs, and so are the words of known checkpoints: "true" and
+"false" for castorini's, "yes" and "no" for most of unicamp-dl's mT5, "sim" and "não" for its ptT5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.families.odds import log_odds
+
+TRUE_FALSE = ("▁true", "▁false")
+YES_NO = ("▁yes", "▁no")
+SIM_NAO = ("▁sim", "▁não")
+
+
+@dataclass(frozen=True, slots=True)
+class MonoT5:
+    """`labels` are the token for relevant and the one for not."""
+
+    name: ClassVar[str] = "monot5"
+    scale: ClassVar[str] = "log-odds of true against false"
+    asks: ClassVar[type[Request]] = NextToken
+    labels: tuple[str, str] = TRUE_FALSE
+
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        before, after = (f"Query: {query} Document: ",), (" Relevant:",)
+        return (NextToken(Verbatim(adds="all"), before, document.contents, after, self.labels),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        return log_odds(answers[0], self.labels)

