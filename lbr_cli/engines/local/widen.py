@@ -25,6 +25,7 @@ def widen(model: Any, *, its_own: bool) -> None:
     for name, module in model.named_modules():
         if name.split(".")[-1] in (model._keep_in_fp32_modules or ()):
             module.float()  # they look at their weights to know what to compute in
+    words = model.get_input_embeddings()
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     linear = [module for module in model.modules() if type(module) is nn.Linear and module is not head]
     scratch = torch.empty(max((module.weight.numel() for module in linear), default=0))
@@ -34,7 +35,7 @@ def widen(model: Any, *, its_own: bool) -> None:
                 module.forward = partial(_linear, module, scratch)  # type: ignore[method-assign]
                 if module.bias is not None:
                     module.bias.data = module.bias.data.float()
-        elif isinstance(module, nn.Embedding):
+        elif module is words:  # other embeddings are small, and some models take their weights as they are
             module.register_forward_hook(lambda module, arguments, output: output.float())
         else:
             for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
