@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lbr_cli.collect import Collection, collect
 from lbr_cli.core import Document, Listener, Query, Request
+from lbr_cli.engines import UNLIMITED
 from lbr_cli.errors import RequestError
 from lbr_cli.job import Job, check_ids, output_format, style_of
 from lbr_cli.models import at_hand
@@ -58,4 +59,5 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
     lengths.sort()
     marks = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
     spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in marks)
-    return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {truncated} truncated at {limit}"
+    cut = f"{truncated} truncated at {limit}" if limit < UNLIMITED else "no limit"
+    return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {cut}"

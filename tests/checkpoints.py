@@ -22,14 +22,21 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "initializer_range": 0.3,
     "max_position_embeddings": PLACES,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
 }
 
 
-def bytes_tokenizer(**options: Any) -> Any:
-    """Byte-level BPE with Qwen's special tokens, without a template, a limit or a pad token."""
+def bytes_tokenizer(*, framed: bool = False, **options: Any) -> Any:
+    """Byte-level BPE with Qwen's special tokens, without a template, a limit or a pad token; `framed` adds some."""
     tokenizer = chat_tokenizer(TEXT)
     tokenizer.chat_template = None
     tokenizer.add_tokens(["<think>", "</think>"])
+    if framed:
+        ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<|im_start|>", "<|im_end|>")]
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A <|im_end|>", pair="<|im_start|> $A <|im_end|> $B <|im_end|>", special_tokens=ends
+        )
     for name, value in options.items():
         setattr(tokenizer, name, value)
     return tokenizer
@@ -80,7 +87,7 @@ def saved(folder: Path, kind: str, config: Any, tokenizer: Any) -> Path:
 
 def causal(folder: Path, name: str, tokenizer: Any | None = None, **more: Any) -> Path:
     """`name` is Qwen2, Qwen3, Gemma or Llama."""
-    config = getattr(transformers, f"{name}Config")(**SIZES | {"num_key_value_heads": 2, "head_dim": 8} | more)
+    config = getattr(transformers, f"{name}Config")(**SIZES | more)
     return saved(folder, f"{name}ForCausalLM", config, tokenizer or bytes_tokenizer())
 
 
@@ -100,9 +107,7 @@ def t5(folder: Path, name: str = "T5", **more: Any) -> Path:
 
 
 def classifier(folder: Path, name: str, tokenizer: Any, labels: int = 1, **more: Any) -> Path:
-    config = getattr(transformers, f"{name}Config")(
-        **SIZES | {"num_labels": labels, "pad_token_id": None, "num_key_value_heads": 2} | more
-    )
+    config = getattr(transformers, f"{name}Config")(**SIZES | {"num_labels": labels, "pad_token_id": None} | more)
     return saved(folder, f"{name}ForSequenceClassification", config, tokenizer)
 
 
@@ -130,7 +135,50 @@ def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any]
             weights = {"linear.weight": torch.randn(size), "linear.bias": torch.randn(size[0])}
             torch.save(weights, folder / path / "pytorch_model.bin")
     (folder / "modules.json").write_text(json.dumps(listed))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 100, "do_lower_case": False}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256, "do_lower_case": False}))
     if said:
         (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
     return folder
+
+
+def gguf(folder: Path, path: Path, quantised: bool = False) -> Path:
+    """A Qwen2 folder as a GGUF file: the same weights, or rounded to 8 bits in blocks of 32 (Q8_0)."""
+    from gguf import GGMLQuantizationType, GGUFWriter, TokenType, get_tensor_name_map, quants
+    from gguf.constants import MODEL_ARCH
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    config = model.config
+    writer = GGUFWriter(path, "qwen2")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    added = tokenizer.added_tokens_decoder
+    writer.add_token_list([tokenizer.convert_ids_to_tokens(i) for i in range(len(tokenizer))])
+    writer.add_token_types([TokenType.CONTROL if i in added else TokenType.NORMAL for i in range(len(tokenizer))])
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = get_tensor_name_map(MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for name, weight in model.state_dict().items():
+        stem, _, ending = name.rpartition(".")
+        values = weight.float().numpy()
+        place = f"{names.get_name(stem)}.{ending}"
+        if quantised and values.ndim == 2:
+            kind = GGMLQuantizationType.Q8_0
+            writer.add_tensor(place, quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(place, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

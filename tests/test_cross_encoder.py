@@ -16,15 +16,13 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
-    LlamaConfig,
-    LlamaForSequenceClassification,
 )
 
 from lbr_cli.core import Answer, Pair
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local import load
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
-from lbr_cli.errors import MissingError, RequestError
+from lbr_cli.errors import RequestError
 from lbr_cli.models import resolve
 
 PAIRS = [
@@ -150,15 +148,3 @@ def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder:
     counted = lbr("rerank", "-m", str(folder), "--dry-run", stdin=lines.encode())
     assert counted.code == 0
     assert "; 3 truncated at 128\n" in counted.out
-
-
-def test_models_of_another_kind_are_refused(folder: Path, minilm: Path, tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(minilm)
-    small = {"vocab_size": len(tokenizer), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    two = BertForSequenceClassification(BertConfig(**small, num_labels=2))
-    causal = LlamaForSequenceClassification(LlamaConfig(**small, intermediate_size=8, num_labels=1))
-    for model, reason in ((two, "has 2 labels"), (causal, "reads from left to right")):
-        model.save_pretrained(tmp_path / reason)
-        tokenizer.save_pretrained(tmp_path / reason)
-        with pytest.raises(MissingError, match=f"{reason} is not of the family classifier"):
-            load(resolve(str(tmp_path / reason), "classifier"), Settings())

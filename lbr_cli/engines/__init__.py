@@ -14,6 +14,7 @@ ENGINES = {
     "local": "lbr_cli.engines.local:load",
     "overlap": "lbr_cli.engines.overlap:load",
 }
+UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ def family_of(model: Model) -> Family:
     if model.gguf:
         raise UsageError(f"{model.place / model.gguf}: a GGUF file does not tell its family", hint=FAMILY_HINT)
     folder = model.place
-    if (folder / "modules.json").exists():
+    # sentence-transformers writes modules.json for its cross-encoders too, which do not pool
+    if (folder / "modules.json").exists() and "Pooling" in (folder / "modules.json").read_text(encoding="utf-8"):
         return BiEncoder()
     config = read_config(folder)
     architectures = config.get("architectures") or []
@@ -50,10 +51,9 @@ def completed(family: BiEncoder, folder: Path) -> BiEncoder:
     """The family with the prompts and the similarity that a sentence-transformers folder names, where not chosen."""
     path = folder / "config_sentence_transformers.json"
     said = read_json(path) if path.exists() else {}
-    prompts = {name: prompt for name, prompt in (said.get("prompts") or {}).items() if prompt is not None}
-    default = prompts.get(said.get("default_prompt_name"), "")
-    query = prompts.get("query", default)
-    document = next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), default)
+    prompts = said.get("prompts") or {}
+    query = prompts.get("query") or ""
+    document = next((prompts[name] for name in DOCUMENT_PROMPTS if prompts.get(name)), "")
     similarity = said.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise MissingError(f"{path}: its similarity {similarity!r} is none of {', '.join(SIMILARITIES)}")

@@ -34,7 +34,7 @@ from lbr_cli.engines.local.prompted import Maker, Prompted, prompt_for
 from lbr_cli.engines.local.prompts import Prompts
 from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
-from lbr_cli.errors import UsageError
+from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.models import Model
 
 
@@ -57,6 +57,9 @@ def load(model: Model | None, settings: Settings) -> Engine:
     setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
     if files.pooling is not None:
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
+    if isinstance(files.maker, Pairs) and weights.config.num_labels > 2:
+        what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
+        raise MissingError(f"{model.place}: {what}; lbr reads one or two")
     if isinstance(files.maker, Pairs) and not _reads_left_to_right(weights):
         return CrossEncoder(weights, files.maker, files.tokenizer.pad_token_id or 0, budget, setting)
     head = ScoreHead(weights) if isinstance(files.maker, Pairs) else LabelHead(weights, files.tokenizer, model.name)

@@ -5,6 +5,7 @@ Inputs are computed in batches sorted by length; the head computes in float32.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ class CrossEncoder:
         self._pairs = pairs
         self._budget = budget
         self._pad = pad
+        takes = inspect.signature(model.forward).parameters
+        self._takes_kinds = "token_type_ids" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
         for name, part in model.named_children():
             if name != model.base_model_prefix:
                 part.float().register_forward_pre_hook(_in_float32)
@@ -73,7 +76,8 @@ class CrossEncoder:
 
     def _compute(self, encoded: Any) -> Iterator[tuple[int, Answer]]:
         """The answers to pairs that the tokenizer has joined."""
-        rows, kinds = encoded["input_ids"], encoded.get("token_type_ids")
+        rows = encoded["input_ids"]
+        kinds = encoded.get("token_type_ids") if self._takes_kinds else None
         sizes = [len(row) for row in rows]
 
         def compute(batch: list[int]) -> torch.Tensor:

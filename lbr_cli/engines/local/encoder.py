@@ -40,6 +40,7 @@ class Encoder:
         self._model = model
         self._pooling = pooling
         self._tokenizer = tokenizer
+        self._pad = tokenizer.pad_token_id or 0
         self._max_length = max_length
         self._budget = budget
         self._tokenising = ThreadPoolExecutor(1)
@@ -94,7 +95,8 @@ class Encoder:
         following = self._chunks.get(chunk + 1)
         if following and following[0] not in self._vectors:
             self._encoded[chunk + 1] = self._tokenised(chunk + 1)  # while this one is computed
-        rows: list[list[int]] = encoded["input_ids"]
+        # a tokenizer that adds nothing makes nothing of an empty text: it is read as one token of padding
+        rows: list[list[int]] = [row or [self._pad] for row in encoded["input_ids"]]
         sizes = [len(row) for row in rows]
 
         def compute(batch: list[int]) -> torch.Tensor:
@@ -120,7 +122,7 @@ class Encoder:
 
     def _pooled(self, rows: Sequence[list[int]], texts: Sequence[Embedding], batch: list[int]) -> torch.Tensor:
         """Rows of token ids, the texts they are of, and places among them -> [places, size], float32 on the CPU."""
-        ids, mask = padded([rows[place] for place in batch], self._model.device, self._tokenizer.pad_token_id or 0)
+        ids, mask = padded([rows[place] for place in batch], self._model.device, self._pad)
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         skipped = [0 if self._pooling.with_prompt else self._prompt_length(texts[place].prompt) for place in batch]
         return self._pooling(hidden, mask, skipped).cpu()

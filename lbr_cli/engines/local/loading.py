@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import normalizers
+from transformers import modeling_gguf_pytorch_utils as gguf_loader
 
+from lbr_cli.engines import UNLIMITED
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.models import Model
 from lbr_cli.models.files import FAMILY_HINT, read_config
@@ -35,6 +38,8 @@ def load_tokenizer(model: Model) -> Any:
     tokenizer = _load(transformers.AutoTokenizer, model, "tokenizer")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
+    if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
+        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's, which a GGUF file has no place for
     return tokenizer
 
 
@@ -89,13 +94,13 @@ def finite(values: torch.Tensor, model: Any, compute: Callable[[int], torch.Tens
 def longest_input(tokenizer: Any, config: Any) -> int:
     """The most tokens that tokenizer and position table both allow.
 
-    A tokenizer without a limit says 1e30. RoBERTa's table, and those of models made like it, begin behind the padding
-    id, so that many places of it are never used.
+    A tokenizer without a limit says 1e30, a model without a table nothing. RoBERTa's table, and those of models made
+    like it, begin behind the padding id, so that many places of it are never used.
     """
-    table = getattr(config, "max_position_embeddings", None) or int(1e30)
+    table = getattr(config, "max_position_embeddings", None) or UNLIMITED
     if config.model_type in BEHIND_PADDING:
         table -= config.pad_token_id + 1
-    return int(min(table, tokenizer.model_max_length))
+    return int(min(table, tokenizer.model_max_length, UNLIMITED))
 
 
 def _load(kind: Any, model: Model, what: str, **options: Any) -> Any:
@@ -106,6 +111,7 @@ def _load(kind: Any, model: Model, what: str, **options: Any) -> Any:
     """
     if model.gguf:
         options["gguf_file"] = model.gguf
+        vars(gguf_loader)["tqdm"] = lambda tensors, **_: tensors  # a bar that no setting of transformers silences
     try:
         return kind.from_pretrained(
             model.place, local_files_only=not model.trusted, trust_remote_code=model.trusted, **options

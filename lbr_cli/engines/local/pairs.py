@@ -35,7 +35,9 @@ class Pairs:
         if used >= self.max_length:
             raise NoRoom(used)
         encoded = self.encoded([pair])
-        return Prompt(encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
+        # a tokenizer that adds nothing makes nothing of two empty texts: they are read as one token of padding
+        ids = encoded["input_ids"][0] or [self._tokenizer.pad_token_id or 0]
+        return Prompt(ids, bool(encoded.encodings[0].overflowing))
 
     def length_without_document(self, pair: Pair) -> int:
         query = self._tokenizer(pair.query, add_special_tokens=False, split_special_tokens=True, verbose=False)

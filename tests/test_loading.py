@@ -1,0 +1,251 @@
+"""Which models are taken for what, and which are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+import torch
+from conftest import Program, chat_tokenizer, write
+from safetensors.torch import load_file
+from test_authors import farthest
+from test_local_engine import engine, plain_scores, scores
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.families import BiEncoder, Classifier, MonoT5, Qwen3
+from lbr_cli.families.monot5 import SIM_NAO, YES_NO
+from lbr_cli.models import ALIASES, Model, resolve
+from lbr_cli.models.files import family_of
+from lbr_cli.models.known import KNOWN
+
+FAMILY_HINT = (
+    "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
+)
+LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
+
+
+def told(folder: Path, **config: Any) -> object:
+    """The family that a folder with this configuration is of."""
+    write(folder, {"config.json": json.dumps(config)})
+    return family_of(Model("m", folder=folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [
+        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "x"}}, Classifier()),
+        ({"architectures": ["BertForSequenceClassification"]}, Classifier()),
+        ({"architectures": ["NewForSequenceClassification"], "num_labels": 1}, Classifier()),
+        ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, MonoT5()),
+        ({"architectures": ["MT5ForConditionalGeneration"], "model_type": "mt5"}, MonoT5(YES_NO)),
+    ],
+)
+def test_families_that_files_tell(config: dict[str, Any], family: object, tmp_path: Path) -> None:
+    assert told(tmp_path, **config) == family
+
+
+def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
+    write(tmp_path, {"modules.json": '[{"type": "a.Transformer"}]'})
+    cross = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "x"}}
+    assert told(tmp_path, **cross) == Classifier()
+    write(tmp_path, {"modules.json": '[{"type": "a.Transformer"}, {"type": "a.Pooling"}]'})
+    assert told(tmp_path, **cross) == BiEncoder()
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"),
+        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": 1, "1": 2, "2": 3}}, "BertForSequence"
+         "Classification, 3 labels"),
+        ({"architectures": ["BartForConditionalGeneration"]}, "BartForConditionalGeneration"),
+        ({}, "none named"),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_tell(config: dict[str, Any], what: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        told(tmp_path, **config)
+    assert str(error.value) == f"{tmp_path}: its files do not tell which family it is of (architecture: {what})"
+    assert error.value.hint == FAMILY_HINT
+
+
+def test_hub_ids_that_are_known() -> None:
+    assert resolve("Qwen/Qwen3-Reranker-4B").family == Qwen3()
+    assert resolve("unicamp-dl/mt5-base-mmarco-v1").family == MonoT5(YES_NO)
+    assert resolve("unicamp-dl/ptt5-base-pt-msmarco-100k-v2").family == MonoT5(SIM_NAO)
+    assert resolve("some/reranker").family is None
+    with pytest.raises(MissingError, match="layerwise: its own code needs a transformers before 5"):
+        resolve("BAAI/bge-reranker-v2-minicpm-layerwise")
+    assert len({known.model.name for known in KNOWN}) == len({known.model.hub_id for known in KNOWN}) == len(ALIASES)
+
+
+def test_what_is_chosen_of_a_family() -> None:
+    assert resolve("qwen3-0.6b", chosen={"instruction": "Find code"}).family == Qwen3("Find code")
+    assert resolve("monot5-base", chosen={"labels": ("a", "b")}).family == MonoT5(("a", "b"))
+    with pytest.raises(UsageError, match="--instruction has no effect: lb is of the family lb"):
+        resolve("lb", chosen={"instruction": "Find code"})
+    with pytest.raises(UsageError, match="--family next-token needs --prompt-file and --labels"):
+        resolve("some/model", "next-token")
+    with pytest.raises(UsageError, match="--family next-token needs --prompt-file"):
+        resolve("some/model", "next-token", chosen={"labels": ("a", "b")})
+    later = resolve("some/model", chosen={"instruction": "Find code"})
+    assert (later.family, later.chosen) == (None, {"instruction": "Find code"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labels", "yes"], "lbr: --labels yes: needs two labels and one comma, the one for relevant first"),
+        (["--labels", "yes,yes"], "lbr: --labels yes,yes: needs two labels and one comma, the one for relevant first"),
+        (["--labels", "a,b,c"], "lbr: --labels a,b,c: needs two labels and one comma, the one for relevant first"),
+        (["--prompt-file", "nowhere.toml"], "lbr: nowhere.toml: cannot be read: No such file or directory"),
+        (["--prompt-file", "latin.toml"], "lbr: latin.toml: is not UTF-8"),
+        (["--prompt-file", "p.toml"], "lbr: p.toml: {query} is missing in the prompt"),
+        (["--query-prompt", "q: "], "lbr: --query-prompt has no effect: lb is of the family lb"),
+        (["--engine", "overlap", "--labels", "a,b"], "lbr: --labels has no effect: --engine overlap uses no model"),
+        (["--model", "model.gguf"], "lbr: --model model.gguf: no such folder or GGUF file, and no alias or hub id"),
+    ],
+)
+def test_options_that_make_no_sense(options: list[str], message: str, tmp_path: Path, lbr: Program) -> None:
+    write(tmp_path, {"latin.toml": b'user = "\xe9"', "p.toml": 'user = "{document}"'})
+    ended = lbr("rerank", *options, stdin=LINE)
+    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", message)
+
+
+def test_doctor_takes_no_model_options_without_a_model(lbr: Program) -> None:
+    ended = lbr("doctor", "--labels", "a,b")
+    assert (ended.code, ended.err) == (2, "lbr: --labels has no effect: there is no --model\n")
+
+
+def test_a_prompt_of_the_users_own(tmp_path: Path, lbr: Program) -> None:
+    folder = checkpoints.causal(tmp_path / "tiny", "Qwen2", chat_tokenizer(checkpoints.TEXT))
+    write(tmp_path, {"prompt.toml": 'system = "Be brief."\nuser = "{document}\\nabout {query}?"\n'})
+    options = ["--family", "next-token", "--prompt-file", "prompt.toml", "--labels", "yes,no", "--dtype", "float32"]
+    ended = lbr("rerank", "-m", "tiny", *options, "--explain", stdin=LINE)
+    (record,) = ended.records
+    tokenizer, model = chat_tokenizer(checkpoints.TEXT), AutoModelForCausalLM.from_pretrained(folder)
+    text = (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nfigs turn purple\nabout ripe figs?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    with torch.inference_mode():
+        logits = model(torch.tensor([tokenizer(text)["input_ids"]])).logits[0, -1].log_softmax(-1)
+    yes, no = (float(logits[tokenizer.convert_tokens_to_ids(label)]) for label in ("yes", "no"))
+    assert record["score"] == pytest.approx(yes - no, abs=1e-4)
+    assert list(record)[-3:] == ["probability", "mass", "truncated"]
+    assert "lbr: warning: 1 of 1 pairs: 'yes' and 'no' hold less than half of the probability" in ended.err
+    wrong = lbr("rerank", "-m", "tiny", *options, "--labels", "relevant,not", stdin=LINE)
+    assert (wrong.code, wrong.err.splitlines()[-1]) == (
+        2,
+        "lbr: tiny: its tokenizer has no single token for the label 'relevant'",
+    )
+
+
+CODE = """
+import torch, transformers
+
+class Config(transformers.PretrainedConfig):
+    model_type = "tiny-mine"
+    hidden_size = 8
+
+class MineForSequenceClassification(transformers.PreTrainedModel):
+    config_class = Config
+    base_model_prefix = "embed"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = torch.nn.Embedding(1000, 8)
+        self.classifier = torch.nn.Linear(8, 1)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embed
+
+    def forward(self, input_ids, attention_mask):
+        mask = attention_mask[..., None].to(self.embed.weight.dtype)
+        hidden = (torch.nn.functional.embedding(input_ids, self.embed.weight) * mask).sum(1) / mask.sum(1)
+        return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.classifier(hidden))
+"""
+
+
+@pytest.fixture
+def with_code(tmp_path: Path) -> Path:
+    """A classifier that comes with code of its own, which leaves a file where it runs."""
+    folder = tmp_path / "mine"
+    space: dict[str, Any] = {"__name__": "mine"}
+    exec(CODE, space)
+    torch.manual_seed(2)
+    space["MineForSequenceClassification"](space["Config"](num_labels=1)).save_pretrained(folder)
+    checkpoints.bytes_tokenizer().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "Config", "AutoModelForSequenceClassification": "MineForSequenceClassification"}
+    config["auto_map"] = {auto: f"code_of_mine.{name}" for auto, name in classes.items()}
+    write(folder, {"config.json": json.dumps(config), "code_of_mine.py": "open('ran', 'w').close()\n" + CODE})
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_code_of_a_models_own_is_run_when_it_is_trusted(
+    with_code: Path, tmp_path: Path, lbr: Program, dtype: str
+) -> None:
+    environment = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    ended = lbr("rerank", "-m", "mine", stdin=LINE, env=environment)
+    assert (ended.code, ended.out, (tmp_path / "ran").exists()) == (2, "", False)
+    assert ended.err.splitlines()[-1] == (
+        "lbr: hint: it comes with code of its own: --trust-remote-code runs it, once you have read it"
+    )
+    ended = lbr("rerank", "-m", "mine", "--trust-remote-code", "--dtype", dtype, stdin=LINE, env=environment)
+    assert (ended.code, (tmp_path / "ran").exists()) == (0, True), ended.err
+    tensors = load_file(with_code / "model.safetensors")
+    ids = checkpoints.bytes_tokenizer()("ripe figs", "figs turn purple")["input_ids"]
+    mean = tensors["embed.weight"][ids].mean(0)
+    expected = float(mean @ tensors["classifier.weight"][0] + tensors["classifier.bias"])
+    assert ended.records[0]["score"] == pytest.approx(expected, abs=1e-5 if dtype == "float32" else 0.02)
+
+
+def test_a_head_that_would_be_made_up_is_refused(tmp_path: Path, lbr: Program) -> None:
+    checkpoints.causal(tmp_path / "tiny", "Qwen2")
+    ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines() == [
+        "lbr: tiny: it does not hold all the weights of a Qwen2ForSequenceClassification: score.weight",
+        f"lbr: hint: {FAMILY_HINT}",
+    ]
+
+
+def test_three_labels_are_refused(tmp_path: Path, lbr: Program) -> None:
+    checkpoints.classifier(tmp_path / "tiny", "Bert", checkpoints.bytes_tokenizer(), 3)
+    ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[0] == "lbr: tiny: a BertForSequenceClassification with 3 labels; lbr reads one or two"
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_gguf_files(quantised: bool, tmp_path: Path, lbr: Program, chat_model: Path) -> None:
+    path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf", quantised)
+    with pytest.raises(UsageError, match=r"tiny\.gguf: a GGUF file does not tell its family") as error:
+        resolve(str(path))
+    assert error.value.hint == FAMILY_HINT
+    plain = tmp_path / "plain"  # the weights that the file holds, as a folder
+    model = AutoModelForCausalLM.from_pretrained(chat_model)
+    held = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
+    model.load_state_dict(held.state_dict())
+    model.save_pretrained(plain)
+    AutoTokenizer.from_pretrained(chat_model).save_pretrained(plain)
+    expected = plain_scores(plain, torch.float32)
+    assert farthest(scores(engine(path, dtype="float32")), expected) < 1e-5
+    assert (farthest(expected, plain_scores(chat_model, torch.float32)) > 1e-5) is quantised
+    ended = lbr("rerank", "-m", "tiny.gguf", "--family", "lb", "--dtype", "float32", "--no-progress", stdin=LINE)
+    assert (ended.code, len(ended.records)) == (0, 1)
+    assert len(ended.err.splitlines()) == 2
+    assert ended.err.splitlines()[-1].endswith(" with tiny (cpu, float32)")
+
+
+def test_gguf_tokenizers_compose_letters_as_qwens_do(tmp_path: Path, chat_model: Path) -> None:
+    path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf")
+    expected = plain_scores(chat_model, torch.float32, [("e\u0301", "e\u0301coute")])
+    assert farthest(scores(engine(path, dtype="float32"), [("e\u0301", "e\u0301coute")]), expected) < 1e-5
