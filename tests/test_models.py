@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Program
+from safetensors.torch import load_file
 
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Lb
@@ -234,3 +236,40 @@ def test_a_model_that_the_hub_does_not_have(files: Path, lbr: Program, hub: tupl
     ended = lbr(*ASK, "-m", "no/such", "--family", "lb", env=offline(files, HF_ENDPOINT=endpoint))
     assert (ended.code, ended.out) == (2, "")
     assert f"lbr: model no/such: not on this machine (looked in {files}/hf/hub), nor on {endpoint}\n" in ended.err
+
+
+def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+    ended = lbr("doctor", "-m", "lb", "--dtype", "float32", "--device", "cpu", env=offline(files, HF_ENDPOINT=hub[0]))
+    assert ended.code == 1
+    assert ended.out.splitlines()[-1].startswith("self-test     passed: ")
+    assert ended.err.splitlines()[0].startswith("lbr: scores that are not those published with the model: ")
+    assert " for 6.6657, " in ended.err
+
+
+def test_weights_in_the_older_form_are_fetched_too(
+    files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    endpoint, server = hub
+    older = tmp_path / "older"
+    shutil.copytree(server.folder, older)
+    torch.save(load_file(older / "model.safetensors"), older / "pytorch_model.bin")
+    server.folder = older
+    both = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint))
+    assert not any(path.endswith(".bin") for path in server.requests)
+    (older / "model.safetensors").unlink()
+    only = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "other")))
+    assert any(path.endswith("/pytorch_model.bin") for path in server.requests)
+    assert (only.code, only.out) == (0, both.out)
+    assert lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "other"))).out == both.out
+
+
+def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
+    ended = lbr("models", env=offline(tmp_path, HF_HUB_OFFLINE="1"))
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == "model             family        size  languages  tokens  licence       here"
+    assert lines[1] == "lb                lb            0.5B  95+          8192  Apache-2.0    no"
+    assert lines[2] == "    lightblue/lb-reranker-0.5B-v1.0"
+    assert all(len(line) <= 80 for line in lines if "cannot be loaded" not in line)
+    assert [line.split()[0] for line in lines if line and line[0] != " "][1 : len(ALIASES) + 1] == list(ALIASES)
+    assert "qwen3       log-odds of yes against no" in lines

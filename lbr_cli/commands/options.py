@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.families import Template
+from lbr_cli.families import FAMILIES, Template
 from lbr_cli.models import Model, resolve
 
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")]
+FAMILY_NAMES = tuple(known.name for known in FAMILIES)
 FamilyName = Annotated[
     Literal["lb", "lb-rev", "qwen3", "mxbai-v2", "bge-gemma", "next-token", "classifier", "monot5", "bi-encoder"]
     | None,
-    typer.Option(help="How to ask a model that does not say so itself."),
+    typer.Option(metavar="NAME", help=f"How to ask a model that does not say so itself: {', '.join(FAMILY_NAMES)}."),
 ]
 Instruction = Annotated[
     str | None, typer.Option(metavar="TEXT", help="What relevant means, in words (qwen3, mxbai-v2).")
