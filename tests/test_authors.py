@@ -18,7 +18,7 @@ import torch
 import transformers
 from conftest import chat_tokenizer
 
-from lbr_cli.core import Document, Query, Score
+from lbr_cli.core import Document, Query, Score, Verbatim
 from lbr_cli.engines import Settings, load_engine
 from lbr_cli.families import Template
 from lbr_cli.models import fetched, resolve
@@ -164,6 +164,16 @@ def monot5(tokenizer: Any, model: Any, query: str, document: str, words: Sequenc
     return float(probability.logit())
 
 
+def flan(tokenizer: Any, model: Any, query: str, document: str) -> float:
+    text = f"Passage: {document}\nQuery: {query}\nDoes the passage answer the query? Answer 'Yes' or 'No'"
+    row = tokenizer(text, split_special_tokens=True, return_tensors="pt")
+    with torch.inference_mode():
+        start = torch.tensor([[model.config.decoder_start_token_id]])
+        logits = model(**row, decoder_input_ids=start).logits[0, 0].float()
+    yes, no = (logits[tokenizer.get_vocab()[word]] for word in ("▁yes", "▁no"))
+    return float(yes - no)
+
+
 def mt5(tokenizer: Any, model: Any, query: str, document: str) -> float:
     return monot5(tokenizer, model, query, document, ("▁yes", "▁no"))
 
@@ -204,6 +214,10 @@ class Case:
 TEVATRON = Template.parse(
     'text = "query: {query} passage: {title} {document}\\nIs the passage relevant to the query?"', "p.toml"
 )
+FLAN = Template(
+    Verbatim(adds="all"),
+    "Passage: {document}\nQuery: {query}\nDoes the passage answer the query? Answer 'Yes' or 'No'",
+)
 CHAT = Template.parse('system = "Be brief."\nuser = "{document}\\nabout {query}?"\nassistant = "Answer:"', "p.toml")
 SEQ2SEQ, CLASSIFIER = "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"
 BYTES = checkpoints.bytes_tokenizer
@@ -236,6 +250,9 @@ CASES = [
         chat,
         family="next-token",
         chosen={"prompt": CHAT, "labels": ("yes", "no")},
+    ),
+    Case(
+        "flan-t5", checkpoints.t5, flan, SEQ2SEQ, family="next-token", chosen={"prompt": FLAN, "labels": ("yes", "no")}
     ),
     Case("monot5", checkpoints.t5, monot5, SEQ2SEQ),
     Case("monot5-untied", make(checkpoints.t5, tie_word_embeddings=False), monot5, SEQ2SEQ),

@@ -127,6 +127,10 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
             lambda folder: write(folder / "2_Module", {"config.json": '{"activation_function": "os.system"}'}),
             "a Dense module with the activation os.system, which lbr does not know",
         ),
+        (
+            lambda folder: (folder / "modules.json").unlink(),
+            "no modules.json, so how its vectors are made is not known",
+        ),
         (lambda folder: (folder / "2_Module" / "pytorch_model.bin").unlink(), "its weights cannot be read"),
         (
             lambda folder: write(folder, {"config_sentence_transformers.json": '{"similarity_fn_name": "maxsim"}'}),
@@ -140,5 +144,5 @@ def test_folders_that_lbr_cannot_follow_are_refused(
     folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"), dict(TANH))
     spoil(folder)
     with pytest.raises(MissingError) as error:
-        scored(folder, None, "float32", {})
+        scored(folder, "bi-encoder", "float32", {})
     assert message in str(error.value)

@@ -61,6 +61,8 @@ class Pooling:
 
 def read_pooling(folder: Path) -> Pooling:
     """The modules of a sentence-transformers folder. MissingError for one that lbr does not know."""
+    if not (folder / "modules.json").exists():
+        raise MissingError(f"{folder}: no modules.json, so how its vectors are made is not known")
     modules = _json(folder / "modules.json")
     kinds = [str(module.get("type")).rsplit(".", 1)[-1] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"}:
