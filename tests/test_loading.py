@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +175,14 @@ class MineForSequenceClassification(transformers.PreTrainedModel):
 
 
 @pytest.fixture
-def with_code(tmp_path: Path) -> Path:
+def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A classifier that comes with code of its own, which leaves a file where it runs."""
     folder = tmp_path / "mine"
-    space: dict[str, Any] = {"__name__": "mine"}
-    exec(CODE, space)
+    module = types.ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)
+    exec(CODE, vars(module))
     torch.manual_seed(2)
-    space["MineForSequenceClassification"](space["Config"](num_labels=1)).save_pretrained(folder)
+    module.MineForSequenceClassification(module.Config(num_labels=1)).save_pretrained(folder)
     checkpoints.bytes_tokenizer().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     classes = {"AutoConfig": "Config", "AutoModelForSequenceClassification": "MineForSequenceClassification"}
