@@ -52,11 +52,15 @@ FOLDERS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
         {"prompts": {"query": "Instruct: find\nQuery:", "document": ""}, "default_prompt_name": None},
     ),
     "instructor": ("Bert", [pooling(["weightedmean", "mean"], include_prompt=False)], E5),
+    "passages": ("Bert", [pooling("mean")], {"prompts": {"query": "query: ", "passage": "passage: "}}),
+    "sentence-t5": ("T5Encoder", [pooling("mean"), LINEAR, NORMALIZE], {}),
     "other prompts": ("Bert", [pooling("mean")], {"prompts": {"all": "text: "}, "default_prompt_name": "all"}),
 }
 
 
 def tokenizer(name: str) -> Any:
+    if name == "T5Encoder":
+        return checkpoints.pieces_tokenizer()
     if name == "XLMRoberta":
         return checkpoints.pieces_tokenizer(roberta=True)
     return checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
@@ -93,7 +97,7 @@ def family(folder: Path, **chosen: str) -> object:
 
 
 def test_prompts_are_the_folders_unless_chosen(tmp_path: Path) -> None:
-    said = {"prompts": {"query": "q: ", "passage": "p: "}, "similarity_fn_name": "dot"}
+    said = {"prompts": {"query": "q: ", "document": "p: ", "passage": "x: "}, "similarity_fn_name": "dot"}
     folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("cls"), **said)
     assert family(folder) == BiEncoder("q: ", "p: ", "dot")
     assert family(folder, query_prompt="", document_prompt="text: ") == BiEncoder("", "text: ", "dot")
@@ -130,6 +134,12 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
         (
             lambda folder: (folder / "modules.json").unlink(),
             "no modules.json, so how its vectors are made is not known",
+        ),
+        (
+            lambda folder: write(
+                folder, {"sentence_bert_config.json": '{"modality_config": {"text": {}, "message": {}}}'}
+            ),
+            "puts its texts into a chat template, which lbr does not",
         ),
         (lambda folder: (folder / "2_Module" / "pytorch_model.bin").unlink(), "its weights cannot be read"),
         (

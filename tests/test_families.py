@@ -156,8 +156,8 @@ def test_a_model_that_answers_otherwise_is_doubted() -> None:
         ("p {title} {document}\n{query}?", "fig", ("ripe", "Fruit"), ("p ", "Fruit ripe", "\nfig?")),
         ("{document} ({title}) {query}", "fig", ("ripe", "Fruit"), ("", "ripe", " (Fruit) fig")),
         ("p {title} {document} {query}", "fig", ("ripe", ""), ("p ", " ripe", " fig")),
-        ("{title} {query} {document} {other} {}", "{document}", ("{query}", "{title}"),
-         ("", "{title} {document} {query}", " {other} {}")),
+        ("{title} {query} {document} {\"other\"} {}", "{document}", ("{query}", "{title}"),
+         ("", "{title} {document} {query}", " {\"other\"} {}")),
     ],
 )  # fmt: skip
 def test_places_of_a_prompt(text: str, query: str, document: tuple[str, str], parts: tuple[str, ...]) -> None:
@@ -181,6 +181,7 @@ def test_prompt_files() -> None:
         ('system = "s"', "p.toml: a prompt needs either user, with system and assistant if need be, or text alone"),
         ('text = "{query} {document}"\nsystem = "s"', "p.toml: a prompt needs either user, with system"),
         ('prompt = "{query} {document}"', "p.toml: a prompt has no 'prompt'"),
+        ('user = "{query} {titel} {document}"', "p.toml: {titel} is no place; {query}, {document} and {title} are"),
         ("user = 1", "p.toml: 'user' is no string"),
         ('user = "{query} {document}"\nsystem = "{query}"', "p.toml: {query}, {document} and {title} have their place"),
         ('\nuser = "{query}', "p.toml:2: no TOML: Unterminated string"),

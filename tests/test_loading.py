@@ -15,18 +15,37 @@ from conftest import Program, chat_tokenizer, write
 from safetensors.torch import load_file
 from test_authors import farthest
 from test_local_engine import engine, plain_scores, scores
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GraniteConfig,
+    LlamaConfig,
+    MPNetConfig,
+    PhiConfig,
+    Qwen3Config,
+    RecurrentGemmaConfig,
+    XLNetConfig,
+)
 
+from lbr_cli.engines import UNLIMITED
+from lbr_cli.engines.local.head import Vocabulary
+from lbr_cli.engines.local.loading import longest_input
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Classifier, MonoT5, Qwen3
 from lbr_cli.families.monot5 import SIM_NAO, YES_NO
-from lbr_cli.models import ALIASES, Model, resolve
+from lbr_cli.models import ALIASES, Model, fetched, resolve
 from lbr_cli.models.files import family_of
 from lbr_cli.models.known import KNOWN
+from lbr_cli.progress import Console
 
 FAMILY_HINT = (
     "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
 )
+OTHER_FAMILY_HINT = FAMILY_HINT.replace("name it with --family:", "is it of another --family? there are:")
 LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
 
 
@@ -62,8 +81,6 @@ def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
     ("config", "what"),
     [
         ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"),
-        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": 1, "1": 2, "2": 3}}, "BertForSequence"
-         "Classification, 3 labels"),
         ({"architectures": ["BartForConditionalGeneration"]}, "BartForConditionalGeneration"),
         ({}, "none named"),
     ],
@@ -152,11 +169,9 @@ import torch, transformers
 
 class Config(transformers.PretrainedConfig):
     model_type = "tiny-mine"
-    hidden_size = 8
 
 class MineForSequenceClassification(transformers.PreTrainedModel):
     config_class = Config
-    base_model_prefix = "embed"
 
     def __init__(self, config):
         super().__init__(config)
@@ -216,15 +231,17 @@ def test_a_head_that_would_be_made_up_is_refused(tmp_path: Path, lbr: Program) -
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
         "lbr: tiny: it does not hold all the weights of a Qwen2ForSequenceClassification: score.weight",
-        f"lbr: hint: {FAMILY_HINT}",
+        f"lbr: hint: {OTHER_FAMILY_HINT}",
     ]
 
 
 def test_three_labels_are_refused(tmp_path: Path, lbr: Program) -> None:
     checkpoints.classifier(tmp_path / "tiny", "Bert", checkpoints.bytes_tokenizer(), 3)
-    ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE)
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.splitlines()[0] == "lbr: tiny: a BertForSequenceClassification with 3 labels; lbr reads one or two"
+    for family in ([], ["--family", "classifier"]):
+        ended = lbr("rerank", "-m", "tiny", *family, stdin=LINE)
+        assert (ended.code, ended.out) == (2, "")
+        message = "lbr: tiny: a BertForSequenceClassification with 3 labels; lbr reads one or two"
+        assert ended.err.splitlines()[0] == message
 
 
 @pytest.mark.parametrize("quantised", [False, True])
@@ -252,3 +269,79 @@ def test_gguf_tokenizers_compose_letters_as_qwens_do(tmp_path: Path, chat_model:
     path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf")
     expected = plain_scores(chat_model, torch.float32, [("e\u0301", "e\u0301coute")])
     assert farthest(scores(engine(path, dtype="float32"), [("e\u0301", "e\u0301coute")]), expected) < 1e-5
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -> None:
+    folder = checkpoints.classifier(tmp_path / "tiny", "Bert", checkpoints.bytes_tokenizer())
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    ended = lbr("rerank", "-m", "tiny", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "lbr: tiny: holds no tokenizer (none of tokenizer.json, vocab.txt)\n"
+
+
+@pytest.mark.parametrize(
+    ("family", "what"),
+    [
+        ("mxbai-v2", "a BertForSequenceClassification, which has no vocabulary to answer with"),
+        ("monot5", "a BertForCausalLM, which is no T5"),
+    ],
+)
+def test_a_family_that_does_not_fit_the_architecture(family: str, what: str, tmp_path: Path) -> None:
+    write(tmp_path, {"config.json": json.dumps({"architectures": [what.split(",")[0].removeprefix("a ")]})})
+    with pytest.raises(UsageError) as error:
+        fetched(resolve(str(tmp_path), family), Console(bar=False, quiet=True))
+    assert str(error.value) == f"--family {family}: {tmp_path} is {what}"
+    assert error.value.hint == OTHER_FAMILY_HINT
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GraniteConfig(**checkpoints.SIZES, logits_scaling=4.0),
+        CohereConfig(**checkpoints.SIZES, logit_scale=0.25),
+        RecurrentGemmaConfig(
+            **checkpoints.SIZES | {"num_hidden_layers": 3}, logits_soft_cap=30.0, lru_width=32, attention_window_size=64
+        ),
+        BertConfig(**checkpoints.SIZES, is_decoder=True),
+    ],
+    ids=lambda config: config.model_type,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torch.dtype) -> None:
+    config.vocab_size = 300
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    with pytest.raises(MissingError, match="makes its logits in a way that lbr does not know"):
+        Vocabulary(model)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Gemma2Config(**checkpoints.SIZES),
+        LlamaConfig(**checkpoints.SIZES, tie_word_embeddings=True),
+        GPT2Config(n_embd=32, n_layer=1, n_head=4),
+        Qwen3Config(**checkpoints.SIZES),
+        PhiConfig(**checkpoints.SIZES),  # whose head has a bias
+    ],
+    ids=lambda config: config.model_type,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_heads_that_multiply_are_read_as_the_models_do(config: Any, dtype: torch.dtype) -> None:
+    config.vocab_size = 300
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        hidden = model.base_model(ids).last_hidden_state[0].float()
+        theirs = model(ids).logits[0].float().log_softmax(-1)[:, [3, 7]]
+        logits, normaliser = Vocabulary(model)(hidden, [3, 7])
+    assert (logits - normaliser - theirs).abs().max() < (1e-4 if dtype == torch.float32 else 0.1)
+
+
+def test_a_table_of_no_length_is_no_limit() -> None:
+    tokenizer = checkpoints.bytes_tokenizer()
+    assert longest_input(tokenizer, XLNetConfig(d_model=8, n_head=1)) == UNLIMITED
+    assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 77
+    assert longest_input(tokenizer, MPNetConfig(max_position_embeddings=77, pad_token_id=1)) == 75
+    tokenizer.model_max_length = 50
+    assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 50

@@ -19,6 +19,7 @@ from transformers import (
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
 )
@@ -242,3 +243,15 @@ def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatc
     monkeypatch.setenv("LBR_COMPILE", "yes")
     with pytest.raises(UsageError, match="LBR_COMPILE=yes: it is auto, on or off"):
         loaded.expect([request])
+
+
+def test_prompts_that_turn_their_positions_otherwise_are_not_read_together() -> None:
+    rope = {"rope_type": "longrope", "short_factor": [1.0, 1.2, 1.4, 2.0], "long_factor": [2.0, 4.0, 8.0, 16.0]}
+    more = {"rope_theta": 10000.0, "original_max_position_embeddings": 100, "factor": 9.0}
+    config = Phi3Config(**TINY | {"num_key_value_heads": 4, "pad_token_id": 0}, rope_parameters=rope | more)
+    rows, groups = prompts()
+    model = made(config)
+    plain = one_by_one(model, rows)
+    assert why_not(model) == "longrope position embeddings"
+    found = read(Padded(made(config), "longrope"), rows, groups, 50_000)
+    assert (found - plain).abs().max() < 1e-4

@@ -9,7 +9,7 @@ without a template with `text`, around which the tokenizer puts its own special 
     text = "query: {query} passage: {title} {document}\\nIs the passage relevant to the query?"
 
 `{query}` and `{document}` stand once in `user` or `text`. Where `{title}` stands too, `{document}` is the text alone,
-else the title, one space and the text. Braces around anything else are left as they are.
+else the title, one space and the text. Braces around any other word are an error, all others are left as they are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lbr_cli.errors import InputError
 from lbr_cli.families.odds import log_odds
 
 PLACE = re.compile(r"\{(query|document|title)\}")
+WORD = re.compile(r"\{(\w+)\}")
 KEYS = ("system", "user", "assistant", "text")
 
 
@@ -57,7 +58,10 @@ class Template:
             if not most <= places.count(place) <= 1:
                 found = f"stands {places.count(place)} times" if place in places else "is missing"
                 raise InputError(f"{{{place}}} {found} in the prompt", file)
-        if PLACE.search(table.get("system", "") + table.get("assistant", "")):
+        unknown = [word for word in WORD.findall(text) if word not in ("query", "document", "title")]
+        if unknown:
+            raise InputError(f"{{{unknown[0]}}} is no place; {{query}}, {{document}} and {{title}} are", file)
+        if WORD.search(table.get("system", "") + table.get("assistant", "")):
             raise InputError("{query}, {document} and {title} have their place in user", file)
         if "text" in table:
             return cls(Verbatim(adds="all"), text)

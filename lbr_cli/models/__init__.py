@@ -17,7 +17,7 @@ from typing import Any
 from lbr_cli.core import Family, Listener
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, UserPrompt, family
-from lbr_cli.models.files import check_sha256, completed, family_of
+from lbr_cli.models.files import check_architecture, check_sha256, completed, family_of
 from lbr_cli.models.hub import cached, from_hub
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE
 from lbr_cli.models.model import Model
@@ -114,6 +114,8 @@ def _complete(model: Model) -> Model:
     """The model with a family that lacks nothing, from the files in its folder."""
     if model.family is None:
         model = _settled(model, family_of(model))
+    elif not model.gguf and not isinstance(model.family, BiEncoder):
+        check_architecture(model.family, model.place)
     if isinstance(model.family, BiEncoder):
         return replace(model, family=completed(model.family, model.place))
     return model

@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lbr_cli.core import Family
+from lbr_cli.core import Family, NextToken
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import FAMILIES, BiEncoder, Classifier, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
 from lbr_cli.models.model import Model
 
-FAMILY_HINT = f"name it with --family: {', '.join(known.name for known in FAMILIES)}"
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names that sentence-transformers looks for, in its order
+FAMILY_NAMES = ", ".join(known.name for known in FAMILIES)
+FAMILY_HINT = f"name it with --family: {FAMILY_NAMES}"
+OTHER_FAMILY_HINT = f"is it of another --family? there are: {FAMILY_NAMES}"
 
 
 def family_of(model: Model) -> Family:
@@ -28,17 +29,34 @@ def family_of(model: Model) -> Family:
     if (folder / "modules.json").exists() and "Pooling" in (folder / "modules.json").read_text(encoding="utf-8"):
         return BiEncoder()
     config = read_config(folder)
-    architectures = config.get("architectures") or []
-    architecture = ", ".join(map(str, architectures)) if isinstance(architectures, list) else str(architectures)
-    labels = label_count(config)
-    if architecture.endswith("ForSequenceClassification") and labels <= 2:
+    named = architecture(config)
+    if named.endswith("ForSequenceClassification"):
+        labels = label_count(config)
+        if labels > 2:
+            raise UsageError(f"{folder}: a {named} with {labels} labels; lbr reads one or two", hint=OTHER_FAMILY_HINT)
         return Classifier()
-    if architecture.endswith("T5ForConditionalGeneration"):
+    if named.endswith("T5ForConditionalGeneration"):
         return MonoT5(YES_NO) if config.get("model_type") == "mt5" else MonoT5()
-    what = architecture or "none named"
-    if architecture.endswith("ForSequenceClassification"):
-        what += f", {labels} labels"
+    what = named or "none named"
     raise UsageError(f"{folder}: its files do not tell which family it is of (architecture: {what})", hint=FAMILY_HINT)
+
+
+def check_architecture(family: Family, folder: Path) -> None:
+    """UsageError where a model's files name an architecture that cannot answer what the family asks."""
+    named = architecture(read_config(folder))
+    if family.asks is NextToken and named.endswith("ForSequenceClassification"):
+        wrong = "has no vocabulary to answer with"
+    elif isinstance(family, MonoT5) and named and "T5" not in named:
+        wrong = "is no T5"
+    else:
+        return
+    raise UsageError(f"--family {family.name}: {folder} is a {named}, which {wrong}", hint=OTHER_FAMILY_HINT)
+
+
+def architecture(config: dict[str, Any]) -> str:
+    """The classes of transformers that a configuration names; "" if none."""
+    named = config.get("architectures") or []
+    return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
 
 
 def label_count(config: dict[str, Any]) -> int:
@@ -52,15 +70,13 @@ def completed(family: BiEncoder, folder: Path) -> BiEncoder:
     path = folder / "config_sentence_transformers.json"
     said = read_json(path) if path.exists() else {}
     prompts = said.get("prompts") or {}
-    query = prompts.get("query") or ""
-    document = next((prompts[name] for name in DOCUMENT_PROMPTS if prompts.get(name)), "")
     similarity = said.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise MissingError(f"{path}: its similarity {similarity!r} is none of {', '.join(SIMILARITIES)}")
     return replace(
         family,
-        query_prompt=family.query_prompt if family.query_prompt is not None else query,
-        document_prompt=family.document_prompt if family.document_prompt is not None else document,
+        query_prompt=family.query_prompt if family.query_prompt is not None else prompts.get("query") or "",
+        document_prompt=family.document_prompt if family.document_prompt is not None else prompts.get("document") or "",
         similarity=family.similarity or similarity,
     )
 

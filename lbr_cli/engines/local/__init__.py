@@ -30,12 +30,14 @@ from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.pairs import Pairs
 from lbr_cli.engines.local.plan import Budget
 from lbr_cli.engines.local.pooling import Pooling, read_pooling
-from lbr_cli.engines.local.prompted import Maker, Prompted, prompt_for
+from lbr_cli.engines.local.prompted import Head, Maker, Prompted, prompt_for
 from lbr_cli.engines.local.prompts import Prompts
 from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.models import Model
+
+T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 
 
 def load(model: Model | None, settings: Settings) -> Engine:
@@ -50,6 +52,7 @@ def load(model: Model | None, settings: Settings) -> Engine:
         keep_freed_memory()
     files = _read(model, settings)
     weights = load_model(files.kind, files.model, device, dtype)
+    head = _head(files, weights)  # before the weights are widened: it tries itself against the model as it is
     wide = computes_wide(device, dtype)
     if wide:
         widen(weights, its_own=model.trusted)
@@ -57,12 +60,9 @@ def load(model: Model | None, settings: Settings) -> Engine:
     setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
     if files.pooling is not None:
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
-    if isinstance(files.maker, Pairs) and weights.config.num_labels > 2:
-        what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
-        raise MissingError(f"{model.place}: {what}; lbr reads one or two")
-    if isinstance(files.maker, Pairs) and not _reads_left_to_right(weights):
+    if head is None:
+        assert isinstance(files.maker, Pairs)
         return CrossEncoder(weights, files.maker, files.tokenizer.pad_token_id or 0, budget, setting)
-    head = ScoreHead(weights) if isinstance(files.maker, Pairs) else LabelHead(weights, files.tokenizer, model.name)
     if weights.config.is_encoder_decoder:
         return Prompted(Seq2Seq(weights), files.maker, head, budget, setting)
     padded_because = "comparison" if settings.plain else why_not(weights)
@@ -131,9 +131,21 @@ def _read(model: Model, settings: Settings) -> _Files:
         # a template that cannot be used is told now, before the weights are loaded
         maker.length_without_document(model.known_family.requests("", Document("", ""))[0])
         kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    elif asks is Embedding:  # of an encoder-decoder, only the encoder makes vectors
-        kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+    elif asks is Embedding:
+        encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
+        kind = transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
     return _Files(model, kind, tokenizer, max_length, maker, pooling)
+
+
+def _head(files: _Files, weights: Any) -> Head | None:
+    """What reads the last token of a prompt; None for models that read a whole text at once."""
+    asks = files.model.known_family.asks
+    if asks is NextToken:
+        return LabelHead(weights, files.tokenizer, files.model.name)
+    if asks is Pair and weights.config.num_labels > 2:
+        what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
+        raise MissingError(f"{files.model.place}: {what}; lbr reads one or two")
+    return ScoreHead(weights) if asks is Pair and _reads_left_to_right(weights) else None
 
 
 def _reads_left_to_right(weights: Any) -> bool:

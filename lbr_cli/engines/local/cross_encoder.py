@@ -36,8 +36,10 @@ class CrossEncoder:
         self._pad = pad
         takes = inspect.signature(model.forward).parameters
         self._takes_kinds = "token_type_ids" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
-        for name, part in model.named_children():
-            if name != model.base_model_prefix:
+        parts = dict(model.named_children())
+        if model.base_model_prefix in parts:  # else what is head and what is not cannot be known
+            del parts[model.base_model_prefix]
+            for part in parts.values():
                 part.float().register_forward_pre_hook(_in_float32)
 
     def expect(self, requests: Iterable[Request]) -> int:
@@ -99,7 +101,10 @@ class CrossEncoder:
 
 
 def _in_float32(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(argument.float() if isinstance(argument, torch.Tensor) else argument for argument in arguments)
+    return tuple(
+        argument.float() if isinstance(argument, torch.Tensor) and argument.is_floating_point() else argument
+        for argument in arguments
+    )
 
 
 def _pair(request: Request) -> Pair:

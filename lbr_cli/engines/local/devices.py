@@ -86,7 +86,8 @@ def choose_budget(device: torch.device, config: Any) -> int:
     `config` is the model's: a token's hidden state is counted in float32, and on an accelerator all that one layer
     makes of it.
     """
-    hidden = 4 * config.hidden_size
+    size = getattr(config, "hidden_size", None) or 1024  # a configuration of a model's own may call it otherwise
+    hidden = 4 * size
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         cache = capabilities.get("l2_cache_size", 0) * capabilities.get("num_physical_cores", 1)
@@ -95,7 +96,7 @@ def choose_budget(device: torch.device, config: Any) -> int:
         free = torch.cuda.mem_get_info(device)[0]
     else:
         free = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    layer = 8 * hidden + 3 * 4 * (getattr(config, "intermediate_size", None) or config.hidden_size * 4)
+    layer = 8 * hidden + 3 * 4 * (getattr(config, "intermediate_size", None) or size * 4)
     return min(max(int(MEMORY_SHARE * free / layer), 1024), 65536)
 
 

@@ -14,21 +14,44 @@ from lbr_cli.core import NextToken, Pair
 from lbr_cli.errors import MissingError
 
 SLICE = 16384
-# what some architectures do to their logits after the head, by the config key that asks for it
-UNKNOWN_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
+PROOF = 50.0  # how large the largest logit is made on which a head is tried: no cap leaves it as it is
 
 
 class Vocabulary:
     """Hidden states -> logits of some tokens, and the log of the sum over the whole vocabulary."""
 
     def __init__(self, model: Any) -> None:
-        config = model.config
-        scaled = [key for key in UNKNOWN_SCALES if getattr(config, key, None) not in (None, 1.0)]
         self._layer = model.get_output_embeddings()
-        if self._layer is None or scaled:
-            what = f"scales its logits ({scaled[0]})" if scaled else "has no vocabulary head"
-            raise MissingError(f"a {type(model).__name__} {what}, which lbr cannot read")
-        self._softcap = getattr(config, "final_logit_softcapping", None)
+        if self._layer is None:
+            raise MissingError(f"a {type(model).__name__} has no vocabulary head, so lbr cannot read its answers")
+        self._softcap = getattr(model.config, "final_logit_softcapping", None)
+        if not model.config.is_encoder_decoder:  # of those the model's own forward pass is used up to this layer
+            self._prove(model)
+
+    @torch.inference_mode()
+    def _prove(self, model: Any) -> None:
+        """MissingError where the model's own forward pass makes other logits of a hidden state than this does.
+
+        Some architectures scale or cap their logits, or transform hidden states first. The hidden state is made up,
+        and put in the place of what the layers make.
+        """
+        rows = self._layer.weight[:256].float()
+        hidden = rows[rows.norm(dim=1).argmax()][None]
+        hidden = (hidden * (PROOF / self._logits(hidden, slice(None)).abs().max())).to(model.dtype)
+
+        def put(module: Any, arguments: Any, output: Any) -> Any:
+            output.last_hidden_state = hidden.expand_as(output.last_hidden_state)
+            return output
+
+        hook = model.base_model.register_forward_hook(put)
+        try:
+            ids = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
+            theirs = model(input_ids=ids, use_cache=False).logits[0, -1].float()
+        finally:
+            hook.remove()
+        ours = self._logits(hidden.float(), slice(None))[0]
+        if not (theirs - ours).abs().max() <= 0.02 * ours.abs().max():
+            raise MissingError(f"a {type(model).__name__} makes its logits in a way that lbr does not know")
 
     def __call__(self, hidden: torch.Tensor, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """[rows, size] -> logits [rows, len(ids)] and their normaliser [rows, 1], both float32.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from transformers import modeling_gguf_pytorch_utils as gguf_loader
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.models import Model
-from lbr_cli.models.files import FAMILY_HINT, read_config
+from lbr_cli.models.files import OTHER_FAMILY_HINT, read_config
 
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -36,6 +35,9 @@ def load_config(model: Model) -> Any:
 def load_tokenizer(model: Model) -> Any:
     """The model's own fast tokenizer, the only kind that tells which characters a token stands for."""
     tokenizer = _load(transformers.AutoTokenizer, model, "tokenizer")
+    names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
+    if not any((model.place / name).exists() for name in names):  # transformers then makes one up, of no words
+        raise MissingError(f"{model.place}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
@@ -57,7 +59,7 @@ def load_model(kind: Any, model: Model, device: torch.device, dtype: torch.dtype
         names = ", ".join(made_up[:3]) + (", …" if len(made_up) > 3 else "")
         raise MissingError(
             f"{model.place}: it does not hold all the weights of a {type(loaded).__name__}: {names}",
-            hint=_code_hint(model) or FAMILY_HINT,
+            hint=_code_hint(model) or OTHER_FAMILY_HINT,
         )
     return loaded.eval().requires_grad_(False).to(device)
 
@@ -97,7 +99,9 @@ def longest_input(tokenizer: Any, config: Any) -> int:
     A tokenizer without a limit says 1e30, a model without a table nothing. RoBERTa's table, and those of models made
     like it, begin behind the padding id, so that many places of it are never used.
     """
-    table = getattr(config, "max_position_embeddings", None) or UNLIMITED
+    table = getattr(config, "max_position_embeddings", None) or 0
+    if table <= 0:  # XLNet says -1
+        table = UNLIMITED
     if config.model_type in BEHIND_PADDING:
         table -= config.pad_token_id + 1
     return int(min(table, tokenizer.model_max_length, UNLIMITED))
@@ -135,4 +139,7 @@ def _code_hint(model: Model) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].replace(os.linesep, " ")
+    if "ignore_mismatched_sizes" in text:  # which points to a report that nobody sees
+        return "their sizes are not those that the configuration names"
+    first, _, rest = text.partition("\n")
+    return f"{first} {rest.strip().splitlines()[0]}" if first.rstrip().endswith(":") and rest.strip() else first

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
 
@@ -20,6 +21,9 @@ class Padded:
     def __init__(self, model: Any, reason: str) -> None:
         self.manner = f"padded batches of similar lengths, for {reason}"
         self._model = model
+        # longrope turns its positions otherwise when any text of a batch is longer than this
+        rope = getattr(model.config, "rope_parameters", None) or {}
+        self._turn = rope.get("original_max_position_embeddings") or UNLIMITED
         if getattr(model.config, "attn_logit_softcapping", None):
             model.set_attn_implementation("eager")  # the others leave the cap out
 
@@ -31,12 +35,14 @@ class Padded:
         `groups` says which rows begin alike; nothing is made of it here.
         """
         sizes = [len(row) for row in rows]
+        order = longest_first(sizes)
 
         def compute(batch: list[int]) -> torch.Tensor:
             hidden = self._hidden([rows[place] for place in batch])
             return finite(hidden, self._model, lambda row: self._hidden([rows[batch[row]]]))
 
-        return in_batches(longest_first(sizes), sizes, budget, compute, to_longest=True)
+        for part in ([place for place in order if (sizes[place] > self._turn) is long] for long in (True, False)):
+            yield from in_batches(part, sizes, budget, compute, to_longest=True)
 
     def _hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
         """Rows of token ids -> [rows, hidden size], float32, of the last token of each."""

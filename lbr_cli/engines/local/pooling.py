@@ -72,6 +72,8 @@ def read_pooling(folder: Path) -> Pooling:
     places = [folder / str(module.get("path", "")) for module in modules]
     config = places[0] / "sentence_bert_config.json"
     said = _json(config) if config.exists() else {}
+    if "message" in (said.get("modality_config") or {}):
+        raise MissingError(f"{folder}: puts its texts into a chat template, which lbr does not")
     pooling = _json(places[1] / "config.json")
     modes = pooling.get("pooling_mode") or tuple(mode for key, mode in OLD_MODES.items() if pooling.get(key))
     modes = (modes,) if isinstance(modes, str) else tuple(modes) or ("mean",)

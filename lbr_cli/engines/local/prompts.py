@@ -44,7 +44,7 @@ class NoRoom(Exception):
         message = (
             f"the prompt has {self.used} tokens without a document and may have {limit}, so the query leaves no room"
         )
-        return RequestError(message, place, hint="shorten the query or raise --max-length")
+        return RequestError(message, place, hint="shorten the query, or raise --max-length where the model reads more")
 
 
 @dataclass(frozen=True, slots=True)
