@@ -6,6 +6,7 @@ second copy of them is kept, and the sum is carried from slice to slice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ class Vocabulary:
         """
         rows = self._layer.weight[:256].float()
         hidden = rows[rows.norm(dim=1).argmax()][None]
-        hidden = (hidden * (PROOF / self._logits(hidden, slice(None)).abs().max())).to(model.dtype)
+        largest = max(float(logits.abs().max()) for logits in self._all(hidden))
+        hidden = (hidden * (PROOF / largest)).to(model.dtype)
 
         def put(module: Any, arguments: Any, output: Any) -> Any:
             output.last_hidden_state = hidden.expand_as(output.last_hidden_state)
@@ -49,7 +51,7 @@ class Vocabulary:
             theirs = model(input_ids=ids, use_cache=False).logits[0, -1].float()
         finally:
             hook.remove()
-        ours = self._logits(hidden.float(), slice(None))[0]
+        ours = torch.cat(list(self._all(hidden.float())), -1)[0]
         if not (theirs - ours).abs().max() <= 0.02 * ours.abs().max():
             raise MissingError(f"a {type(model).__name__} makes its logits in a way that lbr does not know")
 
@@ -59,13 +61,17 @@ class Vocabulary:
         logits - normaliser are natural log-probabilities.
         """
         hidden = hidden.float()
-        slices = [slice(start, start + SLICE) for start in range(0, len(self._layer.weight), SLICE)]
-        sums = torch.stack([self._logits(hidden, part).logsumexp(-1) for part in slices], -1)
+        sums = torch.stack([logits.logsumexp(-1) for logits in self._all(hidden)], -1)
         return self.logits(hidden, ids), sums.logsumexp(-1, keepdim=True)
 
     def logits(self, hidden: torch.Tensor, ids: list[int]) -> torch.Tensor:
         """[rows, size] -> logits [rows, len(ids)], float32."""
         return self._logits(hidden.float(), torch.tensor(ids, device=hidden.device))
+
+    def _all(self, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
+        """[rows, size], float32 -> the logits of the whole vocabulary, a slice of it at a time."""
+        for start in range(0, len(self._layer.weight), SLICE):
+            yield self._logits(hidden, slice(start, start + SLICE))
 
     def _logits(self, hidden: torch.Tensor, part: slice | torch.Tensor) -> torch.Tensor:
         bias = getattr(self._layer, "bias", None)
