@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,8 @@ from lbr_cli.errors import MissingError, RunError
 from lbr_cli.models import Model
 from lbr_cli.models.files import OTHER_FAMILY_HINT, read_config
 
-transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+# what goes wrong is raised too, and told in our own words
+transformers.utils.logging.set_verbosity(logging.CRITICAL)  # type: ignore[no-untyped-call]
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 # Auto classes whose models end in hidden states
@@ -124,7 +126,8 @@ def _load(kind: Any, model: Model, what: str, **options: Any) -> Any:
         raise RunError(f"{model.place}: its {what} do not fit into the memory that is free") from error
     except ImportError as error:
         hint = "pip install 'lbr-cli[gguf]'" if model.gguf else ""
-        raise MissingError(f"{model.place}: its {what} cannot be loaded: {_first_line(error)}", hint=hint) from error
+        message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
+        raise MissingError(message, hint=hint) from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
         raise MissingError(message, hint=_code_hint(model)) from error
