@@ -18,7 +18,7 @@ from lbr_cli.models import Model
 from lbr_cli.models.files import OTHER_FAMILY_HINT, read_config
 
 # what goes wrong is raised too, and told in our own words
-transformers.utils.logging.set_verbosity(logging.CRITICAL)  # type: ignore[no-untyped-call]
+transformers.utils.logging.set_verbosity(logging.CRITICAL)
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 # Auto classes whose models end in hidden states
