@@ -17,9 +17,9 @@ from typing import Any
 from lbr_cli.core import Family, Listener
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, UserPrompt, family
-from lbr_cli.models.files import check_architecture, check_sha256, completed, family_of
+from lbr_cli.models.files import CODE_HINT, check_architecture, check_sha256, completed, family_of
 from lbr_cli.models.hub import cached, from_hub
-from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE
+from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE, WITH_CODE
 from lbr_cli.models.model import Model
 
 __all__ = ["ALIASES", "Model", "at_hand", "fetched", "on_this_machine", "resolve"]
@@ -49,6 +49,8 @@ def resolve(
     a file, a folder or a package is not there.
     """
     model = replace(_named(name, family_name, revision), trusted=trusted, chosen=chosen or {})
+    if model.hub_id in WITH_CODE and not trusted:
+        raise UsageError(f"--model {name}: cannot be loaded without the code in {model.hub_id}", hint=CODE_HINT)
     if family_name is not None and model.family is None:
         model = replace(model, family=family(family_name))
     if model.family is None and model.folder is not None:

@@ -17,6 +17,7 @@ from lbr_cli.models.model import Model
 
 FAMILY_NAMES = ", ".join(known.name for known in FAMILIES)
 FAMILY_HINT = f"name it with --family: {FAMILY_NAMES}"
+CODE_HINT = "it comes with code of its own: --trust-remote-code runs it, once you have read it"
 OTHER_FAMILY_HINT = f"is it of another --family? there are: {FAMILY_NAMES}"
 
 

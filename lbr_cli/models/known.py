@@ -75,6 +75,7 @@ KNOWN = (
 )
 
 ALIASES = {known.model.name: known.model for known in KNOWN}
+WITH_CODE = {known.model.hub_id for known in KNOWN if known.runs_code}
 
 # hub id -> family, of models whose files do not tell how they are asked (monoT5: the tokens of pygaggle's table)
 HUB_FAMILIES: dict[str, Family] = {

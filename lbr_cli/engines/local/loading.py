@@ -15,7 +15,7 @@ from transformers import modeling_gguf_pytorch_utils as gguf_loader
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.models import Model
-from lbr_cli.models.files import OTHER_FAMILY_HINT, read_config
+from lbr_cli.models.files import CODE_HINT, OTHER_FAMILY_HINT, read_config
 
 # what goes wrong is raised too, and told in our own words
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
@@ -137,7 +137,7 @@ def _code_hint(model: Model) -> str:
     """What to do where a model that is not trusted comes with code of its own."""
     if model.trusted or model.gguf or "auto_map" not in read_config(model.place):
         return ""
-    return "it comes with code of its own: --trust-remote-code runs it, once you have read it"
+    return CODE_HINT
 
 
 def _first_line(error: Exception) -> str:
