@@ -124,13 +124,11 @@ def _load(kind: Any, model: Model, what: str, **options: Any) -> Any:
         )
     except torch.OutOfMemoryError as error:
         raise RunError(f"{model.place}: its {what} do not fit into the memory that is free") from error
-    except ImportError as error:
-        hint = "pip install 'lbr-cli[gguf]'" if model.gguf else ""
+    except (ImportError, OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
+        lacks_package = model.gguf and "install" in str(error)  # some loaders raise a ValueError for it
+        hint = "pip install 'lbr-cli[gguf]'" if lacks_package else _code_hint(model)
         raise MissingError(message, hint=hint) from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-        message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
-        raise MissingError(message, hint=_code_hint(model)) from error
 
 
 def _code_hint(model: Model) -> str:
