@@ -148,3 +148,10 @@ def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder:
     counted = lbr("rerank", "-m", str(folder), "--dry-run", stdin=lines.encode())
     assert counted.code == 0
     assert "; 3 truncated at 128\n" in counted.out
+
+
+@pytest.mark.parametrize("limit", [4, 5, 6])
+def test_the_least_limits_end_well(folder: Path, lbr: Program, limit: int) -> None:
+    ended = lbr("rerank", "-m", str(folder), "--max-length", str(limit), stdin=b'{"query":"figs","documents":["a b"]}')
+    assert ended.code == (0 if limit == 6 else 2)  # "figs" is two tokens, and three are special
+    assert "Traceback" not in ended.err

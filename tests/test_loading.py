@@ -19,12 +19,17 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
+    BloomConfig,
     CohereConfig,
     Gemma2Config,
     GPT2Config,
+    GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
+    MambaConfig,
     MPNetConfig,
+    MptConfig,
+    OPTConfig,
     PhiConfig,
     Qwen3Config,
     RecurrentGemmaConfig,
@@ -327,6 +332,11 @@ def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torc
         GPT2Config(n_embd=32, n_layer=1, n_head=4),
         Qwen3Config(**checkpoints.SIZES),
         PhiConfig(**checkpoints.SIZES),  # whose head has a bias
+        OPTConfig(hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32),
+        BloomConfig(hidden_size=32, n_layer=2, n_head=4),
+        MptConfig(d_model=32, n_heads=4, n_layers=2),
+        GPTNeoXConfig(**checkpoints.SIZES),
+        MambaConfig(hidden_size=32, num_hidden_layers=2),
     ],
     ids=lambda config: config.model_type,
 )
@@ -340,6 +350,17 @@ def test_heads_that_multiply_are_read_as_the_models_do(config: Any, dtype: torch
         theirs = model(ids).logits[0].float().log_softmax(-1)[:, [3, 7]]
         logits, normaliser = Vocabulary(model)(hidden, [3, 7])
     assert (logits - normaliser - theirs).abs().max() < (1e-4 if dtype == torch.float32 else 0.1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_classifier_that_reads_padding_is_refused(dtype: str, tmp_path: Path, lbr: Program) -> None:
+    config = XLNetConfig(d_model=32, n_head=4, n_layer=2, d_inner=64, num_labels=1, initializer_range=0.5)
+    tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
+    checkpoints.saved(tmp_path / "tiny", "XLNetForSequenceClassification", config, tokenizer)
+    ended = lbr("rerank", "-m", "tiny", "--dtype", dtype, stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    message = "lbr: a XLNetForSequenceClassification reads padding, in a way that lbr does not know\n"
+    assert ended.err == message
 
 
 def test_a_table_of_no_length_is_no_limit() -> None:

@@ -56,20 +56,21 @@ def load(model: Model | None, settings: Settings) -> Engine:
     wide = computes_wide(device, dtype)
     if wide:
         widen(weights, its_own=model.trusted)
+    arithmetic = torch.float32 if wide else dtype
     budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
     setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
     if files.pooling is not None:
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
     if head is None:
         assert isinstance(files.maker, Pairs)
-        return CrossEncoder(weights, files.maker, files.tokenizer.pad_token_id or 0, budget, setting)
+        return CrossEncoder(weights, files.maker, files.tokenizer.pad_token_id or 0, budget, setting, arithmetic)
     if weights.config.is_encoder_decoder:
         return Prompted(Seq2Seq(weights), files.maker, head, budget, setting)
     padded_because = "comparison" if settings.plain else why_not(weights)
     if padded_because:
         reader = Padded(weights, padded_because)
         return Prompted(reader, files.maker, head, budget, f"{setting}, padded for {padded_because}")
-    compiling = Compiling(weights, torch.float32 if wide else dtype)
+    compiling = Compiling(weights, arithmetic)
     return Prompted(Packed(weights), files.maker, head, budget, setting, compiling)
 
 

@@ -26,7 +26,9 @@ class CrossEncoder:
 
     attention = "padded batches of similar lengths, masked"
 
-    def __init__(self, model: Any, pairs: Pairs, pad: int, budget: Budget, setting: str) -> None:
+    def __init__(
+        self, model: Any, pairs: Pairs, pad: int, budget: Budget, setting: str, arithmetic: torch.dtype
+    ) -> None:
         if any(getattr(module, "is_causal", False) for module in model.modules()):
             raise MissingError(f"a {type(model).__name__} reads from left to right, in a way that lbr does not know")
         self.setting = setting
@@ -41,6 +43,21 @@ class CrossEncoder:
             del parts[model.base_model_prefix]
             for part in parts.values():
                 part.float().register_forward_pre_hook(_in_float32)
+        self._prove(1e-3 if arithmetic == torch.float32 else 0.5)
+
+    @torch.inference_mode()
+    def _prove(self, allowed: float) -> None:
+        """MissingError for a model that gives a pair another score beside a longer one than alone.
+
+        It reads padding: XLNet, say, which wants it on the left. `allowed` is how far they may lie apart, as a share
+        of the score but at least of 1.
+        """
+        longest = min(self._pairs.max_length, 64)
+        encoded = self._pairs.encoded([Pair("", "a"), Pair("", "a " * longest)])
+        rows, kinds = self._inputs(encoded)
+        alone, beside = self._logits(rows, kinds, [0])[0], self._logits(rows, kinds, [0, 1])[0]
+        if ((alone - beside).abs() > allowed * alone.abs().clamp(min=1)).any():
+            raise MissingError(f"a {type(self._model).__name__} reads padding, in a way that lbr does not know")
 
     def expect(self, requests: Iterable[Request]) -> int:
         """Refuse now a query that leaves no room for a document."""
@@ -78,8 +95,7 @@ class CrossEncoder:
 
     def _compute(self, encoded: Any) -> Iterator[tuple[int, Answer]]:
         """The answers to pairs that the tokenizer has joined."""
-        rows = encoded["input_ids"]
-        kinds = encoded.get("token_type_ids") if self._takes_kinds else None
+        rows, kinds = self._inputs(encoded)
         sizes = [len(row) for row in rows]
 
         def compute(batch: list[int]) -> torch.Tensor:
@@ -89,6 +105,10 @@ class CrossEncoder:
         for batch, logits in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
             for place, logit in zip(batch, logits.tolist(), strict=True):
                 yield place, Answer(logit, bool(encoded.encodings[place].overflowing), sizes[place])
+
+    def _inputs(self, encoded: Any) -> tuple[list[list[int]], list[list[int]] | None]:
+        """Rows of token ids, and of token types where the model takes them."""
+        return encoded["input_ids"], encoded.get("token_type_ids") if self._takes_kinds else None
 
     def _logits(self, rows: Sequence[list[int]], kinds: Sequence[list[int]] | None, batch: list[int]) -> torch.Tensor:
         """Rows of token ids and of token types, and places among them -> [places, labels], float32 on the CPU."""

@@ -34,14 +34,17 @@ class Vocabulary:
         """MissingError where the model's own forward pass makes other logits of a hidden state than this does.
 
         Some architectures scale or cap their logits, or transform hidden states first. The hidden state is made up,
-        and put in the place of what the layers make.
+        and put in the place of what the layers make; where there is no such place (OPT), theirs has to do.
         """
         rows = self._layer.weight[:256].float()
         hidden = rows[rows.norm(dim=1).argmax()][None]
         largest = max(float(logits.abs().max()) for logits in self._all(hidden))
         hidden = (hidden * (PROOF / largest)).to(model.dtype)
 
+        places = []
+
         def put(module: Any, arguments: Any, output: Any) -> Any:
+            places.append(module)
             output.last_hidden_state = hidden.expand_as(output.last_hidden_state)
             return output
 
@@ -51,6 +54,8 @@ class Vocabulary:
             theirs = model(input_ids=ids, use_cache=False).logits[0, -1].float()
         finally:
             hook.remove()
+        if not places:
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
         ours = torch.cat(list(self._all(hidden.float())), -1)[0]
         if not (theirs - ours).abs().max() <= 0.02 * ours.abs().max():
             raise MissingError(f"a {type(model).__name__} makes its logits in a way that lbr does not know")
