@@ -370,3 +370,13 @@ def test_a_table_of_no_length_is_no_limit() -> None:
     assert longest_input(tokenizer, MPNetConfig(max_position_embeddings=77, pad_token_id=1)) == 75
     tokenizer.model_max_length = 50
     assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 50
+
+
+@pytest.mark.parametrize("name", ["Bert", "Qwen2"])
+def test_two_empty_texts_of_no_tokens_have_a_score(name: str, tmp_path: Path, lbr: Program) -> None:
+    checkpoints.classifier(tmp_path / "tiny", name, checkpoints.bytes_tokenizer())
+    lines = ['{"query": "", "documents": [""]}', '{"query": "", "documents": ["", "figs"]}']
+    ended = lbr("rerank", "-m", "tiny", stdin="\n".join(lines).encode())
+    assert ended.code == 0, ended.err
+    empty = [record["score"] for record in ended.records if not record["text"]]
+    assert empty[0] == pytest.approx(empty[1], abs=1e-5)

@@ -13,7 +13,7 @@ import torch
 
 from lbr_cli.core import Answer, Pair, Request
 from lbr_cli.engines.local.loading import finite
-from lbr_cli.engines.local.pairs import Pairs
+from lbr_cli.engines.local.pairs import Pairs, as_pair
 from lbr_cli.engines.local.plan import Budget, ahead, in_batches, longest_first, padded
 from lbr_cli.engines.local.prompts import NoRoom
 from lbr_cli.errors import MissingError, RequestError
@@ -65,7 +65,7 @@ class CrossEncoder:
         count = 0
         for place, request in enumerate(requests):
             count += 1
-            pair = _pair(request)
+            pair = as_pair(request)
             if pair.query not in seen:
                 seen.add(pair.query)
                 self._check_room(pair, place)
@@ -73,7 +73,7 @@ class CrossEncoder:
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        pairs = [_pair(request) for request in requests]
+        pairs = [as_pair(request) for request in requests]
         for place in {pair.query: place for place, pair in enumerate(pairs)}.values():
             self._check_room(pairs[place], place)
 
@@ -107,8 +107,13 @@ class CrossEncoder:
                 yield place, Answer(logit, bool(encoded.encodings[place].overflowing), sizes[place])
 
     def _inputs(self, encoded: Any) -> tuple[list[list[int]], list[list[int]] | None]:
-        """Rows of token ids, and of token types where the model takes them."""
-        return encoded["input_ids"], encoded.get("token_type_ids") if self._takes_kinds else None
+        """Rows of token ids, and of token types where the model takes them.
+
+        A tokenizer that adds nothing makes nothing of two empty texts: they are read as one token of padding.
+        """
+        kinds = encoded.get("token_type_ids") if self._takes_kinds else None
+        rows = [row or [self._pad] for row in encoded["input_ids"]]
+        return rows, None if kinds is None else [row or [0] for row in kinds]
 
     def _logits(self, rows: Sequence[list[int]], kinds: Sequence[list[int]] | None, batch: list[int]) -> torch.Tensor:
         """Rows of token ids and of token types, and places among them -> [places, labels], float32 on the CPU."""
@@ -125,9 +130,3 @@ def _in_float32(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         argument.float() if isinstance(argument, torch.Tensor) and argument.is_floating_point() else argument
         for argument in arguments
     )
-
-
-def _pair(request: Request) -> Pair:
-    if not isinstance(request, Pair):
-        raise TypeError(f"a cross-encoder answers Pair requests, not {type(request).__name__}")
-    return request

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lbr_cli.core import Pair
+from lbr_cli.core import Pair, Request
 from lbr_cli.engines.local.prompts import NoRoom, Prompt
 
 
@@ -42,3 +42,10 @@ class Pairs:
     def length_without_document(self, pair: Pair) -> int:
         query = self._tokenizer(pair.query, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return len(query["input_ids"]) + int(self._tokenizer.num_special_tokens_to_add(pair=True))
+
+
+def as_pair(request: Request) -> Pair:
+    """The request of a family that asks about pairs."""
+    if not isinstance(request, Pair):
+        raise TypeError(f"a Pair request was expected, not {type(request).__name__}")
+    return request

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import torch
 
-from lbr_cli.core import Answer, NextToken, Pair, Request
+from lbr_cli.core import Answer, NextToken, Request
 from lbr_cli.engines.local.compiling import Compiling
+from lbr_cli.engines.local.pairs import as_pair
 from lbr_cli.engines.local.plan import Budget, ahead
 from lbr_cli.engines.local.prompts import NoRoom, Prompt
 from lbr_cli.errors import RequestError
@@ -173,14 +174,8 @@ def _around(request: Request) -> tuple[Hashable, Hashable]:
     """What stands before the document of a prompt, and what after it."""
     if isinstance(request, NextToken):
         return (request.frame, request.before), request.after
-    return _pair(request).query, ()
+    return as_pair(request).query, ()
 
 
 def _document(request: Request) -> str:
-    return request.document if isinstance(request, NextToken) else _pair(request).document
-
-
-def _pair(request: Request) -> Pair:
-    if not isinstance(request, Pair):
-        raise TypeError(f"a model that is given a prompt answers no {type(request).__name__} requests")
-    return request
+    return request.document if isinstance(request, NextToken) else as_pair(request).document
