@@ -217,6 +217,7 @@ class Bench:
                 "--dtype",
                 self.dtype,
                 "--quiet",
+                "--no-cache",
             ]
             if is_causal(self.folder):
                 command += ["--family", "lb"]

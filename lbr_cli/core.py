@@ -150,6 +150,9 @@ class Answer:
     work: int = 1
 
 
+Answered = Sequence[tuple[Request, Answer]]  # of one batch
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """How well a document answers a query: higher is better, on the scale that the family documents.
@@ -174,7 +177,7 @@ class Family(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
-        """What has to be known to score this pair."""
+        """What has to be known to score this pair; of several, the first is what the pairs of a query share."""
         ...
 
     def score(self, answers: Sequence[Answer]) -> Score:
@@ -199,10 +202,12 @@ class Engine(Protocol):
         """
         ...
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """Yield (place in `requests`, answer) once for each request, in whatever order is fastest.
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
+        """Yield what each batch gave: an answer once for each request, in whatever order is fastest.
 
-        Raises `RequestError` for a request that cannot be answered.
+        A batch may bring answers to requests that were announced and are not asked yet, where computing them together
+        is faster; they are given again when they are asked. Raises `RequestError` for a request that cannot be
+        answered, with a place in `requests`.
         """
         ...
 
@@ -226,8 +231,8 @@ class Listener(Protocol):
         """Scoring begins; `work` is what `Engine.expect` counted, and time goes by it."""
         ...
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
-        """So many more are done."""
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
+        """So many more are done; `cached` of the pairs were known."""
         ...
 
     def aside(self) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from lbr_cli.core import Candidate, Listener, Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, RunFormat
 from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.files import Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Inputs:
     """Everything that a job reads. Paths; `-` is standard input; `queries` None looks beside the run.
 
     `query` is the one query of input that has none, and `lines` says that the input is plain text, a document a line.
+    `sums` hears every byte that is read.
     """
 
     run: str
@@ -38,6 +40,7 @@ class Inputs:
     fields: Fields = Fields()
     topic_field: str = "title"
     policies: Policies = Policies()
+    sums: Sums | None = None
 
 
 @dataclass(slots=True)

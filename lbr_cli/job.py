@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
+from lbr_cli.assembly import Assembly
+from lbr_cli.cache import Cache
+from lbr_cli.cache.place import Place
 from lbr_cli.collect import collect
-from lbr_cli.core import Engine, Family, Listener, Ranking
-from lbr_cli.engines import Settings, load_engine
+from lbr_cli.core import Listener, Ranking
+from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
-from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
-from lbr_cli.formats.files import display_name
-from lbr_cli.formats.output import Output, open_output
+from lbr_cli.formats.files import Sums, display_name
+from lbr_cli.formats.output import STDOUT, Output, open_output
 from lbr_cli.inputs import Inputs
-from lbr_cli.models import Model, fetched
+from lbr_cli.manifest import manifest
+from lbr_cli.models import Model
 from lbr_cli.rerank import Cuts, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from lbr_cli.stream import stream
@@ -27,7 +33,11 @@ OTHER_FORMAT = "--output-format jsonl has room for any id"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What `lbr rerank` was asked to do. `model` is None for an engine without one; `tag` None is the default."""
+    """What `lbr rerank` was asked to do.
+
+    `model` is None for an engine without one, `tag` None is the default, `cache` None is to go without; `options` are
+    told in the manifest, if one is wanted.
+    """
 
     inputs: Inputs
     model: Model | None
@@ -40,6 +50,9 @@ class Job:
     explain: bool = False
     stream: bool = False
     cuts: Cuts = Cuts()
+    cache: Place | None = None
+    manifest: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_name(self) -> str:
@@ -50,38 +63,67 @@ def run(job: Job, listener: Listener) -> None:
     """Do it.
 
     Everything is read and checked before a model is loaded, or the first query where the job is a stream; each query
-    is written when it is done.
+    is written when it is done. Nothing is published before the cache is closed, and the manifest last. Whatever
+    interrupts it carries a note on how to go on.
     """
-    started = time.monotonic()
-    with open_output(job.output, clobber=job.clobber) as output:
-        scorer = (_run_stream if job.stream else _run_whole)(job, output, listener)
-    tally = scorer.tally
+    started = datetime.now(UTC)
+    digest = hashlib.sha256() if job.manifest is not None else None
+    sums = Sums() if digest else None
+    reading = replace(job, inputs=replace(job.inputs, sums=sums))
+    with ExitStack() as record:
+        # opened first: a place that cannot be written is told before anything is computed
+        paper = record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest else None
+        with open_output(job.output, clobber=job.clobber, digest=digest) as output, Cache(job.cache, listener) as cache:
+            try:
+                made = (_run_stream if job.stream else _run_whole)(reading, output, cache, listener)
+            except BaseException as stop:
+                if job.model and not isinstance(stop, Exception):
+                    stop.add_note(_how_to_go_on(cache))
+                raise
+        if paper and sums and digest:
+            named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
+            paper.write(manifest(made, job.options, sums.told(), named, started))
+    _tell(job, made, started, listener)
+
+
+def _how_to_go_on(cache: Cache) -> str:
+    if not cache.on:
+        return "nothing is kept without a score cache"
+    scores = "1 score of this run is" if cache.kept == 1 else f"{cache.kept} scores of this run are"
+    return f"{scores} in the cache, and the same command goes on from there"
+
+
+def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> None:
+    """The closing line."""
+    tally = made.scorer.tally
     for doubt, count in tally.doubts.items():
         listener.warn(f"{count} of {tally.pairs} pairs: {doubt}")
     queries = "1 query" if tally.queries == 1 else f"{tally.queries} queries"
     pairs = "1 pair" if tally.pairs == 1 else f"{tally.pairs} pairs"
+    cached = f"{tally.cached} cached, " if job.cache and job.model else ""
+    seconds = (datetime.now(UTC) - started).total_seconds()
     listener.note(
-        f"{queries}, {pairs} ({tally.truncated} truncated) in {time.monotonic() - started:.1f} s "
-        f"with {job.model_name} ({scorer.engine.setting})"
+        f"{queries}, {pairs} ({cached}{tally.truncated} truncated) in {seconds:.1f} s "
+        f"with {job.model_name} ({made.scorer.engine.setting})"
     )
 
 
-def _run_whole(job: Job, output: Output, listener: Listener) -> Scorer:
+def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
     collection = collect(job.inputs, listener)
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
     if format_ is not collection.format:  # what came in this way can go out this way
         for ranking in collection:
             check_ids(ranking, format_)
-    scorer = Scorer(*_load(job, listener), listener)
-    listener.stage("checking the prompts")
-    pairs, work = scorer.expect(lambda: pairs_to_score(collection, job.cuts))
+    made = _assembled(job, cache, listener)
+    listener.stage("looking up scores" if cache.on else "checking the prompts")
+    pairs, work = made.scorer.expect(lambda: pairs_to_score(collection, job.cuts))
     listener.begin(len(collection), pairs, work)
-    _write(collection, scorer, job, format_, style, output)
-    return scorer
+    _write(collection, made.scorer, job, format_, style, output)
+    return made
 
 
-def _run_stream(job: Job, output: Output, listener: Listener) -> Scorer:
+def _run_stream(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
     format_ = output_format(job, run_format("jsonl"))
     style = style_of(job, format_)
     rankings = _checked(stream(job.inputs, listener), format_)
@@ -89,15 +131,15 @@ def _run_stream(job: Job, output: Output, listener: Listener) -> Scorer:
     first = next(rankings, None)
     if first is None:
         raise InputError("holds no candidates", display_name(job.inputs.run))
-    scorer = Scorer(*_load(job, listener), listener)
+    made = _assembled(job, cache, listener)
     listener.begin(0, 0, 0)
     try:
-        _write(itertools.chain([first], rankings), scorer, job, format_, style, output)
+        _write(itertools.chain([first], rankings), made.scorer, job, format_, style, output)
     except LbrError as error:
-        if scorer.tally.queries:  # some answers are out: the job as a whole has failed while running
+        if made.scorer.tally.queries:  # some answers are out: the job as a whole has failed while running
             raise RunError(str(error), hint=error.hint) from error
         raise
-    return scorer
+    return made
 
 
 def _write(
@@ -143,10 +185,7 @@ def style_of(job: Job, format_: RunFormat) -> Style:
     return Style(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
-def _load(job: Job, listener: Listener) -> tuple[Family, Engine]:
+def _assembled(job: Job, cache: Cache, listener: Listener) -> Assembly:
     if job.model is None:
         listener.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-        return SharedWords(), load_engine(job.engine, None, job.settings)
-    model = fetched(job.model, listener)
-    listener.stage(f"loading {model.name}")
-    return model.known_family, load_engine(job.engine, model, job.settings)
+    return Assembly(job.model, job.engine, job.settings, cache, listener, identify=job.manifest is not None)

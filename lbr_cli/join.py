@@ -31,7 +31,7 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
         path = _queries_beside(inputs)
         listener.note(f"queries: {path}")
     listener.stage(f"reading {display_name(path)}")
-    queries = read_queries(path, inputs.topic_field)
+    queries = read_queries(path, inputs.topic_field, inputs.sums)
     name = display_name(path)
     for query_id, group in groups.items():
         line = queries.get(query_id)
@@ -118,7 +118,7 @@ def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener)
     bad = _BadLines(inputs.policies.bad_lines == "skip")
     for path in inputs.corpora:
         listener.stage(f"reading {display_name(path)}")
-        read_corpus(path, texts, inputs.fields, listener.note, bad)
+        read_corpus(path, texts, inputs.fields, listener.note, bad, inputs.sums)
     if bad.count:
         what = "1 line was" if bad.count == 1 else f"{bad.count} lines were"
         listener.warn(f"{bad.first}; {what} left out")

@@ -26,6 +26,7 @@ class _Counts:
 
     queries: int = 0
     pairs: int = 0
+    cached: int = 0
     tokens: int = 0
     work: int = 0
 
@@ -84,26 +85,31 @@ class Console:
         if self._live and self._task is not None:
             self._live.update(self._task, description="", total=work or None, counts=self._counts(), visible=True)
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
         self._done.queries += queries
         self._done.pairs += pairs
+        self._done.cached += cached
         self._done.tokens += tokens
         self._done.work += work
         if self._live and self._task is not None:
-            self._live.update(self._task, completed=self._done.work, counts=self._counts())
+            self._live.update(self._task, description="", completed=self._done.work, counts=self._counts())
         elif self._plain and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._last_line = time.monotonic()
             self._say(self._counts())
 
     def _counts(self) -> str:
-        """ "120/500 pairs  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left."""
+        """ "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left.
+
+        Speed is that of computing.
+        """
         done, total = self._done, self._total
-        if not total.work:  # a stream: nobody knows how much is to come
-            return f"{done.pairs} pairs  {done.queries} queries"
+        cached = f" ({done.cached} cached)" if done.cached else ""
+        if not total.pairs:  # a stream: nobody knows how much is to come
+            return f"{done.pairs} pairs{cached}  {done.queries} queries"
         seconds = max(time.monotonic() - self._began, 1e-9)
         left = int(seconds / done.work * max(total.work - done.work, 0)) if done.work else 0
         return (
-            f"{done.pairs}/{total.pairs} pairs  {_brief(done.pairs / seconds)}/s  "
+            f"{done.pairs}/{total.pairs} pairs{cached}  {_brief((done.pairs - done.cached) / seconds)}/s  "
             f"{_brief(done.tokens / seconds)} tokens/s  {done.queries}/{total.queries} queries  "
             f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         )

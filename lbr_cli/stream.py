@@ -28,7 +28,7 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
     duplicates = Duplicates()
     done: OrderedDict[str, Group] = OrderedDict()
     group: Group | None = None
-    with open_input(inputs.run) as source:
+    with open_input(inputs.run, inputs.sums) as source:
         for number, raw in enumerate(source, 1):
             data = without_end(raw)
             if not data.strip(BLANKS):

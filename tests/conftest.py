@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lbr_cli.core import Document, Family, Request
+from lbr_cli.core import Answer, Document, Engine, Family, Request
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -54,7 +55,8 @@ def lbr(tmp_path: Path) -> Program:
             input=stdin,
             capture_output=True,
             cwd=cwd or tmp_path,
-            env=environment | {"PYTHONPATH": str(ROOT)} | (env or {}),
+            # most tests are about computing; those of the cache turn it on
+            env=environment | {"PYTHONPATH": str(ROOT), "LBR_CACHE": "0"} | (env or {}),
             timeout=600,  # a lost process, not a slow machine
             check=False,
         )
@@ -86,6 +88,41 @@ def data() -> Path:
 def ask(family: Family, query: str, text: str, title: str = "") -> tuple[Request, ...]:
     """What a family wants to know to score a pair."""
     return family.requests(query, Document("d", text, title))
+
+
+class Listening:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.pairs = self.cached = self.queries = self.tokens = self.work = 0
+
+    def stage(self, what: str) -> None: ...
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def begin(self, queries: int, pairs: int, work: int) -> None: ...
+
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
+        self.queries += queries
+        self.pairs += pairs
+        self.cached += cached
+        self.tokens += tokens
+        self.work += work
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
+    """An engine's answers to requests, in their order."""
+    found = {request: answer for batch in engine.answer(requests) for request, answer in batch}
+    return [found[request] for request in requests]
 
 
 CHAT_TEMPLATE = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program
+from conftest import Program, answered
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -60,8 +60,7 @@ def engine(folder: Path, **settings: Any) -> CrossEncoder:
 
 
 def answers(loaded: CrossEncoder, pairs: Sequence[Pair] = PAIRS) -> list[Answer]:
-    found = dict(loaded.answer(pairs))
-    return [found[place] for place in range(len(pairs))]
+    return answered(loaded, pairs)
 
 
 def logits(loaded: CrossEncoder, pairs: Sequence[Pair] = PAIRS) -> list[float]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, ask, chat_tokenizer, write
+from conftest import Program, answered, ask, chat_tokenizer, write
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from lbr_cli.core import Answer, Chat, Embedding, NextToken, Request
+from lbr_cli.core import Chat, Embedding, NextToken
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local import load
 from lbr_cli.engines.local.devices import choose_device, choose_dtype, computes_wide
@@ -42,14 +42,9 @@ def engine(folder: Path, **settings: Any) -> Prompted:
     return loaded
 
 
-def answers(loaded: Prompted | Encoder, requests: Sequence[Request]) -> list[Answer]:
-    found = dict(loaded.answer(requests))
-    return [found[place] for place in range(len(requests))]
-
-
 def scores(loaded: Prompted, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
     asked = [ask(Lb(), *pair)[0] for pair in pairs]
-    return [Lb().score([answer]).value for answer in answers(loaded, asked)]
+    return [Lb().score([answer]).value for answer in answered(loaded, asked)]
 
 
 def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
@@ -105,7 +100,7 @@ def test_the_same_questions_give_the_same_bits(chat_model: Path) -> None:
 
 def test_a_document_over_the_limit_scores_as_if_it_had_been_cut(chat_model: Path) -> None:
     loaded = engine(chat_model, dtype="float32", max_length=320)
-    (long,) = answers(loaded, ask(Lb(), "ripe figs", "Ripe figs turn purple. " * 200))
+    (long,) = answered(loaded, ask(Lb(), "ripe figs", "Ripe figs turn purple. " * 200))
     assert long.truncated
     assert 316 <= long.tokens <= 320
     cut = [("ripe figs", ("Ripe figs turn purple. " * 200)[:end]) for end in range(200, 700)]
@@ -255,7 +250,7 @@ def test_a_limit_that_leaves_no_room_for_a_text_is_refused(minilm: Path) -> None
         encoder(minilm, max_length=2)
     asked = [Embedding(text) for text in TEXTS]
     assert max(len(text) for text in TEXTS) > 100
-    assert all(answer.tokens <= 3 * len(TEXTS) for answer in answers(encoder(minilm, max_length=3), asked))
+    assert all(answer.tokens <= 3 * len(TEXTS) for answer in answered(encoder(minilm, max_length=3), asked))
 
 
 def test_devices() -> None:
@@ -301,11 +296,11 @@ def test_vectors_equal_plain_mean_pooling(minilm: Path, budget: int) -> None:
     loaded = encoder(minilm, dtype="float32", batch_tokens=budget)
     asked = [Embedding(text) for text in TEXTS]
     assert loaded.expect(asked + asked) == len(TEXTS)
-    found = answers(loaded, asked)
+    found = answered(loaded, asked)
     assert max(abs(one.values - other).max() for one, other in zip(found, plain_vectors(minilm), strict=True)) < 1e-5
     assert [answer.truncated for answer in found] == [text.startswith("bread") for text in TEXTS]
     assert sum(answer.work for answer in found) == len(TEXTS)
-    again = answers(loaded, asked)
+    again = answered(loaded, asked)
     assert [(answer.tokens, answer.work) for answer in again] == [(0, 0)] * len(TEXTS)
 
 
@@ -314,8 +309,8 @@ def test_a_vector_does_not_depend_on_who_asks_first(minilm: Path) -> None:
     forward, backward = encoder(minilm), encoder(minilm)
     forward.expect(asked)
     backward.expect(asked[::-1])
-    one = [answers(forward, [request])[0].values.tolist() for request in asked]  # type: ignore[attr-defined]
-    other = [answers(backward, [request])[0].values.tolist() for request in asked[::-1]]  # type: ignore[attr-defined]
+    one = [answered(forward, [request])[0].values.tolist() for request in asked]  # type: ignore[attr-defined]
+    other = [answered(backward, [request])[0].values.tolist() for request in asked[::-1]]  # type: ignore[attr-defined]
     assert one == other[::-1]
 
 

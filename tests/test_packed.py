@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ask
+from conftest import answered, ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
@@ -177,15 +177,14 @@ def rev_engine(folder: Path, **options: Any) -> Prompted:
 
 def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Path) -> None:
     asked = {pair: ask(LbRev(), *pair)[0] for pair in PAIRS}
-    plain = {pair: next(rev_engine(chat_model).answer([request]))[1] for pair, request in asked.items()}
+    plain = {pair: answered(rev_engine(chat_model), [request])[0] for pair, request in asked.items()}
     loaded = rev_engine(chat_model)
     assert loaded.expect(list(asked.values())) == len(asked)
     sizes = read_tokens(loaded._reader._model)
     found: dict[tuple[str, str], Answer] = {}
     for query in dict.fromkeys(query for query, _ in PAIRS):
         mine = [pair for pair in PAIRS if pair[0] == query]
-        for place, answer in loaded.answer([asked[pair] for pair in mine]):
-            found[mine[place]] = answer
+        found |= zip(mine, answered(loaded, [asked[pair] for pair in mine]), strict=True)
     assert (
         farthest(
             [LbRev().score([found[pair]]).value for pair in PAIRS],
@@ -203,9 +202,7 @@ def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_mode
         loaded = rev_engine(chat_model)
         asked = [ask(LbRev(), *pair)[0] for pair in pairs]
         loaded.expect(asked)
-        found.append(
-            {pair: next(loaded.answer([request]))[1].values for pair, request in zip(pairs, asked, strict=True)}
-        )
+        found.append({pair: answered(loaded, [request])[0].values for pair, request in zip(pairs, asked, strict=True)})
     assert found[0] == found[1]
 
 

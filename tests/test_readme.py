@@ -30,7 +30,10 @@ def test_terminal_sessions_are_true(session: str, tmp_path: Path, minilm: Path) 
     script = tmp_path / "bin" / "lbr"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m lbr_cli "$@"\n')
     script.chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "LBR_CACHE_DIR": str(tmp_path / "cache"),
+    }
     folder = tmp_path
     for command, expected in steps(session):
         if command.startswith("cd "):

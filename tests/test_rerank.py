@@ -11,7 +11,7 @@ from conftest import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Answer, Candidate, Document, Pair, Query, Ranking, Request, Score
+from lbr_cli.core import Answer, Answered, Candidate, Document, Pair, Query, Ranking, Request, Score
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.families import Classifier
 from lbr_cli.rerank import Cuts, first_stage_order, new_order, pairs_to_score, rerank
@@ -32,7 +32,7 @@ class Silence:
 
     def begin(self, queries: int, pairs: int, work: int) -> None: ...
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, tokens: int = 0, work: int = 0) -> None:
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
         self.queries += queries
         self.pairs += pairs
         self.work += work
@@ -53,7 +53,7 @@ class Lookup:
     def expect(self, requests: Iterable[Request]) -> int:
         return len(set(requests))
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
         self.asked += requests
         places = list(range(len(requests)))
         self._random.shuffle(places)
@@ -62,7 +62,7 @@ class Lookup:
             assert isinstance(request, Pair)
             if request.document == "refused":
                 raise RequestError("no", place)
-            yield place, Answer((float(request.document),))
+            yield [(request, Answer((float(request.document),)))]
 
 
 def candidates(*scores: float | None, ranks: Sequence[int | None] | None = None) -> list[Candidate]:

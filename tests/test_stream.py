@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program
+from conftest import ROOT, Program, answered
 
 STREAM = ["rerank", "--stream", "--engine", "overlap", "--quiet"]
 
@@ -165,7 +165,7 @@ def test_vectors_of_a_stream_are_not_kept(minilm: Path) -> None:
 
     encoder = load(resolve("minilm"), Settings())
     assert isinstance(encoder, Encoder)
-    assert len(list(encoder.answer([Embedding("a"), Embedding("b"), Embedding("a")]))) == 3
+    assert len(answered(encoder, [Embedding("a"), Embedding("b"), Embedding("a")])) == 3
     assert (encoder._vectors, encoder._chunk_of, encoder._chunks, encoder._encoded) == ({}, {}, {}, {})
 
 

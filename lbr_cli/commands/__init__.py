@@ -10,12 +10,12 @@ import io
 import os
 import signal
 import sys
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 from lbr_cli import __version__
+from lbr_cli.commands.cache import cache
 from lbr_cli.commands.doctor import doctor
 from lbr_cli.commands.models import models
 from lbr_cli.commands.rerank import rerank
@@ -36,11 +36,16 @@ app = typer.Typer(
 app.command()(rerank)
 app.command()(models)
 app.command()(doctor)
-COMMANDS = ("rerank", "models", "doctor")
+app.add_typer(cache, name="cache")
+COMMANDS = ("rerank", "models", "doctor", "cache")
 
 
-class Terminated(BaseException):
-    """SIGTERM: unwinds like Ctrl-C, so that no half-written file is left."""
+class Stopped(BaseException):
+    """SIGINT or SIGTERM: unwinds everything, so that no half-written file is left. Typer would swallow the first."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
 
 
 def _show_version(wanted: bool) -> None:
@@ -60,7 +65,9 @@ def lbr(
 
 def main() -> NoReturn:
     """Run the program and leave with its exit code: 0, 1, 2, 130 or 143 (see the README)."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as it is for a job in the background of a script
+            signal.signal(number, lambda *_, code=code: _stop(code))
     # a job makes millions of objects and hardly a cycle: looking for cycles as often as by default takes longer
     # than the work itself
     gc.set_threshold(200_000, 100, 100)
@@ -88,7 +95,7 @@ def _stdout_failed(error: OSError) -> int:
 
 def _run() -> int:
     try:
-        # Typer turns Ctrl-C into the exit code 130, and a reader that has gone into SystemExit
+        # Typer turns a reader that has gone into SystemExit
         code: int = app(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
         print_error(str(error))
@@ -109,12 +116,12 @@ def _run() -> int:
     except MemoryError:
         print_error("out of memory")
         return RunError.exit_code
-    except (KeyboardInterrupt, Terminated) as stop:
-        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
-    if code in (INTERRUPTED, TERMINATED):
-        print_error("interrupted" if code == INTERRUPTED else "terminated")
+    except Stopped as stop:
+        word = "interrupted" if stop.code == INTERRUPTED else "terminated"
+        print_error(": ".join([word, *getattr(stop, "__notes__", ())]))
+        return stop.code
     return code
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _stop(code: int) -> NoReturn:
+    raise Stopped(code)

@@ -40,6 +40,14 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(envvar="LBR_DTYPE", help="Precision; auto is bfloat16 where the device computes in it."),
 ]
+CacheDir = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", envvar="LBR_CACHE_DIR", help="Where known scores are, else the user's cache folder."),
+]
+CacheSize = Annotated[
+    str,
+    typer.Option(metavar="SIZE", envvar="LBR_CACHE_SIZE", help="What it may take; what was not used longest goes."),
+]
 # those that say which model and how it is asked, by the names of their parameters
 MODEL_OPTIONS = (
     *("model", "revision", "family", "instruction", "prompt_file", "labels", "query_prompt", "document_prompt"),

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from lbr_cli.cache.place import DEFAULT_SIZE, place
 from lbr_cli.commands.options import (
     MODEL_OPTIONS,
+    CacheDir,
+    CacheSize,
     Device,
     DocumentPrompt,
     Dtype,
@@ -38,6 +41,7 @@ from lbr_cli.survey import survey
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 # options that have no effect without a model, without a corpus, and where the texts are in the lines
 LOCAL_OPTIONS = (*MODEL_OPTIONS, "device", "dtype", "max_length", "batch_tokens", "threads")
+CACHE_OPTIONS = ("cache_dir", "cache_size")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
 JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
 
@@ -140,6 +144,16 @@ def rerank(
     topic_field: Annotated[
         str, typer.Option(metavar="NAME", help="Part of a TREC topic that is the query: title, description, …")
     ] = "title",
+    cache: Annotated[
+        bool | None,
+        typer.Option("--cache/--no-cache", envvar="LBR_CACHE", help="Keep scores, and use those that are known."),
+    ] = None,
+    cache_dir: CacheDir = None,
+    cache_size: CacheSize = DEFAULT_SIZE,
+    manifest: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write there as JSON what made the ranking: versions, sums, counts."),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -162,6 +176,8 @@ def rerank(
     corpora = tuple(corpus or ())
     for there, options, reason in (
         (engine == "overlap", LOCAL_OPTIONS, "--engine overlap uses no model"),
+        (engine == "overlap", (*CACHE_OPTIONS, *(["cache"] if cache else [])), "--engine overlap keeps no scores"),
+        (cache is False, CACHE_OPTIONS, "no scores are kept"),
         (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
         (lines, (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates"), "--lines ranks plain text"),
         (stream, (*JOIN_OPTIONS, "dry_run"), "--stream reads JSONL that carries its texts"),
@@ -197,6 +213,9 @@ def rerank(
         explain=explain,
         stream=stream,
         cuts=Cuts(depth, top_k),
+        cache=place(cache_dir, cache_size) if engine == "local" and cache is not False else None,
+        manifest=manifest,
+        options={name.rstrip("_"): value for name, value in ctx.params.items() if value is not None},
     )
     bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())
     with Console(bar=bar, quiet=quiet) as console:

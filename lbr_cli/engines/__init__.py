@@ -1,18 +1,19 @@
-"""Who computes, one file or folder each. An engine loads its libraries only when it is loaded itself."""
+"""Who computes, one file or folder each. An engine loads its libraries only when it is prepared itself."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from lbr_cli.core import Engine
+from lbr_cli.core import Answered, Engine, Request
 from lbr_cli.models import Model
 
-# name -> the function that loads it
+# name -> the function that prepares it
 ENGINES = {
-    "local": "lbr_cli.engines.local:load",
-    "overlap": "lbr_cli.engines.overlap:load",
+    "local": "lbr_cli.engines.local:prepare",
+    "overlap": "lbr_cli.engines.overlap:prepare",
 }
 UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
 
@@ -29,8 +30,60 @@ class Settings:
     plain: bool = False  # transformers' own attention, text by text: what the fast ways are checked against
 
 
-def load_engine(name: str, model: Model | None, settings: Settings) -> Engine:
-    """The engine of that name, ready for what the model's family asks; engines without a model take None."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an engine's choices add to the score of a pair.
+
+    `device` is its kind, `dtype` the precision in words; `prompt` digests what a pair of placeholders is turned into,
+    and `dated` says that this may be something else tomorrow.
+    """
+
+    device: str
+    dtype: str
+    max_length: int
+    prompt: str
+    dated: bool = False
+
+
+class Prepared(Protocol):
+    """An engine that knows how it will compute and has not loaded weights. `terms` None: its scores are not kept."""
+
+    @property
+    def terms(self) -> Terms | None: ...
+
+    def load(self) -> Engine: ...
+
+
+class Lazy:
+    """An engine that is loaded with the first question."""
+
+    def __init__(self, load: Callable[[], Engine]) -> None:
+        self._load = load
+        self._engine: Engine | None = None
+
+    @property
+    def setting(self) -> str:
+        return self._engine.setting if self._engine else "nothing computed"
+
+    def expect(self, requests: Iterable[Request]) -> int:
+        return self._loaded().expect(requests)
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
+        return self._loaded().answer(requests)
+
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._load()
+        return self._engine
+
+
+def prepare_engine(name: str, model: Model | None, settings: Settings) -> Prepared:
+    """The engine of that name, for what the model's family asks; engines without a model take None."""
     module, function = ENGINES[name].split(":")
-    load: Callable[[Model | None, Settings], Engine] = getattr(importlib.import_module(module), function)
-    return load(model, settings)
+    prepare: Callable[[Model | None, Settings], Prepared] = getattr(importlib.import_module(module), function)
+    return prepare(model, settings)
+
+
+def load_engine(name: str, model: Model | None, settings: Settings) -> Engine:
+    """The same, with its weights and ready to answer."""
+    return prepare_engine(name, model, settings).load()

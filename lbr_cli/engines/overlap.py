@@ -9,28 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from lbr_cli.core import Answer, Engine, Pair, Request
+from lbr_cli.core import Answer, Answered, Engine, Pair, Request
 from lbr_cli.engines import Settings
 from lbr_cli.models import Model
 
 WORD = re.compile(r"\w+")
 
 
-def load(model: Model | None, settings: Settings) -> Engine:
-    """There is nothing to load."""
+def prepare(model: Model | None, settings: Settings) -> Overlap:
+    """There is nothing to prepare, and nothing to load."""
     return Overlap()
 
 
 class Overlap:
     setting = "no model"
+    terms = None
+
+    def load(self) -> Engine:
+        return self
 
     def expect(self, requests: Iterable[Request]) -> int:
         """Nothing to prepare: every pair can be answered."""
         return sum(1 for _ in requests)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
         words_of: dict[str, set[str]] = {}
-        for place, request in enumerate(requests):
+        batch = []
+        for request in requests:
             if not isinstance(request, Pair):
                 raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
             if request.query not in words_of:
@@ -38,7 +43,8 @@ class Overlap:
             wanted = words_of[request.query]
             document = request.document.casefold()
             found = sum(_holds(document, word) for word in wanted)
-            yield place, Answer((found / len(wanted) if wanted else 0.0,))
+            batch.append((request, Answer((found / len(wanted) if wanted else 0.0,))))
+        yield batch
 
 
 def _holds(text: str, word: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.files import Sums, decoded, display_name, numbered, open_input
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.lines import PlainLines
 from lbr_cli.formats.msmarco import MsMarco
@@ -35,24 +35,24 @@ def format_of_name(path: str) -> RunFormat | None:
     return next((known for known in RUN_FORMATS if known.suffix == ending), None)
 
 
-def open_lines(path: str, query: Query) -> tuple[RunFormat, Iterator[Line]]:
+def open_lines(path: str, query: Query, sums: Sums | None = None) -> tuple[RunFormat, Iterator[Line]]:
     """Read plain text, a document a line, for one query."""
     format_ = PlainLines(query)
-    return format_, format_.read(enumerate(open_input(path), 1), display_name(path))
+    return format_, format_.read(enumerate(open_input(path, sums), 1), display_name(path))
 
 
 def open_run(
-    path: str, chosen: RunFormat | None = None, given: Query | None = None
+    path: str, chosen: RunFormat | None = None, given: Query | None = None, sums: Sums | None = None
 ) -> tuple[RunFormat, Iterator[Line]]:
     """Read the run at `path`: its format, `chosen` or told by the first data line, and its lines.
 
-    `given` is the one query of input that has none, which only JSONL can be.
+    `given` is the one query of input that has none, which only JSONL can be; `sums` hears what is read.
 
     Raises InputError where the first line fits no format; the iterator raises it for any later line that does not
     fit the format of the first.
     """
     name = display_name(path)
-    lines = numbered(open_input(path))
+    lines = numbered(open_input(path, sums))
     # comments belong to TREC alone: in another format a line that begins with # is a line
     seen: list[tuple[int, bytes]] = []
     told = None

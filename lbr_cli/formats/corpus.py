@@ -15,7 +15,7 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import BLANKS, decoded, display_name, open_input, without_end
+from lbr_cli.formats.files import BLANKS, Sums, decoded, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import TEXTS
 from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 
@@ -57,15 +57,20 @@ class Texts:
 
 
 def read_corpus(
-    path: str, texts: Texts, fields: Fields, note: Callable[[str], None], bad: Callable[[InputError], None]
+    path: str,
+    texts: Texts,
+    fields: Fields,
+    note: Callable[[str], None],
+    bad: Callable[[InputError], None],
+    sums: Sums | None = None,
 ) -> None:
     """Add to `texts` the documents of the corpus at `path` that it wants.
 
     `note` hears of a choice between fields; `bad` gets each line that cannot be read, wanted or not, as an
-    InputError with file and line, and raises it or goes on.
+    InputError with file and line, and raises it or goes on; `sums` hears every byte.
     """
     name = display_name(path)
-    with open_input(path) as stream:
+    with open_input(path, sums) as stream:
         lines = enumerate(stream, 1)
         seen = []
         jsonl = False if fields.columns is not None else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import hashlib
 import io
 import lzma
 import re
@@ -162,14 +163,48 @@ class _Text(io.RawIOBase):
         return size
 
 
-def open_input(path: str) -> io.BufferedReader:
-    """Open `path` (`-` is standard input) for reading its text as bytes.
+class Sums:
+    """The sha256 of what was read, byte for byte as it came, of each file in the order in which they were opened."""
+
+    def __init__(self) -> None:
+        self._of: list[tuple[str, Any]] = []
+
+    def listen(self, path: str, file: IO[bytes]) -> Any:
+        """`file`, the bytes of which count from here on."""
+        digest = hashlib.sha256()
+        self._of.append((path, digest))
+        return _Overheard(file, digest)
+
+    def told(self) -> list[tuple[str, str]]:
+        """(path, sha256) of each."""
+        return [(path, digest.hexdigest()) for path, digest in self._of]
+
+
+class _Overheard:
+    """An unbuffered file that tells a digest what it gives."""
+
+    def __init__(self, file: IO[bytes], digest: Any) -> None:
+        self._file = file
+        self._digest = digest
+        self.fileno = file.fileno
+        self.close = file.close
+
+    def read(self, size: int) -> bytes | None:
+        data = self._file.read(size)
+        if data:
+            self._digest.update(data)
+        return data
+
+
+def open_input(path: str, sums: Sums | None = None) -> io.BufferedReader:
+    """Open `path` (`-` is standard input) for reading its text as bytes, which `sums` hears of.
 
     Raises InputError when it is not there, is a folder, or is not text.
     """
     name = display_name(path)
     try:
-        raw = open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN)
+        raw: Any = open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN)
+        raw = sums.listen(path, raw) if sums else raw
         head = b""
         while len(head) < 6 and (more := _read(raw, 6 - len(head))):
             head += more

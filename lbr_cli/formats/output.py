@@ -18,7 +18,7 @@ import select
 import stat
 import sys
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import zstandard
 
@@ -47,8 +47,8 @@ class Output(Protocol):
     ) -> None: ...
 
 
-def open_output(path: str, *, clobber: bool = True) -> Output:
-    """The output that `path` names; `-` is standard output.
+def open_output(path: str, *, clobber: bool = True, digest: Any = None) -> Output:
+    """The output that `path` names; `-` is standard output. `digest`, of hashlib, hears every byte that is written.
 
     Raises UsageError where nothing can be written there, or where something stands and `clobber` is False, and
     RunError where another process is writing the same file.
@@ -58,26 +58,26 @@ def open_output(path: str, *, clobber: bool = True) -> Output:
     if path == STDOUT:
         if sys.stdout is None:
             raise RunError("standard output is closed")
-        return _Straight(sys.stdout.fileno(), "standard output", close=False)
+        return _Straight(sys.stdout.fileno(), "standard output", digest, close=False)
     try:
         descriptor = DESCRIPTOR.fullmatch(path)
         if descriptor:  # ours already: opening it by name would forget where it stands
             number = int(descriptor[1]) if descriptor[1] else {"stdout": 1, "stderr": 2}[descriptor[2]]
             if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                 raise UsageError(f"{path}: cannot be written: open for reading only")
-            return _Straight(number, path, close=False)
+            return _Straight(number, path, digest, close=False)
         if path.endswith("/"):
             raise UsageError(f"{path}: cannot be written: Is a directory")
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
-            return _Straight(os.open(path, os.O_WRONLY), path, close=True)
+            return _Straight(os.open(path, os.O_WRONLY), path, digest, close=True)
     except FileNotFoundError:
         mode = None
     except OSError as error:
         raise _refused(path, error) from error
     if mode is not None and not clobber:
         raise UsageError(f"{path}: is there already, and --no-clobber was given")
-    return _Atomic(path)
+    return _Atomic(path, digest)
 
 
 def _refused(path: str, error: OSError) -> LbrError:
@@ -102,8 +102,9 @@ def _sink(path: str, file: Any) -> Any:
 class _Descriptor(io.RawIOBase):
     """Writes everything it is given, also where a descriptor takes it bit by bit or says "not now"."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, digest: Any) -> None:
         self._number = number
+        self._digest = digest
 
     def writable(self) -> bool:
         return True
@@ -116,17 +117,32 @@ class _Descriptor(io.RawIOBase):
                 rest = rest[os.write(self._number, rest) :]
             except BlockingIOError:
                 select.select([], [self._number], [])
+        if self._digest is not None:
+            self._digest.update(data)
         return size
+
+
+class _Told:
+    """A file that tells a digest what is written into it."""
+
+    def __init__(self, file: IO[bytes], digest: Any) -> None:
+        self._file = file
+        self._digest = digest
+        self.flush = file.flush
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return self._file.write(data)
 
 
 class _Straight:
     """A stream that cannot be taken back."""
 
-    def __init__(self, number: int, name: str, *, close: bool) -> None:
+    def __init__(self, number: int, name: str, digest: Any, *, close: bool) -> None:
         self._number = number
         self._name = name
         self._close = close
-        self._file = _Descriptor(number)
+        self._file = _Descriptor(number, digest)
         self._sink: Any = None
 
     def write(self, data: bytes) -> None:
@@ -159,7 +175,7 @@ class _Straight:
 class _Atomic:
     """A regular file, published by renaming when it is complete."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, digest: Any) -> None:
         self._name = path
         self._target = os.path.realpath(path)
         self._folder, base = os.path.split(self._target)
@@ -168,7 +184,8 @@ class _Atomic:
             self._file = self._take()
         except OSError as error:
             raise _refused(path, error) from error
-        self._sink = _sink(path, self._file)
+        self._out: Any = self._file if digest is None else _Told(self._file, digest)
+        self._sink = _sink(path, self._out)
 
     def _take(self) -> io.BufferedWriter:
         """The temporary file, ours alone: one that a killed run left is taken over, one in use is refused.
@@ -204,7 +221,7 @@ class _Atomic:
             raise _failed(self._name, error) from error
 
     def _publish(self) -> None:
-        if self._sink is not self._file:
+        if self._sink is not self._out:
             self._sink.close()
         self._file.flush()
         number = self._file.fileno()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.files import Sums, decoded, display_name, numbered, open_input
 from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.topics import read_topics
 
@@ -21,23 +22,23 @@ class QueryLine(NamedTuple):
     query: Query
 
 
-def read_queries(path: str, topic_field: str = "title") -> dict[str, QueryLine]:
+def read_queries(path: str, topic_field: str = "title", sums: Sums | None = None) -> dict[str, QueryLine]:
     """The queries of a file by their ids, in its order, each with the line it stands in.
 
-    `topic_field` is the part of a TREC topic that is wanted. Raises InputError with file and line for what cannot be
-    read, and for two texts under one id.
+    `topic_field` is the part of a TREC topic that is wanted, `sums` hears what is read. Raises InputError with file
+    and line for what cannot be read, and for two texts under one id.
     """
     name = display_name(path)
     found: dict[str, QueryLine] = {}
-    for number, query in _read(path, name, topic_field):
+    for number, query in _read(open_input(path, sums), name, topic_field):
         known = found.setdefault(query.query_id, QueryLine(number, query))
         if known.query != query:
             raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
     return found
 
 
-def _read(path: str, name: str, topic_field: str) -> Iterator[QueryLine]:
-    lines = numbered(open_input(path))
+def _read(stream: io.BufferedReader, name: str, topic_field: str) -> Iterator[QueryLine]:
+    lines = numbered(stream)
     first = next(lines, None)
     if first is None:
         return

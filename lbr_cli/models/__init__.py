@@ -17,12 +17,13 @@ from typing import Any
 from lbr_cli.core import Family, Listener
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, UserPrompt, family
-from lbr_cli.models.files import CODE_HINT, check_architecture, check_sha256, completed, family_of
+from lbr_cli.models.files import CODE_HINT, check_architecture, completed, family_of
 from lbr_cli.models.hub import cached, from_hub
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE, WITH_CODE
 from lbr_cli.models.model import Model
+from lbr_cli.models.weights import Digest, sha256
 
-__all__ = ["ALIASES", "Model", "at_hand", "fetched", "on_this_machine", "resolve"]
+__all__ = ["ALIASES", "Model", "at_hand", "fetched", "label", "on_this_machine", "resolve"]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # field of a family -> the option that sets it
@@ -48,7 +49,7 @@ def resolve(
     `chosen` are fields of its family. Raises UsageError where the name or its options make no sense, MissingError where
     a file, a folder or a package is not there.
     """
-    model = replace(_named(name, family_name, revision), trusted=trusted, chosen=chosen or {})
+    model = replace(_named(name, family_name, revision), trusted=trusted, chosen=chosen or {}, label=label(name))
     if model.hub_id in WITH_CODE and not trusted:
         raise UsageError(f"--model {name}: cannot be loaded without the code in {model.hub_id}", hint=CODE_HINT)
     if family_name is not None and model.family is None:
@@ -58,14 +59,18 @@ def resolve(
     return model if model.family is None else _settled(model, model.family)
 
 
-def fetched(model: Model, listener: Listener) -> Model:
+def fetched(model: Model, listener: Listener, digest: Digest = sha256) -> Model:
     """The model with its folder and family set and its files checked; fetches what is not on this machine.
 
+    `digest` tells the sha256 of a file, from memory if it likes.
     Raises MissingError for a model that is nowhere, RunError for a hub that cannot be reached within seconds.
     """
     folder = model.folder or from_hub(model, listener)
     if model.sha256:
-        check_sha256(folder / "model.safetensors", model.sha256)
+        weights = folder / "model.safetensors"
+        found = digest(weights)
+        if found != model.sha256:
+            raise MissingError(f"{weights}: not the published weights (sha256 {found}, expected {model.sha256})")
     return _complete(replace(model, folder=folder))
 
 
@@ -110,6 +115,15 @@ def _named(name: str, family_name: str | None, revision: str | None) -> Model:
         raise MissingError(f"--model {name}: {NOT_LOADABLE[name]}")
     known_family = HUB_FAMILIES.get(name) if family_name is None else None
     return Model(_short(name.split("/")[1]), known_family, hub_id=name, revision=revision)
+
+
+def label(name: str) -> str:
+    """What `--model` names, in one way for all that mean the same: a short name, a hub id, or a whole path."""
+    if name in ALIASES:
+        return name
+    if os.path.exists(name):
+        return str(Path(name).resolve())
+    return next((alias for alias, model in ALIASES.items() if name and name == model.hub_id), name)
 
 
 def _complete(model: Model) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -98,14 +97,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MissingError(f"{path}: no JSON object")
     return value
-
-
-def check_sha256(path: Path, expected: str) -> None:
-    """MissingError for a file that is not the one that was published."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
-    if found != expected:
-        raise MissingError(f"{path}: not the published weights (sha256 {found}, expected {expected})")

@@ -18,7 +18,7 @@ class Model:
     names the file in it that holds everything, "" where it is a folder as transformers writes it. `family` is None
     while only the model's files can tell; `chosen` are the fields of it that the user has set. `max_length` None leaves
     the limit to the model; `sha256` is that of its `model.safetensors` where only one file will do; code that comes
-    with the model is run only if `trusted`.
+    with the model is run only if `trusted`. `label` tells models apart for people: a short name, a hub id or a path.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Model:
     sha256: str = ""
     trusted: bool = False
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
 
     @property
     def known_family(self) -> Family:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +13,7 @@ import transformers
 from tokenizers import normalizers
 
 from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
-from lbr_cli.engines import Settings
+from lbr_cli.engines import Settings, Terms
 from lbr_cli.engines.local.compiling import Compiling
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
@@ -34,31 +36,81 @@ from lbr_cli.engines.local.prompted import Head, Maker, Prompted, prompt_for
 from lbr_cli.engines.local.prompts import Prompts
 from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
-from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.errors import MissingError, RequestError, UsageError
 from lbr_cli.models import Model
 
+DATES = "strftime_now"  # what a chat template calls for the date of today
 T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 
 
-def load(model: Model | None, settings: Settings) -> Engine:
-    """The engine for the requests of a model's family, with the weights of its folder."""
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The small files of a model, read, and where and in which precision it will compute."""
+
+    files: _Files
+    settings: Settings
+    device: torch.device
+    dtype: torch.dtype
+    terms: Terms
+
+    def load(self) -> Engine:
+        """The engine for the requests of the model's family, with the weights of its folder."""
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        return _engine(self.files, self.settings, self.device, self.dtype)
+
+
+def prepare(model: Model | None, settings: Settings) -> Local:
+    """Read the files and choose. Raises for a device that is not here, and for a model that cannot be used."""
     if model is None:
         raise ValueError("the local engine needs a model")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    if device.type == "cpu":
-        keep_freed_memory()
     files = _read(model, settings)
+    prompt, dated = _prompt(files)
+    terms = Terms(device.type, _precision(device, dtype), files.max_length, prompt, dated)
+    return Local(files, settings, device, dtype, terms)
+
+
+def load(model: Model | None, settings: Settings) -> Engine:
+    """The same, with its weights."""
+    return prepare(model, settings).load()
+
+
+def _precision(device: torch.device, dtype: torch.dtype) -> str:
+    return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
+
+
+def _prompt(files: _Files) -> tuple[str, bool]:
+    """A digest of the tokens that a pair becomes, told by one of placeholders, and whether a date may stand in them."""
+    digest = hashlib.sha256()
+    for request in files.model.known_family.requests("{query}", Document("", "{document}", "{title}")):
+        digest.update(repr(request).encode())
+        with suppress(RequestError):  # a limit may have room for a short query and none for a placeholder
+            digest.update(repr(_ids(files, request, 0)[0]).encode())
+    return digest.hexdigest(), DATES in str(getattr(files.tokenizer, "chat_template", ""))
+
+
+def _ids(files: _Files, request: Request, place: int) -> tuple[list[int], bool]:
+    """The tokens of a request, as many as are read, and whether there would be more."""
+    if isinstance(request, Embedding):
+        ids: list[int] = files.tokenizer(whole(request), split_special_tokens=True, verbose=False)["input_ids"]
+        return ids[: files.max_length], len(ids) > files.max_length
+    prompt = prompt_for(files.maker, request, place)
+    return prompt.ids, prompt.truncated
+
+
+def _engine(files: _Files, settings: Settings, device: torch.device, dtype: torch.dtype) -> Engine:
     weights = load_model(files.kind, files.model, device, dtype)
     head = _head(files, weights)  # before the weights are widened: it tries itself against the model as it is
     wide = computes_wide(device, dtype)
     if wide:
-        widen(weights, its_own=model.trusted)
+        widen(weights, its_own=files.model.trusted)
     arithmetic = torch.float32 if wide else dtype
     budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
-    setting = f"{device}, {dtype_name(dtype)}{' computed in float32' if wide else ''}"
+    setting = f"{device}, {_precision(device, dtype)}"
     if files.pooling is not None:
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
     if head is None:
@@ -85,12 +137,8 @@ def measure(model: Model, settings: Settings, requests: Iterable[Request]) -> tu
     for place, request in enumerate(requests):
         if request in measured:
             continue
-        if isinstance(request, Embedding):
-            length = len(files.tokenizer(whole(request), split_special_tokens=True, verbose=False)["input_ids"])
-            measured[request] = min(length, files.max_length), length > files.max_length
-        else:
-            prompt = prompt_for(files.maker, request, place)
-            measured[request] = len(prompt.ids), prompt.truncated
+        ids, truncated = _ids(files, request, place)
+        measured[request] = len(ids), truncated
     lengths = [length for length, _ in measured.values()]
     return lengths, sum(truncated for _, truncated in measured.values()), files.max_length
 

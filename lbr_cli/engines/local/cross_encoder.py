@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lbr_cli.core import Answer, Pair, Request
+from lbr_cli.core import Answer, Answered, Pair, Request
 from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.pairs import Pairs, as_pair
 from lbr_cli.engines.local.plan import Budget, ahead, in_batches, longest_first, padded
@@ -72,7 +72,7 @@ class CrossEncoder:
         return count
 
     @torch.inference_mode()
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
         pairs = [as_pair(request) for request in requests]
         for place in {pair.query: place for place, pair in enumerate(pairs)}.values():
             self._check_room(pairs[place], place)
@@ -83,8 +83,8 @@ class CrossEncoder:
 
         for start, encoded in ahead(chunks()):
             try:
-                for place, answer in self._compute(encoded):
-                    yield start + place, answer
+                for batch in self._compute(encoded):
+                    yield [(requests[start + place], answer) for place, answer in batch]
             except RequestError as error:
                 raise error.at(start + error.place) from error
 
@@ -93,7 +93,7 @@ class CrossEncoder:
         if used >= self._pairs.max_length:
             raise NoRoom(used).at(place, self._pairs.max_length)
 
-    def _compute(self, encoded: Any) -> Iterator[tuple[int, Answer]]:
+    def _compute(self, encoded: Any) -> Iterator[list[tuple[int, Answer]]]:
         """The answers to pairs that the tokenizer has joined."""
         rows, kinds = self._inputs(encoded)
         sizes = [len(row) for row in rows]
@@ -103,8 +103,10 @@ class CrossEncoder:
             return finite(logits, self._model, lambda place: self._logits(rows, kinds, [batch[place]]))
 
         for batch, logits in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
-            for place, logit in zip(batch, logits.tolist(), strict=True):
-                yield place, Answer(logit, bool(encoded.encodings[place].overflowing), sizes[place])
+            yield [
+                (place, Answer(logit, bool(encoded.encodings[place].overflowing), sizes[place]))
+                for place, logit in zip(batch, logits.tolist(), strict=True)
+            ]
 
     def _inputs(self, encoded: Any) -> tuple[list[list[int]], list[list[int]] | None]:
         """Rows of token ids, and of token types where the model takes them.

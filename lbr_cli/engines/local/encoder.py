@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lbr_cli.core import Answer, Embedding, Request
+from lbr_cli.core import Answer, Answered, Embedding, Request
 from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
 from lbr_cli.engines.local.pooling import Pooling
@@ -57,19 +57,18 @@ class Encoder:
         self._plan(texts)
         return len(texts)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
         texts = [_embedding(request) for request in requests]
         unannounced = {text for text in texts if text not in self._chunk_of}
         self._plan(unannounced)
+        known = {text: Answer(*self._vectors[text], 0, 0) for text in texts if text in self._vectors}
+        yield list(known.items())
         for place, text in enumerate(texts):
-            tokens = work = 0
             if text not in self._vectors:
                 try:
-                    tokens, work = self._encode(self._chunk_of[text])
+                    yield from self._encode(self._chunk_of[text])
                 except RequestError as error:
                     raise error.at(place) from error
-            vector = self._vectors[text]
-            yield place, Answer(vector.values, vector.truncated, tokens, work)
         for text in unannounced:  # a stream may never end: what nobody announced is not kept
             self._chunks.pop(self._chunk_of.pop(text), None)
             del self._vectors[text]
@@ -88,8 +87,8 @@ class Encoder:
             size += min(len(whole(text)) // 3 + 2, self._max_length)
 
     @torch.inference_mode()
-    def _encode(self, chunk: int) -> tuple[int, int]:
-        """Keep the vectors of a chunk's texts, and tell how many tokens and texts that are."""
+    def _encode(self, chunk: int) -> Iterator[Answered]:
+        """The vectors of a chunk's texts, which are also kept."""
         texts = self._chunks[chunk]
         encoded = self._tokenised(chunk).result()
         following = self._chunks.get(chunk + 1)
@@ -104,10 +103,12 @@ class Encoder:
             return finite(vectors, self._model, lambda row: self._pooled(rows, texts, [batch[row]]))
 
         for batch, vectors in in_batches(longest_first(sizes), sizes, self._budget, compute, to_longest=True):
+            found = []
             for place, values in zip(batch, vectors.numpy(), strict=True):
-                self._vectors[texts[place]] = _Vector(values, bool(encoded.encodings[place].overflowing))
+                vector = self._vectors[texts[place]] = _Vector(values, bool(encoded.encodings[place].overflowing))
+                found.append((texts[place], Answer(*vector, sizes[place])))
+            yield found
         self._encoded.pop(chunk, None)
-        return sum(sizes), len(texts)
 
     def _tokenised(self, chunk: int) -> Future[Any]:
         if chunk in self._encoded:

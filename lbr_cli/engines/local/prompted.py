@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lbr_cli.core import Answer, NextToken, Request
+from lbr_cli.core import Answer, Answered, NextToken, Request
 from lbr_cli.engines.local.compiling import Compiling
 from lbr_cli.engines.local.pairs import as_pair
 from lbr_cli.engines.local.plan import Budget, ahead
@@ -69,7 +69,7 @@ class Prompted:
         self._setting = setting
         self._compiling = compiling
         self._together: dict[Request, list[Request]] = {}
-        self._answers: dict[Request, Answer] = {}
+        self._answers: dict[Request, tuple[Sequence[float], bool]] = {}
         self._calls = count()
 
     @property
@@ -101,13 +101,15 @@ class Prompted:
         return pairs
 
     @torch.inference_mode()
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
+        known = {request: Answer(*self._answers[request], 0, 0) for request in requests if request in self._answers}
+        yield list(known.items())
         others = []
         for place, request in enumerate(requests):
-            if request in self._together:
-                yield place, self._planned(request, place)
-            else:
+            if request not in self._together:
                 others.append(place)
+            elif request not in self._answers:
+                yield from self._planned(request, place)
         # numbered, so that what the last call kept is not used: which one that was must not show in a score
         call = next(self._calls)
         groups = [(call, _around(requests[place])[0]) for place in others]
@@ -125,24 +127,20 @@ class Prompted:
             if len(chunk) >= CHUNK:
                 chunk = []
 
-    def _planned(self, request: Request, place: int) -> Answer:
-        """The answer to a request whose company `expect` has fixed; the whole chunk's is computed with the first."""
-        tokens = work = 0
-        if request not in self._answers:
-            chunk = self._together[request]
-            groups = [(_around(other)[0], _document(other)) for other in chunk]
-            try:
-                for other, answer in self._compute(chunk, range(len(chunk)), groups):
-                    self._answers[chunk[other]] = Answer(answer.values, answer.truncated, 0, 0)
-                    tokens, work = tokens + answer.tokens, work + 1
-            except RequestError as error:
-                raise error.at(place) from error
-        answer = self._answers[request]
-        return Answer(answer.values, answer.truncated, tokens, work)
+    def _planned(self, request: Request, place: int) -> Iterator[Answered]:
+        """The answers to a request whose company `expect` has fixed, and to the others of its chunk; they are kept."""
+        chunk = self._together[request]
+        groups = [(_around(other)[0], _document(other)) for other in chunk]
+        try:
+            for batch in self._compute(chunk, range(len(chunk)), groups):
+                self._answers.update((other, (answer.values, answer.truncated)) for other, answer in batch)
+                yield batch
+        except RequestError as error:
+            raise error.at(place) from error
 
     def _compute(
         self, asked: Sequence[Request], places: Sequence[int], groups: Sequence[Hashable]
-    ) -> Iterator[tuple[int, Answer]]:
+    ) -> Iterator[Answered]:
         """Answers to some of the requests; each of `places` has its group, the prompts of which begin alike."""
 
         def chunks() -> Iterator[tuple[Sequence[int], Sequence[Hashable], list[Prompt]]]:
@@ -156,8 +154,10 @@ class Prompted:
             try:
                 for batch, hidden in self._reader.read(rows, alike, self._budget):
                     values = self._head(hidden, asked[chunk[0]])  # one family asks, so all have the same labels
-                    for place, row in zip(batch, values, strict=True):
-                        yield chunk[place], Answer(row, prompts[place].truncated, len(rows[place]))
+                    yield [
+                        (asked[chunk[place]], Answer(row, prompts[place].truncated, len(rows[place])))
+                        for place, row in zip(batch, values, strict=True)
+                    ]
             except RequestError as error:
                 raise error.at(chunk[error.place]) from error
 

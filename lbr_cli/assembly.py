@@ -1,0 +1,140 @@
+"""Model + engine + cache -> a scorer that loads no model before there is a pair to compute.
+
+What decides a score besides the two texts is found out here. Choosing a device takes torch and rendering a prompt takes
+transformers, so the outcome is remembered as long as neither the files of the model, nor the versions of both, nor the
+machine have changed; an engine that is loaded after all chooses again, and its word counts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+import orjson
+
+from lbr_cli.cache import Cache, key_of
+from lbr_cli.cache.scores import Scores
+from lbr_cli.core import Engine, Listener
+from lbr_cli.engines import Lazy, Prepared, Settings, Terms, prepare_engine
+from lbr_cli.engines.machine import this_machine
+from lbr_cli.errors import MissingError
+from lbr_cli.families.shared_words import SharedWords
+from lbr_cli.models import Model, fetched
+from lbr_cli.models.weights import contents, fingerprint, sha256
+from lbr_cli.scoring import Scorer
+
+FORMULAS = b"1"  # to be raised when the same answer of a model comes to mean another score
+SETTLED = 2.0  # seconds; a file that was just written may change again without another time
+
+
+class Assembly:
+    """A scorer, and what it is made of.
+
+    `model` is None for an engine without one. `files`, the sha256 of each file of the model, and `terms` are known from
+    the beginning where a cache needs them or `identify` asks for them; else `terms` are when the engine is loaded.
+    """
+
+    def __init__(
+        self,
+        model: Model | None,
+        engine: str,
+        settings: Settings,
+        cache: Cache,
+        listener: Listener,
+        *,
+        identify: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._cache = cache
+        self._listener = listener
+        self._prepared: Prepared | None = None
+        self.files: dict[str, str] = {}
+        self.terms: Terms | None = None
+        self.model = model = fetched(model, listener, self._digest) if model else None
+        self._scores = Scores(cache if model else None, model=model.label if model else "")
+        if model and (cache.on or identify):
+            listener.stage(f"looking at the files of {model.name}")
+            self.files = contents(model, self._digest)
+            self._settle(self._recalled() or self._prepare().terms)
+        family = model.known_family if model else SharedWords()
+        self.scorer = Scorer(family, Lazy(self._load), listener, self._scores)
+
+    def _load(self) -> Engine:
+        engine = (self._prepared or self._prepare()).load()
+        self._listener.stage("checking the prompts")
+        return engine
+
+    def _prepare(self) -> Prepared:
+        if self.model:
+            self._listener.stage(f"loading {self.model.name}")
+        self._prepared = prepare_engine(self._engine, self.model, self._settings)
+        terms = self._prepared.terms
+        if terms != self.terms:
+            self._settle(terms)
+            if terms and self.files:
+                self._cache.remember(orjson.dumps({**asdict(terms), "day": _today()}), *self._about())
+        return self._prepared
+
+    def _settle(self, terms: Terms | None) -> None:
+        self.terms = terms
+        if self.model and self.files and terms:
+            family = self.model.known_family
+            parts = (
+                fingerprint(self.files),
+                self._engine,
+                *map(str, asdict(terms).values()),
+                family.name,
+                repr(family),
+            )
+            self._scores.context = key_of(FORMULAS, *(part.encode("utf-8", "surrogatepass") for part in parts))
+
+    def _about(self) -> tuple[str, ...]:
+        """What decides the terms."""
+        if self.model is None:
+            return ()
+        asked = (self._settings.device, self._settings.dtype, str(self._settings.max_length))
+        family = repr(self.model.known_family)
+        return (
+            "terms",
+            fingerprint(self.files),
+            self._engine,
+            *asked,
+            str(self.model.max_length),
+            family,
+            this_machine(),
+        )
+
+    def _recalled(self) -> Terms | None:
+        """The terms of an earlier run."""
+        value = self._cache.recall(*self._about())
+        if value is None:
+            return None
+        told = orjson.loads(value)
+        day = told.pop("day")
+        terms = Terms(**told)
+        return None if terms.dated and day != _today() else terms
+
+    def _digest(self, path: Path) -> str:
+        """The sha256 of a file, remembered until the file changes."""
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
+        told = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+        about = ("sha256", os.path.realpath(path), *map(str, told))
+        known = self._cache.recall(*about)
+        if known is not None:
+            return known.decode()
+        found = sha256(path)
+        if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED:
+            self._cache.remember(found.encode(), *about)
+        return found
+
+
+def _today() -> str:
+    """The date here, which is what a template puts into a prompt."""
+    return date.today().isoformat()

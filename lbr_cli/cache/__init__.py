@@ -1,0 +1,209 @@
+"""What earlier runs have computed: bytes under keys, that are there again or are not, and never anything else.
+
+A row carries a check over its key and its value, for SQLite has none over its pages. Whatever is wrong with the file
+(cut off, damaged, another program's, read-only, on a network file system) is told once, and the run goes on without
+it; only a full disk ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from lbr_cli.cache.database import LOCKED, Database, UnknownFile, primary_code, today
+from lbr_cli.cache.place import Place, network_of
+from lbr_cli.core import Listener
+from lbr_cli.errors import RunError
+
+__all__ = ["Cache", "key_of", "open_database"]
+
+KEY_BYTES = 16
+CHECK_BYTES = 8
+FULL_CODES = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
+REMEMBERED = "(sums of model files)"  # in place of a model: what `remember` was given
+SHORT_WAIT, LAST_WAIT = 1.0, 60.0  # seconds for which a lock is waited for, while there is a next time and at the end
+TOUCHED_AT_ONCE = 1_000_000
+SHRINK_EVERY = 20_000  # rows
+
+
+def key_of(*parts: bytes) -> bytes:
+    """128 bits of everything that decides a value."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()
+
+
+def open_database(place: Place) -> Database:
+    """The file itself, for those who look after it. RunError where it cannot be used."""
+    try:
+        return Database(place.file)
+    except (sqlite3.Error, UnknownFile) as error:
+        raise RunError(f"{place.file}: {error}", hint="delete the file, and a new one will be made") from error
+
+
+class Cache:
+    """Use it in a `with` block, which keeps what is left to be kept. A `place` of None is no cache at all."""
+
+    def __init__(self, place: Place | None, listener: Listener) -> None:
+        self._listener = listener
+        self._database: Database | None = None
+        self._limit = place.limit if place else 0
+        self._waiting: dict[
+            str, dict[bytes, bytes]
+        ] = {}  # by model: what another process's lock has kept from the file
+        self._used: set[bytes] = set()  # rows that were last used before today
+        self._written = 0
+        self.kept = 0
+        if place is not None:
+            self._open(place)
+
+    @property
+    def on(self) -> bool:
+        return self._database is not None
+
+    def _open(self, place: Place) -> None:
+        network = network_of(place.folder)
+        if network:
+            self._refuse(f"{place.folder} lies on a network file system ({network})")
+            return
+        try:
+            place.folder.mkdir(parents=True, exist_ok=True)
+            self._database = Database(place.file)
+        except UnknownFile as error:
+            self._refuse(f"{place.file} {error}")
+        except OSError as error:
+            self._refuse(f"{place.folder}: {error.strerror or error}")
+        except (sqlite3.Error, MemoryError) as error:
+            self._fail(error, str(place.file))
+        else:
+            with self._guarded():
+                self._database.shrink(self._limit)
+
+    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of `keys` under which something stands; whether it can be used, `find` tells."""
+        found = {key for rows in self._waiting.values() for key in rows}
+        with self._guarded():
+            if self._database:
+                found |= self._database.holds(keys)
+        return found.intersection(keys)  # a damaged file gives other keys than it was asked for
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What stands under those of `keys` that are there and undamaged."""
+        found: dict[bytes, bytes] = {}
+        day = today()
+        with self._guarded():
+            for key, value, used in self._database.find(keys) if self._database else ():
+                if (
+                    isinstance(key, bytes)
+                    and isinstance(value, bytes)
+                    and value[:CHECK_BYTES] == _check(key, value[CHECK_BYTES:])
+                ):
+                    found[key] = value[CHECK_BYTES:]
+                    if used != day:
+                        self._used.add(key)
+            if len(self._used) >= TOUCHED_AT_ONCE:
+                self._touch()
+        for rows in self._waiting.values():
+            found.update({key: rows[key] for key in keys if key in rows})
+        return found
+
+    def keep(self, rows: Mapping[bytes, bytes], model: str) -> None:
+        """Have `rows` of a model in the file when this returns; at the latest at the end, where others hold it."""
+        if self._database and rows:
+            self._waiting.setdefault(model, {}).update(rows)
+            self._write(SHORT_WAIT)
+
+    def recall(self, *parts: str) -> bytes | None:
+        """What `remember` was told of something."""
+        key = _key_of_words(parts)
+        return self.find([key]).get(key)
+
+    def remember(self, value: bytes, *parts: str) -> None:
+        """Keep what is slow to find out and is decided by `parts`."""
+        self.keep({_key_of_words(parts): value}, REMEMBERED)
+
+    def _write(self, seconds: float) -> None:
+        with self._guarded():
+            for model, rows in list(self._waiting.items()):
+                if self._database is None:
+                    break
+                checked = [(key, _check(key, value) + value) for key, value in rows.items()]
+                try:
+                    self._database.keep(checked, model, seconds)
+                except sqlite3.OperationalError as error:
+                    if primary_code(error) not in LOCKED or seconds == LAST_WAIT:
+                        raise
+                    return
+                del self._waiting[model]
+                self._written += len(checked)
+                self.kept += len(checked) if model != REMEMBERED else 0
+            if self._database and self._written >= SHRINK_EVERY:
+                self._written = 0
+                self._database.shrink(self._limit)
+
+    def _touch(self) -> None:
+        used, self._used = self._used, set()
+        if self._database:
+            self._database.touch(used)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever SQLite says in this block ends the cache and not the run, but for a full disk."""
+        try:
+            yield
+        except (sqlite3.Error, MemoryError) as error:
+            database, self._database = self._database, None
+            self._waiting.clear()
+            if database:
+                with contextlib.suppress(sqlite3.Error):
+                    database.close()
+                self._fail(error, str(database.path))
+
+    def _fail(self, error: sqlite3.Error | MemoryError, file: str) -> None:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in FULL_CODES:
+            hint = "make room, name another place with --cache-dir, or go without: --no-cache"
+            raise RunError(f"score cache {file}: cannot be written: {error}", hint=hint) from error
+        damaged = primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code is None
+        self._refuse(f"{file}: {error}{'; delete it, and a new one will be made' if damaged else ''}")
+
+    def _refuse(self, why: str) -> None:
+        self._listener.warn(f"no score cache in this run: {why}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is waited for after Ctrl-C."""
+        hurried = kind is not None
+        self._write(SHORT_WAIT if hurried else LAST_WAIT)
+        with self._guarded():
+            if not hurried:
+                self._touch()
+                if self._database and self._written:
+                    self._database.shrink(self._limit)
+            if self._database:
+                self._database.close()
+        self._database = None
+
+
+def _check(key: bytes, value: bytes) -> bytes:
+    return hashlib.blake2b(key + value, digest_size=CHECK_BYTES).digest()
+
+
+def _key_of_words(parts: Sequence[str]) -> bytes:
+    return key_of(b"remembered", *(part.encode("utf-8", "surrogatepass") for part in parts))

@@ -1,0 +1,99 @@
+"""`lbr cache`: what is known of earlier runs, and how to be rid of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import closing
+from datetime import date, timedelta
+from typing import Annotated
+
+import typer
+
+from lbr_cli.cache import open_database
+from lbr_cli.cache.database import today
+from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
+from lbr_cli.commands.options import CacheDir, CacheSize
+from lbr_cli.errors import RunError, UsageError
+from lbr_cli.models import label
+
+cache = typer.Typer(help="Show or clear the scores that are kept.")
+ROW = "{:<48}{:>10}{:>10}  {}"
+DAYS = {"d": 1, "w": 7}
+
+
+@cache.command()
+def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> None:
+    """Tell where the scores are, and how many of each model.
+
+    lbr cache info
+    """
+    where = _place(cache_dir, cache_size)
+    if not where.file.exists():
+        typer.echo(f"{where.file}: not there yet")
+        return
+    with closing(open_database(where)) as database:
+        typer.echo(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
+        rows = database.models()
+    typer.echo(ROW.format("model", "entries", "bytes", "last used"))
+    for row in rows:
+        used = date(1970, 1, 1) + timedelta(days=row.last_used)
+        typer.echo(ROW.format(row.name, row.entries, _bytes(row.bytes), used.isoformat()))
+
+
+@cache.command()
+def prune(
+    older_than: Annotated[str, typer.Option(metavar="DAYS", help="Not used for so long: 30d, 8w.")],
+    cache_dir: CacheDir = None,
+) -> None:
+    """Remove scores that were not used for some time.
+
+    lbr cache prune --older-than 30d
+    """
+    told = re.fullmatch(r"(\d{1,5})([dw]?)", older_than, re.ASCII)
+    if told is None:
+        raise UsageError(f"--older-than {older_than}: not a time", hint="a number of days or weeks: 30d, 8w")
+    before = today() - int(told[1]) * DAYS[told[2] or "d"]
+    where = _place(cache_dir)
+    removed = 0
+    if where.file.exists():
+        with closing(open_database(where)) as database:
+            removed = database.remove("day < ?", before)
+    typer.echo(f"{_entries(removed)} removed from {where.file}")
+
+
+@cache.command()
+def clear(
+    cache_dir: CacheDir = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Only those of this model, as lbr rerank calls it.")
+    ] = None,
+) -> None:
+    """Remove the scores of a model, or all that is kept.
+
+    lbr cache clear --model minilm
+    """
+    where = _place(cache_dir)
+    removed = 0
+    if where.file.exists():
+        with closing(open_database(where)) as database:
+            removed = database.remove() if model is None else database.remove_model(label(model))
+    typer.echo(f"{_entries(removed)} removed from {where.file}")
+
+
+def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
+    if sys.stdout is None:
+        raise RunError("standard output is closed")
+    return place(cache_dir, cache_size)
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

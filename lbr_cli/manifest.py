@@ -1,0 +1,63 @@
+"""What made a ranking: the JSON of `--manifest`, by which a run can be told from another and made again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from lbr_cli import __version__
+from lbr_cli.assembly import Assembly
+from lbr_cli.engines.machine import version_of
+from lbr_cli.models.weights import fingerprint, is_weights
+
+PACKAGES = ("torch", "transformers", "tokenizers")
+
+
+def manifest(
+    made: Assembly,
+    options: Mapping[str, Any],
+    inputs: list[tuple[str, str]],
+    output: tuple[str, str],
+    started: datetime,
+) -> bytes:
+    """A JSON object, indented. `inputs` and `output` are (path, sha256); `options` those of the command line."""
+    model, terms, tally = made.model, made.terms, made.scorer.tally
+    told: dict[str, Any] = {
+        "lbr": __version__,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
+        "model": None,
+        "options": options,
+        "inputs": [{"file": path, "sha256": digest} for path, digest in inputs],
+        "output": {"file": output[0], "sha256": output[1]},
+        "counts": {
+            "queries": tally.queries,
+            "pairs": tally.pairs,
+            "cached": tally.cached,
+            "cached_share": round(tally.cached / tally.pairs, 6) if tally.pairs else 0.0,
+            "truncated": tally.truncated,
+            "tokens": tally.tokens,
+        },
+    }
+    if model is not None:
+        told["model"] = {
+            "name": model.label,
+            "revision": model.place.name if model.hub_id else None,  # a snapshot's folder is called by its commit
+            "folder": str(model.place.resolve()),
+            "weights": {name: digest for name, digest in made.files.items() if is_weights(name)},
+            "fingerprint": fingerprint(made.files),
+            "family": repr(model.known_family),
+        }
+    if terms is not None:
+        told["terms"] = {
+            "device": terms.device,
+            "dtype": terms.dtype,
+            "max_length": terms.max_length,
+            "prompt": terms.prompt,
+        }
+    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
