@@ -3,9 +3,9 @@
 COLLECTION is a folder with a corpus, queries and a run. The first `--pairs` pairs of the run are scored once without
 disturbance. Then the same job runs with a cache and is killed with SIGKILL at a random moment, `--kills` times, begun
 again each time, and at last left alone; a job that gets to its end before is begun again with an empty cache. Told are
-how far its scores lie from the undisturbed ones, whether two documents farther apart than that changed places, how many
-questions the model answered more than once (a wrapper writes down each before it is kept), how many of those were more
-than the batch in flight, what is left behind, and what SQLite's integrity check says.
+how far its scores lie from the undisturbed ones, how many neighbours farther apart than 1e-6 changed places, how many
+pairs were computed more than once and how many of them in one go (a wrapper writes down each batch before it is kept),
+what is left behind, and what SQLite's integrity check says.
 """
 
 from __future__ import annotations
@@ -20,24 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
-# runs the program, and writes down the questions of each batch as soon as it is computed: a line a batch
+# runs the program, and writes down the pairs of each batch before they are kept: a line a batch
 PROGRAM = """
-import hashlib, os, sys
-from lbr_cli.core import Embedding
-from lbr_cli.engines import Lazy
+import os, sys
+from lbr_cli.cache.scores import Scores
 from lbr_cli.commands import main
 book = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-answer = Lazy.answer
-def written_down(self, requests):
-    for batch in answer(self, requests):
-        made = [hashlib.md5(repr(request).encode()).hexdigest() for request, given in batch if given.tokens]
-        if made:
-            os.write(book, (" ".join(made) + "\\n").encode())
-        yield batch
-Lazy.answer = written_down
+keep = Scores.keep
+def written_down(self, scores, early):
+    made = [self._key(pair).hex() for pair in {**scores, **early}]
+    if made:
+        os.write(book, (" ".join(made) + "\\n").encode())
+    keep(self, scores, early)
+Scores.keep = written_down
 main()
 """
 
@@ -73,8 +70,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
     source = random.Random(options.seed)
     kills = ends = 0
-    again = more = 0
-    largest = 0
+    again = 0
     while kills < options.kills or ends == 0:
         cache = folder / f"cache{ends}"
         book = f"{ends}.book"
@@ -95,11 +91,12 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
             break
         ends += 1
         batches = [line.split() for line in (folder / book).read_text().splitlines()]
-        times = Counter(question for batch in batches for question in batch)
-        repeated = sum(count - 1 for count in times.values())
-        again += repeated
-        largest = max(largest, *(len(batch) for batch in batches))
-        more = max(more, repeated - killed * max(len(batch) for batch in batches))
+        seen: set[str] = set()
+        repeated = []  # of each batch, as many pairs as had been computed before
+        for batch in batches:
+            repeated.append(len(seen.intersection(batch)))
+            seen.update(batch)
+        again += sum(repeated)
         found = scores(folder / "killed.jsonl")
         off = max(abs(found[pair] - score) for pair, score in whole_scores.items())
         turned = sum(
@@ -114,9 +111,10 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
             )
         print(
             f"killed {killed} times: scores within {off:.1e}, {turned} pairs of neighbours turned, {rows} rows, "
-            f"{repeated} of {len(times)} questions answered again, left: {' '.join(left)}, integrity check: {check}"
+            f"{sum(repeated)} of {len(seen)} pairs computed again, at most {max(repeated)} at once in batches of up to "
+            f"{max(map(len, batches))}, left: {' '.join(left)}, integrity check: {check}"
         )
-    print(f"{kills} kills: {again} questions answered again; the largest batch has {largest}")
+    print(f"{kills} kills, {again} pairs computed again")
 
 
 def start(folder: Path, book: str, command: list[str]) -> subprocess.Popen[bytes]:

@@ -60,9 +60,10 @@ class Scorer:
             work = self.engine.expect(announced)
         except RequestError as error:
             raise named(error, *announced.current) from error
+        count = announced.count
         if self.scores.on:
             self._early.expect(announced.each())
-        return announced.count, work
+        return count, work
 
     def score(self, query: Query, documents: Sequence[Document]) -> list[Score]:
         """A score for each document, in their order. `query.text` must be known.

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ ASK = ["rerank", "run.trec", "-c", "docs.jsonl"]
 
 
 def test_aliases() -> None:
-    assert resolve("lb") == ALIASES["lb"]
+    assert resolve("lb") == replace(ALIASES["lb"], label="lb")
+    assert resolve(LB).label == "lb"
     assert (resolve("lb").hub_id, resolve("lb").max_length, resolve("lb").family) == (LB, 8192, Lb())
     assert resolve(LB, revision="v1").revision == "v1"
     assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder(), 256)
