@@ -83,6 +83,8 @@ class Cache:
             self._database = Database(place.file)
         except UnknownFile as error:
             self._refuse(f"{place.file} {error}")
+        except FileExistsError:
+            self._refuse(f"{place.folder} is no folder")
         except OSError as error:
             self._refuse(f"{place.folder}: {error.strerror or error}")
         except (sqlite3.Error, MemoryError) as error:

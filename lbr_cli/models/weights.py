@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from lbr_cli.models.model import Model
 
 SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 CODE = "*.py"
-MODULE = re.compile(r"[0-9]+_\w*")  # how sentence-transformers calls the folders of its modules
 WEIGHTS = ("*.safetensors", "*.bin")  # a model that has the first is not loaded from the second
 
 Digest = Callable[[Path], str]  # file -> its sha256 in hexadecimal digits
@@ -47,7 +46,7 @@ def is_weights(name: str) -> bool:
 
 def _files(model: Model, folder: Path) -> Iterator[Path]:
     """Those in the folder itself, and in those of its modules where it is one of sentence-transformers."""
-    for place in [folder, *(path for path in sorted(folder.iterdir()) if MODULE.fullmatch(path.name))]:
+    for place in dict.fromkeys([folder, *_modules(folder)]):
         for pattern in (*SMALL, CODE) if model.trusted else SMALL:
             yield from (path for path in place.glob(pattern) if path.is_file())
         for pattern in WEIGHTS:
@@ -55,3 +54,12 @@ def _files(model: Model, folder: Path) -> Iterator[Path]:
             yield from found
             if found:
                 break
+
+
+def _modules(folder: Path) -> list[Path]:
+    """The folders that `modules.json` lists; what is wrong with it is told by whoever loads the model."""
+    try:
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return [folder / module["path"] for module in listed if module["path"]]
+    except (OSError, ValueError, TypeError, LookupError):
+        return []

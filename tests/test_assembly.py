@@ -1,0 +1,268 @@
+"""What decides a score and what does not: each ingredient that changes makes a miss, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+from conftest import CHAT_TEMPLATE, ROOT, Listening, Program, chat_tokenizer, write
+
+from lbr_cli import assembly, engines
+from lbr_cli.assembly import Assembly
+from lbr_cli.cache import Cache
+from lbr_cli.cache.place import Place
+from lbr_cli.core import Document, Query
+from lbr_cli.engines import Settings, local
+from lbr_cli.errors import MissingError
+from lbr_cli.families import Template
+from lbr_cli.models import resolve
+from lbr_cli.models.weights import contents, fingerprint
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A pair and all that its score hangs on."""
+
+    folder: Path
+    family: str | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
+    settings: Settings = Settings("cpu", "float32")
+    query: str = "ripe figs"
+    text: str = "Figs turn purple."
+    title: str = "Figs"
+
+
+def known(asked: Asked, cache: Path) -> bool:
+    """Score the pair, and tell whether its score was known."""
+    listener = Listening()
+    with Cache(Place(cache, 10**9), listener) as opened:
+        model = resolve(str(asked.folder), asked.family, chosen=asked.chosen)
+        scorer = Assembly(model, "local", asked.settings, opened, listener).scorer
+        documents = [Document("d", asked.text, asked.title)]
+        scorer.expect(lambda: iter([(Query("q", asked.query), documents[0])]))
+        scorer.score(Query("q", asked.query), documents)
+    assert listener.warnings == []
+    assert (listener.tokens == 0) == (listener.cached == 1)
+    return listener.cached == 1
+
+
+@pytest.fixture
+def chat(chat_model: Path, tmp_path: Path) -> Asked:
+    return Asked(shutil.copytree(chat_model, tmp_path / "chat"), "lb")
+
+
+def rewritten(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Changed in a way that neither size nor time of change tells."""
+    before = path.stat()
+    path.write_bytes(change(path.read_bytes()))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def last_byte(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+CHANGES: dict[str, Callable[[Asked], Asked]] = {
+    "query": lambda asked: replace(asked, query="ripe fig"),
+    "text": lambda asked: replace(asked, text="Figs turn purple!"),
+    "title": lambda asked: replace(asked, title="fig"),
+    "no title": lambda asked: replace(asked, title=""),
+    "dtype": lambda asked: replace(asked, settings=Settings("cpu", "bfloat16")),
+    "maximum length": lambda asked: replace(asked, settings=Settings("cpu", "float32", max_length=900)),
+    "family": lambda asked: replace(asked, family="lb-rev"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_a_user_changes_is_a_miss(change: Callable[[Asked], Asked], chat: Asked, tmp_path: Path) -> None:
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+    assert [known(change(chat), tmp_path / "cache") for _ in range(2)] == [False, True]
+    assert known(chat, tmp_path / "cache")
+
+
+def test_changed_weights_are_a_miss_though_the_file_looks_the_same(chat: Asked, tmp_path: Path) -> None:
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+    rewritten(chat.folder / "model.safetensors", last_byte)
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+
+
+def test_a_changed_configuration_is_a_miss(chat: Asked, tmp_path: Path) -> None:
+    assert not known(chat, tmp_path / "cache")
+    rewritten(
+        chat.folder / "config.json", lambda data: data.replace(b'"rms_norm_eps": 1e-06', b'"rms_norm_eps": 2e-06')
+    )
+    assert not known(chat, tmp_path / "cache")
+
+
+def test_a_changed_template_is_a_miss(chat: Asked, tmp_path: Path) -> None:
+    assert not known(chat, tmp_path / "cache")
+    chat_tokenizer(template=CHAT_TEMPLATE.replace("assistant", "model")).save_pretrained(chat.folder)
+    assert not known(chat, tmp_path / "cache")
+
+
+def test_instructions_labels_and_prompts_are_ingredients(tmp_path: Path) -> None:
+    folder = checkpoints.causal(tmp_path / "model", "Qwen3")
+    one, other = (Template.parse(f'text = "{word} {{query}} {{document}}"', "p.toml") for word in ("a", "b"))
+    variants = [
+        Asked(folder, "qwen3"),
+        Asked(folder, "qwen3", {"instruction": "Find figs"}),
+        Asked(folder, "qwen3", {"instruction": "Find bread"}),
+        Asked(folder, "next-token", {"prompt": one, "labels": ("yes", "no")}),
+        Asked(folder, "next-token", {"prompt": one, "labels": ("no", "yes")}),
+        Asked(folder, "next-token", {"prompt": other, "labels": ("yes", "no")}),
+    ]
+    assert [known(variant, tmp_path / "cache") for variant in variants] == [False] * 6
+    assert [known(variant, tmp_path / "cache") for variant in variants] == [True] * 6
+
+
+def test_pooling_prompts_and_similarity_are_ingredients(tmp_path: Path) -> None:
+    folder = checkpoints.bi_encoder(
+        tmp_path / "model",
+        "Bert",
+        checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>"),
+        {"kind": "Pooling", "word_embedding_dimension": 32, "pooling_mode": "mean"},
+        {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True, "activation_function": "torch.nn.Tanh"},
+    )
+    variants = [
+        Asked(folder),
+        Asked(folder, chosen={"query_prompt": "query: "}),
+        Asked(folder, chosen={"document_prompt": "query: "}),
+    ]
+    assert [known(variant, tmp_path / "cache") for variant in variants] == [False] * 3
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": "dot"}))
+    assert [known(Asked(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
+    (pooling,) = folder.glob("1_*/config.json")
+    pooling.write_text(pooling.read_text().replace('"mean"', '"max"'))
+    assert [known(Asked(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
+    (dense,) = folder.glob("2_*/pytorch_model.bin")
+    before = fingerprint(contents(resolve(str(folder))))
+    rewritten(dense, last_byte)
+    assert fingerprint(contents(resolve(str(folder)))) != before
+
+
+def test_another_device_or_engine_is_a_miss(chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(model: Any, settings: Settings) -> Any:
+        prepared = local.prepare(model, settings)
+        return replace(prepared, terms=replace(prepared.terms, device="cuda"))
+
+    assert not known(chat, tmp_path / "cache")
+    monkeypatch.setattr(assembly, "this_machine", lambda: "another one")
+    assert known(chat, tmp_path / "cache")
+    monkeypatch.setattr(assembly, "this_machine", lambda: "one with a graphics card")
+    monkeypatch.setattr(assembly, "prepare_engine", lambda name, model, settings: elsewhere(model, settings))
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+    monkeypatch.undo()
+    assert known(chat, tmp_path / "cache")
+    monkeypatch.setitem(engines.ENGINES, "other", engines.ENGINES["local"])
+    assemble = Assembly
+    monkeypatch.setattr(sys.modules[__name__], "Assembly", lambda model, _, *rest: assemble(model, "other", *rest))
+    assert not known(chat, tmp_path / "cache")
+
+
+def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Asked, tmp_path: Path) -> None:
+    assert not known(chat, tmp_path / "cache")
+    moved = shutil.copytree(chat.folder, tmp_path / "elsewhere")
+    (moved / "README.md").write_text("a model")
+    assert known(replace(chat, folder=moved), tmp_path / "cache")
+    for settings in (Settings("cpu", "float32", batch_tokens=100), Settings("cpu", "float32", threads=1)):
+        assert known(replace(chat, settings=settings), tmp_path / "cache")
+
+
+def test_an_engine_that_is_loaded_has_the_last_word(
+    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: Any, settings: Settings) -> Any:
+        prepared = local.prepare(model, settings)
+        return replace(prepared, terms=replace(prepared.terms, device="cuda"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(assembly, "prepare_engine", lambda name, model, settings: wrong(model, settings))
+        assert not known(chat, tmp_path / "cache")
+    # what is remembered of this machine says cuda; a pair that has to be computed shows that it is not
+    assert known(chat, tmp_path / "cache")
+    assert not known(replace(chat, text="Bread"), tmp_path / "cache")
+    assert known(replace(chat, text="Bread"), tmp_path / "cache")
+    assert not known(chat, tmp_path / "cache")
+
+
+def test_a_template_that_names_the_date_is_asked_again_every_day(
+    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
+    chat_tokenizer(template=template).save_pretrained(chat.folder)
+    prepared: list[str] = []
+    prepare = engines.prepare_engine
+
+    def counted(name: str, *rest: Any) -> Any:
+        prepared.append(name)
+        return prepare(name, *rest)
+
+    monkeypatch.setattr(assembly, "prepare_engine", counted)
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+    assert len(prepared) == 1
+    monkeypatch.setattr(assembly, "_today", lambda: "2099-12-31")
+    assert known(chat, tmp_path / "cache")  # for the clock of the template has not moved
+    assert len(prepared) == 2
+
+
+def test_a_file_that_goes_away_is_told(chat: Asked, tmp_path: Path) -> None:
+    (chat.folder / "gone.json").symlink_to(tmp_path / "nowhere")
+    assert not known(chat, tmp_path / "cache")  # loading does not read it either
+    with Cache(None, Listening()) as cache:
+        made = Assembly(None, "overlap", Settings(), cache, Listening())
+    with pytest.raises(MissingError, match=r"gone\.json: cannot be read: No such file or directory"):
+        made._digest(chat.folder / "gone.json")
+
+
+def test_a_gguf_file_is_told_by_its_contents(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF1")
+    (tmp_path / "other.gguf").write_bytes(b"GGUF2")
+    model = resolve(str(tmp_path / "m.gguf"), "lb")
+    before = contents(model)
+    assert list(before) == ["m.gguf"]
+    (tmp_path / "m.gguf").write_bytes(b"GGUF3")
+    assert contents(model) != before
+
+
+def test_a_warm_run_loads_neither_torch_nor_transformers(chat: Asked, tmp_path: Path) -> None:
+    lines = "".join(
+        json.dumps({"query_id": "q", "query": "figs", "doc_id": str(i), "text": "fig " * i}) + "\n" for i in range(9)
+    )
+    write(tmp_path, {"run.jsonl": lines})
+    code = (
+        "import sys\nfrom lbr_cli.commands import main\n"
+        f"sys.argv = ['lbr', 'rerank', 'run.jsonl', '-m', {str(chat.folder)!r}, '--family', 'lb']\n"
+        "try:\n    main()\nfinally:\n"
+        "    print([name for name in ('torch', 'transformers') if name in sys.modules], file=sys.stderr)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LBR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code]
+    ended = [
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert ended[0].stdout == ended[1].stdout
+    assert [one.stderr.splitlines()[-1] for one in ended] == ["['torch', 'transformers']", "[]"]
+    assert "9 pairs (9 cached, 0 truncated)" in ended[1].stderr
+    assert f"with {chat.folder.name} (nothing computed)" in ended[1].stderr
+
+
+def test_the_samples_a_second_time(minilm: Path, tmp_path: Path, lbr: Program) -> None:
+    samples = ROOT / "samples"
+    ask = ("rerank", str(samples / "run.trec"), "-c", str(samples / "docs.jsonl"), "-m", "minilm", "--cache")
+    ended = [lbr(*ask, "--cache-dir", "cache", *more) for more in ([], ["--manifest", "m.json"])]
+    assert ended[0].out == ended[1].out
+    assert "213 pairs (0 cached" in ended[0].err
+    assert "213 pairs (213 cached" in ended[1].err
+    counts = json.loads((tmp_path / "m.json").read_text())["counts"]
+    assert (counts["cached_share"], counts["tokens"]) == (1.0, 0)
