@@ -89,6 +89,8 @@ def run(job: Job, listener: Listener) -> None:
 def _how_to_go_on(cache: Cache) -> str:
     if not cache.on:
         return "nothing is kept without a score cache"
+    if not cache.kept:
+        return "the same command begins again"
     scores = "1 score of this run is" if cache.kept == 1 else f"{cache.kept} scores of this run are"
     return f"{scores} in the cache, and the same command goes on from there"
 

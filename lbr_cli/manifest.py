@@ -60,4 +60,13 @@ def manifest(
             "max_length": terms.max_length,
             "prompt": terms.prompt,
         }
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(_in_utf8(told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _in_utf8(told: Any) -> Any:
+    """The same with names of files that are no UTF-8 made readable."""
+    if isinstance(told, dict):
+        return {key: _in_utf8(value) for key, value in told.items()}
+    if isinstance(told, list):
+        return [_in_utf8(value) for value in told]
+    return told.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(told, str) else told

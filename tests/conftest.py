@@ -60,7 +60,7 @@ def lbr(tmp_path: Path) -> Program:
             timeout=600,  # a lost process, not a slow machine
             check=False,
         )
-        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode(errors="surrogateescape"))
 
     return run
 

@@ -36,7 +36,16 @@ def test_no_command(lbr: Program) -> None:
 def test_help_names_every_environment_variable(lbr: Program) -> None:
     ended = lbr("rerank", "--help")
     assert ended.code == 0
-    for name in ("LBR_MODEL", "LBR_DEVICE", "LBR_DTYPE", "LBR_THREADS", "LBR_BATCH_TOKENS"):
+    for name in (
+        "LBR_MODEL",
+        "LBR_DEVICE",
+        "LBR_DTYPE",
+        "LBR_THREADS",
+        "LBR_BATCH_TOKENS",
+        "LBR_CACHE",
+        "LBR_CACHE_DIR",
+        "LBR_CACHE_SIZE",
+    ):
         assert name in ended.out
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -284,6 +285,24 @@ def test_a_manifest_counts_every_byte_that_was_read(end: bytes, files: Path, lbr
     assert told["inputs"] == [{"file": name, "sha256": sha256(data)} for name, data in runs.items()]
     assert told["model"] is None
     assert "terms" not in told
+
+
+def test_names_that_are_no_utf8(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+    beside, run = (tmp_path / os.fsdecode(name) for name in (b"beside\xff", b"run\xff.jsonl"))
+    beside.mkdir()
+    shutil.copytree(chat_model, beside / "model")
+    run.write_bytes(line(0))
+    ask = ("rerank", str(run), "-m", "model", "--family", "lb", "--manifest", "../m.json")
+    ended = lbr(*ask, "--cache", "--cache-dir", "../c", cwd=beside)
+    assert ended.code == 0
+    assert manifest(tmp_path)["inputs"][0]["file"].endswith("/run\ufffd.jsonl")
+    assert manifest(tmp_path)["model"]["name"].endswith("/beside\ufffd/model")
+    assert "/beside\ufffd/model" in lbr("cache", "info", "--cache-dir", "c").out
+    cleared = lbr("cache", "clear", "-m", "model", "--cache-dir", "../c", cwd=beside)
+    assert cleared.out.startswith("2 entries removed")
+    ended = lbr("rerank", str(run), "-m", str(beside / "model"), "--family", "lb")
+    assert ended.code == 2
+    assert "weights are not read from a path that is no UTF-8" in ended.err
 
 
 def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> None:

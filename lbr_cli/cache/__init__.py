@@ -19,7 +19,7 @@ from lbr_cli.cache.place import Place, network_of
 from lbr_cli.core import Listener
 from lbr_cli.errors import RunError
 
-__all__ = ["Cache", "key_of", "open_database"]
+__all__ = ["Cache", "key_of", "opened"]
 
 KEY_BYTES = 16
 CHECK_BYTES = 8
@@ -45,12 +45,17 @@ def key_of(*parts: bytes) -> bytes:
     return digest.digest()
 
 
-def open_database(place: Place) -> Database:
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[Database]:
     """The file itself, for those who look after it. RunError where it cannot be used."""
     try:
-        return Database(place.file)
-    except (sqlite3.Error, UnknownFile) as error:
-        raise RunError(f"{place.file}: {error}", hint="delete the file, and a new one will be made") from error
+        with contextlib.closing(Database(place.file)) as database:
+            yield database
+    except UnknownFile as error:
+        raise RunError(f"{place.file} {error}") from error
+    except sqlite3.Error as error:
+        hint = "delete the file, and a new one will be made" if _is_damage(error) else ""
+        raise RunError(f"{place.file}: {error}", hint=hint) from error
 
 
 class Cache:
@@ -174,12 +179,10 @@ class Cache:
                 self._fail(error, str(database.path))
 
     def _fail(self, error: sqlite3.Error | MemoryError, file: str) -> None:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code in FULL_CODES:
+        if getattr(error, "sqlite_errorcode", 0) in FULL_CODES:
             hint = "make room, name another place with --cache-dir, or go without: --no-cache"
             raise RunError(f"score cache {file}: cannot be written: {error}", hint=hint) from error
-        damaged = primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code is None
-        self._refuse(f"{file}: {error}{'; delete it, and a new one will be made' if damaged else ''}")
+        self._refuse(f"{file}: {error}{'; delete it, and a new one will be made' if _is_damage(error) else ''}")
 
     def _refuse(self, why: str) -> None:
         self._listener.warn(f"no score cache in this run: {why}")
@@ -201,6 +204,11 @@ class Cache:
             if self._database:
                 self._database.close()
         self._database = None
+
+
+def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
+    """Whether SQLite finds the file not to be what it was: also when a table or all memory seems to be missing."""
+    return primary_code(error) in (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _check(key: bytes, value: bytes) -> bytes:

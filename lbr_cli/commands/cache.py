@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import closing
 from datetime import date, timedelta
 from typing import Annotated
 
 import typer
 
-from lbr_cli.cache import open_database
+from lbr_cli.cache import opened
 from lbr_cli.cache.database import today
 from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
 from lbr_cli.commands.options import CacheDir, CacheSize
@@ -32,7 +31,7 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
     if not where.file.exists():
         typer.echo(f"{where.file}: not there yet")
         return
-    with closing(open_database(where)) as database:
+    with opened(where) as database:
         typer.echo(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
         rows = database.models()
     typer.echo(ROW.format("model", "entries", "bytes", "last used"))
@@ -57,7 +56,7 @@ def prune(
     where = _place(cache_dir)
     removed = 0
     if where.file.exists():
-        with closing(open_database(where)) as database:
+        with opened(where) as database:
             removed = database.remove("day < ?", before)
     typer.echo(f"{_entries(removed)} removed from {where.file}")
 
@@ -76,7 +75,7 @@ def clear(
     where = _place(cache_dir)
     removed = 0
     if where.file.exists():
-        with closing(open_database(where)) as database:
+        with opened(where) as database:
             removed = database.remove() if model is None else database.remove_model(label(model))
     typer.echo(f"{_entries(removed)} removed from {where.file}")
 

@@ -98,6 +98,8 @@ def _named(name: str, family_name: str | None, revision: str | None) -> Model:
         if revision is not None:
             raise UsageError(f"--revision {revision}: {name} has no revisions, it comes with a Python package")
         return replace(known, folder=_package_folder(name))
+    if not name.isascii() and os.path.exists(name):
+        _check_utf8(name)
     if os.path.isdir(name) or (os.path.isfile(name) and name.endswith(".gguf")):
         if revision is not None:
             what = "folder" if os.path.isdir(name) else "file"
@@ -121,8 +123,8 @@ def label(name: str) -> str:
     """What `--model` names, in one way for all that mean the same: a short name, a hub id, or a whole path."""
     if name in ALIASES:
         return name
-    if os.path.exists(name):
-        return str(Path(name).resolve())
+    if os.path.exists(name):  # whose name may hold any bytes
+        return str(Path(name).resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return next((alias for alias, model in ALIASES.items() if name and name == model.hub_id), name)
 
 
@@ -148,6 +150,16 @@ def _settled(model: Model, chosen: Family) -> Model:
         missing = " and ".join(OPTIONS[key] for key in ("prompt", "labels") if not getattr(settled, key))
         raise UsageError(f"--family {settled.name} needs {missing}", hint="the README shows a prompt file")
     return replace(model, family=settled, chosen={})
+
+
+def _check_utf8(name: str) -> None:
+    """MissingError for a path that safetensors cannot open."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise MissingError(
+            f"--model {name}: weights are not read from a path that is no UTF-8", hint="rename it"
+        ) from error
 
 
 def _package_folder(alias: str) -> Path:
