@@ -72,7 +72,9 @@ def run(job: Job, listener: Listener) -> None:
     reading = replace(job, inputs=replace(job.inputs, sums=sums))
     with ExitStack() as record:
         # opened first: a place that cannot be written is told before anything is computed
-        paper = record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest else None
+        paper = (
+            record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest is not None else None
+        )
         with open_output(job.output, clobber=job.clobber, digest=digest) as output, Cache(job.cache, listener) as cache:
             try:
                 made = (_run_stream if job.stream else _run_whole)(reading, output, cache, listener)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -232,6 +233,39 @@ def test_a_gguf_file_is_told_by_its_contents(tmp_path: Path) -> None:
     assert list(before) == ["m.gguf"]
     (tmp_path / "m.gguf").write_bytes(b"GGUF3")
     assert contents(model) != before
+
+
+def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[float], Listening]:
+    listener = Listening()
+    with Cache(Place(cache, 10**9) if cache else None, listener) as opened:
+        model = resolve(str(asked.folder), asked.family)
+        scorer = Assembly(model, "local", asked.settings, opened, listener).scorer
+        documents = [Document(text, text) for text in texts]
+        scorer.expect(lambda: ((Query("q", asked.query), document) for document in documents))
+        return [score.value for score in scorer.score(Query("q", asked.query), documents)], listener
+
+
+def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Asked, tmp_path: Path) -> None:
+    source = random.Random(0)
+    texts = [" ".join(source.choices(["ripe", "figs", "turn", "purple", "bread", "salt"], k=9)) for _ in range(60)]
+    plain, _ = scores(chat, None, texts)
+    scores(chat, tmp_path / "whole", texts)
+    file = tmp_path / "cache" / "scores.sqlite"
+    file.parent.mkdir()
+    warned = known = 0
+    for _ in range(200):
+        data = bytearray((tmp_path / "whole" / "scores.sqlite").read_bytes())
+        data[source.randrange(len(data))] ^= source.randrange(1, 256)
+        file.write_bytes(data)
+        found, listener = scores(chat, file.parent, texts)
+        assert found == pytest.approx(plain, abs=1e-6)
+        assert len(listener.warnings) <= 1
+        warned += len(listener.warnings)
+        known += listener.cached
+        for path in file.parent.iterdir():
+            path.unlink()
+    assert 0 < warned < 100
+    assert known > 100 * len(texts)
 
 
 def test_a_warm_run_loads_neither_torch_nor_transformers(chat: Asked, tmp_path: Path) -> None:

@@ -314,6 +314,20 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
         assert manifest(tmp_path)["inputs"] == [{"file": "-", "sha256": sha256(data)}]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--manifest", "out.trec", "-o", "./out.trec"], "--manifest out.trec: the ranking goes there"),
+        (["--manifest", "-"], "--manifest -: the ranking goes there"),
+        (["--manifest", ""], "--manifest : an empty name"),
+        (["--manifest", "m.json", "--dry-run"], "--manifest has no effect: --dry-run makes no ranking"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense(options: list[str], said: str, files: Path, lbr: Program) -> None:
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
+    assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {said}\n")
+
+
 def test_a_manifest_is_refused_at_once_and_appears_only_with_its_ranking(files: Path, lbr: Program) -> None:
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", "out.trec")
     ended = lbr(*ask, "--manifest", "nowhere/m.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Literal
 
@@ -183,12 +184,15 @@ def rerank(
         (stream, (*JOIN_OPTIONS, "dry_run"), "--stream reads JSONL that carries its texts"),
         (tsv_columns is not None, ("id_field", "text_field", "title_field"), "--tsv-columns says where all is"),
         (query is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
+        (dry_run, ("manifest",), "--dry-run makes no ranking"),
     ):
         refuse(ctx, options if there else (), reason)
     if lines and query is None:
         raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
     if [run_, *corpora, queries].count(STDIN) > 1:
         raise UsageError("only one of RUN, --corpus and --queries can be standard input")
+    if manifest is not None and (not manifest or os.path.realpath(manifest) == os.path.realpath(output)):
+        raise UsageError(f"--manifest {manifest}: {'the ranking goes there' if manifest else 'an empty name'}")
     if run_ == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
     job = Job(
