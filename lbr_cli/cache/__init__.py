@@ -65,9 +65,8 @@ class Cache:
         self._listener = listener
         self._database: Database | None = None
         self._limit = place.limit if place else 0
-        self._waiting: dict[
-            str, dict[bytes, bytes]
-        ] = {}  # by model: what another process's lock has kept from the file
+        # what another process's lock has kept from the file, by model
+        self._waiting: dict[str, dict[bytes, bytes]] = {}
         self._used: set[bytes] = set()  # rows that were last used before today
         self._written = 0
         self.kept = 0
@@ -95,8 +94,7 @@ class Cache:
         except (sqlite3.Error, MemoryError) as error:
             self._fail(error, str(place.file))
         else:
-            with self._guarded():
-                self._database.shrink(self._limit)
+            self._shrink()
 
     def holds(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of `keys` under which something stands; whether it can be used, `find` tells."""
@@ -111,17 +109,14 @@ class Cache:
         found: dict[bytes, bytes] = {}
         day = today()
         with self._guarded():
-            for key, value, used in self._database.find(keys) if self._database else ():
-                if (
-                    isinstance(key, bytes)
-                    and isinstance(value, bytes)
-                    and value[:CHECK_BYTES] == _check(key, value[CHECK_BYTES:])
-                ):
-                    found[key] = value[CHECK_BYTES:]
+            for key, row, used in self._database.find(keys) if self._database else ():
+                value = _checked(key, row)
+                if value is not None:
+                    found[key] = value
                     if used != day:
                         self._used.add(key)
-            if len(self._used) >= TOUCHED_AT_ONCE:
-                self._touch()
+        if len(self._used) >= TOUCHED_AT_ONCE:
+            self._touch()
         for rows in self._waiting.values():
             found.update({key: rows[key] for key in keys if key in rows})
         return found
@@ -146,24 +141,31 @@ class Cache:
             for model, rows in list(self._waiting.items()):
                 if self._database is None:
                     break
-                checked = [(key, _check(key, value) + value) for key, value in rows.items()]
                 try:
-                    self._database.keep(checked, model, seconds)
+                    self._database.keep(
+                        [(key, _check(key, value) + value) for key, value in rows.items()], model, seconds
+                    )
                 except sqlite3.OperationalError as error:
                     if primary_code(error) not in LOCKED or seconds == LAST_WAIT:
                         raise
                     return
                 del self._waiting[model]
-                self._written += len(checked)
-                self.kept += len(checked) if model != REMEMBERED else 0
-            if self._database and self._written >= SHRINK_EVERY:
-                self._written = 0
-                self._database.shrink(self._limit)
+                self._written += len(rows)
+                self.kept += len(rows) if model != REMEMBERED else 0
+        if self._written >= SHRINK_EVERY:
+            self._shrink()
 
     def _touch(self) -> None:
         used, self._used = self._used, set()
-        if self._database:
-            self._database.touch(used)
+        with self._guarded(), _unless_locked():
+            if self._database:
+                self._database.touch(used)
+
+    def _shrink(self) -> None:
+        self._written = 0
+        with self._guarded(), _unless_locked():
+            if self._database:
+                self._database.shrink(self._limit)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -196,14 +198,24 @@ class Cache:
         """Nothing is waited for after Ctrl-C."""
         hurried = kind is not None
         self._write(SHORT_WAIT if hurried else LAST_WAIT)
+        if not hurried:
+            self._touch()
+            if self._written:
+                self._shrink()
         with self._guarded():
-            if not hurried:
-                self._touch()
-                if self._database and self._written:
-                    self._database.shrink(self._limit)
             if self._database:
                 self._database.close()
         self._database = None
+
+
+@contextlib.contextmanager
+def _unless_locked() -> Iterator[None]:
+    """Housekeeping in this block is left to another time, or to the process that holds the lock."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if primary_code(error) not in LOCKED:
+            raise
 
 
 def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
@@ -213,6 +225,13 @@ def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
 
 def _check(key: bytes, value: bytes) -> bytes:
     return hashlib.blake2b(key + value, digest_size=CHECK_BYTES).digest()
+
+
+def _checked(key: object, row: object) -> bytes | None:
+    """The value in a row, if key and row are what was written."""
+    if isinstance(key, bytes) and isinstance(row, bytes) and row[:CHECK_BYTES] == _check(key, row[CHECK_BYTES:]):
+        return row[CHECK_BYTES:]
+    return None
 
 
 def _key_of_words(parts: Sequence[str]) -> bytes:
