@@ -29,11 +29,11 @@ from lbr_cli.cache.scores import Scores
 from lbr_cli.commands import main
 book = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 keep = Scores.keep
-def written_down(self, scores, early):
-    made = [self._key(pair).hex() for pair in {**scores, **early}]
+def written_down(self, scores):
+    made = [self._key(pair).hex() for pair in scores]
     if made:
         os.write(book, (" ".join(made) + "\\n").encode())
-    keep(self, scores, early)
+    keep(self, scores)
 Scores.keep = written_down
 main()
 """

@@ -2,7 +2,8 @@
 
 What decides a score besides the two texts is found out here. Choosing a device takes torch and rendering a prompt takes
 transformers, so the outcome is remembered as long as neither the files of the model, nor the versions of both, nor the
-machine have changed; an engine that is loaded after all chooses again, and its word counts.
+machine have changed, unless a date stands in the prompt; an engine that is loaded after all chooses again, and its word
+counts. Files that have changed by the time the model is loaded end the run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 
 import orjson
@@ -20,10 +20,10 @@ from lbr_cli.cache.scores import Scores
 from lbr_cli.core import Engine, Listener
 from lbr_cli.engines import Lazy, Prepared, Settings, Terms, prepare_engine
 from lbr_cli.engines.machine import this_machine
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, RunError
 from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.models import Model, fetched
-from lbr_cli.models.weights import contents, fingerprint, sha256
+from lbr_cli.models.weights import contents, fingerprint, has_code_elsewhere, sha256
 from lbr_cli.scoring import Scorer
 
 FORMULAS = b"1"  # to be raised when the same answer of a model comes to mean another score
@@ -55,8 +55,12 @@ class Assembly:
         self.files: dict[str, str] = {}
         self.terms: Terms | None = None
         self.model = model = fetched(model, listener, self._digest) if model else None
-        self._scores = Scores(cache if model else None, model=model.label if model else "")
-        if model and (cache.on or identify):
+        kept = model is not None and cache.on
+        if model and kept and has_code_elsewhere(model):
+            listener.note(f"scores of {model.name} are not kept: its code lies in another repository, and may change")
+            kept = False
+        self._scores = Scores(cache if kept else None, model=model.label if model else "")
+        if model and (kept or identify):
             listener.stage(f"looking at the files of {model.name}")
             self.files = contents(model, self._digest)
             self._settle(self._recalled() or self._prepare().terms)
@@ -65,6 +69,8 @@ class Assembly:
 
     def _load(self) -> Engine:
         engine = (self._prepared or self._prepare()).load()
+        if self.model and self.files and contents(self.model, self._digest) != self.files:
+            raise RunError(f"{self.model.place}: its files have changed since this run began", hint="run it again")
         self._listener.stage("checking the prompts")
         return engine
 
@@ -75,8 +81,8 @@ class Assembly:
         terms = self._prepared.terms
         if terms != self.terms:
             self._settle(terms)
-            if terms and self.files:
-                self._cache.remember(orjson.dumps({**asdict(terms), "day": _today()}), *self._about())
+            if terms and self.files and not terms.dated:
+                self._cache.remember(orjson.dumps(asdict(terms)), *self._about())
         return self._prepared
 
     def _settle(self, terms: Terms | None) -> None:
@@ -99,7 +105,7 @@ class Assembly:
         asked = (self._settings.device, self._settings.dtype, str(self._settings.max_length))
         family = repr(self.model.known_family)
         return (
-            "terms",
+            *Terms.__dataclass_fields__,
             fingerprint(self.files),
             self._engine,
             *asked,
@@ -111,12 +117,7 @@ class Assembly:
     def _recalled(self) -> Terms | None:
         """The terms of an earlier run."""
         value = self._cache.recall(*self._about())
-        if value is None:
-            return None
-        told = orjson.loads(value)
-        day = told.pop("day")
-        terms = Terms(**told)
-        return None if terms.dated and day != _today() else terms
+        return None if value is None else Terms(**orjson.loads(value))
 
     def _digest(self, path: Path) -> str:
         """The sha256 of a file, remembered until the file changes."""
@@ -133,8 +134,3 @@ class Assembly:
         if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED:
             self._cache.remember(found.encode(), *about)
         return found
-
-
-def _today() -> str:
-    """The date here, which is what a template puts into a prompt."""
-    return date.today().isoformat()

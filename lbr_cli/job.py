@@ -63,7 +63,7 @@ def run(job: Job, listener: Listener) -> None:
     """Do it.
 
     Everything is read and checked before a model is loaded, or the first query where the job is a stream; each query
-    is written when it is done. Nothing is published before the cache is closed, and the manifest last. Whatever
+    is written when it is done. Ranking and manifest are published when both are whole and the cache is closed. Whatever
     interrupts it carries a note on how to go on.
     """
     started = datetime.now(UTC)
@@ -82,9 +82,11 @@ def run(job: Job, listener: Listener) -> None:
                 if job.model and not isinstance(stop, Exception):
                     stop.add_note(_how_to_go_on(cache))
                 raise
-        if paper and sums and digest:
-            named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
-            paper.write(manifest(made, job.options, sums.told(), named, started))
+            if paper and sums and digest:
+                output.finish()
+                named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
+                paper.write(manifest(made, job.options, sums.told(), named, started))
+                paper.finish()
     _tell(job, made, started, listener)
 
 

@@ -38,6 +38,7 @@ def manifest(
         "counts": {
             "queries": tally.queries,
             "pairs": tally.pairs,
+            "computed": tally.pairs - tally.cached,
             "cached": tally.cached,
             "cached_share": round(tally.cached / tally.pairs, 6) if tally.pairs else 0.0,
             "truncated": tally.truncated,

@@ -32,7 +32,8 @@ class Tally:
 class Scorer:
     """Scores pairs with one family on one engine and tells `listener` of each that is done.
 
-    What `scores` holds is not computed, and what is computed is kept in it batch by batch.
+    What `scores` holds is not computed, and what is computed is kept in it batch by batch. Queries that were announced
+    are to be scored in that order.
     """
 
     def __init__(self, family: Family, engine: Engine, listener: Listener, scores: Scores | None = None) -> None:
@@ -42,6 +43,7 @@ class Scorer:
         self.scores = scores or Scores()
         self.tally = Tally()
         self._early = _Early()
+        self._known = bytearray()  # of the announced pairs that are still to come, whether they were known
 
     def expect(self, pairs: Callable[[], Iterator[tuple[Query, Document]]]) -> tuple[int, int]:
         """Announce the pairs of a whole job, which `pairs` gives anew at each call.
@@ -54,6 +56,7 @@ class Scorer:
         announced = _Announced(self._requests, pairs)
         if self.scores.on:
             announced.look_up(self.scores)
+            self._known = announced.known[:]
             if all(announced.known):
                 return len(announced.known), 0
         try:
@@ -72,8 +75,11 @@ class Scorer:
         with its ids. `detail` of each score says whether the document was `truncated`.
         """
         asked = [self._requests(query, document) for document in documents]
-        found, cached = self.scores.find(asked)
-        scores = {pair: score for pair, score in enumerate(found) if score is not None}
+        scores = {pair: score for pair, score in enumerate(self.scores.find(asked)) if score is not None}
+        cached = len(scores)
+        if self._known:  # what has come into the cache since then was computed by this job, or is asked a second time
+            cached = min(cached, sum(self._known[: len(documents)]))
+            del self._known[: len(documents)]
         if scores:
             self.listener.advance(pairs=len(scores), cached=cached)
         if len(scores) < len(documents):
@@ -111,7 +117,7 @@ class Scorer:
                                 parts = [answers[part] for part in requests]
                                 scores[pair] = fresh[requests] = self._read(parts, query, documents[pair])
                 finally:
-                    self.scores.keep(fresh, self._in_passing(batch, waiting, fresh))
+                    self.scores.keep(fresh | self._in_passing(batch, waiting, fresh))
                 tokens = sum(answer.tokens for _, answer in batch)
                 self.tally.tokens += tokens
                 self.listener.advance(

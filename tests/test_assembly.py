@@ -23,10 +23,10 @@ from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 from lbr_cli.core import Document, Query
 from lbr_cli.engines import Settings, local
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, RunError
 from lbr_cli.families import Template
 from lbr_cli.models import resolve
-from lbr_cli.models.weights import contents, fingerprint
+from lbr_cli.models.weights import contents, fingerprint, has_code_elsewhere
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def test_an_engine_that_is_loaded_has_the_last_word(
     assert not known(chat, tmp_path / "cache")
 
 
-def test_a_template_that_names_the_date_is_asked_again_every_day(
+def test_a_template_that_names_the_date_is_asked_again_in_each_run(
     chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
@@ -210,10 +210,68 @@ def test_a_template_that_names_the_date_is_asked_again_every_day(
 
     monkeypatch.setattr(assembly, "prepare_engine", counted)
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
-    assert len(prepared) == 1
-    monkeypatch.setattr(assembly, "_today", lambda: "2099-12-31")
-    assert known(chat, tmp_path / "cache")  # for the clock of the template has not moved
     assert len(prepared) == 2
+
+
+def test_files_that_change_while_the_model_is_loaded_end_the_run(
+    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = local.Local.load
+
+    def meddled(self: Any) -> Any:
+        engine = load(self)
+        rewritten(chat.folder / "model.safetensors", last_byte)
+        return engine
+
+    monkeypatch.setattr(local.Local, "load", meddled)
+    with pytest.raises(RunError, match="its files have changed since this run began"):
+        known(chat, tmp_path / "cache")
+    monkeypatch.undo()
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+
+
+def test_all_weights_that_may_be_loaded_count(chat: Asked, tmp_path: Path) -> None:
+    folder = chat.folder
+    write(folder, {"adapter_model.safetensors": b"1", "pytorch_model.bin": b"1"})
+    (folder / "w").mkdir()
+    (folder / "additional_chat_templates").mkdir()
+    write(folder / "w", {"shard.safetensors": b"1", "other.safetensors": b"1"})
+    write(folder / "additional_chat_templates", {"default.jinja": b"1"})
+    write(folder, {"model.safetensors.index.json": json.dumps({"weight_map": {"a": "w/shard.safetensors", "b": "no"}})})
+    model = resolve(str(folder), "lb")
+    before = contents(model)
+    for name in (
+        *("adapter_model.safetensors", "pytorch_model.bin", "w/shard.safetensors"),
+        *("additional_chat_templates/default.jinja", "model.safetensors.index.json"),
+    ):
+        assert name in before
+    assert "w/other.safetensors" not in before
+    write(folder, {"model.safetensors.index.json": b"[1]", "modules.json": b'[{"path": 1}, 2]'})
+    assert "w/shard.safetensors" not in contents(model)
+
+
+def test_modules_may_lie_anywhere(tmp_path: Path) -> None:
+    write(tmp_path, {"config.json": b"{}"})
+    inside, outside = tmp_path / "model", tmp_path / "1_Pooling"
+    inside.mkdir()
+    outside.mkdir()
+    write(outside, {"config.json": b"{}"})
+    write(inside, {"modules.json": json.dumps([{"path": ""}, {"path": str(outside)}]), "config.json": b"{}"})
+    assert list(contents(replace(resolve("minilm"), folder=inside))) == [
+        "../1_Pooling/config.json",
+        "config.json",
+        "modules.json",
+    ]
+
+
+def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path) -> None:
+    write(tmp_path, {"config.json": json.dumps({"auto_map": {"AutoModel": "other/repo--modeling.Model"}})})
+    model = replace(resolve("minilm"), folder=tmp_path)
+    assert not has_code_elsewhere(model)
+    assert has_code_elsewhere(replace(model, trusted=True))
+    write(tmp_path, {"config.json": json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}), "modeling.py": b""})
+    assert not has_code_elsewhere(replace(model, trusted=True))
+    assert list(contents(replace(model, trusted=True))) == ["config.json", "modeling.py"]
 
 
 def test_a_file_that_goes_away_is_told(chat: Asked, tmp_path: Path) -> None:

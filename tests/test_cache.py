@@ -294,6 +294,62 @@ def test_eight_processes_share_a_file_and_nothing_is_lost(tmp_path: Path) -> Non
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "TURN", 0.05)
+    monkeypatch.setattr("lbr_cli.cache.SHORT_WAIT", 0.01)
+    rows = filled(tmp_path, 10)
+    holder = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    listener = Listening()
+    with opened(tmp_path, listener) as cache:
+        assert cache.find(list(rows)) == rows
+        cache.keep({key(-1): b"new"}, "m")
+        holder.execute("ROLLBACK")
+        holder.close()
+    with opened(tmp_path) as cache:
+        assert cache.find([key(-1)]) == {key(-1): b"new"}
+    assert listener.warnings == []
+
+
+def test_an_interruption_anywhere_in_a_transaction_leaves_none_open(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        assert cache._database
+        for _ in range(2):
+            with contextlib.suppress(KeyboardInterrupt), cache._database._transaction():
+                raise KeyboardInterrupt
+            assert not cache._database._connection.in_transaction
+        cache.keep({key(1): b"one"}, "m")
+        assert cache.find([key(1)]) == {key(1): b"one"}
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
+def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorcode = code
+        raise error
+
+    rows = filled(tmp_path, 10)
+    on_day(monkeypatch, today() + 1)
+    monkeypatch.setattr(Database, "touch", fail)
+    monkeypatch.setattr(Database, "shrink", fail)
+    listener = Listening()
+    with opened(tmp_path, listener) as cache:
+        assert cache.find(list(rows)) == rows
+    assert listener.warnings == []
+
+
+def test_nothing_to_remove_rewrites_nothing(tmp_path: Path) -> None:
+    filled(tmp_path, 10)
+    with looked_at(Place(tmp_path, LIMIT)) as kept:
+        statements: list[str] = []
+        kept._connection.set_trace_callback(statements.append)
+        assert kept.remove("day < ?", 0) == 0
+        assert "VACUUM" not in statements
+        assert kept.remove() == 10
+        assert "VACUUM" in statements
+
+
 def test_what_a_lock_keeps_from_the_file_is_found_and_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,7 +442,7 @@ def test_sizes(size: str, expected: int) -> None:
     assert in_bytes(size) == expected
 
 
-@pytest.mark.parametrize("size", ["", "GB", "-1", "1 XB", "1e9", "2GiB"])
+@pytest.mark.parametrize("size", ["", "GB", "-1", "1 XB", "1e9", "2GiB", "9" * 400])
 def test_what_is_no_size(size: str) -> None:
     with pytest.raises(UsageError, match="not a size"):
         in_bytes(size)

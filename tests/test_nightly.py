@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,44 @@ def test_a_full_disk_leaves_the_old_ranking(chat_model: Path, tmp_path: Path) ->
     assert not (tmp_path / ".out.jsonl.lbr-tmp").exists()
 
 
+def test_a_user_without_a_home(chat_model: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom lbr_cli.commands import main\n"
+        "def no_home(*_, **__): raise RuntimeError('could not determine the home directory')\n"
+        "import platformdirs\nplatformdirs.user_cache_path = no_home\n"
+        f"sys.argv = ['lbr', 'rerank', '-m', {str(chat_model)!r}, '--family', 'lb', '--quiet']\nmain()"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LBR_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], input=line(0), env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert ended.returncode == 0
+    assert ended.stderr.decode().splitlines()[0] == (
+        "lbr: warning: no score cache in this run: there is no home folder to keep it in; name one with --cache-dir"
+    )
+
+
+def test_signals_that_come_while_the_first_is_obeyed_are_not_heard(files: Path) -> None:
+    for number in range(6):
+        job = started(files, "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "-o", "out.trec")
+        while not (files / ".out.trec.lbr-tmp").exists():
+            time.sleep(0.01)
+        job.send_signal(signal.SIGTERM)
+        while job.poll() is None:
+            job.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
+            time.sleep(0.005)
+        _, err = job.communicate()
+        # of two that come at once Python hears SIGINT first
+        assert (job.returncode, err) in ((143, b"lbr: terminated\n"), (130, b"lbr: interrupted\n"))
+        assert not (files / ".out.trec.lbr-tmp").exists()
+
+
 # ---------------------------------------------------------------- options
+
+
+def test_words_that_are_no_text(lbr: Program) -> None:
+    ended = lbr("rerank", "-m", "minilm", "--query", os.fsdecode(b"caf\xff"), "--lines", stdin=b"a\n")
+    assert (ended.code, ended.err) == (2, "lbr: --query: not UTF-8\n")
 
 
 @pytest.mark.parametrize("option", [["--cache"], ["--cache-dir", "x"], ["--cache-size", "1GB"]])
@@ -183,7 +221,9 @@ def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr:
     assert shown[2].startswith("(sums of model files)")
     name, entries, *_ = shown[3].split()
     assert (name, entries) == (str(chat_model), "4")
-    assert lbr("cache", "clear", "-m", "minilm", "--cache-dir", "c").out.startswith("0 entries removed")
+    ended = lbr("cache", "clear", "-m", "minilm", "--cache-dir", "c")
+    assert ended.code == 2
+    assert ended.err == "lbr: --model minilm: nothing is kept of it\nlbr: hint: lbr cache info lists the models\n"
     assert lbr("cache", "clear", "-m", str(chat_model), "--cache-dir", "c").out.startswith("4 entries removed")
     assert len(lbr("cache", "info", "--cache-dir", "c").out.splitlines()) == 3
     assert lbr("cache", "clear", env={"LBR_CACHE_DIR": "c"}).out.endswith(" entries removed from c/scores.sqlite\n")
@@ -319,13 +359,35 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
     [
         (["--manifest", "out.trec", "-o", "./out.trec"], "--manifest out.trec: the ranking goes there"),
         (["--manifest", "-"], "--manifest -: the ranking goes there"),
-        (["--manifest", ""], "--manifest : an empty name"),
+        (["--manifest", "/dev/stdout"], "--manifest /dev/stdout: the ranking goes there"),
+        (["--manifest", ""], "--manifest: an empty name"),
+        (["--manifest", "./docs.jsonl"], "--manifest ./docs.jsonl: this file is read"),
+        (["--manifest", "run.trec"], "--manifest run.trec: this file is read"),
         (["--manifest", "m.json", "--dry-run"], "--manifest has no effect: --dry-run makes no ranking"),
     ],
 )
 def test_a_manifest_that_makes_no_sense(options: list[str], said: str, files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
     assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {said}\n")
+
+
+@pytest.mark.parametrize("name", ["out.trec", "out.trec.gz"])
+def test_a_manifest_that_finds_no_room_leaves_the_old_ranking(name: str, files: Path, lbr: Program) -> None:
+    write(files, {name: "old"})
+    ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", name)
+    ended = lbr(*ask, "--manifest", "/dev/full", "--quiet")
+    assert (ended.code, ended.err) == (1, "lbr: /dev/full: cannot be written: No space left on device\n")
+    assert (files / name).read_text() == "old"
+    assert not (files / f".{name}.lbr-tmp").exists()
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "out.trec.zst"])
+def test_a_manifest_counts_every_byte_that_is_written(name: str, files: Path, lbr: Program) -> None:
+    ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", name)
+    ended = lbr(*ask, "--manifest", "m.json")
+    written = (files / name).read_bytes() if name.endswith("zst") else ended.out.encode()
+    assert manifest(files)["output"]["sha256"] == sha256(written)
+    assert manifest(files)["counts"]["computed"] == 3
 
 
 def test_a_manifest_is_refused_at_once_and_appears_only_with_its_ranking(files: Path, lbr: Program) -> None:

@@ -145,11 +145,17 @@ def test_a_job_that_is_killed_again_and_again_computes_no_pair_twice(
 
 
 @every_family
+def test_a_job_that_finds_nothing_says_so_though_its_queries_are_alike(family: Family, tmp_path: Path) -> None:
+    listener = Listening()
+    run(family, Counting(), tmp_path, listener)
+    assert (listener.pairs, listener.cached) == (len(QUERIES) * len(TEXTS), 0)
+
+
+@every_family
 def test_what_is_computed_for_other_queries_counts_as_computed(family: Family, tmp_path: Path) -> None:
     listener = Listening()
     run(family, Counting(across=True, size=100), tmp_path, listener)
-    # q4 and q5 have the texts of q0 and q1, whose scores are there by then
-    assert listener.cached == 2 * len(TEXTS)
+    assert (listener.pairs, listener.cached) == (len(QUERIES) * len(TEXTS), 0)
 
 
 @every_family
@@ -229,10 +235,11 @@ def test_details_and_doubts_come_back_as_they_were(tmp_path: Path) -> None:
     score = Score(0.1 + 0.2, {"digits": [1e-300, 5e-324, 0.1], "mass": -0.0, "truncated": True}, "why")
     pair = (Pair("q", "d"),)
     with Cache(Place(tmp_path, 10**9), Listening()) as cache:
-        Scores(cache, b"1", "m").keep({pair: score}, {})
-        assert Scores(cache, b"1", "m").find([pair, (Pair("q", "e"),)]) == ([score, None], 1)
-        assert Scores(cache, b"2", "m").find([pair]) == ([None], 0)
-        (back,), _ = Scores(cache, b"1", "m").find([pair])
+        Scores(cache, b"1", "m").keep({pair: score})
+        assert Scores(cache, b"1", "m").find([pair, (Pair("q", "e"),)]) == [score, None]
+        assert Scores(cache, b"2", "m").find([pair]) == [None]
+        assert not Scores(cache, b"", "m").on  # in which all models would be one
+        (back,) = Scores(cache, b"1", "m").find([pair])
         assert back
         assert math.copysign(1, back.detail["mass"]) == -1
 

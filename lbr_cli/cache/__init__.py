@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from lbr_cli.cache.database import LOCKED, Database, UnknownFile, primary_code, today
-from lbr_cli.cache.place import Place, network_of
+from lbr_cli.cache.place import Place
 from lbr_cli.core import Listener
 from lbr_cli.errors import RunError
 
@@ -48,13 +48,16 @@ def key_of(*parts: bytes) -> bytes:
 @contextlib.contextmanager
 def opened(place: Place) -> Iterator[Database]:
     """The file itself, for those who look after it. RunError where it cannot be used."""
+    trouble = place.trouble()
+    if trouble:
+        raise RunError(f"score cache: {trouble}")
     try:
         with contextlib.closing(Database(place.file)) as database:
             yield database
     except UnknownFile as error:
         raise RunError(f"{place.file} {error}") from error
     except sqlite3.Error as error:
-        hint = "delete the file, and a new one will be made" if _is_damage(error) else ""
+        hint = "delete the file, and a new one will be made" if _is_damage(error) or _is_full(error) else ""
         raise RunError(f"{place.file}: {error}", hint=hint) from error
 
 
@@ -78,9 +81,9 @@ class Cache:
         return self._database is not None
 
     def _open(self, place: Place) -> None:
-        network = network_of(place.folder)
-        if network:
-            self._refuse(f"{place.folder} lies on a network file system ({network})")
+        trouble = place.trouble()
+        if trouble:
+            self._refuse(trouble)
             return
         try:
             place.folder.mkdir(parents=True, exist_ok=True)
@@ -157,13 +160,13 @@ class Cache:
 
     def _touch(self) -> None:
         used, self._used = self._used, set()
-        with self._guarded(), _unless_locked():
+        with self._guarded(), _housekeeping():
             if self._database:
                 self._database.touch(used)
 
     def _shrink(self) -> None:
         self._written = 0
-        with self._guarded(), _unless_locked():
+        with self._guarded(), _housekeeping():
             if self._database:
                 self._database.shrink(self._limit)
 
@@ -181,7 +184,7 @@ class Cache:
                 self._fail(error, str(database.path))
 
     def _fail(self, error: sqlite3.Error | MemoryError, file: str) -> None:
-        if getattr(error, "sqlite_errorcode", 0) in FULL_CODES:
+        if _is_full(error):
             hint = "make room, name another place with --cache-dir, or go without: --no-cache"
             raise RunError(f"score cache {file}: cannot be written: {error}", hint=hint) from error
         self._refuse(f"{file}: {error}{'; delete it, and a new one will be made' if _is_damage(error) else ''}")
@@ -197,6 +200,8 @@ class Cache:
     ) -> None:
         """Nothing is waited for after Ctrl-C."""
         hurried = kind is not None
+        if self._waiting and not hurried:
+            self._listener.stage("waiting for the score cache")
         self._write(SHORT_WAIT if hurried else LAST_WAIT)
         if not hurried:
             self._touch()
@@ -209,18 +214,23 @@ class Cache:
 
 
 @contextlib.contextmanager
-def _unless_locked() -> Iterator[None]:
-    """Housekeeping in this block is left to another time, or to the process that holds the lock."""
+def _housekeeping() -> Iterator[None]:
+    """What is done in this block is left to another time where the file is locked or the disk is full."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        if primary_code(error) not in LOCKED:
+        if primary_code(error) not in LOCKED and not _is_full(error):
             raise
+
+
+def _is_full(error: sqlite3.Error | MemoryError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) in FULL_CODES
 
 
 def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
     """Whether SQLite finds the file not to be what it was: also when a table or all memory seems to be missing."""
-    return primary_code(error) in (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    lacking = primary_code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)
+    return lacking or primary_code(error) in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _check(key: bytes, value: bytes) -> bytes:

@@ -94,7 +94,11 @@ class Database:
             raise UnknownFile(f"is of another version of lbr (layout {layout}, this one writes {LAYOUT})")
         if self._rows("PRAGMA journal_mode = WAL") != [(b"wal",)]:
             raise UnknownFile("lies where SQLite cannot share it (no WAL)")
-        self._rows("DELETE FROM models WHERE 0")  # raises where the file cannot be written
+        try:
+            self._rows("DELETE FROM models WHERE 0")  # raises where the file cannot be written
+        except sqlite3.OperationalError as error:
+            if primary_code(error) not in LOCKED:  # what others are writing to, we shall be able to write to
+                raise
 
     def _is_new(self) -> bool:
         return not self._number("PRAGMA application_id") and not self._number("SELECT count(*) FROM sqlite_master")
@@ -194,6 +198,8 @@ class Database:
     def remove(self, condition: str = "1", *values: object) -> int:
         """Remove rows and give their room back to the disk; tells how many."""
         removed = self._remove(condition, *values)
+        if not removed:
+            return 0
         with contextlib.suppress(sqlite3.OperationalError):  # where there is no room for it, or no time: later
             _patiently(lambda: self._rows("VACUUM"), TURN)
         return removed
@@ -248,8 +254,8 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._rows("BEGIN IMMEDIATE")
         try:
+            self._rows("BEGIN IMMEDIATE")
             yield
             self._rows("COMMIT")
         except BaseException:

@@ -23,12 +23,11 @@ class Scores:
         self.context = context
         self._cache = cache
         self._model = model
-        self._early: set[bytes] = set()
 
     @property
     def on(self) -> bool:
-        """Whether anything is kept."""
-        return self._cache is not None and self._cache.on
+        """Whether anything is kept: not without a context, in which all models would be one."""
+        return self._cache is not None and self._cache.on and bool(self.context)
 
     def holds(self, pairs: Sequence[Asked]) -> list[bool]:
         """Which of `pairs` need most likely not be computed."""
@@ -38,27 +37,22 @@ class Scores:
         there = self._cache.holds(keys)
         return [key in there for key in keys]
 
-    def find(self, pairs: Sequence[Asked]) -> tuple[list[Score | None], int]:
-        """The scores of those that are known, and how many of them were not computed early in this run."""
+    def find(self, pairs: Sequence[Asked]) -> list[Score | None]:
+        """The scores of those that are known."""
         if self._cache is None or not self.on:
-            return [None] * len(pairs), 0
+            return [None] * len(pairs)
         keys = [self._key(pair) for pair in pairs]
         there = self._cache.find(keys)
-        early = sum(key in self._early and key in there for key in keys)
-        self._early.difference_update(keys)
-        scores = [Score(*orjson.loads(there[key])) if key in there else None for key in keys]
-        return scores, sum(score is not None for score in scores) - early
+        return [Score(*orjson.loads(there[key])) if key in there else None for key in keys]
 
-    def keep(self, scores: Mapping[Asked, Score], early: Mapping[Asked, Score]) -> None:
-        """Have them in the cache when this returns. `early` are those that the job has not come to yet."""
-        if self._cache is None or not self.on:
-            return
-        rows = {}
-        for pairs in (scores, early):
-            for pair, score in pairs.items():
-                rows[self._key(pair)] = orjson.dumps((score.value, score.detail, score.doubt))
-        self._cache.keep(rows, self._model)
-        self._early.update(self._key(pair) for pair in early)
+    def keep(self, scores: Mapping[Asked, Score]) -> None:
+        """Have them in the cache when this returns."""
+        if self._cache is not None and self.on:
+            rows = {
+                self._key(pair): orjson.dumps((score.value, score.detail, score.doubt))
+                for pair, score in scores.items()
+            }
+            self._cache.keep(rows, self._model)
 
     def _key(self, pair: Asked) -> bytes:
         try:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -25,6 +29,7 @@ from lbr_cli.progress import print_error
 
 INTERRUPTED = 130
 TERMINATED = 143
+UNWINDING = 2.0  # seconds
 
 # plain help text can be searched and piped, and needs no rich
 app = typer.Typer(
@@ -42,6 +47,8 @@ COMMANDS = ("rerank", "models", "doctor", "cache")
 
 class Stopped(BaseException):
     """SIGINT or SIGTERM: unwinds everything, so that no half-written file is left. Typer would swallow the first."""
+
+    at = -math.inf  # when a signal was last heard
 
     def __init__(self, code: int) -> None:
         super().__init__()
@@ -67,7 +74,7 @@ def main() -> NoReturn:
     """Run the program and leave with its exit code: 0, 1, 2, 130 or 143 (see the README)."""
     for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
         if signal.getsignal(number) != signal.SIG_IGN:  # as it is for a job in the background of a script
-            signal.signal(number, lambda *_, code=code: _stop(code))
+            signal.signal(number, _stopping(code))
     # a job makes millions of objects and hardly a cycle: looking for cycles as often as by default takes longer
     # than the work itself
     gc.set_threshold(200_000, 100, 100)
@@ -75,6 +82,9 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # UTF-8 whatever the locale; names come out as they came in
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     code = _run()
+    if code in (INTERRUPTED, TERMINATED):
+        for number in (signal.SIGINT, signal.SIGTERM):  # what there is to say has been said
+            signal.signal(number, signal.SIG_IGN)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -123,5 +133,16 @@ def _run() -> int:
     return code
 
 
-def _stop(code: int) -> NoReturn:
-    raise Stopped(code)
+def _stopping(code: int) -> Callable[[int, FrameType | None], None]:
+    """What a signal does: it stops the program, and one that comes while that goes on is not heard.
+
+    It is heard again after a while, should the first have been lost on its way, as in the end of some object.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        last, Stopped.at = Stopped.at, time.monotonic()
+        if Stopped.at - last > UNWINDING:
+            raise Stopped(code)
+        Stopped.at = last
+
+    return stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from datetime import date, timedelta
@@ -76,7 +77,15 @@ def clear(
     removed = 0
     if where.file.exists():
         with opened(where) as database:
-            removed = database.remove() if model is None else database.remove_model(label(model))
+            if model is None:
+                removed = database.remove()
+            else:
+                kept = {row.name for row in database.models()}
+                # a folder may be gone by now
+                name = next((name for name in (label(model), os.path.abspath(model)) if name in kept), None)
+                if name is None:
+                    raise UsageError(f"--model {model}: nothing is kept of it", hint="lbr cache info lists the models")
+                removed = database.remove_model(name)
     typer.echo(f"{_entries(removed)} removed from {where.file}")
 
 

@@ -187,12 +187,14 @@ def rerank(
         (dry_run, ("manifest",), "--dry-run makes no ranking"),
     ):
         refuse(ctx, options if there else (), reason)
+    for name in ("query", "instruction", "query_prompt", "document_prompt", "labels"):
+        _check_utf8(name, ctx.params[name])
     if lines and query is None:
         raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
     if [run_, *corpora, queries].count(STDIN) > 1:
         raise UsageError("only one of RUN, --corpus and --queries can be standard input")
-    if manifest is not None and (not manifest or os.path.realpath(manifest) == os.path.realpath(output)):
-        raise UsageError(f"--manifest {manifest}: {'the ranking goes there' if manifest else 'an empty name'}")
+    if manifest is not None:
+        _check_manifest(manifest, output, [run_, *corpora, *([queries] if queries else [])])
     if run_ == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
     job = Job(
@@ -230,6 +232,23 @@ def rerank(
             typer.echo(survey(job, listener), nl=False)
         else:
             run(job, listener)
+
+
+def _check_utf8(name: str, text: str | None) -> None:
+    """UsageError for bytes on the command line that are no text."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
+        raise UsageError(f"--{name.replace('_', '-')}: not UTF-8")
+
+
+def _check_manifest(manifest: str, output: str, inputs: list[str]) -> None:
+    """UsageError for a place that is needed for something else."""
+    if not manifest:
+        raise UsageError("--manifest: an empty name")
+    place = os.path.realpath(manifest)
+    if os.path.realpath(output) == place or (output == STDOUT and manifest in ("/dev/stdout", "/dev/fd/1")):
+        raise UsageError(f"--manifest {manifest}: the ranking goes there")
+    if place in map(os.path.realpath, inputs):
+        raise UsageError(f"--manifest {manifest}: this file is read")
 
 
 def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str | None) -> Fields:

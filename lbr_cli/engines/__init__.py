@@ -35,7 +35,7 @@ class Terms:
     """What an engine's choices add to the score of a pair.
 
     `device` is its kind, `dtype` the precision in words; `prompt` digests what a pair of placeholders is turned into,
-    and `dated` says that this may be something else tomorrow.
+    and `dated` says that this may be something else a while later.
     """
 
     device: str

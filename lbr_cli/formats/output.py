@@ -40,6 +40,10 @@ class Output(Protocol):
         """Take the results of a query; a stream hands them on at once."""
         ...
 
+    def finish(self) -> None:
+        """Nothing more comes: have every byte where there is room for it. A file is yet to be published."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -155,6 +159,16 @@ class _Straight:
         except OSError as error:
             raise _failed(self._name, error) from error
 
+    def finish(self) -> None:
+        sink, self._sink = self._sink, None
+        try:
+            if sink not in (None, self._file):
+                sink.close()
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except OSError as error:
+            raise _failed(self._name, error) from error
+
     def __enter__(self) -> Self:
         return self
 
@@ -162,8 +176,8 @@ class _Straight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._sink not in (None, self._file):
-                self._sink.close()
+            if kind is None:
+                self.finish()
             if self._close:
                 os.close(self._number)
         except BrokenPipeError:
@@ -186,6 +200,7 @@ class _Atomic:
             raise _refused(path, error) from error
         self._out: Any = self._file if digest is None else _Told(self._file, digest)
         self._sink = _sink(path, self._out)
+        self._finished = False
 
     def _take(self) -> io.BufferedWriter:
         """The temporary file, ours alone: one that a killed run left is taken over, one in use is refused.
@@ -220,7 +235,15 @@ class _Atomic:
         except OSError as error:
             raise _failed(self._name, error) from error
 
-    def _publish(self) -> None:
+    def finish(self) -> None:
+        try:
+            self._finish()
+        except OSError as error:
+            raise _failed(self._name, error) from error
+
+    def _finish(self) -> None:
+        if self._finished:
+            return
         if self._sink is not self._out:
             self._sink.close()
         self._file.flush()
@@ -236,6 +259,10 @@ class _Atomic:
                 self._keep_owner(old.st_uid, old.st_gid)
             os.fchmod(number, stat.S_IMODE(old.st_mode))
         os.fsync(number)
+        self._finished = True
+
+    def _publish(self) -> None:
+        self._finish()
         os.rename(self._temporary, self._target)
         with contextlib.suppress(OSError):  # it is published; not every folder can be opened and synced
             folder = os.open(self._folder, os.O_RDONLY)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lbr_cli.errors import MissingError
 from lbr_cli.models.model import Model
 
-SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
+SMALL = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
+WEIGHTS = ("*.safetensors", "*.bin")
 CODE = "*.py"
-WEIGHTS = ("*.safetensors", "*.bin")  # a model that has the first is not loaded from the second
 
 Digest = Callable[[Path], str]  # file -> its sha256 in hexadecimal digits
 
@@ -27,11 +29,11 @@ def sha256(path: Path) -> str:
 
 
 def contents(model: Model, digest: Digest = sha256) -> dict[str, str]:
-    """The sha256 of each file that loading a fetched model reads, by its name in the folder."""
+    """The sha256 of each file that loading a fetched model may read, by its name in the folder."""
     if model.gguf:
         return {model.gguf: digest(model.place / model.gguf)}
     folder = model.place
-    return {str(path.relative_to(folder)): digest(path) for path in sorted(set(_files(model, folder)))}
+    return {os.path.relpath(path, folder): digest(path) for path in sorted(set(_files(folder, code=model.trusted)))}
 
 
 def fingerprint(files: dict[str, str]) -> str:
@@ -44,22 +46,47 @@ def is_weights(name: str) -> bool:
     return name.endswith((".safetensors", ".bin", ".gguf"))
 
 
-def _files(model: Model, folder: Path) -> Iterator[Path]:
-    """Those in the folder itself, and in those of its modules where it is one of sentence-transformers."""
+def has_code_elsewhere(model: Model) -> bool:
+    """Whether code is run for a model that lies in another repository, and may change without a trace in its own."""
+    if not model.trusted or model.gguf:
+        return False
+    told = [_read(model.place / name) for name in ("config.json", "tokenizer_config.json")]
+    return any("--" in str(one.get("auto_map")) for one in told if isinstance(one, dict))
+
+
+def _files(folder: Path, *, code: bool) -> Iterator[Path]:
+    """Those in the folder itself and in the folders of its modules, and what they name in folders below.
+
+    All weights count, whatever they are called: which of several is loaded is the business of others.
+    """
+    if code:
+        yield from (path for path in folder.rglob(CODE) if path.is_file())
     for place in dict.fromkeys([folder, *_modules(folder)]):
-        for pattern in (*SMALL, CODE) if model.trusted else SMALL:
+        for pattern in (*SMALL, *WEIGHTS):
             yield from (path for path in place.glob(pattern) if path.is_file())
-        for pattern in WEIGHTS:
-            found = [path for path in place.glob(pattern) if path.is_file()]
-            yield from found
-            if found:
-                break
+        for index in place.glob("*.index.json"):
+            yield from (path for path in _shards(index) if path.is_file())
 
 
 def _modules(folder: Path) -> list[Path]:
-    """The folders that `modules.json` lists; what is wrong with it is told by whoever loads the model."""
+    """The folders that `modules.json` lists."""
     try:
-        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        return [folder / module["path"] for module in listed if module["path"]]
-    except (OSError, ValueError, TypeError, LookupError):
+        return [folder / module["path"] for module in _read(folder / "modules.json") if module["path"]]
+    except (TypeError, LookupError):
         return []
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index of weights names."""
+    try:
+        return [index.parent / name for name in _read(index)["weight_map"].values()]
+    except (TypeError, LookupError, AttributeError):
+        return []
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds. What is wrong with it, whoever loads the model tells."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
