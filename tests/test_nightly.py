@@ -217,9 +217,9 @@ def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr:
     shown = lbr("cache", "info", "--cache-dir", "c", env={"LBR_CACHE_SIZE": "1GB"}).out.splitlines()
     assert shown[0].startswith("c/scores.sqlite: ")
     assert shown[0].endswith(" of 1 GB")
-    assert shown[1].split() == ["model", "entries", "bytes", "last", "used"]
-    assert shown[2].startswith("(sums of model files)")
-    name, entries, *_ = shown[3].split()
+    assert shown[1] == "   entries     bytes  last used   model"
+    assert shown[2].endswith("  (sums of model files)")
+    entries, *_, name = shown[3].split()
     assert (name, entries) == (str(chat_model), "4")
     ended = lbr("cache", "clear", "-m", "minilm", "--cache-dir", "c")
     assert ended.code == 2

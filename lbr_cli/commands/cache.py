@@ -18,7 +18,7 @@ from lbr_cli.errors import RunError, UsageError
 from lbr_cli.models import label
 
 cache = typer.Typer(help="Show or clear the scores that are kept.")
-ROW = "{:<48}{:>10}{:>10}  {}"
+ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
 DAYS = {"d": 1, "w": 7}
 
 
@@ -35,10 +35,10 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
     with opened(where) as database:
         typer.echo(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
         rows = database.models()
-    typer.echo(ROW.format("model", "entries", "bytes", "last used"))
+    typer.echo(ROW.format("entries", "bytes", "last used", "model"))
     for row in rows:
         used = date(1970, 1, 1) + timedelta(days=row.last_used)
-        typer.echo(ROW.format(row.name, row.entries, _bytes(row.bytes), used.isoformat()))
+        typer.echo(ROW.format(row.entries, _bytes(row.bytes), used.isoformat(), row.name))
 
 
 @cache.command()

@@ -147,7 +147,11 @@ def rerank(
     ] = "title",
     cache: Annotated[
         bool | None,
-        typer.Option("--cache/--no-cache", envvar="LBR_CACHE", help="Keep scores, and use those that are known."),
+        typer.Option(
+            "--cache/--no-cache",
+            envvar="LBR_CACHE",
+            help="Keep scores and use known ones, as it does unless told otherwise.",
+        ),
     ] = None,
     cache_dir: CacheDir = None,
     cache_size: CacheSize = DEFAULT_SIZE,
