@@ -23,7 +23,7 @@ from lbr_cli.engines.machine import this_machine
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.models import Model, fetched
-from lbr_cli.models.weights import contents, fingerprint, has_code_elsewhere, sha256
+from lbr_cli.models.contents import contents, fingerprint, has_code_elsewhere, sha256
 from lbr_cli.scoring import Scorer
 
 FORMULAS = b"1"  # to be raised when the same answer of a model comes to mean another score
@@ -52,6 +52,7 @@ class Assembly:
         self._cache = cache
         self._listener = listener
         self._prepared: Prepared | None = None
+        self._digests: dict[tuple[str, ...], str] = {}
         self.files: dict[str, str] = {}
         self.terms: Terms | None = None
         self.model = model = fetched(model, listener, self._digest) if model else None
@@ -68,6 +69,8 @@ class Assembly:
         self.scorer = Scorer(family, Lazy(self._load), listener, self._scores)
 
     def _load(self) -> Engine:
+        if self.model:
+            self._listener.stage(f"loading {self.model.name}")
         engine = (self._prepared or self._prepare()).load()
         if self.model and self.files and contents(self.model, self._digest) != self.files:
             raise RunError(f"{self.model.place}: its files have changed since this run began", hint="run it again")
@@ -75,8 +78,6 @@ class Assembly:
         return engine
 
     def _prepare(self) -> Prepared:
-        if self.model:
-            self._listener.stage(f"loading {self.model.name}")
         self._prepared = prepare_engine(self._engine, self.model, self._settings)
         terms = self._prepared.terms
         if terms != self.terms:
@@ -130,7 +131,9 @@ class Assembly:
         known = self._cache.recall(*about)
         if known is not None:
             return known.decode()
-        found = sha256(path)
+        if about in self._digests:
+            return self._digests[about]
+        found = self._digests[about] = sha256(path)
         if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED:
             self._cache.remember(found.encode(), *about)
         return found

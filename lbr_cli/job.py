@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -75,9 +76,11 @@ def run(job: Job, listener: Listener) -> None:
         paper = (
             record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest is not None else None
         )
-        with open_output(job.output, clobber=job.clobber, digest=digest) as output, Cache(job.cache, listener) as cache:
+        with open_output(job.output, clobber=job.clobber, digest=digest) as output:
+            cache = Cache(job.cache, listener)
             try:
-                made = (_run_stream if job.stream else _run_whole)(reading, output, cache, listener)
+                with cache:
+                    made = (_run_stream if job.stream else _run_whole)(reading, output, cache, listener)
             except BaseException as stop:
                 if job.model and not isinstance(stop, Exception):
                     stop.add_note(_how_to_go_on(cache))
@@ -91,10 +94,8 @@ def run(job: Job, listener: Listener) -> None:
 
 
 def _how_to_go_on(cache: Cache) -> str:
-    if not cache.on:
-        return "nothing is kept without a score cache"
     if not cache.kept:
-        return "the same command begins again"
+        return "the same command begins again" if cache.usable else "nothing is kept without a score cache"
     scores = "1 score of this run is" if cache.kept == 1 else f"{cache.kept} scores of this run are"
     return f"{scores} in the cache, and the same command goes on from there"
 
@@ -116,6 +117,9 @@ def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> No
 
 def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
     collection = collect(job.inputs, listener)
+    read = [path for path, _ in job.inputs.sums.told()] if job.inputs.sums else []
+    if job.manifest is not None and os.path.realpath(job.manifest) in map(os.path.realpath, read):
+        raise UsageError(f"--manifest {job.manifest}: this file is read")
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
     if format_ is not collection.format:  # what came in this way can go out this way

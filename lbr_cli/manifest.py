@@ -12,7 +12,7 @@ import orjson
 from lbr_cli import __version__
 from lbr_cli.assembly import Assembly
 from lbr_cli.engines.machine import version_of
-from lbr_cli.models.weights import fingerprint, is_weights
+from lbr_cli.models.contents import fingerprint, is_weights
 
 PACKAGES = ("torch", "transformers", "tokenizers")
 
@@ -65,9 +65,11 @@ def manifest(
 
 
 def _in_utf8(told: Any) -> Any:
-    """The same with names of files that are no UTF-8 made readable."""
+    """The same with names of files that are no UTF-8 made readable, and numbers that JSON has no room for as text."""
     if isinstance(told, dict):
-        return {key: _in_utf8(value) for key, value in told.items()}
+        return {_in_utf8(key): _in_utf8(value) for key, value in told.items()}
     if isinstance(told, list):
         return [_in_utf8(value) for value in told]
+    if isinstance(told, int) and abs(told) >= 1 << 63:
+        return str(told)
     return told.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(told, str) else told

@@ -195,10 +195,11 @@ class _Announced:
 class _Early:
     """Pairs of a job that are complete before it comes to them, because an engine computes across queries.
 
-    A pair of a single request is, once that is answered; for others, answers are held until the last one is there.
+    A pair of a single request is, once that is answered; for others, answers are held as long as the job lasts.
     """
 
     def __init__(self) -> None:
+        self._several = False
         self._waiting: dict[Request, list[Asked]] = {}
         self._answers: dict[Request, Answer] = {}
         self._shared: dict[Request, None] = {}
@@ -207,6 +208,7 @@ class _Early:
         for requests in pairs:
             if len(requests) == 1:
                 return
+            self._several = True
             self._shared[requests[0]] = None
             for request in requests:
                 self._waiting.setdefault(request, []).append(requests)
@@ -223,7 +225,7 @@ class _Early:
         for request, answer in batch:
             pairs = self._waiting.pop(request, None)
             if pairs is None:
-                if not self._answers and request not in asked:
+                if not self._several and request not in asked:
                     yield (request,), [answer]
                 continue
             self._answers[request] = answer

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from lbr_cli.core import Answer, Document, Engine, Family, Request
+from lbr_cli.engines import Settings, load_engine
+from lbr_cli.models import Model
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -117,6 +119,11 @@ class Listening:
 
     def aside(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+
+def load(model: Model, settings: Settings) -> Any:
+    """The engine on this machine."""
+    return load_engine("local", model, settings)
 
 
 def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:

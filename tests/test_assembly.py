@@ -26,7 +26,7 @@ from lbr_cli.engines import Settings, local
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.families import Template
 from lbr_cli.models import resolve
-from lbr_cli.models.weights import contents, fingerprint, has_code_elsewhere
+from lbr_cli.models.contents import contents, fingerprint, has_code_elsewhere
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def test_files_that_change_while_the_model_is_loaded_end_the_run(
 
 def test_all_weights_that_may_be_loaded_count(chat: Asked, tmp_path: Path) -> None:
     folder = chat.folder
-    write(folder, {"adapter_model.safetensors": b"1", "pytorch_model.bin": b"1"})
+    write(folder, {"adapter_model.safetensors": b"1", "pytorch_model.bin": b"1", os.fsdecode(b"\xff.txt"): b"1"})
     (folder / "w").mkdir()
     (folder / "additional_chat_templates").mkdir()
     write(folder / "w", {"shard.safetensors": b"1", "other.safetensors": b"1"})
@@ -246,6 +246,7 @@ def test_all_weights_that_may_be_loaded_count(chat: Asked, tmp_path: Path) -> No
     ):
         assert name in before
     assert "w/other.safetensors" not in before
+    assert fingerprint(before)
     write(folder, {"model.safetensors.index.json": b"[1]", "modules.json": b'[{"path": 1}, 2]'})
     assert "w/shard.safetensors" not in contents(model)
 
@@ -270,6 +271,11 @@ def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path)
     assert not has_code_elsewhere(model)
     assert has_code_elsewhere(replace(model, trusted=True))
     write(tmp_path, {"config.json": json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}), "modeling.py": b""})
+    (tmp_path / "0_Transformer").mkdir()
+    write(tmp_path / "0_Transformer", {"config.json": json.dumps({"auto_map": {"AutoModel": "a/b--c.D"}})})
+    write(tmp_path, {"modules.json": json.dumps([{"path": "0_Transformer"}])})
+    assert has_code_elsewhere(replace(model, trusted=True))
+    (tmp_path / "modules.json").unlink()
     assert not has_code_elsewhere(replace(model, trusted=True))
     assert list(contents(replace(model, trusted=True))) == ["config.json", "modeling.py"]
 

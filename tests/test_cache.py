@@ -117,6 +117,45 @@ def _flipped(tmp_path_factory: pytest.TempPathFactory) -> None:
 FLIPPED = Path()
 
 
+def test_a_file_that_was_begun_otherwise_can_be_emptied_too(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
+        connection.executescript("CREATE TABLE x (y); DROP TABLE x")
+    filled(tmp_path, 2000, 100)
+    with opened(tmp_path, limit=100_000) as cache:
+        assert 0 < len(cache.holds([key(number) for number in range(2000)])) < 1500
+
+
+def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
+    listener = Listening()
+    with opened(tmp_path, listener) as cache:
+        cache.keep({key(1): b"one"}, "m")
+        with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
+            connection.execute("DROP TABLE scores")
+        cache.keep({key(2): b"two"}, "m")
+        assert (cache.on, cache.usable, cache.kept) == (False, False, 1)
+    assert listener.warnings == [
+        f"no score cache from here on: {tmp_path}/scores.sqlite: no such table: scores; delete it, and a new one will "
+        "be made"
+    ]
+
+
+def test_a_folder_that_leads_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    listener = Listening()
+    with opened(tmp_path / "loop" / "lbr", listener) as cache:
+        assert not cache.on
+    assert listener.warnings == [f"no score cache in this run: {tmp_path}/loop/lbr: Too many levels of symbolic links"]
+
+
+def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RunError("no room")
+
+    monkeypatch.setattr(Cache, "_write", fail)
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path):
+        raise KeyboardInterrupt
+
+
 def test_a_value_under_another_key_is_none(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:

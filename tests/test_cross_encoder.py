@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, answered
+from conftest import Program, answered, load
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -20,7 +20,6 @@ from transformers import (
 
 from lbr_cli.core import Answer, Pair
 from lbr_cli.engines import Settings
-from lbr_cli.engines.local import load
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.errors import RequestError
 from lbr_cli.models import resolve

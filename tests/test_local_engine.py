@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, answered, ask, chat_tokenizer, write
+from conftest import Program, answered, ask, chat_tokenizer, load, write
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from lbr_cli.core import Chat, Embedding, NextToken
 from lbr_cli.engines import Settings
-from lbr_cli.engines.local import load
 from lbr_cli.engines.local.devices import choose_device, choose_dtype, computes_wide
 from lbr_cli.engines.local.encoder import Encoder
 from lbr_cli.engines.local.prompted import Prompted

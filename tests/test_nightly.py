@@ -77,16 +77,13 @@ def test_without_a_cache_nothing_is_kept_and_that_is_said(chat_model: Path, tmp_
 
 
 def test_a_killed_job_goes_on_where_it_was(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
-    job = answering(tmp_path, chat_model)
+    job = answering(tmp_path, chat_model, "--dtype", "float32")
     job.kill()
     job.communicate()
     assert (tmp_path / "cache" / "scores.sqlite-wal").exists()
     write(tmp_path, {"all.jsonl": b"".join(line(number) for number in range(3))})
     ask = ("rerank", "all.jsonl", "-m", str(chat_model), "--family", "lb", "--dtype", "float32")
     plain = lbr(*ask, "--no-cache")
-    job = answering(tmp_path, chat_model, "--dtype", "float32")
-    job.kill()
-    job.communicate()
     again = lbr(*ask, "--cache", "--cache-dir", "cache")
     assert "6 pairs (2 cached, 0 truncated)" in again.err
     for one, other in zip(plain.records, again.records, strict=True):
@@ -203,35 +200,34 @@ def test_what_is_no_size(files: Path, lbr: Program) -> None:
 # ---------------------------------------------------------------- lbr cache
 
 
-def cached(folder: Path, model: Path, lbr: Program, *more: str) -> None:
+def cached(model: Path, lbr: Program) -> None:
     lines = line(0).replace(b"q0", b"q")
-    lbr("rerank", "-m", str(model), "--family", "lb", "--cache", "--cache-dir", "c", *more, stdin=lines)
+    lbr("rerank", "-m", str(model), "--family", "lb", "--cache", "--cache-dir", "c", stdin=lines)
 
 
 def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     assert lbr("cache", "info", "--cache-dir", "c").out == "c/scores.sqlite: not there yet\n"
     assert lbr("cache", "clear", "--cache-dir", "c").out == "0 entries removed from c/scores.sqlite\n"
     assert not (tmp_path / "c").exists()
-    cached(tmp_path, chat_model, lbr)
-    cached(tmp_path, chat_model, lbr, "--max-length", "900")
+    cached(chat_model, lbr)
     shown = lbr("cache", "info", "--cache-dir", "c", env={"LBR_CACHE_SIZE": "1GB"}).out.splitlines()
     assert shown[0].startswith("c/scores.sqlite: ")
     assert shown[0].endswith(" of 1 GB")
     assert shown[1] == "   entries     bytes  last used   model"
-    assert shown[2].endswith("  (sums of model files)")
+    assert shown[2].endswith("  (about models)")
     entries, *_, name = shown[3].split()
-    assert (name, entries) == (str(chat_model), "4")
+    assert (name, entries) == (str(chat_model), "2")
     ended = lbr("cache", "clear", "-m", "minilm", "--cache-dir", "c")
     assert ended.code == 2
     assert ended.err == "lbr: --model minilm: nothing is kept of it\nlbr: hint: lbr cache info lists the models\n"
-    assert lbr("cache", "clear", "-m", str(chat_model), "--cache-dir", "c").out.startswith("4 entries removed")
+    assert lbr("cache", "clear", "-m", str(chat_model), "--cache-dir", "c").out.startswith("2 entries removed")
     assert len(lbr("cache", "info", "--cache-dir", "c").out.splitlines()) == 3
     assert lbr("cache", "clear", env={"LBR_CACHE_DIR": "c"}).out.endswith(" entries removed from c/scores.sqlite\n")
     assert len(lbr("cache", "info", "--cache-dir", "c").out.splitlines()) == 2
 
 
 def test_what_was_not_used_for_long_is_pruned(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
-    cached(tmp_path, chat_model, lbr)
+    cached(chat_model, lbr)
     with sqlite3.connect(tmp_path / "c" / "scores.sqlite") as connection:
         ((before,),) = connection.execute("SELECT count(*) FROM scores")
         connection.execute(
@@ -363,12 +359,16 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
         (["--manifest", ""], "--manifest: an empty name"),
         (["--manifest", "./docs.jsonl"], "--manifest ./docs.jsonl: this file is read"),
         (["--manifest", "run.trec"], "--manifest run.trec: this file is read"),
+        (["--manifest", "queries.tsv"], "--manifest queries.tsv: this file is read"),
+        (["--manifest", "/proc/self/fd/1"], "--manifest /proc/self/fd/1: the ranking goes there"),
+        (["--manifest", "-", "-o", "/dev/stdout"], "--manifest -: the ranking goes there"),
         (["--manifest", "m.json", "--dry-run"], "--manifest has no effect: --dry-run makes no ranking"),
     ],
 )
 def test_a_manifest_that_makes_no_sense(options: list[str], said: str, files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
-    assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {said}\n")
+    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (2, "", f"lbr: {said}")
+    assert (files / "queries.tsv").read_text() == QUERIES
 
 
 @pytest.mark.parametrize("name", ["out.trec", "out.trec.gz"])
@@ -384,7 +384,8 @@ def test_a_manifest_that_finds_no_room_leaves_the_old_ranking(name: str, files: 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "out.trec.zst"])
 def test_a_manifest_counts_every_byte_that_is_written(name: str, files: Path, lbr: Program) -> None:
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", name)
-    ended = lbr(*ask, "--manifest", "m.json")
+    ended = lbr(*ask, "--manifest", "m.json", "--top-k", "9" * 30)
+    assert manifest(files)["options"]["top_k"] == "9" * 30
     written = (files / name).read_bytes() if name.endswith("zst") else ended.out.encode()
     assert manifest(files)["output"]["sha256"] == sha256(written)
     assert manifest(files)["counts"]["computed"] == 3

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import answered, ask
+from conftest import answered, ask, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
@@ -26,7 +26,6 @@ from transformers import (
 
 from lbr_cli.core import Answer
 from lbr_cli.engines import Settings
-from lbr_cli.engines.local import load
 from lbr_cli.engines.local.packed import Packed, why_not
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.plan import Budget

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, answered
+from conftest import ROOT, Program, answered, load
 
 STREAM = ["rerank", "--stream", "--engine", "overlap", "--quiet"]
 
@@ -159,7 +159,6 @@ def test_trec_output_of_a_stream(lbr: Program) -> None:
 def test_vectors_of_a_stream_are_not_kept(minilm: Path) -> None:
     from lbr_cli.core import Embedding
     from lbr_cli.engines import Settings
-    from lbr_cli.engines.local import load
     from lbr_cli.engines.local.encoder import Encoder
     from lbr_cli.models import resolve
 

@@ -30,7 +30,7 @@ FULL_CODES = {
     sqlite3.SQLITE_IOERR_TRUNCATE,
     sqlite3.SQLITE_IOERR_SHMSIZE,
 }
-REMEMBERED = "(sums of model files)"  # in place of a model: what `remember` was given
+REMEMBERED = "(about models)"  # in place of a model: what `remember` was given
 SHORT_WAIT, LAST_WAIT = 1.0, 60.0  # seconds for which a lock is waited for, while there is a next time and at the end
 TOUCHED_AT_ONCE = 1_000_000
 SHRINK_EVERY = 20_000  # rows
@@ -48,9 +48,6 @@ def key_of(*parts: bytes) -> bytes:
 @contextlib.contextmanager
 def opened(place: Place) -> Iterator[Database]:
     """The file itself, for those who look after it. RunError where it cannot be used."""
-    trouble = place.trouble()
-    if trouble:
-        raise RunError(f"score cache: {trouble}")
     try:
         with contextlib.closing(Database(place.file)) as database:
             yield database
@@ -72,7 +69,8 @@ class Cache:
         self._waiting: dict[str, dict[bytes, bytes]] = {}
         self._used: set[bytes] = set()  # rows that were last used before today
         self._written = 0
-        self.kept = 0
+        self.kept = 0  # scores of this run that are in the file
+        self.usable = place is not None
         if place is not None:
             self._open(place)
 
@@ -190,7 +188,8 @@ class Cache:
         self._refuse(f"{file}: {error}{'; delete it, and a new one will be made' if _is_damage(error) else ''}")
 
     def _refuse(self, why: str) -> None:
-        self._listener.warn(f"no score cache in this run: {why}")
+        self.usable = False
+        self._listener.warn(f"no score cache {'from here on' if self.kept else 'in this run'}: {why}")
 
     def __enter__(self) -> Self:
         return self
@@ -198,15 +197,17 @@ class Cache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is waited for after Ctrl-C."""
-        hurried = kind is not None
-        if self._waiting and not hurried:
-            self._listener.stage("waiting for the score cache")
-        self._write(SHORT_WAIT if hurried else LAST_WAIT)
-        if not hurried:
+        """A run that ends well waits for its scores to be written; one that does not, hardly, and keeps its reason."""
+        if kind is None:
+            if self._waiting:
+                self._listener.stage("waiting for the score cache")
+            self._write(LAST_WAIT)
             self._touch()
             if self._written:
                 self._shrink()
+        else:
+            with contextlib.suppress(RunError):
+                self._write(SHORT_WAIT)
         with self._guarded():
             if self._database:
                 self._database.close()

@@ -211,8 +211,11 @@ class Database:
             if at_most is not None and removed >= at_most:
                 break
             removed += self._remove_part(bounds, condition, values)
-        while self._number("PRAGMA freelist_count"):
+        free = self._number("PRAGMA freelist_count")
+        while free:
             self._read("PRAGMA incremental_vacuum(2000)")
+            left = self._number("PRAGMA freelist_count")
+            free = left if left < free else 0  # a file that was begun otherwise keeps what is free
         return removed
 
     def _remove_part(self, bounds: tuple[bytes, bytes], condition: str, values: tuple[object, ...]) -> int:

@@ -72,7 +72,7 @@ def network_of(path: Path) -> str:
         lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return ""
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path))
     inner, kind = Path("/"), ""
     for line in lines:  # later ones lie over earlier ones
         _, mounted, its_kind, *_ = line.split(" ")

@@ -57,6 +57,6 @@ class Scores:
     def _key(self, pair: Asked) -> bytes:
         try:
             asked = orjson.dumps(pair)
-        except TypeError:  # a query on the command line may hold bytes that are no UTF-8
+        except TypeError:  # a text that comes from no file may hold half a letter (a lone surrogate)
             asked = repr(pair).encode()
         return key_of(self.context, asked)

@@ -81,16 +81,23 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # UTF-8 whatever the locale; names come out as they came in
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    code = _run()
-    if code in (INTERRUPTED, TERMINATED):
-        for number in (signal.SIGINT, signal.SIGTERM):  # what there is to say has been said
-            signal.signal(number, signal.SIG_IGN)
+    try:
+        code = _flushed(_run())
+    except Stopped as stop:  # while something else was being told
+        code = stop.code
+    for number in (signal.SIGINT, signal.SIGTERM):  # what there is to say has been said
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once what was printed is out."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        code = _stdout_failed(error)
-    sys.exit(code)
+        return _stdout_failed(error)
+    return code
 
 
 def _stdout_failed(error: OSError) -> int:

@@ -14,7 +14,7 @@ from lbr_cli.cache import opened
 from lbr_cli.cache.database import today
 from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
 from lbr_cli.commands.options import CacheDir, CacheSize
-from lbr_cli.errors import RunError, UsageError
+from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import label
 
 cache = typer.Typer(help="Show or clear the scores that are kept.")
@@ -29,7 +29,7 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
     lbr cache info
     """
     where = _place(cache_dir, cache_size)
-    if not where.file.exists():
+    if not os.path.exists(where.file):
         typer.echo(f"{where.file}: not there yet")
         return
     with opened(where) as database:
@@ -56,7 +56,7 @@ def prune(
     before = today() - int(told[1]) * DAYS[told[2] or "d"]
     where = _place(cache_dir)
     removed = 0
-    if where.file.exists():
+    if os.path.exists(where.file):
         with opened(where) as database:
             removed = database.remove("day < ?", before)
     typer.echo(f"{_entries(removed)} removed from {where.file}")
@@ -75,7 +75,7 @@ def clear(
     """
     where = _place(cache_dir)
     removed = 0
-    if where.file.exists():
+    if os.path.exists(where.file):
         with opened(where) as database:
             if model is None:
                 removed = database.remove()
@@ -92,7 +92,11 @@ def clear(
 def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
     if sys.stdout is None:
         raise RunError("standard output is closed")
-    return place(cache_dir, cache_size)
+    where = place(cache_dir, cache_size)
+    trouble = where.trouble()
+    if trouble:
+        raise MissingError(f"no score cache: {trouble}")
+    return where
 
 
 def _entries(count: int) -> str:

@@ -42,6 +42,7 @@ from lbr_cli.survey import survey
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 # options that have no effect without a model, without a corpus, and where the texts are in the lines
 LOCAL_OPTIONS = (*MODEL_OPTIONS, "device", "dtype", "max_length", "batch_tokens", "threads")
+STDOUTS = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 CACHE_OPTIONS = ("cache_dir", "cache_size")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
 JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
@@ -198,7 +199,7 @@ def rerank(
     if [run_, *corpora, queries].count(STDIN) > 1:
         raise UsageError("only one of RUN, --corpus and --queries can be standard input")
     if manifest is not None:
-        _check_manifest(manifest, output, [run_, *corpora, *([queries] if queries else [])])
+        _check_manifest(manifest, output, [run_, *([prompt_file] if prompt_file else [])])
     if run_ == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
     job = Job(
@@ -249,7 +250,7 @@ def _check_manifest(manifest: str, output: str, inputs: list[str]) -> None:
     if not manifest:
         raise UsageError("--manifest: an empty name")
     place = os.path.realpath(manifest)
-    if os.path.realpath(output) == place or (output == STDOUT and manifest in ("/dev/stdout", "/dev/fd/1")):
+    if os.path.realpath(output) == place or {output, manifest} <= STDOUTS:
         raise UsageError(f"--manifest {manifest}: the ranking goes there")
     if place in map(os.path.realpath, inputs):
         raise UsageError(f"--manifest {manifest}: this file is read")

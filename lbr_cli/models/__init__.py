@@ -17,11 +17,11 @@ from typing import Any
 from lbr_cli.core import Family, Listener
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, UserPrompt, family
+from lbr_cli.models.contents import Digest, sha256
 from lbr_cli.models.files import CODE_HINT, check_architecture, completed, family_of
 from lbr_cli.models.hub import cached, from_hub
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE, WITH_CODE
 from lbr_cli.models.model import Model
-from lbr_cli.models.weights import Digest, sha256
 
 __all__ = ["ALIASES", "Model", "at_hand", "fetched", "label", "on_this_machine", "resolve"]
 

@@ -12,7 +12,7 @@ import torch
 import transformers
 from tokenizers import normalizers
 
-from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
+from lbr_cli.core import Chat, Document, Embedding, Engine, NextToken, Pair, Request
 from lbr_cli.engines import Settings, Terms
 from lbr_cli.engines.local.compiling import Compiling
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
@@ -74,11 +74,6 @@ def prepare(model: Model | None, settings: Settings) -> Local:
     return Local(files, settings, device, dtype, terms)
 
 
-def load(model: Model | None, settings: Settings) -> Engine:
-    """The same, with its weights."""
-    return prepare(model, settings).load()
-
-
 def _precision(device: torch.device, dtype: torch.dtype) -> str:
     return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
 
@@ -86,11 +81,14 @@ def _precision(device: torch.device, dtype: torch.dtype) -> str:
 def _prompt(files: _Files) -> tuple[str, bool]:
     """A digest of the tokens that a pair becomes, told by one of placeholders, and whether a date may stand in them."""
     digest = hashlib.sha256()
+    dated = False
     for request in files.model.known_family.requests("{query}", Document("", "{document}", "{title}")):
         digest.update(repr(request).encode())
         with suppress(RequestError):  # a limit may have room for a short query and none for a placeholder
             digest.update(repr(_ids(files, request, 0)[0]).encode())
-    return digest.hexdigest(), DATES in str(getattr(files.tokenizer, "chat_template", ""))
+        templated = isinstance(request, NextToken) and isinstance(request.frame, Chat)
+        dated |= templated and DATES in str(getattr(files.tokenizer, "chat_template", ""))
+    return digest.hexdigest(), dated
 
 
 def _ids(files: _Files, request: Request, place: int) -> tuple[list[int], bool]:

@@ -12,7 +12,7 @@ from typing import Any
 from lbr_cli.errors import MissingError
 from lbr_cli.models.model import Model
 
-SMALL = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
+BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 WEIGHTS = ("*.safetensors", "*.bin")
 CODE = "*.py"
 
@@ -38,7 +38,8 @@ def contents(model: Model, digest: Digest = sha256) -> dict[str, str]:
 
 def fingerprint(files: dict[str, str]) -> str:
     """One sha256 for all of `contents`."""
-    return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
+    told = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()  # a name may hold any bytes
 
 
 def is_weights(name: str) -> bool:
@@ -50,7 +51,8 @@ def has_code_elsewhere(model: Model) -> bool:
     """Whether code is run for a model that lies in another repository, and may change without a trace in its own."""
     if not model.trusted or model.gguf:
         return False
-    told = [_read(model.place / name) for name in ("config.json", "tokenizer_config.json")]
+    places = [model.place, *_modules(model.place)]
+    told = [_read(place / name) for place in places for name in ("config.json", "tokenizer_config.json")]
     return any("--" in str(one.get("auto_map")) for one in told if isinstance(one, dict))
 
 
@@ -62,7 +64,7 @@ def _files(folder: Path, *, code: bool) -> Iterator[Path]:
     if code:
         yield from (path for path in folder.rglob(CODE) if path.is_file())
     for place in dict.fromkeys([folder, *_modules(folder)]):
-        for pattern in (*SMALL, *WEIGHTS):
+        for pattern in (*BESIDE_WEIGHTS, *WEIGHTS):
             yield from (path for path in place.glob(pattern) if path.is_file())
         for index in place.glob("*.index.json"):
             yield from (path for path in _shards(index) if path.is_file())
