@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def opened(folder: Path, listener: Listening | None = None, limit: int = LIMIT) 
 
 def key(number: int) -> bytes:
     return key_of(str(number).encode())
+
+
+def ran(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own that runs `code`, which is told the folder."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", code, str(folder), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
 def filled(folder: Path, count: int, size: int = 20) -> dict[bytes, bytes]:
@@ -245,9 +253,7 @@ def test_a_read_only_file(folder_too: bool) -> None:
         filled(folder, 10)
         (folder / "scores.sqlite").chmod(0o444)
         folder.chmod(0o555 if folder_too else 0o777)
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        command = [sys.executable, "-c", READ_ONLY, str(folder)]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        ended = ran(READ_ONLY, folder)
         assert ended.stdout.startswith("False no score cache in this run: "), ended.stderr
     finally:
         folder.chmod(0o777)
@@ -292,9 +298,7 @@ except RunError as error:
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    command = [sys.executable, "-c", FULL, str(tmp_path)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    ended = ran(FULL, tmp_path)
     assert ended.stdout.startswith(f"score cache {tmp_path}/scores.sqlite: cannot be written: "), ended.stderr
     assert ended.stdout.endswith(" | make room, name another place with --cache-dir, or go without: --no-cache\n")
 
@@ -319,12 +323,9 @@ assert not listener.warnings, listener.warnings
 
 
 def test_eight_processes_share_a_file_and_nothing_is_lost(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    jobs = [
-        subprocess.Popen([sys.executable, "-c", TOGETHER, str(tmp_path), str(number)], env=environment)
-        for number in range(8)
-    ]
-    assert [job.wait(timeout=120) for job in jobs] == [0] * 8
+    with ThreadPoolExecutor(8) as jobs:
+        ended = list(jobs.map(lambda number: ran(TOGETHER, tmp_path, str(number)), range(8)))
+    assert [(job.returncode, job.stderr) for job in ended] == [(0, "")] * 8
     with opened(tmp_path) as cache:
         keys = [key_of(f"{number} {one}".encode()) for number in range(8) for one in range(400)]
         assert len(cache.find(keys)) == 3200

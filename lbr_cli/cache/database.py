@@ -75,7 +75,6 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
-        self._models: dict[str, int] = {}
 
     def _set_up(self) -> None:
         for setting in SETTINGS:
@@ -124,17 +123,15 @@ class Database:
 
         def write() -> None:
             with self._transaction():
-                number, day = self._model(model), today()
+                self._rows("INSERT OR IGNORE INTO models (name) VALUES (?)", [model])
+                ((number,),) = self._rows("SELECT id FROM models WHERE name = ?", [model])
+                day = today()
                 self._connection.executemany(
                     "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
                     [(key, value, number, day) for key, value in rows],
                 )
 
-        try:
-            _patiently(write, seconds)
-        except BaseException:
-            self._models.clear()  # the number of a new model went with the transaction
-            raise
+        _patiently(write, seconds)
 
     def touch(self, keys: Iterable[bytes]) -> None:
         """Note that rows were used today."""
@@ -155,28 +152,26 @@ class Database:
         pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return pages * self._number("PRAGMA page_size")
 
-    def shrink(self, limit: int) -> int:
+    def shrink(self, limit: int) -> None:
         """If the file takes more than `limit` bytes, remove rows until a tenth of it is free again, oldest first.
 
-        Tells how many were removed. The file itself stays as it is, but for pages that are wholly free: new rows will
+        The file itself stays as it is, but for pages that are wholly free: new rows will
         fill the gaps. So it is the rows that are weighed, and not the pages, or each call would remove more.
         """
         size = self.size()
         if size <= limit:
-            return 0
+            return
         days, weight = self._sample(size)
         if weight <= limit:
-            return 0
+            return
         surplus = int(sum(days.values()) * (1 - 0.9 * limit / weight)) + 1
-        removed = 0
         for day in sorted(days, key=lambda day: day if isinstance(day, int) else 0):
             if days[day] > surplus:
-                removed = self._remove("day < ?", day) + self._remove("day = ?", day, at_most=surplus)
-                break
+                self._remove("day < ?", day)
+                self._remove("day = ?", day, at_most=surplus)
+                return
             surplus -= days[day]
-        else:
-            removed = self._remove()
-        return removed
+        self._remove()
 
     def _sample(self, size: int) -> tuple[Counter[Any], float]:
         """How many rows were last used on each day, and the bytes that they take in pages as full as pages usually are.
@@ -247,13 +242,6 @@ class Database:
     def remove_model(self, name: str) -> int:
         """Remove the rows of a model; tells how many."""
         return self.remove("model IN (SELECT id FROM models WHERE name = ?)", name)
-
-    def _model(self, name: str) -> int:
-        if name not in self._models:
-            self._rows("INSERT OR IGNORE INTO models (name) VALUES (?)", [name])
-            ((number,),) = self._rows("SELECT id FROM models WHERE name = ?", [name])
-            self._models[name] = number
-        return self._models[name]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

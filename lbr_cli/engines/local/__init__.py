@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -112,8 +112,9 @@ def _engine(files: _Files, settings: Settings, device: torch.device, dtype: torc
     if files.pooling is not None:
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
     if head is None:
-        assert isinstance(files.maker, Pairs)
-        return CrossEncoder(weights, files.maker, files.tokenizer.pad_token_id or 0, budget, setting, arithmetic)
+        return CrossEncoder(
+            weights, cast(Pairs, files.maker), files.tokenizer.pad_token_id or 0, budget, setting, arithmetic
+        )
     if weights.config.is_encoder_decoder:
         return Prompted(Seq2Seq(weights), files.maker, head, budget, setting)
     padded_because = "comparison" if settings.plain else why_not(weights)
