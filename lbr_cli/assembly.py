@@ -53,6 +53,7 @@ class Assembly:
         self._listener = listener
         self._prepared: Prepared | None = None
         self._digests: dict[tuple[str, ...], str] = {}
+        self._identified = False
         self.files: dict[str, str] = {}
         self.terms: Terms | None = None
         self.model = model = fetched(model, listener, self._digest) if model else None
@@ -64,6 +65,7 @@ class Assembly:
         if model and (kept or identify):
             listener.stage(f"looking at the files of {model.name}")
             self.files = contents(model, self._digest)
+            self._identified = True
             self._settle(self._recalled() or self._prepare().terms)
         family = model.known_family if model else SharedWords()
         self.scorer = Scorer(family, Lazy(self._load), listener, self._scores)
@@ -72,8 +74,8 @@ class Assembly:
         if self.model:
             self._listener.stage(f"loading {self.model.name}")
         engine = (self._prepared or self._prepare()).load()
-        if self.model and self.files and contents(self.model, self._digest) != self.files:
-            raise RunError(f"{self.model.place}: its files have changed since this run began", hint="run it again")
+        if self.model and self._identified and contents(self.model, self._digest) != self.files:
+            raise RunError(f"{self.model.folder}: its files have changed since this run began", hint="run it again")
         self._listener.stage("checking the prompts")
         return engine
 
@@ -82,13 +84,15 @@ class Assembly:
         terms = self._prepared.terms
         if terms != self.terms:
             self._settle(terms)
-            if terms and self.files and not terms.dated:
+            if terms and self._identified and not terms.dated:
                 self._cache.remember(orjson.dumps(asdict(terms)), *self._about())
+        for warning in self._prepared.warnings:
+            self._listener.warn(warning)
         return self._prepared
 
     def _settle(self, terms: Terms | None) -> None:
         self.terms = terms
-        if self.model and self.files and terms:
+        if self.model and self._identified and terms:
             family = self.model.known_family
             parts = (
                 fingerprint(self.files),
@@ -103,13 +107,16 @@ class Assembly:
         """What decides the terms."""
         if self.model is None:
             return ()
-        asked = (self._settings.device, self._settings.dtype, str(self._settings.max_length))
+        settings = self._settings
+        asked = (settings.device, settings.dtype, str(settings.max_length))
+        server = (settings.server.base_url, self.model.served) if settings.server else ()
         family = repr(self.model.known_family)
         return (
             *Terms.__dataclass_fields__,
             fingerprint(self.files),
             self._engine,
             *asked,
+            *server,
             str(self.model.max_length),
             family,
             this_machine(),

@@ -26,6 +26,14 @@ class LbrError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors go from process to process, whatever their classes are made from."""
+        return _again, (type(self), self.args), vars(self)
+
+
+def _again(kind: type[LbrError], arguments: tuple[object, ...]) -> LbrError:
+    return kind.__new__(kind, *arguments)
+
 
 class InputError(LbrError):
     """`FILE:LINE: what is wrong`; the line counts from 1, and is left out where the whole file is meant."""

@@ -11,6 +11,7 @@ import orjson
 
 from lbr_cli import __version__
 from lbr_cli.assembly import Assembly
+from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.machine import version_of
 from lbr_cli.models.contents import fingerprint, is_weights
 
@@ -48,8 +49,9 @@ def manifest(
     if model is not None:
         told["model"] = {
             "name": model.label,
-            "revision": model.place.name if model.hub_id else None,  # a snapshot's folder is called by its commit
-            "folder": str(model.place.resolve()),
+            # a snapshot's folder is called by its commit
+            "revision": model.place.name if model.hub_id else None,
+            "folder": str(model.folder.resolve()) if model.folder else None,
             "weights": {name: digest for name, digest in made.files.items() if is_weights(name)},
             "fingerprint": fingerprint(made.files),
             "family": repr(model.known_family),
@@ -58,8 +60,9 @@ def manifest(
         told["terms"] = {
             "device": terms.device,
             "dtype": terms.dtype,
-            "max_length": terms.max_length,
+            "max_length": terms.max_length if terms.max_length < UNLIMITED else None,
             "prompt": terms.prompt,
+            "weights": terms.weights or None,
         }
     return orjson.dumps(_in_utf8(told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

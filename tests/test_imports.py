@@ -18,7 +18,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "formats": ("core", "errors", "numbers", "formats"),
     "families": ("core", "errors", "families"),
     "models": ("core", "errors", "families", "models"),
-    "engines": ("core", "errors", "models", "engines"),
+    "engines": ("", "core", "errors", "models", "engines"),
     "inputs": ("core", "errors", "formats"),
     "join": ("core", "errors", "formats", "inputs"),
     "collect": ("core", "errors", "formats", "inputs", "join"),

@@ -38,7 +38,7 @@ from transformers import (
 
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.local.head import Vocabulary
-from lbr_cli.engines.local.loading import longest_input
+from lbr_cli.engines.pretrained import longest_input
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Classifier, MonoT5, Qwen3
 from lbr_cli.families.monot5 import SIM_NAO, YES_NO

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lbr_cli.core import Chat, Document, NextToken
-from lbr_cli.engines.local.prompts import NoRoom, Prompts
+from lbr_cli.engines.prompts import NoRoom, Prompts
 from lbr_cli.errors import MissingError
 from lbr_cli.families import Lb
 

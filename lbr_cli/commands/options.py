@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lbr_cli.engines import Server, Settings, Workers
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
-from lbr_cli.models import Model, resolve
+from lbr_cli.models import Model, resolve, served
 
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")]
 FAMILY_NAMES = tuple(known.name for known in FAMILIES)
@@ -48,11 +49,54 @@ CacheSize = Annotated[
     str,
     typer.Option(metavar="SIZE", envvar="LBR_CACHE_SIZE", help="What it may take; what was not used longest goes."),
 ]
+EngineName = Annotated[
+    Literal["local", "vllm", "openai", "ray", "overlap"],
+    typer.Option(
+        envvar="LBR_ENGINE",
+        help="What computes: local, on this machine; vllm, in this process; openai, a server; ray, several local ones; "
+        "overlap, shared words and no model, for trying files.",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="LBR_BASE_URL",
+        help="OpenAI-compatible server (openai), http://127.0.0.1:8000/v1; its key is read from LBR_API_KEY.",
+    ),
+]
+Concurrency = Annotated[
+    int, typer.Option(metavar="N", min=1, max=1000, envvar="LBR_CONCURRENCY", help="Requests at a time (openai).")
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        envvar="LBR_TOKENIZER",
+        help="Where the tokenizer of the server's model is (openai).",
+    ),
+]
+WorkerCount = Annotated[
+    int, typer.Option(metavar="N", min=1, envvar="LBR_WORKERS", help="Processes that each hold the model (ray).")
+]
+WorkerCpus = Annotated[
+    int, typer.Option(metavar="N", min=1, envvar="LBR_WORKER_CPUS", help="CPUs, and threads, of each worker (ray).")
+]
+WorkerGpus = Annotated[
+    float,
+    typer.Option(metavar="N", min=0, envvar="LBR_WORKER_GPUS", help="GPUs of each worker, 0.5 for half a one (ray)."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", envvar="LBR_RAY_ADDRESS", help="Cluster to join (ray), else one of this machine."),
+]
 # those that say which model and how it is asked, by the names of their parameters
 MODEL_OPTIONS = (
     *("model", "revision", "family", "instruction", "prompt_file", "labels", "query_prompt", "document_prompt"),
     "trust_remote_code",
 )
+FETCHING = ("revision", "trust_remote_code")
+WORKER_OPTIONS = ("workers", "worker_cpus", "worker_gpus", "ray_address")
 
 
 def chosen_model(options: Mapping[str, Any]) -> Model:
@@ -65,13 +109,47 @@ def chosen_model(options: Mapping[str, Any]) -> Model:
         "query_prompt": options["query_prompt"],
         "document_prompt": options["document_prompt"],
     }
+    named = {field: value for field, value in chosen.items() if value is not None}
+    if options.get("engine") == "openai":
+        return served(options["model"], options["family"], options["tokenizer"], chosen=named)
     return resolve(
-        options["model"],
-        options["family"],
-        options["revision"],
-        chosen={field: value for field, value in chosen.items() if value is not None},
-        trusted=options["trust_remote_code"],
+        options["model"], options["family"], options["revision"], chosen=named, trusted=options["trust_remote_code"]
     )
+
+
+# of these, what each engine listens to
+ENGINE_OPTIONS = {
+    "local": ("device", "dtype", "max_length", "batch_tokens", "threads", *FETCHING),
+    "vllm": ("dtype", "max_length", "batch_tokens", *FETCHING),
+    "openai": ("max_length", "base_url", "concurrency", "tokenizer"),
+    "ray": ("device", "dtype", "max_length", "batch_tokens", *WORKER_OPTIONS, *FETCHING),
+}
+ABOUT_COMPUTING = {option for options in ENGINE_OPTIONS.values() for option in options}
+
+
+def check_engine_options(ctx: typer.Context, engine: str) -> None:
+    """UsageError for an option given on the command line that is for other engines."""
+    if engine == "overlap":
+        refuse(ctx, (*MODEL_OPTIONS, *sorted(ABOUT_COMPUTING)), "--engine overlap uses no model")
+    else:
+        others = ABOUT_COMPUTING.difference(ENGINE_OPTIONS[engine])
+        refuse(ctx, tuple(sorted(others)), f"it is not for --engine {engine}")
+
+
+def chosen_settings(options: Mapping[str, Any]) -> Settings:
+    """How the engine of a command's options computes."""
+    engine = options["engine"]
+    server = workers = None
+    if engine == "openai":
+        if options["base_url"] is None:
+            raise UsageError("--engine openai needs --base-url", hint="--base-url http://127.0.0.1:8000/v1")
+        if options["max_length"] is not None and options["tokenizer"] is None:
+            raise UsageError("--max-length has no effect: without --tokenizer nothing is shortened")
+        server = Server(options["base_url"], options["concurrency"])
+    elif engine == "ray":
+        workers = Workers(*(options[name] for name in WORKER_OPTIONS))
+    names = ("device", "dtype", "max_length", "batch_tokens", "threads")
+    return Settings(**{name: options[name] for name in names}, server=server, workers=workers)
 
 
 def refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:

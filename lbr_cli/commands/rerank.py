@@ -10,24 +10,33 @@ import typer
 
 from lbr_cli.cache.place import DEFAULT_SIZE, place
 from lbr_cli.commands.options import (
-    MODEL_OPTIONS,
+    BaseUrl,
     CacheDir,
     CacheSize,
+    Concurrency,
     Device,
     DocumentPrompt,
     Dtype,
+    EngineName,
     FamilyName,
     Instruction,
     Labels,
     PromptFile,
     QueryPrompt,
+    RayAddress,
     Revision,
+    Tokenizer,
     TrustRemoteCode,
+    WorkerCount,
+    WorkerCpus,
+    WorkerGpus,
+    check_engine_options,
     chosen_model,
+    chosen_settings,
     refuse,
 )
 from lbr_cli.core import Listener
-from lbr_cli.engines import Settings
+from lbr_cli.engines import CONCURRENCY
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.formats import run_format
 from lbr_cli.formats.corpus import Fields
@@ -40,8 +49,7 @@ from lbr_cli.rerank import Cuts
 from lbr_cli.survey import survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
-# options that have no effect without a model, without a corpus, and where the texts are in the lines
-LOCAL_OPTIONS = (*MODEL_OPTIONS, "device", "dtype", "max_length", "batch_tokens", "threads")
+# options that have no effect without a corpus, and where the texts are in the lines
 STDOUTS = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 CACHE_OPTIONS = ("cache_dir", "cache_size")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
@@ -101,10 +109,14 @@ def rerank(
     query_prompt: QueryPrompt = None,
     document_prompt: DocumentPrompt = None,
     trust_remote_code: TrustRemoteCode = False,
-    engine: Annotated[
-        Literal["local", "overlap"],
-        typer.Option(help="What computes: a model on this machine, or shared words (no model) for trying files."),
-    ] = "local",
+    engine: EngineName = "local",
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = CONCURRENCY,
+    tokenizer: Tokenizer = None,
+    workers: WorkerCount = 1,
+    worker_cpus: WorkerCpus = 1,
+    worker_gpus: WorkerGpus = 0.0,
+    ray_address: RayAddress = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_length: Annotated[
@@ -180,8 +192,8 @@ def rerank(
     lbr rerank run.trec --corpus docs.jsonl > reranked.trec
     """
     corpora = tuple(corpus or ())
+    check_engine_options(ctx, engine)
     for there, options, reason in (
-        (engine == "overlap", LOCAL_OPTIONS, "--engine overlap uses no model"),
         (engine == "overlap", (*CACHE_OPTIONS, *(["cache"] if cache else [])), "--engine overlap keeps no scores"),
         (cache is False, CACHE_OPTIONS, "no scores are kept"),
         (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
@@ -214,9 +226,9 @@ def rerank(
             topic_field=topic_field,
             policies=Policies(missing_docs, missing_queries, duplicates, bad_lines),
         ),
-        model=chosen_model(ctx.params) if engine == "local" else None,
+        model=chosen_model(ctx.params) if engine != "overlap" else None,
         engine=engine,
-        settings=Settings(device, dtype, max_length, batch_tokens, threads),
+        settings=chosen_settings(ctx.params),
         output=output,
         output_format=run_format(output_format) if output_format else None,
         clobber=not no_clobber,
@@ -224,7 +236,7 @@ def rerank(
         explain=explain,
         stream=stream,
         cuts=Cuts(depth, top_k),
-        cache=place(cache_dir, cache_size) if engine == "local" and cache is not False else None,
+        cache=place(cache_dir, cache_size) if engine != "overlap" and cache is not False else None,
         manifest=manifest,
         options={name.rstrip("_"): value for name, value in ctx.params.items() if value is not None},
     )

@@ -13,9 +13,34 @@ from lbr_cli.models import Model
 # name -> the function that prepares it
 ENGINES = {
     "local": "lbr_cli.engines.local:prepare",
+    "vllm": "lbr_cli.engines.vllm:prepare",
+    "openai": "lbr_cli.engines.openai:prepare",
+    "ray": "lbr_cli.engines.ray:prepare",
     "overlap": "lbr_cli.engines.overlap:prepare",
 }
+CONCURRENCY = 32
 UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where an OpenAI-compatible server answers, and how many requests it is given at a time."""
+
+    base_url: str
+    concurrency: int = CONCURRENCY
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Processes of a Ray cluster that each hold a local engine, and what each of them takes of its node.
+
+    `address` None is a cluster of this machine alone, for as long as the job lasts.
+    """
+
+    count: int = 1
+    cpus: int = 1
+    gpus: float = 0.0
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +53,8 @@ class Settings:
     batch_tokens: int | None = None
     threads: int | None = None
     plain: bool = False  # transformers' own attention, text by text: what the fast ways are checked against
+    server: Server | None = None
+    workers: Workers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +62,8 @@ class Terms:
     """What an engine's choices add to the score of a pair.
 
     `device` is its kind, `dtype` the precision in words; `prompt` digests what a pair of placeholders is turned into,
-    and `dated` says that this may be something else a while later.
+    and `dated` says that any of this may be something else a while later. `weights` names them where no file of them is
+    at hand: a server, and what it calls the model.
     """
 
     device: str
@@ -43,13 +71,20 @@ class Terms:
     max_length: int
     prompt: str
     dated: bool = False
+    weights: str = ""
 
 
 class Prepared(Protocol):
-    """An engine that knows how it will compute and has not loaded weights. `terms` None: its scores are not kept."""
+    """An engine that knows how it will compute and has not loaded weights.
+
+    `terms` None: its scores are not kept. `warnings` say what its scores lack.
+    """
 
     @property
     def terms(self) -> Terms | None: ...
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
     def load(self) -> Engine: ...
 

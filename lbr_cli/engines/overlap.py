@@ -24,6 +24,7 @@ def prepare(model: Model | None, settings: Settings) -> Overlap:
 class Overlap:
     setting = "no model"
     terms = None
+    warnings = ()
 
     def load(self) -> Engine:
         return self

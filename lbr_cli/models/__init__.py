@@ -18,12 +18,12 @@ from lbr_cli.core import Family, Listener
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, UserPrompt, family
 from lbr_cli.models.contents import Digest, sha256
-from lbr_cli.models.files import CODE_HINT, check_architecture, completed, family_of
+from lbr_cli.models.files import CODE_HINT, FAMILY_HINT, check_architecture, completed, family_of
 from lbr_cli.models.hub import cached, from_hub
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE, WITH_CODE
 from lbr_cli.models.model import Model
 
-__all__ = ["ALIASES", "Model", "at_hand", "fetched", "label", "on_this_machine", "resolve"]
+__all__ = ["ALIASES", "Model", "at_hand", "fetched", "label", "on_this_machine", "resolve", "served"]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # field of a family -> the option that sets it
@@ -59,13 +59,47 @@ def resolve(
     return model if model.family is None else _settled(model, model.family)
 
 
+def served(
+    name: str, family_name: str | None = None, tokenizer: str | None = None, *, chosen: Mapping[str, Any] | None = None
+) -> Model:
+    """The model that a server calls `name`, and where its tokenizer is: an alias, a hub id, a folder or a GGUF file.
+
+    Its family is the one of that name, where lbr knows the name. Raises UsageError and MissingError as `resolve` does.
+    """
+    known = ALIASES.get(name) or next((alias for alias in ALIASES.values() if name and alias.hub_id == name), None)
+    of_name = known.family if known else HUB_FAMILIES.get(name)
+    chosen_family = family(family_name) if family_name is not None else of_name
+    if chosen_family is None:
+        raise UsageError(f"--model {name}: a server does not tell how its models are asked", hint=FAMILY_HINT)
+    if of_name and of_name.name != chosen_family.name:
+        raise UsageError(f"--family {family_name}: {name} is a model of the family {of_name.name}")
+    files = _named(tokenizer, None, None, option="--tokenizer") if tokenizer is not None else Model("")
+    model = Model(
+        _short(known.name if known else name.rstrip("/").rsplit("/", 1)[-1]),
+        of_name or chosen_family,
+        hub_id=files.hub_id,
+        folder=files.folder,
+        gguf=files.gguf,
+        max_length=known.max_length if known else None,
+        chosen=chosen or {},
+        label=name,
+        served=name,
+        known_as=known.hub_id if known else "",
+    )
+    return _settled(model, of_name or chosen_family)
+
+
 def fetched(model: Model, listener: Listener, digest: Digest = sha256) -> Model:
     """The model with its folder and family set and its files checked; fetches what is not on this machine.
 
     `digest` tells the sha256 of a file, from memory if it likes.
     Raises MissingError for a model that is nowhere, RunError for a hub that cannot be reached within seconds.
     """
+    if model.served and not (model.folder or model.hub_id):
+        return model
     folder = model.folder or from_hub(model, listener)
+    if model.served:
+        return replace(model, folder=folder)
     if model.sha256:
         weights = folder / "model.safetensors"
         found = digest(weights)
@@ -76,7 +110,9 @@ def fetched(model: Model, listener: Listener, digest: Digest = sha256) -> Model:
 
 def at_hand(model: Model) -> Model | None:
     """The model with its folder and family set, or None where it would have to be fetched."""
-    folder = model.folder or cached(model)
+    folder = model.folder or (cached(model) if model.hub_id else None)
+    if model.served:
+        return replace(model, folder=folder) if folder else None
     return None if folder is None else _complete(replace(model, folder=folder))
 
 
@@ -85,7 +121,7 @@ def on_this_machine(model: Model) -> bool:
     return cached(model) is not None if model.hub_id else importlib.util.find_spec(MINILM_PACKAGE[0]) is not None
 
 
-def _named(name: str, family_name: str | None, revision: str | None) -> Model:
+def _named(name: str, family_name: str | None, revision: str | None, *, option: str = "--model") -> Model:
     """The model, with its folder where that needs no network, and with its family if it is known by name."""
     known = ALIASES.get(name)
     if known is None and not os.path.exists(name):
@@ -110,11 +146,11 @@ def _named(name: str, family_name: str | None, revision: str | None) -> Model:
         return Model(_short(path.stem), folder=path.parent, gguf=path.name)
     if name.endswith((".gguf", "/")) or name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
         raise MissingError(
-            f"--model {name}: no such folder or GGUF file, and no alias or hub id",
+            f"{option} {name}: no such folder or GGUF file, and no alias or hub id",
             hint=f"lbr models lists the aliases; a hub id looks like {ALIASES['lb'].hub_id}",
         )
     if name in NOT_LOADABLE:
-        raise MissingError(f"--model {name}: {NOT_LOADABLE[name]}")
+        raise MissingError(f"{option} {name}: {NOT_LOADABLE[name]}")
     known_family = HUB_FAMILIES.get(name) if family_name is None else None
     return Model(_short(name.split("/")[1]), known_family, hub_id=name, revision=revision)
 

@@ -29,11 +29,17 @@ def sha256(path: Path) -> str:
 
 
 def contents(model: Model, digest: Digest = sha256) -> dict[str, str]:
-    """The sha256 of each file that loading a fetched model may read, by its name in the folder."""
+    """The sha256 of each file that loading a fetched model may read, by its name in the folder.
+
+    Of a model that a server has, those of its tokenizer, if that is at hand.
+    """
+    if model.served and not model.folder:
+        return {}
     if model.gguf:
         return {model.gguf: digest(model.place / model.gguf)}
     folder = model.place
-    return {os.path.relpath(path, folder): digest(path) for path in sorted(set(_files(folder, code=model.trusted)))}
+    files = _beside_weights(folder) if model.served else _files(folder, code=model.trusted)
+    return {os.path.relpath(path, folder): digest(path) for path in sorted(set(files))}
 
 
 def fingerprint(files: dict[str, str]) -> str:
@@ -64,10 +70,16 @@ def _files(folder: Path, *, code: bool) -> Iterator[Path]:
     if code:
         yield from (path for path in folder.rglob(CODE) if path.is_file())
     for place in dict.fromkeys([folder, *_modules(folder)]):
-        for pattern in (*BESIDE_WEIGHTS, *WEIGHTS):
+        yield from _beside_weights(place)
+        for pattern in WEIGHTS:
             yield from (path for path in place.glob(pattern) if path.is_file())
         for index in place.glob("*.index.json"):
             yield from (path for path in _shards(index) if path.is_file())
+
+
+def _beside_weights(folder: Path) -> Iterator[Path]:
+    for pattern in BESIDE_WEIGHTS:
+        yield from (path for path in folder.glob(pattern) if path.is_file())
 
 
 def _modules(folder: Path) -> list[Path]:

@@ -68,6 +68,8 @@ def _snapshot(model: Model, *, local: bool) -> Path:
             snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=wanted)
         )
 
+    if model.served:
+        return snapshot("tokenizer*")
     folder = snapshot("*.safetensors")
     return folder if any(folder.glob("*.safetensors")) else snapshot("pytorch_model*.bin")
 

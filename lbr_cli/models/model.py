@@ -19,6 +19,9 @@ class Model:
     while only the model's files can tell; `chosen` are the fields of it that the user has set. `max_length` None leaves
     the limit to the model; `sha256` is that of its `model.safetensors` where only one file will do; code that comes
     with the model is run only if `trusted`. `label` tells models apart for people: a short name, a hub id or a path.
+
+    `served` is what a server calls a model that is there: then `hub_id` and `folder` are those of its tokenizer, or not
+    set, and `known_as` is the hub id that its short name stands for.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Model:
     trusted: bool = False
     chosen: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    served: str = ""
+    known_as: str = ""
 
     @property
     def known_family(self) -> Family:

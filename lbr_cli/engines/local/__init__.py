@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import transformers
 from tokenizers import normalizers
 
-from lbr_cli.core import Chat, Document, Embedding, Engine, NextToken, Pair, Request
+from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
 from lbr_cli.engines import Settings, Terms
+from lbr_cli.engines.labels import Labels
 from lbr_cli.engines.local.compiling import Compiling
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
@@ -26,20 +25,20 @@ from lbr_cli.engines.local.devices import (
 )
 from lbr_cli.engines.local.encoder import Encoder, whole
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
-from lbr_cli.engines.local.loading import load_config, load_model, load_tokenizer, longest_input
+from lbr_cli.engines.local.loading import load_model
 from lbr_cli.engines.local.packed import Packed, why_not
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.pairs import Pairs
 from lbr_cli.engines.local.plan import Budget
 from lbr_cli.engines.local.pooling import Pooling, read_pooling
-from lbr_cli.engines.local.prompted import Head, Maker, Prompted, prompt_for
-from lbr_cli.engines.local.prompts import Prompts
+from lbr_cli.engines.local.prompted import Head, Prompted
 from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
-from lbr_cli.errors import MissingError, RequestError, UsageError
+from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
+from lbr_cli.engines.prompts import Maker, Prompts, digest_of, prompt_for
+from lbr_cli.errors import MissingError
 from lbr_cli.models import Model
 
-DATES = "strftime_now"  # what a chat template calls for the date of today
 T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 
 
@@ -52,6 +51,7 @@ class Local:
     device: torch.device
     dtype: torch.dtype
     terms: Terms
+    warnings: ClassVar[Sequence[str]] = ()
 
     def load(self) -> Engine:
         """The engine for the requests of the model's family, with the weights of its folder."""
@@ -69,26 +69,13 @@ def prepare(model: Model | None, settings: Settings) -> Local:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     files = _read(model, settings)
-    prompt, dated = _prompt(files)
+    prompt, dated = digest_of(model.known_family, lambda request: _ids(files, request, 0)[0], files.tokenizer)
     terms = Terms(device.type, _precision(device, dtype), files.max_length, prompt, dated)
     return Local(files, settings, device, dtype, terms)
 
 
 def _precision(device: torch.device, dtype: torch.dtype) -> str:
     return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
-
-
-def _prompt(files: _Files) -> tuple[str, bool]:
-    """A digest of the tokens that a pair becomes, told by one of placeholders, and whether a date may stand in them."""
-    digest = hashlib.sha256()
-    dated = False
-    for request in files.model.known_family.requests("{query}", Document("", "{document}", "{title}")):
-        digest.update(repr(request).encode())
-        with suppress(RequestError):  # a limit may have room for a short query and none for a placeholder
-            digest.update(repr(_ids(files, request, 0)[0]).encode())
-        templated = isinstance(request, NextToken) and isinstance(request.frame, Chat)
-        dated |= templated and DATES in str(getattr(files.tokenizer, "chat_template", ""))
-    return digest.hexdigest(), dated
 
 
 def _ids(files: _Files, request: Request, place: int) -> tuple[list[int], bool]:
@@ -165,14 +152,9 @@ def _read(model: Model, settings: Settings) -> _Files:
         own = tokenizer.backend_tokenizer.normalizer
         lower = normalizers.Lowercase()
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
-    limit = longest_input(tokenizer, config)
-    allowed = min(limit, model.max_length or limit, (pooling.limit if pooling else None) or limit)
-    max_length = settings.max_length or allowed
-    if max_length > limit:
-        raise UsageError(f"--max-length {max_length}: {model.name} reads {limit} tokens at most")
     least = tokenizer.num_special_tokens_to_add(pair=asks is Pair) + 1
-    if max_length < least:
-        raise UsageError(f"--max-length {max_length}: {model.name} needs {least} tokens to read anything")
+    limit = longest_input(tokenizer, config)
+    max_length = choose_length(model, settings, limit, least, pooling.limit if pooling else None)
     kind: Any = transformers.AutoModelForSequenceClassification
     maker: Maker = Pairs(tokenizer, max_length) if asks is Pair else Prompts(tokenizer, max_length, model.name)
     if asks is NextToken:
@@ -189,7 +171,7 @@ def _head(files: _Files, weights: Any) -> Head | None:
     """What reads the last token of a prompt; None for models that read a whole text at once."""
     asks = files.model.known_family.asks
     if asks is NextToken:
-        return LabelHead(weights, files.tokenizer, files.model.name)
+        return LabelHead(weights, Labels(files.tokenizer, files.model.name))
     if asks is Pair and weights.config.num_labels > 2:
         what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
         raise MissingError(f"{files.model.place}: {what}; lbr reads one or two")

@@ -15,7 +15,7 @@ from lbr_cli.core import Answer, Answered, Pair, Request
 from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.pairs import Pairs, as_pair
 from lbr_cli.engines.local.plan import Budget, ahead, in_batches, longest_first, padded
-from lbr_cli.engines.local.prompts import NoRoom
+from lbr_cli.engines.prompts import NoRoom
 from lbr_cli.errors import MissingError, RequestError
 
 CHUNK = 1024  # pairs: tokenised while those before are computed

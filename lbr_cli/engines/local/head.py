@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lbr_cli.core import NextToken, Pair
+from lbr_cli.engines.labels import Labels
 from lbr_cli.errors import MissingError
 
 SLICE = 16384
@@ -88,42 +89,22 @@ class Vocabulary:
 class LabelHead:
     """What `NextToken` requests want to know: of each label the log-probability, or the logit."""
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+    def __init__(self, model: Any, labels: Labels) -> None:
         self._vocabulary = Vocabulary(model)
-        self._tokenizer = tokenizer
-        self._name = name
-        self._ids: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+        self._labels = labels
 
     def check(self, request: NextToken) -> None:
         """MissingError where the tokenizer does not know a label of the request."""
-        self._label_ids(request)
+        self._labels.ids(request)
 
     def __call__(self, hidden: torch.Tensor, request: NextToken) -> list[list[float]]:
         """[rows, size], all asked for the labels of one request -> their values, row by row."""
-        ids = self._label_ids(request)
+        ids = self._labels.ids(request)
         if request.raw:
             return self._vocabulary.logits(hidden, ids).tolist()
         logits, normaliser = self._vocabulary(hidden, ids)
         # in float64, so that the difference of two of them is that of the logits
         return (logits.cpu().double() - normaliser.cpu().double()).tolist()
-
-    def _label_ids(self, request: NextToken) -> list[int]:
-        key = (request.labels, request.raw)
-        if key not in self._ids:
-            self._ids[key] = [self._label_id(label, first=request.raw) for label in request.labels]
-        return self._ids[key]
-
-    def _label_id(self, label: str, *, first: bool) -> int:
-        """The token of a label: the only one of its text, else the one of that name, else, if it will do, the first."""
-        ids: list[int] = self._tokenizer(label, add_special_tokens=False)["input_ids"]
-        if len(ids) == 1 and self._tokenizer.decode(ids) == label:
-            return ids[0]
-        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
-        if label in vocabulary:
-            return vocabulary[label]
-        if first and ids:
-            return ids[0]
-        raise MissingError(f"{self._name}: its tokenizer has no single token for the label {label!r}")
 
 
 class ScoreHead:

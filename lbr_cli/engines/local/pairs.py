@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lbr_cli.core import Pair, Request
-from lbr_cli.engines.local.prompts import NoRoom, Prompt
+from lbr_cli.engines.prompts import NoRoom, Prompt
 
 
 class Pairs:

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import torch
 
-from lbr_cli.core import Answer, Answered, NextToken, Request
+from lbr_cli.core import Answer, Answered, Request
+from lbr_cli.engines.announced import around, document, look_over
 from lbr_cli.engines.local.compiling import Compiling
-from lbr_cli.engines.local.pairs import as_pair
 from lbr_cli.engines.local.plan import Budget, ahead
-from lbr_cli.engines.local.prompts import NoRoom, Prompt
+from lbr_cli.engines.prompts import Maker, Prompt, check_room, prompt_for
 from lbr_cli.errors import RequestError
 
 CHUNK = 256  # prompts made while those before are computed
@@ -35,16 +35,6 @@ class Reader(Protocol):
         `groups` names for each row the group it belongs to, the rows of which begin alike.
         """
         ...
-
-
-class Maker(Protocol):
-    """Requests -> token ids."""
-
-    max_length: int
-
-    def prompt(self, request: Any) -> Prompt: ...
-
-    def length_without_document(self, request: Any) -> int: ...
 
 
 class Head(Protocol):
@@ -82,23 +72,17 @@ class Prompted:
         Where the documents come first, fix which requests are computed together: those of one document, whichever
         query asks.
         """
-        frames: set[tuple[Hashable, Hashable]] = set()
-        pairs = 0
-        for place, request in enumerate(requests):
-            pairs += 1
-            around = _around(request)
-            if around in frames:
-                continue
-            frames.add(around)
+
+        def check(request: Request, place: int) -> None:
             self._head.check(request)
-            used = self._maker.length_without_document(request)
-            if used >= self._maker.max_length:
-                raise NoRoom(used).at(place, self._maker.max_length)
-        if len({after for _, after in frames}) > len({before for before, _ in frames}):
-            self._plan_by_document(requests)
+            check_room(self._maker, request, place)
+
+        announced = look_over(requests, check)
+        if announced.document_first:
+            self._plan_bydocument(requests)
         if self._compiling:
-            self._compiling.expect(pairs)
-        return pairs
+            self._compiling.expect(announced.count)
+        return announced.count
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
@@ -112,17 +96,17 @@ class Prompted:
                 yield from self._planned(request, place)
         # numbered, so that what the last call kept is not used: which one that was must not show in a score
         call = next(self._calls)
-        groups = [(call, _around(requests[place])[0]) for place in others]
+        groups = [(call, around(requests[place])[0]) for place in others]
         yield from self._compute(requests, others, groups)
 
-    def _plan_by_document(self, requests: Iterable[Request]) -> None:
+    def _plan_bydocument(self, requests: Iterable[Request]) -> None:
         of_document: dict[tuple[int, str, str], dict[Request, None]] = {}
         for request in requests:
-            document = _document(request)
-            of_document.setdefault((len(document), document, str(_around(request)[0])), {})[request] = None
+            text = document(request)
+            of_document.setdefault((len(text), text, str(around(request)[0])), {})[request] = None
         chunk: list[Request] = []
         for _, together in sorted(of_document.items(), key=lambda item: item[0]):
-            chunk += sorted(together, key=lambda request: str(_around(request)[1]))
+            chunk += sorted(together, key=lambda request: str(around(request)[1]))
             self._together.update(dict.fromkeys(together, chunk))
             if len(chunk) >= CHUNK:
                 chunk = []
@@ -130,7 +114,7 @@ class Prompted:
     def _planned(self, request: Request, place: int) -> Iterator[Answered]:
         """The answers to a request whose company `expect` has fixed, and to the others of its chunk; they are kept."""
         chunk = self._together[request]
-        groups = [(_around(other)[0], _document(other)) for other in chunk]
+        groups = [(around(other)[0], document(other)) for other in chunk]
         try:
             for batch in self._compute(chunk, range(len(chunk)), groups):
                 self._answers.update((other, (answer.values, answer.truncated)) for other, answer in batch)
@@ -160,22 +144,3 @@ class Prompted:
                     ]
             except RequestError as error:
                 raise error.at(chunk[error.place]) from error
-
-
-def prompt_for(maker: Maker, request: Request, place: int) -> Prompt:
-    """The token ids of a request. RequestError with its place where the query leaves no room for the document."""
-    try:
-        return maker.prompt(request)
-    except NoRoom as error:
-        raise error.at(place, maker.max_length) from error
-
-
-def _around(request: Request) -> tuple[Hashable, Hashable]:
-    """What stands before the document of a prompt, and what after it."""
-    if isinstance(request, NextToken):
-        return (request.frame, request.before), request.after
-    return as_pair(request).query, ()
-
-
-def _document(request: Request) -> str:
-    return request.document if isinstance(request, NextToken) else as_pair(request).document

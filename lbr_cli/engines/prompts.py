@@ -12,18 +12,22 @@ first meets a frame.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jinja2
 
-from lbr_cli.core import Chat, NextToken, Verbatim
+from lbr_cli.core import Chat, Document, Family, NextToken, Request, Verbatim
 from lbr_cli.errors import MissingError, RequestError
 
 MARK = "\ufdd0"  # a noncharacter: no template holds it
 SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
 PARTS_KEPT = 1024  # parts of prompts that are the same for many documents
+DATES = "strftime_now"  # what a chat template calls for the date of today
 
 
 class Prompt(NamedTuple):
@@ -45,6 +49,47 @@ class NoRoom(Exception):
             f"the prompt has {self.used} tokens without a document and may have {limit}, so the query leaves no room"
         )
         return RequestError(message, place, hint="shorten the query, or raise --max-length where the model reads more")
+
+
+class Maker(Protocol):
+    """Requests -> token ids."""
+
+    max_length: int
+
+    def prompt(self, request: Any) -> Prompt: ...
+
+    def length_without_document(self, request: Any) -> int: ...
+
+
+def prompt_for(maker: Maker, request: Request, place: int) -> Prompt:
+    """The token ids of a request. RequestError with its place where the query leaves no room for the document."""
+    try:
+        return maker.prompt(request)
+    except NoRoom as error:
+        raise error.at(place, maker.max_length) from error
+
+
+def check_room(maker: Maker, request: Request, place: int) -> None:
+    """RequestError where the query of a request leaves no room for any document."""
+    used = maker.length_without_document(request)
+    if used >= maker.max_length:
+        raise NoRoom(used).at(place, maker.max_length)
+
+
+def digest_of(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:
+    """A digest of what a pair becomes, told by one of placeholders, and whether a date may stand in it.
+
+    `tokens` says what an engine makes of a request.
+    """
+    digest = hashlib.sha256()
+    dated = False
+    for request in family.requests("{query}", Document("", "{document}", "{title}")):
+        digest.update(repr(request).encode())
+        with suppress(RequestError):  # a limit may have room for a short query and none for a placeholder
+            digest.update(repr(tokens(request)).encode())
+        templated = isinstance(request, NextToken) and isinstance(request.frame, Chat)
+        dated |= templated and DATES in str(getattr(tokenizer, "chat_template", ""))
+    return digest.hexdigest(), dated
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,251 @@
+"""Any OpenAI-compatible server: one request a pair, many at a time, for the log-probabilities of the labels.
+
+A server that takes token ids, and whose tokenizer is at hand, is sent the prompts of the local engine; one that knows
+`logprob_token_ids` (vLLM) then tells each label, others tell the likeliest tokens. Every other server is sent chat
+messages: its own template makes the prompt, and nothing is shortened. Which of these it is, is found out before the
+first pair. A label that is not among the likeliest counts as probability 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from lbr_cli.core import Answer, Answered, Chat, Document, Engine, Request
+from lbr_cli.engines import UNLIMITED, Settings, Terms
+from lbr_cli.engines.announced import look_over
+from lbr_cli.engines.next_token import TokenIds, check_family, next_token
+from lbr_cli.engines.openai.answers import Told, TwoAlike, likeliest, told, values_of
+from lbr_cli.engines.openai.client import Client, Malformed, Refused
+from lbr_cli.engines.prompts import Prompt, digest_of
+from lbr_cli.engines.window import Chunk, Window
+from lbr_cli.errors import ComputeError, LbrError, MissingError, RequestError, UsageError
+from lbr_cli.models import Model
+
+MOST, FEWER = 20, 5  # likeliest tokens: what OpenAI allows, and what others do
+SAMPLE = ("which is it", Document("", "It is this one."))
+CHECKED = 5  # tokens that a server is asked for to see whether it knows `logprob_token_ids`
+# the distribution as the model gives it: nothing drawn from it matters
+AS_IT_IS = {"temperature": 1, "top_p": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a server is asked. `ids` None is chat messages; `labels` says that it tells the tokens it is asked for.
+
+    `top` is how many of the likeliest tokens it tells, `limit` what it calls the length of an answer.
+    """
+
+    name: str
+    ids: TokenIds | None
+    labels: bool = False
+    top: int = MOST
+    limit: str = "max_tokens"
+
+    @property
+    def manner(self) -> str:
+        what = "token ids" if self.ids else "chat messages"
+        return f"{what}, {'each label' if self.labels else f'the {self.top} likeliest tokens'}"
+
+    def body(self, request: Request, prompt: Prompt | None) -> Mapping[str, Any]:
+        """What is sent, less what the library adds."""
+        asked = next_token(request)
+        body: dict[str, Any] = {"model": self.name, self.limit: 1, **AS_IT_IS}
+        if prompt is None or self.ids is None:
+            return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
+        body["prompt"] = prompt.ids
+        if not self.labels:
+            return body | {"logprobs": self.top}
+        labels = self.ids.labels(asked)
+        return body | {"logprobs": len(labels), "extra_body": naming(labels)}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A server that has answered, and how it is asked from now on."""
+
+    client: Client
+    form: Form
+    concurrency: int
+    terms: Terms
+    warnings: Sequence[str]
+
+    def load(self) -> Engine:
+        return OpenAi(self.client, self.form, self.concurrency)
+
+
+def prepare(model: Model | None, settings: Settings) -> Prepared:
+    """Ask the server what it has and how it can be asked; read the tokenizer, if one is named.
+
+    Raises UsageError for a family that cannot be asked this way, MissingError for a model, a key or log-probabilities
+    that are not there, RunError for a server that does not answer.
+    """
+    if model is None or settings.server is None:
+        raise ValueError("a server needs its address and a model")
+    if find_spec("openai") is None:
+        raise MissingError("--engine openai: the package openai is not here", hint="pip install 'lbr-cli[openai]'")
+    check_family(model, "openai")
+    if model.folder is None:
+        _check_chat(model)
+    client = Client(settings.server)
+    name, limit = _found(client, model)
+    ids = TokenIds(model, settings, "openai", limit) if model.folder else None
+    form = (_by_ids(client, model, name, ids) if ids else None) or _by_messages(client, model, name, ids is not None)
+    weights = f"{client.base_url} {name}"
+    if form.ids:
+        terms = form.ids.terms("server", form.manner, weights)
+    else:
+        if settings.max_length is not None:
+            raise UsageError("--max-length has no effect: the server takes no token ids, and nothing is shortened")
+        digest, dated = digest_of(model.known_family, messages, None)
+        terms = Terms("server", form.manner, UNLIMITED, digest, dated, weights)
+    warnings = []
+    if ids and not form.ids:
+        warnings.append(f"{client.base_url}: takes no token ids: it is sent chat messages, and nothing is shortened")
+    if not form.labels and form.top < MOST:
+        told = f"tells no more than the {form.top} likeliest tokens"
+        warnings.append(f"{client.base_url}: {told}, and a label that is not among them counts as probability 0")
+    return Prepared(client, form, settings.server.concurrency, terms, warnings)
+
+
+class OpenAi:
+    """Answers `NextToken` requests."""
+
+    def __init__(self, client: Client, form: Form, concurrency: int) -> None:
+        self.setting = f"{client.base_url}: {form.manner}"
+        self._client = client
+        self._form = form
+        self._window = Window(self._started, size=1, flight=concurrency)
+
+    def expect(self, requests: Iterable[Request]) -> int:
+        ids = self._form.ids
+        announced = ids.look_over(requests) if ids else look_over(requests, lambda request, place: None)
+        return self._window.expect(requests, document_first=announced.document_first)
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
+        return self._window.answer(requests)
+
+    def _started(self, chunk: Chunk) -> Future[Sequence[Answer]]:
+        (request,) = chunk
+        try:
+            prompt = self._form.ids.prompt(request) if self._form.ids else None
+        except RequestError as error:
+            failed: Future[Sequence[Answer]] = Future()
+            failed.set_exception(error)
+            return failed
+        return self._client.start(self._answer(request, prompt))
+
+    async def _answer(self, request: Request, prompt: Prompt | None) -> list[Answer]:
+        form = self._form
+        ids = form.ids.labels(request) if form.ids else None
+
+        def read(answer: Mapping[str, Any]) -> tuple[list[float], int]:
+            given = told(answer)
+            if prompt is not None and given.read != len(prompt.ids):
+                raise Malformed(f"it read {given.read} tokens and was sent {len(prompt.ids)}")
+            tokens = given.tokens if form.labels else likeliest(given.tokens, form.top)
+            values = values_of(tokens, next_token(request).labels, ids)
+            if form.labels and any(value == -float("inf") for value in values):
+                raise Malformed("it does not tell each label")
+            return values, given.read
+
+        ask = self._client.chat if prompt is None else self._client.complete
+        try:
+            values, tokens = await ask(form.body(request, prompt), read)
+        except Refused as error:
+            raise RequestError(f"the server refuses it: {error}", 0) from None
+        except TwoAlike as error:
+            raise RequestError(f"two tokens of the server read {str(error)!r}", 0, hint=TOKENIZER_HINT) from None
+        except LbrError:
+            raise
+        except Exception as error:  # a bug: told with its pair, as the thread has no one to tell
+            raise ComputeError(f"{type(error).__name__}: {error}", 0) from error
+        return [Answer(values, prompt.truncated if prompt else False, tokens)]
+
+
+TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that takes token ids"
+
+
+def messages(request: Request) -> list[dict[str, str]]:
+    """A request as a chat. UsageError where its frame is none."""
+    asked = next_token(request)
+    if not isinstance(asked.frame, Chat) or asked.frame.answer:
+        raise UsageError("its prompt is more than chat messages", hint=TOKENIZER_HINT)
+    system = [{"role": "system", "content": asked.frame.system}] if asked.frame.system else []
+    text = "".join((*asked.before, asked.document, *asked.after))
+    return [*system, {"role": "user", "content": text}]
+
+
+def naming(tokens: Sequence[int]) -> dict[str, Any]:
+    """Fields beyond OpenAI's by which vLLM is asked for these tokens, told by their ids."""
+    return {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
+
+
+def _check_chat(model: Model) -> None:
+    try:
+        messages(model.known_family.requests(*SAMPLE)[0])
+    except UsageError as error:
+        raise UsageError(f"--engine openai: {model.known_family.name}: {error}", hint=error.hint) from None
+
+
+def _found(client: Client, model: Model) -> tuple[str, int]:
+    """What the server calls the model, and how many tokens it reads of it, as far as it says."""
+    listed = client.models()
+    if listed is None:
+        return model.served, UNLIMITED
+    lengths = {str(one.get("id")): one.get("max_model_len") for one in listed}
+    for name in (model.served, model.known_as):
+        if name in lengths:
+            length = lengths[name]
+            return name, length if isinstance(length, int) and length > 1 else UNLIMITED
+    shown = ", ".join(list(lengths)[:10]) + (", …" if len(lengths) > 10 else "")
+    raise MissingError(f"{client.base_url}: has no model {model.served}", hint=f"--model is one of: {shown}")
+
+
+def _by_ids(client: Client, model: Model, name: str, ids: TokenIds) -> Form | None:
+    """How a server is sent token ids; None if it takes none."""
+    request = next_token(model.known_family.requests(*SAMPLE)[0])
+    prompt = ids.prompt(request)
+    some = sorted(set(prompt.ids))[:CHECKED]  # of the prompt itself: hardly the likeliest answers
+
+    def try_out(form: Form, more: Mapping[str, Any]) -> Told | None:
+        try:
+            answer = client.start(client.complete({**form.body(request, prompt), **more}, told)).result()
+        except Refused:
+            return None
+        return answer if answer.read == len(prompt.ids) else None
+
+    form = Form(name, ids, labels=True)
+    answer = try_out(form, {"logprobs": len(some), "extra_body": naming(some)})
+    if answer and set(some) <= {token.id for token in answer.tokens}:
+        return form
+    for top in (MOST, FEWER):
+        form = Form(name, ids, top=top)
+        answer = try_out(form, {})
+        if answer:
+            return Form(name, ids, top=min(top, len(answer.tokens)))
+    return None
+
+
+def _by_messages(client: Client, model: Model, name: str, has_tokenizer: bool) -> Form:
+    """How a server is sent messages."""
+    if has_tokenizer:
+        try:
+            _check_chat(model)
+        except UsageError as error:
+            raise MissingError(f"{client.base_url}: takes no token ids, and {error}") from None
+    request = model.known_family.requests(*SAMPLE)[0]
+    refused = ""
+    for top in (MOST, FEWER):
+        for limit in ("max_tokens", "max_completion_tokens"):
+            form = Form(name, None, top=top, limit=limit)
+            try:
+                answer = client.start(client.chat(form.body(request, None), told)).result()
+            except Refused as error:
+                refused = refused or str(error)
+                continue
+            return Form(name, None, top=min(top, len(answer.tokens)), limit=limit)
+    raise MissingError(f"{client.base_url}: tells no log-probabilities: {refused}")
