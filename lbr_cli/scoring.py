@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lbr_cli.cache.scores import Asked, Scores
 from lbr_cli.core import Answer, Document, Engine, Family, Listener, Query, Request, Score
-from lbr_cli.errors import RequestError, RunError
+from lbr_cli.errors import RequestError, RunError, UsageError
 
 AT_ONCE = 1000  # pairs that are looked up together
 
@@ -71,8 +71,8 @@ class Scorer:
     def score(self, query: Query, documents: Sequence[Document]) -> list[Score]:
         """A score for each document, in their order. `query.text` must be known.
 
-        Raises RequestError for a pair that cannot be scored and RunError for one whose score is not finite, both
-        with its ids. `detail` of each score says whether the document was `truncated`.
+        Raises RequestError for a pair that cannot be scored, RunError for one whose score is not finite and UsageError
+        where that is for want of a label, all with its ids. `detail` of each score says whether the document was `truncated`.
         """
         asked = [self._requests(query, document) for document in documents]
         scores = {pair: score for pair, score in enumerate(self.scores.find(asked)) if score is not None}
@@ -143,7 +143,10 @@ class Scorer:
     def _read(self, answers: Sequence[Answer], query: Query, document: Document) -> Score:
         score = _whole(self.family, answers)
         if not math.isfinite(score.value):
-            raise RunError(f"query {query.query_id}, document {document.doc_id}: the score is {score.value}")
+            pair = f"query {query.query_id}, document {document.doc_id}"
+            if any(-math.inf in answer.values for answer in answers):
+                raise UsageError(f"{pair}: the engine does not tell of each label, and this score needs them all")
+            raise RunError(f"{pair}: the score is {score.value}")
         return score
 
 

@@ -153,7 +153,8 @@ def _join(wanted: Workers) -> None:
     if not wanted.address and wanted.gpus:
         own["num_gpus"] = wanted.count * wanted.gpus
     try:
-        ray.init(address=wanted.address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+        if not ray.is_initialized():
+            ray.init(address=wanted.address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         place = f"--ray-address {wanted.address}" if wanted.address else "a cluster of this machine"
         raise RunError(f"{place}: {_first_line(error)}") from error

@@ -156,7 +156,8 @@ class OpenAi:
         try:
             values, tokens = await ask(form.body(request, prompt), read)
         except Refused as error:
-            raise RequestError(f"the server refuses it: {error}", 0) from None
+            hint = TOKENIZER_HINT if prompt is None else ""  # it may be too long
+            raise RequestError(f"the server refuses it: {error}", 0, hint=hint) from None
         except TwoAlike as error:
             raise RequestError(f"two tokens of the server read {str(error)!r}", 0, hint=TOKENIZER_HINT) from None
         except LbrError:
