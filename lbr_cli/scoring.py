@@ -72,7 +72,8 @@ class Scorer:
         """A score for each document, in their order. `query.text` must be known.
 
         Raises RequestError for a pair that cannot be scored, RunError for one whose score is not finite and UsageError
-        where that is for want of a label, all with its ids. `detail` of each score says whether the document was `truncated`.
+        where that is for want of a label, all with its ids. `detail` of each score says whether the document was
+        `truncated`.
         """
         asked = [self._requests(query, document) for document in documents]
         scores = {pair: score for pair, score in enumerate(self.scores.find(asked)) if score is not None}

@@ -115,7 +115,8 @@ def serving(folder: Path, manner: Manner = VLLM, trouble: Trouble = no_trouble, 
         if manner.reads is not None and len(ids) >= manner.reads:
             raise Refusal(400, f"This model's maximum context length is {manner.reads} tokens")
         values = log_probabilities(ids)
-        drawn = int(values.argmin())  # the worst that a server could draw
+        # the worst that a server could draw, where it may choose
+        drawn = int(values.argmax() if body.get("temperature") == 0 else values.argmin())
         asked = body.get("logprob_token_ids") if manner.labels else None
         as_ids = manner.labels and bool(body.get("return_tokens_as_token_ids"))
         tokens = [drawn, *asked] if asked else told(ids, count, drawn)
@@ -149,7 +150,7 @@ def serving(folder: Path, manner: Manner = VLLM, trouble: Trouble = no_trouble, 
                 state.asked += 1
                 state.at_once += 1
                 state.most_at_once = max(state.most_at_once, state.at_once)
-                state.headers.append(dict(self.headers))
+                state.headers.append({name.lower(): value for name, value in self.headers.items()})
             try:
                 wrong = trouble(number)
                 if key and self.headers.get("Authorization") != f"Bearer {key}":

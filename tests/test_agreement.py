@@ -1,17 +1,14 @@
 """One suite for every engine that computes: the same tokens, the same scores, the same order.
 
-The reference is a plain transformers model, one prompt at a time in float32, with the tokens of the model's own template.
-vLLM is tried with `pytest -m vllm` in an environment that has it.
+The reference is a plain transformers model, one prompt at a time in float32. vLLM is tried with `pytest -m vllm` in an
+environment that has it.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,11 @@ import pytest
 import serving
 import torch
 import transformers
-from conftest import ROOT, Listening, chat_tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from conftest import Listening, chat_tokenizer
 
 from lbr_cli.core import Answer, Document, Family, Query, Score
 from lbr_cli.engines import Server, Settings, Workers, load_engine
-from lbr_cli.families import Template, family
+from lbr_cli.families import Template
 from lbr_cli.models import Model, fetched, resolve, served
 from lbr_cli.scoring import Scorer
 

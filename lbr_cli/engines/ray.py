@@ -7,11 +7,13 @@ move.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from lbr_cli import __version__
 from lbr_cli.core import Answer, Answered, Engine, Request
@@ -25,6 +27,7 @@ from lbr_cli.models.contents import contents, fingerprint
 AT_ONCE = 64  # requests that are sent to a worker together, or the rest of their query
 AHEAD = 2  # chunks for each worker: one at work, one that waits
 RESTARTS = 3  # of one worker, and of one chunk
+PROBE_SECONDS = 5.0
 
 
 class Worker:
@@ -149,6 +152,8 @@ def _join(wanted: Workers) -> None:
 
     import ray
 
+    if wanted.address:
+        _check_reachable(wanted.address)
     own: dict[str, Any] = {} if wanted.address else {"num_cpus": wanted.count * wanted.cpus, "include_dashboard": False}
     if not wanted.address and wanted.gpus:
         own["num_gpus"] = wanted.count * wanted.gpus
@@ -164,6 +169,16 @@ def _join(wanted: Workers) -> None:
         if each * wanted.count > there:
             message = f"{wanted.count} workers of {each:g} {what}s each need more than the {there:g} of the cluster"
             raise MissingError(message, hint=f"fewer --workers, or less with --worker-{what.lower()}s")
+
+
+def _check_reachable(address: str) -> None:
+    """RunError where nothing listens at an address: ray itself goes on trying for minutes."""
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        if place.hostname and place.port:
+            socket.create_connection((place.hostname, place.port), timeout=PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise RunError(f"--ray-address {address}: cannot be reached: {error}") from error
 
 
 def _got(references: Sequence[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,8 +28,8 @@ from lbr_cli.models import Model
 MOST, FEWER = 20, 5  # likeliest tokens: what OpenAI allows, and what others do
 SAMPLE = ("which is it", Document("", "It is this one."))
 CHECKED = 5  # tokens that a server is asked for to see whether it knows `logprob_token_ids`
-# the distribution as the model gives it: nothing drawn from it matters
-AS_IT_IS = {"temperature": 1, "top_p": 1}
+# the likeliest token is drawn, which is told anyway: another, told besides, would let chance decide what counts
+GREEDY = {"temperature": 0, "top_p": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Form:
     def body(self, request: Request, prompt: Prompt | None) -> Mapping[str, Any]:
         """What is sent, less what the library adds."""
         asked = next_token(request)
-        body: dict[str, Any] = {"model": self.name, self.limit: 1, **AS_IT_IS}
+        body: dict[str, Any] = {"model": self.name, self.limit: 1, **GREEDY}
         if prompt is None or self.ids is None:
             return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
         body["prompt"] = prompt.ids
@@ -88,12 +88,13 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
     if find_spec("openai") is None:
         raise MissingError("--engine openai: the package openai is not here", hint="pip install 'lbr-cli[openai]'")
     check_family(model, "openai")
-    if model.folder is None:
-        _check_chat(model)
+    if model.folder is None and not _is_chat(model):
+        what = f"the prompt of {model.known_family.name} is more than chat messages"
+        raise UsageError(f"--engine openai: {what}", hint=TOKENIZER_HINT)
     client = Client(settings.server)
     name, limit = _found(client, model)
     ids = TokenIds(model, settings, "openai", limit) if model.folder else None
-    form = (_by_ids(client, model, name, ids) if ids else None) or _by_messages(client, model, name, ids is not None)
+    form = (_by_ids(client, model, name, ids) if ids else None) or _by_messages(client, model, name)
     weights = f"{client.base_url} {name}"
     if form.ids:
         terms = form.ids.terms("server", form.manner, weights)
@@ -171,10 +172,10 @@ TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that
 
 
 def messages(request: Request) -> list[dict[str, str]]:
-    """A request as a chat. UsageError where its frame is none."""
+    """A request as a chat."""
     asked = next_token(request)
     if not isinstance(asked.frame, Chat) or asked.frame.answer:
-        raise UsageError("its prompt is more than chat messages", hint=TOKENIZER_HINT)
+        raise TypeError("this request is no chat")
     system = [{"role": "system", "content": asked.frame.system}] if asked.frame.system else []
     text = "".join((*asked.before, asked.document, *asked.after))
     return [*system, {"role": "user", "content": text}]
@@ -185,11 +186,10 @@ def naming(tokens: Sequence[int]) -> dict[str, Any]:
     return {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
 
 
-def _check_chat(model: Model) -> None:
-    try:
-        messages(model.known_family.requests(*SAMPLE)[0])
-    except UsageError as error:
-        raise UsageError(f"--engine openai: {model.known_family.name}: {error}", hint=error.hint) from None
+def _is_chat(model: Model) -> bool:
+    """Whether a model is asked by messages, and by nothing that goes on in the answer."""
+    frame = next_token(model.known_family.requests(*SAMPLE)[0]).frame
+    return isinstance(frame, Chat) and not frame.answer
 
 
 def _found(client: Client, model: Model) -> tuple[str, int]:
@@ -227,17 +227,20 @@ def _by_ids(client: Client, model: Model, name: str, ids: TokenIds) -> Form | No
         form = Form(name, ids, top=top)
         answer = try_out(form, {})
         if answer:
-            return Form(name, ids, top=min(top, len(answer.tokens)))
+            return replace(form, top=_really(top, answer))
     return None
 
 
-def _by_messages(client: Client, model: Model, name: str, has_tokenizer: bool) -> Form:
+def _really(top: int, answer: Told) -> int:
+    """How many tokens a server tells that was asked for `top`: a few may read alike, and one may be drawn."""
+    return len(answer.tokens) if len(answer.tokens) <= top // 2 else top
+
+
+def _by_messages(client: Client, model: Model, name: str) -> Form:
     """How a server is sent messages."""
-    if has_tokenizer:
-        try:
-            _check_chat(model)
-        except UsageError as error:
-            raise MissingError(f"{client.base_url}: takes no token ids, and {error}") from None
+    if not _is_chat(model):
+        family = model.known_family.name
+        raise MissingError(f"{client.base_url}: takes no token ids, and the prompt of {family} is more than messages")
     request = model.known_family.requests(*SAMPLE)[0]
     refused = ""
     for top in (MOST, FEWER):
@@ -248,5 +251,5 @@ def _by_messages(client: Client, model: Model, name: str, has_tokenizer: bool) -
             except Refused as error:
                 refused = refused or str(error)
                 continue
-            return Form(name, None, top=min(top, len(answer.tokens)), limit=limit)
-    raise MissingError(f"{client.base_url}: tells no log-probabilities: {refused}")
+            return replace(form, top=_really(top, answer))
+    raise MissingError(f"{client.base_url}: tells no probabilities of tokens: {refused}")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lbr_cli.engines.openai.client import Malformed
+from lbr_cli.engines.openai.client import Malformed, Silent
 
 TOKEN_ID = "token_id:"
 SLACK = 0.01  # by which probabilities may exceed 1, of servers that compute in half precision
@@ -36,13 +36,15 @@ class TwoAlike(Exception):
 
 
 def told(answer: Mapping[str, Any]) -> Told:
-    """What an answer tells of the first token that comes. Raises Malformed for one that tells nothing."""
+    """What an answer tells of the first token that comes. Raises Malformed, or Silent, for one that tells nothing."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise Malformed("it has not one choice")
     logprobs = choices[0].get("logprobs")
+    if logprobs is None:
+        raise Silent("it has no log-probabilities")
     if not isinstance(logprobs, dict):
-        raise Malformed("it has no log-probabilities")
+        raise Malformed("its log-probabilities are none")
     tokens = _of_chat(logprobs["content"]) if logprobs.get("content") else _of_completion(logprobs.get("top_logprobs"))
     if not tokens:
         raise Malformed("it has no log-probabilities")

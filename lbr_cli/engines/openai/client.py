@@ -24,12 +24,16 @@ KEY_HINT = f"the key is read from the environment variable {KEY}"
 RETRIES = 6  # of what may pass: no connection, 408, 409, 429, 5xx; 25 s of waiting, or as long as the server says
 RETRIES_AT_FIRST = 3  # of the first question: a server that is not there is told in 5 s
 MALFORMED = 5  # answers to one request that may be no answer
-PAUSE = 0.5  # seconds, before the first time such a request is sent again; then twice as long
+PAUSE = 0.2  # seconds; twice as long before the first time such a request is sent again, and so on
 SHOWN = 300  # characters of what a server says
 
 
 class Malformed(Exception):
     """An answer that is none: cut short, garbled, or about something else."""
+
+
+class Silent(Malformed):
+    """An answer as it should be, but that it tells no log-probabilities."""
 
 
 class Refused(Exception):
@@ -54,6 +58,8 @@ class Client:
                 max_retries=RETRIES,
                 http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
             )
+            # made here as well: a copy reads the environment again
+            self._at_first = self._client.with_options(max_retries=RETRIES_AT_FIRST)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
@@ -62,7 +68,7 @@ class Client:
 
     def models(self) -> list[Mapping[str, Any]] | None:
         """What the server says it has; None where it has no list."""
-        models = self._client.with_options(max_retries=RETRIES_AT_FIRST).models.with_raw_response
+        models = self._at_first.models.with_raw_response
 
         def read(told: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
             data = told.get("data")
@@ -85,12 +91,17 @@ class Client:
     async def _asked(self, send: Any, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         """Raises Refused for what the server will not have, MissingError for a key, RunError for what may pass."""
         for attempt in range(MALFORMED):
+            if attempt:
+                await asyncio.sleep(PAUSE * 2**attempt)
             try:
                 response = await send(**body, extra_headers=self._headers)
                 return read(_object(response.content))
+            except Silent as error:
+                if attempt:
+                    raise Refused(str(error)) from None
+                problem = str(error)
             except Malformed as error:
                 problem = str(error)
-                await asyncio.sleep(PAUSE * 2**attempt)
             except self._openai.APIStatusError as error:
                 raise self._told(error) from None  # whose cause holds the request, and that the key
             except self._openai.OpenAIError as error:

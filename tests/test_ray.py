@@ -1,0 +1,141 @@
+"""The engine ray: several local engines, of which some die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Listening, Program
+from test_agreement import QUERIES, agree, at, folder, values
+
+from lbr_cli.core import Document, Query
+from lbr_cli.engines import Workers, load_engine, prepare_engine
+from lbr_cli.errors import MissingError, RequestError, RunError
+from lbr_cli.families import BiEncoder
+from lbr_cli.models import fetched, resolve
+from lbr_cli.scoring import Scorer
+
+ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
+engine = pytest.importorskip("lbr_cli.engines.ray")
+__all__ = ["folder"]
+PAIRS = (
+    '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
+    '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
+)
+
+
+def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
+    model, _, settings = at(folder, "lb", workers=Workers(workers))
+    return model, settings
+
+
+def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
+    model, settings = on_ray(folder)
+    documents = [Document(str(place), "bread needs salt " * (place % 7)) for place in range(90)]
+    queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
+    pairs = [(query, document) for query in queries for document in documents]
+    local = Scorer(model.known_family, load_engine("local", model, settings), Listening())
+    expected = [local.score(query, documents) for query in queries]
+
+    cluster: Any = load_engine("ray", model, settings)
+    listening = Listening()
+    scorer = Scorer(model.known_family, cluster, listening)
+    scorer.expect(lambda: iter(pairs))
+    found = []
+    for place, query in enumerate(queries):
+        if place in (2, 5):
+            _kill_a_worker(cluster)
+        found.append(scorer.score(query, documents))
+    agree(values(found), values(expected), 1e-6)
+    assert (listening.pairs, listening.work) == (len(pairs), len(pairs))
+
+
+def _kill_a_worker(cluster: Any) -> None:
+    """As a node that goes, or a kernel that lacks memory, does."""
+    pid = ray.get(cluster._workers[0].__ray_call__.remote(lambda worker: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_that_cannot_be_replaced_ends_the_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "RESTARTS", 0)
+    model, settings = on_ray(folder)
+    cluster: Any = load_engine("ray", model, settings)
+    for worker in cluster._workers:
+        ray.kill(worker, no_restart=True)
+    scorer = Scorer(model.known_family, cluster, Listening())
+    with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
+        scorer.score(Query("1", "figs"), [Document("1", "figs")])
+
+
+def test_a_pair_that_cannot_be_scored_is_named(folder: Path) -> None:
+    model, settings = on_ray(folder)
+    scorer = Scorer(model.known_family, load_engine("ray", model, settings), Listening())
+    with pytest.raises(
+        RequestError, match=r"^query q2, document d: the prompt has \d+ tokens without a document"
+    ) as told:
+        scorer.score(Query("q2", "figs " * 900), [Document("d", "x")])
+    assert told.value.hint.startswith("shorten the query")
+
+
+def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, settings = on_ray(folder, workers=1)
+    monkeypatch.setattr(engine, "contents", lambda model: {"model.safetensors": "of another node"})
+    with pytest.raises(MissingError, match=rf"^node [\d.]+: {folder} holds other files than where the"):
+        prepare_engine("ray", model, settings)
+    monkeypatch.setattr(engine, "__version__", "0.0.9")
+    with pytest.raises(MissingError, match=r"^node [\d.]+: has lbr 0.1.0, and the job is of lbr 0.0.9$"):
+        prepare_engine("ray", model, settings)
+    monkeypatch.undo()
+    worker = engine.Worker(model, settings)
+    monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
+    monkeypatch.setattr(type(folder), "exists", lambda self: False)
+    with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder} is not there$"):
+        worker.terms(engine.__version__, "")
+
+
+def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
+    model = fetched(resolve("minilm"), Listening())
+    assert isinstance(model.known_family, BiEncoder)
+    _, settings = on_ray_of(model)
+    documents = [Document(str(place), f"figs number {place % 5}") for place in range(12)]
+    queries = [Query(text, text) for text in QUERIES]
+    found = []
+    for name in ("local", "ray"):
+        scorer = Scorer(model.known_family, load_engine(name, model, settings), Listening())
+        scorer.expect(lambda: iter([(query, document) for query in queries for document in documents]))
+        found.append(values([scorer.score(query, documents) for query in queries]))
+    agree(found[1], found[0], 1e-6)
+
+
+def on_ray_of(model: Any) -> tuple[Any, Any]:
+    from lbr_cli.engines import Settings
+
+    return model, Settings("cpu", "float32", workers=Workers(2))
+
+
+def test_the_whole_command(folder: Path, lbr: Program) -> None:
+    options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32", "--device", "cpu")
+    found = lbr(*options, "--engine", "ray", "--workers", "2", stdin=PAIRS.encode())
+    local = lbr(*options, stdin=PAIRS.encode())
+    assert (found.code, local.code) == (0, 0)
+    assert [record["doc_id"] for record in found.records] == [record["doc_id"] for record in local.records]
+    for one, other in zip(found.records, local.records, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+    assert found.err.splitlines()[-1].endswith("with tiny (ray, 2 workers: cpu, float32)")
+    assert all(line.startswith("lbr: ") for line in found.err.splitlines())
+
+
+def test_more_than_there_is(folder: Path, lbr: Program) -> None:
+    options = ("rerank", "--model", str(folder), "--family", "lb", "--engine", "ray")
+    began = time.monotonic()
+    ended = lbr(*options, "--ray-address", "127.0.0.1:1", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("lbr: --ray-address 127.0.0.1:1: cannot be reached: ")
+    assert time.monotonic() - began < 20
+    ended = lbr(*options, "--workers", "2", "--worker-gpus", "1", "--ray-address", "auto", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("lbr: --ray-address auto: ")
