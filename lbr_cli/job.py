@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -76,7 +77,8 @@ def run(job: Job, listener: Listener) -> None:
         paper = (
             record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest is not None else None
         )
-        with open_output(job.output, clobber=job.clobber, digest=digest) as output:
+        # stdout is for results, which have its descriptor by now; what a library prints goes to stderr
+        with open_output(job.output, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, listener)
             try:
                 with cache:

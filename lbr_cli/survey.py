@@ -40,6 +40,8 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
         return f"not counted, {job.engine} reads words"
     listener.stage("measuring the prompts")
     model = at_hand(job.model)
+    if model is None and not job.model.hub_id:
+        return "not counted, they are the server's, and no --tokenizer is named"
     if model is None:
         return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
     from lbr_cli.engines.local import measure  # imports transformers, which nothing else here needs

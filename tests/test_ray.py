@@ -22,6 +22,7 @@ from lbr_cli.scoring import Scorer
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
 __all__ = ["folder"]
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
 PAIRS = (
     '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
     '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
@@ -35,7 +36,7 @@ def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
 
 def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
     model, settings = on_ray(folder)
-    documents = [Document(str(place), "bread needs salt " * (place % 7)) for place in range(90)]
+    documents = [Document(str(place), f"{place} bread needs salt " * (1 + place % 7)) for place in range(90)]
     queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
     pairs = [(query, document) for query in queries for document in documents]
     local = Scorer(model.known_family, load_engine("local", model, settings), Listening())
@@ -50,7 +51,7 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
         if place in (2, 5):
             _kill_a_worker(cluster)
         found.append(scorer.score(query, documents))
-    agree(values(found), values(expected), 1e-6)
+    agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
     assert (listening.pairs, listening.work) == (len(pairs), len(pairs))
 
 

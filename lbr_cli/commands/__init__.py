@@ -87,6 +87,7 @@ def main() -> NoReturn:
         code = stop.code
     for number in (signal.SIGINT, signal.SIGTERM):  # what there is to say has been said
         signal.signal(number, signal.SIG_IGN)
+    sys.stdout = sys.stderr  # what a library says when it ends is no result
     sys.exit(code)
 
 

@@ -1,0 +1,138 @@
+"""How fast each engine scores, and whether they agree: python benchmarks/engines.py MODEL COLLECTION ENGINE… [options]
+
+MODEL is a folder, COLLECTION one with a run, queries.jsonl and corpus.jsonl, of which the first `--queries` with
+`--depth` documents each are scored. ENGINE is one of
+
+    local       this machine
+    vllm        vLLM in this process
+    openai      the server at `--base-url`, by token ids; `messages` is the same server by chat messages
+    ray:N       N workers of one thread each, on this machine
+
+Each is loaded, has answered one query of its own, and is then timed; of `--rounds` the median counts, taken in turn.
+`--save` keeps the scores, `--against` compares with scores that were kept, as vLLM lives in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lbr_cli.collect import collect
+from lbr_cli.core import Document, Query
+from lbr_cli.engines import Server, Settings, Workers, load_engine
+from lbr_cli.inputs import Inputs
+from lbr_cli.models import fetched, resolve, served
+from lbr_cli.progress import Console
+from lbr_cli.scoring import Scorer
+
+Scores = dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("collection", type=Path)
+    parser.add_argument("engines", nargs="*", metavar="ENGINE")
+    parser.add_argument("--family", default="lb")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int, help="of the local engine")
+    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--depth", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--base-url", default="http://127.0.0.1:8000/v1")
+    parser.add_argument("--tolerance", type=float, default=1e-3)
+    parser.add_argument("--save", type=Path)
+    parser.add_argument("--against", type=Path)
+    arguments = parser.parse_args()
+    with Console(bar=False, quiet=True) as console:
+        rankings = _rankings(arguments, console)
+        reference: Scores | None = json.loads(arguments.against.read_text()) if arguments.against else None
+        engines = {name: _loaded(name, arguments, console) for name in arguments.engines}
+        rates: dict[str, list[float]] = {name: [] for name in engines}
+        found: dict[str, Scores] = {}
+        for _ in range(arguments.rounds):
+            for name, scorer in engines.items():
+                rate, found[name] = _timed(scorer, rankings)
+                rates[name].append(rate)
+    print(f"{sum(len(documents) for _, documents in rankings)} pairs of {len(rankings)} queries")
+    print("| engine | pairs a second | | scores off by | order |\n| --- | --- | --- | --- | --- |")
+    for name, scorer in engines.items():
+        reference = reference or found[name]
+        off = max(abs(found[name][pair] - reference[pair]) for pair in reference)
+        setting = scorer.engine.setting.replace("|", "/")
+        order = _swapped(found[name], reference, arguments.tolerance)
+        print(f"| {name} | {statistics.median(rates[name]):.2f} | {setting} | {off:.1g} | {order} |")
+    if arguments.save:
+        arguments.save.write_text(json.dumps(next(iter(found.values()))))
+
+
+def _rankings(arguments: argparse.Namespace, console: Console) -> list[tuple[Query, list[Document]]]:
+    folder = arguments.collection
+    (run,) = folder.glob("run*.trec")
+    inputs = Inputs(str(run), (str(folder / "corpus.jsonl"),), str(folder / "queries.jsonl"))
+    found = []
+    for ranking in collect(inputs, console):
+        documents = [candidate.document for candidate in ranking.candidates[: arguments.depth]]
+        found.append((ranking.query, [document for document in documents if document]))
+        if len(found) == arguments.queries:
+            break
+    return found
+
+
+def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Scorer:
+    kind, _, count = name.partition(":")
+    settings = Settings(dtype=arguments.dtype)
+    if kind in ("openai", "messages"):
+        tokenizer = str(arguments.model) if kind == "openai" else None
+        model = served(arguments.model.name, arguments.family, tokenizer)
+        kind, settings = "openai", Settings(server=Server(arguments.base_url))
+    else:
+        model = fetched(resolve(str(arguments.model), arguments.family), console)
+        settings = replace(settings, threads=arguments.threads if kind == "local" else None)
+        if kind == "ray":
+            settings = replace(settings, workers=Workers(int(count)))
+    return Scorer(model.known_family, load_engine(kind, model, settings), console)
+
+
+def _timed(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> tuple[float, Scores]:
+    """Pairs a second, and the score of each."""
+    warm = [(Query("", "warm"), [Document("", f"a text to begin with {number} " * 20) for number in range(32)])]
+    if scorer.tally.pairs == 0:
+        _scored(scorer, warm)
+    began = time.perf_counter()
+    found = _scored(scorer, rankings)
+    return len(found) / (time.perf_counter() - began), found
+
+
+def _scored(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> Scores:
+    scorer.expect(lambda: ((query, document) for query, documents in rankings for document in documents))
+    found: Scores = {}
+    for query, documents in rankings:
+        scores: Any = scorer.score(query, documents)
+        for document, score in zip(documents, scores, strict=True):
+            found[f"{query.query_id} {document.doc_id}"] = score.value
+    return found
+
+
+def _swapped(found: Scores, reference: Scores, tolerance: float) -> str:
+    """How many pairs of documents stand the other way round, of those that lie farther apart than `tolerance`."""
+    rows: dict[str, list[str]] = {}
+    for pair in reference:
+        rows.setdefault(pair.split()[0], []).append(pair)
+    apart = swapped = 0
+    for row in rows.values():
+        for one in row:
+            for other in row:
+                if reference[one] - reference[other] > tolerance:
+                    apart += 1
+                    swapped += found[one] <= found[other]
+    return f"{swapped} of {apart} swapped"
+
+
+if __name__ == "__main__":
+    main()
