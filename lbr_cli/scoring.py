@@ -54,6 +54,7 @@ class Scorer:
         Raises RequestError, with the ids, if one of them cannot be scored.
         """
         announced = _Announced(self._requests, pairs)
+        context = self.scores.context
         if self.scores.on:
             announced.look_up(self.scores)
             self._known = announced.known[:]
@@ -63,6 +64,8 @@ class Scorer:
             work = self.engine.expect(announced)
         except RequestError as error:
             raise named(error, *announced.current) from error
+        if self.scores.context != context:  # the engine computes otherwise than it did when that was remembered
+            return self.expect(pairs)
         count = announced.count
         if self.scores.on:
             self._early.expect(announced.each())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
+import sqlite3
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Listening, Program
+from conftest import ROOT, Listening, Program
 from test_agreement import QUERIES, agree, at, folder, values
 
 from lbr_cli.core import Document, Query
@@ -91,11 +97,57 @@ def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.Monk
     with pytest.raises(MissingError, match=r"^node [\d.]+: has lbr 0.1.0, and the job is of lbr 0.0.9$"):
         prepare_engine("ray", model, settings)
     monkeypatch.undo()
-    worker = engine.Worker(model, settings)
+    worker = engine.Worker(model, settings, engine.Expected(engine.__version__, ""))
     monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
     monkeypatch.setattr(type(folder), "exists", lambda self: False)
     with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder} is not there$"):
-        worker.terms(engine.__version__, "")
+        worker.terms()
+
+
+def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
+    model, settings = on_ray(folder)
+    expected = engine.Expected(engine.__version__, engine.fingerprint(engine.contents(model)))
+    worker = engine.Worker(model, settings, expected)
+    with pytest.raises(RunError, match=r"^node 10.0.0.7: computes in another way"):
+        worker.answers([], replace(worker.terms(), dtype="float16"))
+
+
+def test_room_is_counted_node_by_node() -> None:
+    assert engine._room({"CPU": 4.0}, Workers(1, cpus=6)) == 0
+    assert engine._room({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
+    assert engine._room({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
+    assert engine._room({"memory": 1e9}, Workers(1)) == 0
+
+
+def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:
+    stdin = json.dumps({"query_id": "1", "query": "figs", "documents": ["figs " * (n % 90) for n in range(9000)]})
+    (tmp_path / "run.jsonl").write_text(stdin)
+    command = [sys.executable, "-m", "lbr_cli", "rerank", "run.jsonl", "-m", str(folder), "--family", "lb"]
+    process = subprocess.Popen(
+        [*command, "--engine", "ray", "--progress", "-o", "out.jsonl", "--cache-dir", "c"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        time.sleep(0.1)
+        if (tmp_path / "c" / "scores.sqlite-wal").exists() and _kept(tmp_path / "c"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False)
+    assert re.search(r"^lbr: terminated: \d+ scores of this run are in the cache", err, re.MULTILINE)
+
+
+def _kept(folder: Path) -> int:
+    with sqlite3.connect(f"file:{folder}/scores.sqlite?mode=ro", uri=True) as database:
+        (count,) = database.execute(
+            "SELECT count(*) FROM scores JOIN models ON model = id WHERE name LIKE '%/tiny'"
+        ).fetchone()
+    return int(count)
 
 
 def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
@@ -137,6 +189,6 @@ def test_more_than_there_is(folder: Path, lbr: Program) -> None:
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("lbr: --ray-address 127.0.0.1:1: cannot be reached: ")
     assert time.monotonic() - began < 20
-    ended = lbr(*options, "--workers", "2", "--worker-gpus", "1", "--ray-address", "auto", stdin=PAIRS.encode())
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err.startswith("lbr: --ray-address auto: ")
+    ended = lbr(*options, "--device", "cuda", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "lbr: --device cuda needs --worker-gpus\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import ALL_COMPLETED, Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,22 +40,19 @@ class Slow:
         self.most = max(self.most, len(self._waiting))
         return future
 
-    def finish(self, at_work: Any, **_: Any) -> Any:
+    def finish(self, at_work: Any, return_when: str = ALL_COMPLETED) -> Any:
         """In the place of `concurrent.futures.wait`."""
+        for _ in range(len(self._waiting) if return_when == ALL_COMPLETED else 1):
+            self._finish_one()
+        return SimpleNamespace(done={future for future in at_work if future.done()})
+
+    def _finish_one(self) -> None:
         future, chunk = self._waiting.pop(next(self._order, -1) % len(self._waiting))
         failed = next((place for place, request in enumerate(chunk) if request in self.failing), None)
         if failed is None:
             future.set_result([Answer((value(request),), tokens=1) for request in chunk])
         else:
             future.set_exception(ComputeError("it failed", failed))
-        done = {future for future in at_work if future.done()}
-
-        class Outcome:
-            pass
-
-        outcome: Any = Outcome()
-        outcome.done = done
-        return outcome
 
 
 def rankings(sizes: Sequence[int]) -> list[list[Request]]:
@@ -179,6 +177,18 @@ def test_nothing_is_held_that_was_found_elsewhere_before_it_was_asked(size: int,
             assert known >= set(ranking)
             assert len(slow.window._held) <= 20 + size * flight
     assert sum(map(len, slow.chunks)) == 200
+
+
+def test_a_query_longer_than_the_reach_is_computed_once() -> None:
+    asked = rankings([50] * 6)
+    slow = Slow(4, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window, "wait", slow.finish)
+        patch.setattr(slow.window, "_reach", 20)
+        slow.window.expect([request for ranking in asked for request in ranking], document_first=False)
+        for ranking in asked:
+            assert ask(slow, ranking) == [value(request) for request in ranking]
+    assert sum(map(len, slow.chunks)) == 300
 
 
 def test_a_request_that_nobody_announced_ends_no_search_at_the_end_of_the_job() -> None:

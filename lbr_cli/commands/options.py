@@ -127,6 +127,11 @@ ENGINE_OPTIONS = {
 ABOUT_COMPUTING = {option for options in ENGINE_OPTIONS.values() for option in options}
 
 
+def concerns(option: str, engine: str) -> bool:
+    """Whether an engine listens to an option, if it is about computing at all."""
+    return option not in ABOUT_COMPUTING or option in ENGINE_OPTIONS.get(engine, ())
+
+
 def check_engine_options(ctx: typer.Context, engine: str) -> None:
     """UsageError for an option given on the command line that is for other engines."""
     if engine == "overlap":

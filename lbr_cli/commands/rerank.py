@@ -33,6 +33,7 @@ from lbr_cli.commands.options import (
     check_engine_options,
     chosen_model,
     chosen_settings,
+    concerns,
     refuse,
 )
 from lbr_cli.core import Listener
@@ -238,7 +239,11 @@ def rerank(
         cuts=Cuts(depth, top_k),
         cache=place(cache_dir, cache_size) if engine != "overlap" and cache is not False else None,
         manifest=manifest,
-        options={name.rstrip("_"): value for name, value in ctx.params.items() if value is not None},
+        options={
+            name.rstrip("_"): value
+            for name, value in ctx.params.items()
+            if value is not None and concerns(name, engine)
+        },
     )
     bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())
     with Console(bar=bar, quiet=quiet) as console:

@@ -7,20 +7,21 @@ move.
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from lbr_cli import __version__
-from lbr_cli.core import Answer, Answered, Engine, Request
+from lbr_cli import __version__, engines
+from lbr_cli.core import Answer, Answered, Embedding, Engine, Request
 from lbr_cli.engines import Settings, Terms, Workers, prepare_engine
 from lbr_cli.engines.announced import look_over
 from lbr_cli.engines.window import Chunk, Window
-from lbr_cli.errors import LbrError, MissingError, RunError
+from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import Model
 from lbr_cli.models.contents import contents, fingerprint
 
@@ -28,35 +29,44 @@ AT_ONCE = 64  # requests that are sent to a worker together, or the rest of thei
 AHEAD = 2  # chunks for each worker: one at work, one that waits
 RESTARTS = 3  # of one worker, and of one chunk
 PROBE_SECONDS = 5.0
+START_SECONDS = 600.0  # a worker has to import torch, and to look at all files of a model
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a worker has to find where it runs, also when it is started again elsewhere: lbr, and a model's files."""
+
+    version: str
+    files: str
 
 
 class Worker:
     """What runs in another process: a local engine, which is loaded with the first chunk."""
 
-    def __init__(self, model: Model, settings: Settings) -> None:
+    def __init__(self, model: Model, settings: Settings, expected: Expected) -> None:
         self._model = model
         self._settings = settings
+        self._expected = expected
         self._engine: Engine | None = None
 
-    def terms(self, version: str, files: str) -> Terms:
+    def terms(self) -> Terms:
         """How it computes. MissingError where this is another lbr, or the model is not there as it should be."""
-        if version != __version__:
-            raise MissingError(f"node {_node()}: has lbr {__version__}, and the job is of lbr {version}")
-        place = self._model.place / self._model.gguf
-        if not place.exists():
-            raise MissingError(f"node {_node()}: {place} is not there", hint="put the model there, or share its folder")
-        if fingerprint(contents(self._model)) != files:
-            raise MissingError(f"node {_node()}: {place} holds other files than where the job was started")
-        terms = prepare_engine("local", self._model, self._settings).terms
+        terms = self._prepared().terms
         if terms is None:
             raise TypeError("the local engine has terms")
         return terms
 
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Refuse what no worker could answer."""
+        self._loaded().expect(requests)
+
     def setting(self) -> str:
         return self._loaded().setting
 
-    def answers(self, requests: Sequence[Request]) -> list[Answer]:
-        """In the order of the requests."""
+    def answers(self, requests: Sequence[Request], terms: Terms) -> list[Answer]:
+        """In the order of the requests. RunError where this would compute otherwise than by `terms`."""
+        if self._engine is None and self.terms() != terms:
+            raise RunError(f"node {_node()}: computes in another way than the worker that was lost")
         engine = self._loaded()
         found: dict[Request, Answer] = {}
         for batch in engine.answer(requests):
@@ -65,8 +75,18 @@ class Worker:
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            self._engine = prepare_engine("local", self._model, self._settings).load()
+            self._engine = self._prepared().load()
         return self._engine
+
+    def _prepared(self) -> engines.Prepared:
+        if self._expected.version != __version__:
+            raise MissingError(f"node {_node()}: has lbr {__version__}, and the job is of lbr {self._expected.version}")
+        place = self._model.place / self._model.gguf
+        if not place.exists():
+            raise MissingError(f"node {_node()}: {place} is not there", hint="put the model there, or share its folder")
+        if fingerprint(contents(self._model)) != self._expected.files:
+            raise MissingError(f"node {_node()}: {place} holds other files than where the job was started")
+        return prepare_engine("local", self._model, self._settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +99,7 @@ class Prepared:
 
     def load(self) -> Engine:
         settings = _got([worker.setting.remote() for worker in self.workers])
-        return Cluster(self.workers, settings[0])
+        return Cluster(self.workers, replace(self.terms, dated=False), settings[0])
 
 
 def prepare(model: Model | None, settings: Settings) -> Prepared:
@@ -93,17 +113,22 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
     if find_spec("ray") is None:
         raise MissingError("--engine ray: the package ray is not here", hint="pip install 'lbr-cli[ray]'")
     wanted = settings.workers
+    device = settings.device
+    if not wanted.gpus:  # ray gives them none, and does not hide those that are there
+        if device.startswith("cuda"):
+            raise UsageError(f"--device {device} needs --worker-gpus")
+        device = "cpu" if device == "auto" else device
     _join(wanted)
     import ray
 
     # absolute, as a worker stands in another folder
     model = replace(model, folder=model.place.resolve())
     options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
-    alone = replace(settings, workers=None, threads=wanted.cpus)
+    alone = replace(settings, device=device, workers=None, threads=wanted.cpus)
+    expected = Expected(__version__, fingerprint(contents(model)))
     kind: Any = ray.remote(Worker).options(**options)
-    workers = [kind.remote(model, alone) for _ in range(wanted.count)]
-    files = fingerprint(contents(model))
-    terms = _got([worker.terms.remote(__version__, files) for worker in workers])
+    workers = [kind.remote(model, alone, expected) for _ in range(wanted.count)]
+    terms = _started([worker.terms.remote() for worker in workers])
     for other in terms[1:]:
         if other != terms[0]:
             ways = f"{terms[0].device}, {terms[0].dtype}, another on {other.device}, {other.dtype}"
@@ -115,34 +140,50 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
 class Cluster:
     """Answers what the local engine of each worker answers."""
 
-    def __init__(self, workers: Sequence[Any], setting: str) -> None:
+    def __init__(self, workers: Sequence[Any], terms: Terms, setting: str) -> None:
         count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
         self.setting = f"ray, {count}: {setting}"
         self._workers = workers
-        self._busy = [0] * len(workers)  # chunks
-        self._window = Window(self._started, AT_ONCE, flight=AHEAD * len(workers))
+        self._terms = terms
+        self._busy: list[set[Future[Any]]] = [set() for _ in workers]
+        self._window = Window(self._begun, AT_ONCE, flight=AHEAD * len(workers))
 
     def expect(self, requests: Iterable[Request]) -> int:
-        announced = look_over(requests, lambda request, place: None)
+        """One of each kind of request is tried by a worker, which has the tokenizer."""
+        kinds: list[Request] = []
+        places: list[int] = []
+
+        def collect(request: Request, place: int) -> None:
+            kinds.append(request)
+            places.append(place)
+
+        announced = look_over(requests, collect)
+        if not isinstance(kinds[0], Embedding):
+            try:
+                _got([self._workers[0].expect.remote(kinds)])
+            except RequestError as error:
+                raise error.at(places[error.place]) from error
         return self._window.expect(requests, document_first=announced.document_first)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
         return self._window.answer(requests)
 
-    def _started(self, chunk: Chunk) -> Future[Sequence[Answer]]:
-        worker = self._busy.index(min(self._busy))
-        self._busy[worker] += 1
+    def _begun(self, chunk: Chunk) -> Future[Sequence[Answer]]:
+        """Give a chunk to the worker with the least to do."""
         told: Future[Sequence[Answer]] = Future()
+        for busy in self._busy:
+            busy.difference_update([future for future in busy if future.done()])
+        least = min(range(len(self._workers)), key=lambda worker: len(self._busy[worker]))
+        self._busy[least].add(told)
 
         def done(future: Future[Any]) -> None:
-            self._busy[worker] -= 1
             error = future.exception()
             if error is None:
                 told.set_result(future.result())
             else:
                 told.set_exception(_translated(error))
 
-        self._workers[worker].answers.remote(chunk).future().add_done_callback(done)
+        self._workers[least].answers.remote(chunk, self._terms).future().add_done_callback(done)
         return told
 
 
@@ -157,18 +198,28 @@ def _join(wanted: Workers) -> None:
     own: dict[str, Any] = {} if wanted.address else {"num_cpus": wanted.count * wanted.cpus, "include_dashboard": False}
     if not wanted.address and wanted.gpus:
         own["num_gpus"] = wanted.count * wanted.gpus
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if not ray.is_initialized():
             ray.init(address=wanted.address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         place = f"--ray-address {wanted.address}" if wanted.address else "a cluster of this machine"
         raise RunError(f"{place}: {_first_line(error)}") from error
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for what, each in (("CPU", wanted.cpus), ("GPU", wanted.gpus)):
-        there = resources.get(what, 0)
-        if each * wanted.count > there:
-            message = f"{wanted.count} workers of {each:g} {what}s each need more than the {there:g} of the cluster"
-            raise MissingError(message, hint=f"fewer --workers, or less with --worker-{what.lower()}s")
+    finally:
+        for number, handler in handlers.items():  # which ray replaces by its own
+            signal.signal(number, handler)
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    room = sum(_room(node["Resources"], wanted) for node in nodes if node["Alive"])
+    if room < wanted.count:
+        each = f"{wanted.cpus} CPUs and {wanted.gpus:g} GPUs" if wanted.gpus else f"{wanted.cpus} CPUs"
+        message = f"the cluster has room for {room} workers of {each}, and {wanted.count} are wanted"
+        raise MissingError(message, hint="fewer --workers, or less with --worker-cpus and --worker-gpus")
+
+
+def _room(resources: Mapping[str, float], wanted: Workers) -> int:
+    """How many workers a node has room for, if nothing else runs there."""
+    room = resources.get("CPU", 0) // wanted.cpus
+    return int(min(room, resources.get("GPU", 0) // wanted.gpus) if wanted.gpus else room)
 
 
 def _check_reachable(address: str) -> None:
@@ -179,6 +230,24 @@ def _check_reachable(address: str) -> None:
             socket.create_connection((place.hostname, place.port), timeout=PROBE_SECONDS).close()
     except (OSError, ValueError) as error:
         raise RunError(f"--ray-address {address}: cannot be reached: {error}") from error
+
+
+def _started(references: Sequence[Any]) -> list[Any]:
+    """What workers say first. A worker that cannot start is a MissingError, one that is not given room a RunError."""
+    import ray
+
+    try:
+        got: list[Any] = ray.get(references, timeout=START_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        message = f"the cluster gave the workers no room within {START_SECONDS:.0f} s"
+        raise RunError(message, hint="is it busy? ray status tells") from None
+    except ray.exceptions.RayError as error:
+        translated = _translated(error)
+        if isinstance(translated, LbrError) and not isinstance(error, ray.exceptions.RayActorError):
+            raise translated from None
+        last = str(error).strip().splitlines()[-1]
+        raise MissingError(f"a worker cannot start: {last}", hint="each node needs lbr, as this one has it") from None
+    return got
 
 
 def _got(references: Sequence[Any]) -> list[Any]:

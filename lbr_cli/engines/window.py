@@ -7,7 +7,7 @@ fixed by what was announced and never by who is quick, so the same job gives the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 
 from lbr_cli.core import Answer, Answered, Embedding, Request
 from lbr_cli.engines.announced import around, document
@@ -35,7 +35,7 @@ class Window:
         self._coming: Iterator[Chunk] = iter(())
         self._expected: set[Request] | None = None  # all that is to come, where the sequence goes by documents
         self._started = 0  # chunks
-        self._pulled = 0  # requests that were started since the last question
+        self._pulled = 0  # requests that were started since the last question, and not asked by it
         self._at_work: dict[Future[Sequence[Answer]], tuple[int, Chunk]] = {}
         self._pending: dict[Request, int] = {}  # the number of the chunk
         self._held: dict[Request, tuple[int, Answer | RequestError]] = {}
@@ -55,9 +55,23 @@ class Window:
         """Yield what each chunk gave until all of `requests` are answered; see `Engine.answer`."""
         wanted = {request: place for place, request in reversed(list(enumerate(requests)))}
         self._forget(wanted)
-        known = [(request, self._outcome(request, wanted)) for request in list(wanted) if request in self._held]
+        known: list[tuple[Request, Answer]] = []
+        failure: RequestError | None = None
+        for request in wanted:
+            if request in self._held:
+                _, outcome = self._held[request]
+                if isinstance(outcome, RequestError):
+                    failure = failure or outcome.at(wanted[request])
+                else:
+                    known.append((request, outcome))
+        for request, _ in known:
+            del wanted[request]
+            if self._expected is None:
+                del self._held[request]
         if known:
             yield known
+        if failure:
+            yield from self._finished(wanted, failure)
         self._pulled = 0
         while wanted:
             self._fill(wanted)
@@ -73,7 +87,7 @@ class Window:
             if not chunk:
                 return
             self._start(chunk)
-            self._pulled += len(chunk)
+            self._pulled += sum(request not in absent for request in chunk)
             for request in chunk:
                 absent.pop(request, None)
 
@@ -83,10 +97,9 @@ class Window:
             return not absent or any(request in self._expected for request in absent)
         return self._pulled <= self._reach if absent else len(self._pending) + len(self._held) < self._reach
 
-    def _finished(self, wanted: dict[Request, int]) -> Iterator[Answered]:
-        """What the chunks gave that are done. If one fails, what is at work is waited for before that is told."""
-        done = wait(self._at_work, return_when=FIRST_COMPLETED).done
-        failure: LbrError | None = None
+    def _finished(self, wanted: dict[Request, int], failure: LbrError | None = None) -> Iterator[Answered]:
+        """What the chunks gave that are done. After a failure, what is at work is waited for before that is raised."""
+        done = wait(self._at_work, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED).done
         while done:
             for future in sorted(done, key=lambda future: self._at_work[future][0]):
                 try:
@@ -118,15 +131,6 @@ class Window:
             if wanted.pop(request, None) is None or self._expected is not None:
                 self._held[request] = (number, Answer(answer.values, answer.truncated, 0, 0))
         return given
-
-    def _outcome(self, request: Request, wanted: dict[Request, int]) -> Answer:
-        _, outcome = self._held[request]
-        place = wanted.pop(request)
-        if isinstance(outcome, RequestError):
-            raise outcome.at(place) from outcome
-        if self._expected is None:
-            del self._held[request]
-        return outcome
 
     def _start(self, chunk: Chunk) -> None:
         self._pending.update(dict.fromkeys(chunk, self._started))

@@ -96,7 +96,12 @@ class Prompted:
                 yield from self._planned(request, place)
         # numbered, so that what the last call kept is not used: which one that was must not show in a score
         call = next(self._calls)
-        groups = [(call, around(requests[place])[0]) for place in others]
+        kinds = [around(requests[place]) for place in others]
+        by_document = len({after for _, after in kinds}) > len({before for before, _ in kinds})
+        groups = [
+            (call, before, document(requests[place]) if by_document else "")
+            for place, (before, _) in zip(others, kinds, strict=True)
+        ]
         yield from self._compute(requests, others, groups)
 
     def _plan_bydocument(self, requests: Iterable[Request]) -> None:

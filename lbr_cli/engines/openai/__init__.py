@@ -22,13 +22,15 @@ from lbr_cli.engines.openai.answers import Told, TwoAlike, likeliest, told, valu
 from lbr_cli.engines.openai.client import Client, Malformed, Refused
 from lbr_cli.engines.prompts import Prompt, digest_of
 from lbr_cli.engines.window import Chunk, Window
-from lbr_cli.errors import ComputeError, LbrError, MissingError, RequestError, UsageError
+from lbr_cli.errors import ComputeError, LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import Model
 
 MOST, FEWER = 20, 5  # likeliest tokens: what OpenAI allows, and what others do
 SAMPLE = ("which is it", Document("", "It is this one."))
+ALIKE = 0.3  # of the likeliest tokens, at most: parts of letters that all read as no letter
 CHECKED = 5  # tokens that a server is asked for to see whether it knows `logprob_token_ids`
 # the likeliest token is drawn, which is told anyway: another, told besides, would let chance decide what counts
+BY_ID = {"return_tokens_as_token_ids": True}  # beyond OpenAI's fields, of vLLM; others pass over it or refuse it
 GREEDY = {"temperature": 0, "top_p": 1}
 
 
@@ -36,7 +38,8 @@ GREEDY = {"temperature": 0, "top_p": 1}
 class Form:
     """How a server is asked. `ids` None is chat messages; `labels` says that it tells the tokens it is asked for.
 
-    `top` is how many of the likeliest tokens it tells, `limit` what it calls the length of an answer.
+    `top` is how many of the likeliest tokens it tells, `limit` what it calls the length of an answer. `extra` asks for
+    the ids of tokens, in a field beyond OpenAI's.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Form:
     labels: bool = False
     top: int = MOST
     limit: str = "max_tokens"
+    extra: bool = True
 
     @property
     def manner(self) -> str:
@@ -58,7 +62,7 @@ class Form:
             return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
         body["prompt"] = prompt.ids
         if not self.labels:
-            return body | {"logprobs": self.top}
+            return body | {"logprobs": self.top} | ({"extra_body": BY_ID} if self.extra else {})
         labels = self.ids.labels(asked)
         return body | {"logprobs": len(labels), "extra_body": naming(labels)}
 
@@ -147,6 +151,8 @@ class OpenAi:
             given = told(answer)
             if prompt is not None and given.read != len(prompt.ids):
                 raise Malformed(f"it read {given.read} tokens and was sent {len(prompt.ids)}")
+            if not form.labels and _really(form.top, given) < form.top:
+                raise Malformed(f"it tells {len(given.tokens)} tokens, and told {form.top} at first")
             tokens = given.tokens if form.labels else likeliest(given.tokens, form.top)
             values = values_of(tokens, next_token(request).labels, ids)
             if form.labels and any(value == -float("inf") for value in values):
@@ -157,6 +163,8 @@ class OpenAi:
         try:
             values, tokens = await ask(form.body(request, prompt), read)
         except Refused as error:
+            if not error.about_it:
+                raise RunError(f"{self._client.base_url}: {error}") from None
             hint = TOKENIZER_HINT if prompt is None else ""  # it may be too long
             raise RequestError(f"the server refuses it: {error}", 0, hint=hint) from None
         except TwoAlike as error:
@@ -183,7 +191,7 @@ def messages(request: Request) -> list[dict[str, str]]:
 
 def naming(tokens: Sequence[int]) -> dict[str, Any]:
     """Fields beyond OpenAI's by which vLLM is asked for these tokens, told by their ids."""
-    return {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
+    return {"logprob_token_ids": list(tokens), **BY_ID}
 
 
 def _is_chat(model: Model) -> bool:
@@ -202,7 +210,7 @@ def _found(client: Client, model: Model) -> tuple[str, int]:
         if name in lengths:
             length = lengths[name]
             return name, length if isinstance(length, int) and length > 1 else UNLIMITED
-    shown = ", ".join(list(lengths)[:10]) + (", …" if len(lengths) > 10 else "")
+    shown = ", ".join(client.shown(name) for name in list(lengths)[:10]) + (", …" if len(lengths) > 10 else "")
     raise MissingError(f"{client.base_url}: has no model {model.served}", hint=f"--model is one of: {shown}")
 
 
@@ -212,11 +220,19 @@ def _by_ids(client: Client, model: Model, name: str, ids: TokenIds) -> Form | No
     prompt = ids.prompt(request)
     some = sorted(set(prompt.ids))[:CHECKED]  # of the prompt itself: hardly the likeliest answers
 
+    def read(answer: Mapping[str, Any]) -> Told:
+        choices = answer.get("choices")
+        if isinstance(choices, list) and len(choices) > 1:
+            raise Refused("it takes token ids for several prompts")
+        return told(answer)
+
     def try_out(form: Form, more: Mapping[str, Any]) -> Told | None:
         try:
-            answer = client.start(client.complete({**form.body(request, prompt), **more}, told)).result()
+            answer = client.start(client.complete({**form.body(request, prompt), **more}, read)).result()
         except Refused:
             return None
+        except RunError as error:
+            raise RunError(str(error), hint=f"if it takes no token ids, leave out --tokenizer {model.place}") from error
         return answer if answer.read == len(prompt.ids) else None
 
     form = Form(name, ids, labels=True)
@@ -224,16 +240,17 @@ def _by_ids(client: Client, model: Model, name: str, ids: TokenIds) -> Form | No
     if answer and set(some) <= {token.id for token in answer.tokens}:
         return form
     for top in (MOST, FEWER):
-        form = Form(name, ids, top=top)
-        answer = try_out(form, {})
-        if answer:
-            return replace(form, top=_really(top, answer))
+        for extra in (True, False):
+            form = Form(name, ids, top=top, extra=extra)
+            answer = try_out(form, {})
+            if answer:
+                return replace(form, top=_really(top, answer))
     return None
 
 
 def _really(top: int, answer: Told) -> int:
-    """How many tokens a server tells that was asked for `top`: a few may read alike, and one may be drawn."""
-    return len(answer.tokens) if len(answer.tokens) <= top // 2 else top
+    """How many tokens a server tells that was asked for `top`; of those told by their text, a few may be alike."""
+    return len(answer.tokens) if len(answer.tokens) < top * (1 - ALIKE) else top
 
 
 def _by_messages(client: Client, model: Model, name: str) -> Form:

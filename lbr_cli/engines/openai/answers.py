@@ -7,12 +7,13 @@ of the latter: token ids in the place of texts (`token_id:33`), and the list of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lbr_cli.engines.openai.client import Malformed, Silent
 
-TOKEN_ID = "token_id:"
+NAMED_ID = re.compile(r"token_id:([0-9]{1,9})")
 SLACK = 0.01  # by which probabilities may exceed 1, of servers that compute in half precision
 
 
@@ -96,6 +97,6 @@ def _token(text: Any, value: Any, number: Any) -> Token:
     fits = isinstance(text, str) and isinstance(value, int | float) and not isinstance(value, bool)
     if not fits or not value <= SLACK:
         raise Malformed("a log-probability of it is none")
-    if text.startswith(TOKEN_ID) and text[len(TOKEN_ID) :].isdecimal():
-        number = int(text[len(TOKEN_ID) :])
+    if named := NAMED_ID.fullmatch(text):
+        number = int(named[1])
     return Token(number if isinstance(number, int) else None, text, float(value))

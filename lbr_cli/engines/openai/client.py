@@ -22,7 +22,10 @@ T = TypeVar("T")
 KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 KEY_HINT = f"the key is read from the environment variable {KEY}"
 RETRIES = 6  # of what may pass: no connection, 408, 409, 429, 5xx; 25 s of waiting, or as long as the server says
-RETRIES_AT_FIRST = 3  # of the first question: a server that is not there is told in 5 s
+RETRIES_AT_FIRST = 3  # of the first question: a server that refuses connections is told in 5 s
+CONNECT_SECONDS = 5.0
+FIRST_SECONDS = 15.0  # for the first answer
+ANSWER_SECONDS = 300.0  # a busy server without a GPU may take minutes for long texts
 MALFORMED = 5  # answers to one request that may be no answer
 PAUSE = 0.2  # seconds; twice as long before the first time such a request is sent again, and so on
 SHOWN = 300  # characters of what a server says
@@ -37,7 +40,11 @@ class Silent(Malformed):
 
 
 class Refused(Exception):
-    """The server will not have this request, whatever the time."""
+    """The server will not have this request. `about_it` says that another request may be taken."""
+
+    def __init__(self, message: str, *, about_it: bool = True) -> None:
+        super().__init__(message)
+        self.about_it = about_it
 
 
 class Client:
@@ -56,10 +63,13 @@ class Client:
                 base_url=self.base_url,
                 api_key=self._key or "none",
                 max_retries=RETRIES,
+                timeout=openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
                 http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
             )
             # made here as well: a copy reads the environment again
-            self._at_first = self._client.with_options(max_retries=RETRIES_AT_FIRST)
+            self._at_first = self._client.with_options(
+                max_retries=RETRIES_AT_FIRST, timeout=openai.Timeout(FIRST_SECONDS, connect=CONNECT_SECONDS)
+            )
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
@@ -90,6 +100,7 @@ class Client:
 
     async def _asked(self, send: Any, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         """Raises Refused for what the server will not have, MissingError for a key, RunError for what may pass."""
+        silent = False
         for attempt in range(MALFORMED):
             if attempt:
                 await asyncio.sleep(PAUSE * 2**attempt)
@@ -97,30 +108,31 @@ class Client:
                 response = await send(**body, extra_headers=self._headers)
                 return read(_object(response.content))
             except Silent as error:
-                if attempt:
-                    raise Refused(str(error)) from None
+                if silent:
+                    raise Refused(str(error), about_it=False) from None
+                silent = True
                 problem = str(error)
             except Malformed as error:
                 problem = str(error)
             except self._openai.APIStatusError as error:
                 raise self._told(error) from None  # whose cause holds the request, and that the key
             except self._openai.OpenAIError as error:
-                reason = self._shown(str(error.__cause__ or error))
+                reason = self.shown(str(error.__cause__ or error))
                 raise RunError(f"{self.base_url}: cannot be reached: {reason}") from None
-        raise RunError(f"{self.base_url}: answered {MALFORMED} times with what is no answer: {self._shown(problem)}")
+        raise RunError(f"{self.base_url}: answered {MALFORMED} times with what is no answer: {self.shown(problem)}")
 
     def _told(self, error: Any) -> Refused | LbrError:
         status = error.status_code
         said = error.body.get("message") if isinstance(error.body, dict) else None
-        message = f"{status}: {self._shown(str(said or error.response.text or error.message))}"
+        message = f"{status}: {self.shown(str(said or error.response.text or error.message))}"
         if status in (401, 403):
             hint = KEY_HINT if self._key else f"{KEY_HINT}, and it is not set"
             return MissingError(f"{self.base_url}: {message}", hint=hint)
         if status in (408, 409, 429) or status >= 500 or status < 400:
             return RunError(f"{self.base_url}: {message}")
-        return Refused(message)
+        return Refused(message, about_it=status in (400, 413, 422))
 
-    def _shown(self, text: str) -> str:
+    def shown(self, text: str) -> str:
         """A line of what somebody else said, without the key."""
         if self._key:
             text = text.replace(self._key, "…")
@@ -137,15 +149,21 @@ def checked_url(url: str) -> str:
         fits = False
     if not fits or any(letter <= " " for letter in url):
         raise UsageError("--base-url: is no http or https URL", hint="it looks like http://127.0.0.1:8000/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in url or "#" in url:
         raise UsageError("--base-url: holds more than host, port and path", hint=KEY_HINT)
     return url.rstrip("/")
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether what is meant for OpenAI may go there."""
+    parts = urlsplit(base_url)
+    return (parts.scheme, parts.hostname) == ("https", OPENAI_HOST)
 
 
 def api_key(base_url: str) -> str:
     """The key for a server; "" if there is none. UsageError for one that cannot be sent."""
     key = os.environ.get(KEY) or ""
-    if not key and urlsplit(base_url).hostname == OPENAI_HOST:
+    if not key and is_openai(base_url):
         key = os.environ.get(OPENAI_KEY) or ""
     if not all("!" <= letter <= "~" for letter in key):
         raise UsageError(f"{KEY}: holds a blank or what is no ASCII, so it is no key")
@@ -158,7 +176,7 @@ def _library_unaware(base_url: str) -> Iterator[None]:
 
     Its log, which may hold requests, goes with them.
     """
-    its_own = urlsplit(base_url).hostname == OPENAI_HOST
+    its_own = is_openai(base_url)
     hidden = {
         name: value
         for name, value in os.environ.items()
