@@ -8,13 +8,14 @@ MODEL is a folder, COLLECTION one with a run, queries.jsonl and corpus.jsonl, of
     openai      the server at `--base-url`, by token ids; `messages` is the same server by chat messages
     ray:N       N workers of one thread each, on this machine
 
-Each is loaded, has answered one query of its own, and is then timed; of `--rounds` the median counts, taken in turn.
+Each is loaded, answers one query of its own, and is then timed; of `--rounds`, taken in turn, the median counts.
 `--save` keeps the scores, `--against` compares with scores that were kept, as vLLM lives in an environment of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import time
@@ -52,21 +53,26 @@ def main() -> None:
     with Console(bar=False, quiet=True) as console:
         rankings = _rankings(arguments, console)
         reference: Scores | None = json.loads(arguments.against.read_text()) if arguments.against else None
-        engines = {name: _loaded(name, arguments, console) for name in arguments.engines}
-        rates: dict[str, list[float]] = {name: [] for name in engines}
+        rates: dict[str, list[float]] = {name: [] for name in arguments.engines}
         found: dict[str, Scores] = {}
+        settings: dict[str, str] = {}
         for _ in range(arguments.rounds):
-            for name, scorer in engines.items():
+            for name in arguments.engines:
+                scorer = _loaded(name, arguments, console)
                 rate, found[name] = _timed(scorer, rankings)
                 rates[name].append(rate)
+                settings[name] = scorer.engine.setting
+                del scorer
+                if name.startswith("ray"):
+                    ray = importlib.import_module("ray")
+                    ray.shutdown()
     print(f"{sum(len(documents) for _, documents in rankings)} pairs of {len(rankings)} queries")
     print("| engine | pairs a second | | scores off by | order |\n| --- | --- | --- | --- | --- |")
-    for name, scorer in engines.items():
+    for name in arguments.engines:
         reference = reference or found[name]
         off = max(abs(found[name][pair] - reference[pair]) for pair in reference)
-        setting = scorer.engine.setting.replace("|", "/")
         order = _swapped(found[name], reference, arguments.tolerance)
-        print(f"| {name} | {statistics.median(rates[name]):.2f} | {setting} | {off:.1g} | {order} |")
+        print(f"| {name} | {statistics.median(rates[name]):.2f} | {settings[name]} | {off:.1g} | {order} |")
     if arguments.save:
         arguments.save.write_text(json.dumps(next(iter(found.values()))))
 
@@ -102,8 +108,7 @@ def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Score
 def _timed(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> tuple[float, Scores]:
     """Pairs a second, and the score of each."""
     warm = [(Query("", "warm"), [Document("", f"a text to begin with {number} " * 20) for number in range(32)])]
-    if scorer.tally.pairs == 0:
-        _scored(scorer, warm)
+    _scored(scorer, warm)
     began = time.perf_counter()
     found = _scored(scorer, rankings)
     return len(found) / (time.perf_counter() - began), found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lbr_cli.collect import Collection, collect
 from lbr_cli.core import Document, Listener, Query, Request
@@ -44,8 +45,15 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
         return "not counted, they are the server's, and no --tokenizer is named"
     if model is None:
         return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
-    from lbr_cli.engines.local import measure  # imports transformers, which nothing else here needs
+    # these import transformers, which nothing else here needs
+    if job.engine in ("vllm", "openai"):
+        from lbr_cli.engines.next_token import measure as measure_prompts
 
+        measure = partial(measure_prompts, model, job.settings, job.engine)
+    else:
+        from lbr_cli.engines.local import measure as measure_locally
+
+        measure = partial(measure_locally, model, job.settings)
     chosen = model.known_family
     current = (Query(""), Document("", ""))
 
@@ -55,7 +63,7 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
             yield from chosen.requests(current[0].text or "", current[1])
 
     try:
-        lengths, truncated, limit = measure(model, job.settings, requests())
+        lengths, truncated, limit = measure(requests())
     except RequestError as error:
         raise named(error, *current) from error
     lengths.sort()

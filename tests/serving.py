@@ -73,8 +73,10 @@ class Refusal(Exception):
 
 
 @contextmanager
-def serving(folder: Path, manner: Manner = VLLM, trouble: Trouble = no_trouble, key: str = "") -> Iterator[Serving]:
-    """Serve the model of `folder` on this machine."""
+def serving(
+    folder: Path, manner: Manner = VLLM, trouble: Trouble = no_trouble, key: str = "", port: int = 0
+) -> Iterator[Serving]:
+    """Serve the model of `folder` on this machine, at a free port if none is named."""
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     lock = threading.Lock()
@@ -190,7 +192,7 @@ def serving(folder: Path, manner: Manner = VLLM, trouble: Trouble = no_trouble, 
             raise Refusal(404, "Not Found")
         return {"data": [{"id": name, "max_model_len": manner.reads} for name in manner.listed]}
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     state = Serving(f"http://127.0.0.1:{server.server_port}/v1")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import socket
 import time
 from pathlib import Path
@@ -403,6 +404,44 @@ def test_a_second_run_asks_the_server_nothing(folder: Path, lbr: Program) -> Non
     assert "(7 cached, 0 truncated)" in runs[1].err
     assert "(0 cached, 0 truncated)" in other.err  # by messages: other prompts
     assert server.asked == 2 * (2 + 7)  # what it has, how it is asked, and each pair
+
+
+def test_a_server_that_has_changed_is_asked_anew(folder: Path, lbr: Program) -> None:
+    """What was remembered of it counts until it is asked something."""
+    told = ("--tokenizer", str(folder), "--cache-dir", "c")
+    more = PAIRS + '{"query_id": "3", "query": "bread", "documents": ["bread", "salt"]}\n'
+    with serving.serving(folder) as server:
+        port = int(server.url.split(":")[2].split("/")[0])
+        reranked(lbr, server, *told, LBR_CACHE="1")
+    arguments = ("--engine", "openai", "--base-url", server.url, "--model", "tiny", "--family", "lb", *told)
+    with serving.serving(folder, Manner(reads=350), port=port) as server:
+        ended = lbr("rerank", *arguments, stdin=more.encode(), env={"LBR_CACHE": "1"})
+    assert ended.code == 0
+    assert "9 pairs (0 cached, 0 truncated)" in ended.err
+    assert len(server.prompts) == 1 + 9
+
+
+def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
+    arguments = ("rerank", "--engine", "openai", "--base-url", "http://127.0.0.1:1/v1", "--dry-run", "-m", "tiny")
+    env = {"LBR_DEVICE": "cuda"}  # does not apply
+    ended = lbr(*arguments, "--family", "lb", "--tokenizer", str(folder), stdin=PAIRS.encode(), env=env)
+    assert ended.code == 0
+    assert re.search(r"^tokens +\d+ in 7 texts: .*; 0 truncated at 1023$", ended.out, re.MULTILINE)
+    ended = lbr(*arguments, "--family", "lb", stdin=PAIRS.encode(), env=env)
+    assert "tokens      not counted, they are the server's, and no --tokenizer is named\n" in ended.out
+
+
+def test_a_manifest_holds_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:
+    options = ("rerank", "--engine", "overlap", "--manifest", "made.json")
+    assert lbr(*options, stdin=PAIRS.encode(), env={"LBR_BASE_URL": f"http://me:{KEY}@host/v1"}).code == 0
+    assert KEY not in (tmp_path / "made.json").read_text()
+
+
+def test_what_is_not_about_the_pair_ends_the_job_with_1(folder: Path, hasty: None) -> None:
+    with serving.serving(folder, trouble=lambda number: "404" if number > 4 else "") as server:
+        model, name, settings = at_server(folder, server, "lb")
+        with pytest.raises(RunError, match="404: trouble,"):
+            scores(model, name, settings)
 
 
 def test_nobody_is_there(lbr: Program, tmp_path: Path) -> None:

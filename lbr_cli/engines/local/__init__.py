@@ -35,7 +35,7 @@ from lbr_cli.engines.local.prompted import Head, Prompted
 from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
 from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
-from lbr_cli.engines.prompts import Maker, Prompts, digest_of, prompt_for
+from lbr_cli.engines.prompts import Maker, Prompts, digest_of, measured, prompt_for
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.models import Model
 
@@ -126,14 +126,7 @@ def measure(model: Model, settings: Settings, requests: Iterable[Request]) -> tu
     """
     choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not here
     files = _read(model, settings)
-    measured: dict[Request, tuple[int, bool]] = {}
-    for place, request in enumerate(requests):
-        if request in measured:
-            continue
-        ids, truncated = _ids(files, request, place)
-        measured[request] = len(ids), truncated
-    lengths = [length for length, _ in measured.values()]
-    return lengths, sum(truncated for _, truncated in measured.values()), files.max_length
+    return *measured(requests, lambda request, place: _ids(files, request, place)), files.max_length
 
 
 @dataclass(frozen=True, slots=True)
