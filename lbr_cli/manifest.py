@@ -15,6 +15,7 @@ from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.machine import version_of
 from lbr_cli.models.contents import fingerprint, is_weights
 
+ENGINE_PACKAGES = ("openai", "ray", "vllm")  # called as their engines are
 PACKAGES = ("torch", "transformers", "tokenizers")
 
 
@@ -27,11 +28,13 @@ def manifest(
 ) -> bytes:
     """A JSON object, indented. `inputs` and `output` are (path, sha256); `options` those of the command line."""
     model, terms, tally = made.model, made.terms, made.scorer.tally
+    engine = options.get("engine")
+    packages = [*PACKAGES, engine] if engine in ENGINE_PACKAGES else PACKAGES
     told: dict[str, Any] = {
         "lbr": __version__,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
-        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in packages}},
         "model": None,
         "options": options,
         "inputs": [{"file": path, "sha256": digest} for path, digest in inputs],
@@ -53,7 +56,7 @@ def manifest(
             "revision": model.place.name if model.hub_id else None,
             "folder": str(model.folder.resolve()) if model.folder else None,
             "weights": {name: digest for name, digest in made.files.items() if is_weights(name)},
-            "fingerprint": fingerprint(made.files),
+            "fingerprint": fingerprint(made.files) if made.files else None,
             "family": repr(model.known_family),
         }
     if terms is not None:

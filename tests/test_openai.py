@@ -231,7 +231,6 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
     [
         ("429", "429: trouble,"),
         ("500", "500: trouble,"),
-        ("307", "307: trouble,"),
         ("cut", "cannot be reached: "),
         ("short", "cannot be reached: "),
         ("malformed", "answered 5 times with what is no answer: it is no JSON"),
@@ -247,6 +246,22 @@ def test_what_does_not_pass_ends_the_job(folder: Path, hasty: None, wrong: str, 
         with pytest.raises(RunError) as error:
             scores(model, name, settings)
     assert str(error.value).startswith(f"{server.url}: {said}")
+
+
+def test_a_server_that_points_elsewhere_is_not_followed(folder: Path, hasty: None) -> None:
+    with serving.serving(folder, trouble=lambda number: "307") as server:
+        model, name, settings = at_server(folder, server, "lb")
+        with pytest.raises(MissingError, match=r"307: points to http://127\.0\.0\.1:9/v1/elsewhere$"):
+            scores(model, name, settings)
+
+
+def test_a_base_url_without_its_v1(folder: Path, hasty: None) -> None:
+    with serving.serving(folder, Manner(listed=None), lambda number: "404") as server:
+        model, name, _ = at_server(folder, server, "lb", tokenizer=False)
+        url = server.url.removesuffix("/v1")
+        with pytest.raises(MissingError, match="has no /chat/completions: 404") as error:
+            prepare_engine(name, model, Settings(server=Server(url)))
+    assert error.value.hint == "the URL of most servers ends in /v1"
 
 
 def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
@@ -307,6 +322,8 @@ def test_the_key_is_sent_and_stands_nowhere(
             assert KEY.encode() not in path.read_bytes()
     made = json.loads((tmp_path / "made.json").read_text())
     assert made["terms"]["weights"] == f"{server.url} tiny"
+    assert made["versions"]["openai"]
+    assert bool(made["model"]["fingerprint"]) == tokenizer
 
 
 @pytest.mark.parametrize("wrong", ["", "500", "429", "cut", "malformed"])

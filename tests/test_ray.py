@@ -142,6 +142,30 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
     assert re.search(r"^lbr: terminated: \d+ scores of this run are in the cache", err, re.MULTILINE)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, code: int) -> None:
+    """Ray would end the program in its own way, with 0."""
+    script = (
+        "import os, sys, threading\nfrom lbr_cli.commands import main\nimport ray\n"
+        "real = ray.init\n"
+        "def init(*a, **k):\n    os.kill(os.getpid(), %d)\n    return real(*a, **k)\n"
+        "ray.init = init\nsys.argv = ['lbr', 'rerank', 'run.jsonl', '-m', %r, '--family', 'lb', '--engine', 'ray']\n"
+        "main()"
+    )
+    (tmp_path / "run.jsonl").write_text(PAIRS)
+    ended = subprocess.run(
+        [sys.executable, "-c", script % (number, str(folder))],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "LBR_CACHE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.splitlines()[-1].startswith(f"lbr: {'interrupted' if code == 130 else 'terminated'}")
+
+
 def _kept(folder: Path) -> int:
     with sqlite3.connect(f"file:{folder}/scores.sqlite?mode=ro", uri=True) as database:
         (count,) = database.execute(
@@ -189,6 +213,9 @@ def test_more_than_there_is(folder: Path, lbr: Program) -> None:
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("lbr: --ray-address 127.0.0.1:1: cannot be reached: ")
     assert time.monotonic() - began < 20
+    ended = lbr(*options, "--workers", "999", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert re.match(r"lbr: the cluster has room for \d+ workers of 1 CPUs, and 999 are wanted\n", ended.err)
     ended = lbr(*options, "--device", "cuda", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "lbr: --device cuda needs --worker-gpus\n"

@@ -11,8 +11,10 @@ import signal
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -158,7 +160,7 @@ class Cluster:
             places.append(place)
 
         announced = look_over(requests, collect)
-        if not isinstance(kinds[0], Embedding):
+        if kinds and not isinstance(kinds[0], Embedding):
             try:
                 _got([self._workers[0].expect.remote(kinds)])
             except RequestError as error:
@@ -195,25 +197,47 @@ def _join(wanted: Workers) -> None:
 
     if wanted.address:
         _check_reachable(wanted.address)
-    own: dict[str, Any] = {} if wanted.address else {"num_cpus": wanted.count * wanted.cpus, "include_dashboard": False}
-    if not wanted.address and wanted.gpus:
-        own["num_gpus"] = wanted.count * wanted.gpus
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if not ray.is_initialized():
-            ray.init(address=wanted.address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+        with _signals_held():
+            if not ray.is_initialized():
+                address, dashboard = wanted.address or "local", None if wanted.address else False
+                ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         place = f"--ray-address {wanted.address}" if wanted.address else "a cluster of this machine"
         raise RunError(f"{place}: {_first_line(error)}") from error
-    finally:
-        for number, handler in handlers.items():  # which ray replaces by its own
-            signal.signal(number, handler)
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     room = sum(_room(node["Resources"], wanted) for node in nodes if node["Alive"])
     if room < wanted.count:
         each = f"{wanted.cpus} CPUs and {wanted.gpus:g} GPUs" if wanted.gpus else f"{wanted.cpus} CPUs"
         message = f"the cluster has room for {room} workers of {each}, and {wanted.count} are wanted"
         raise MissingError(message, hint="fewer --workers, or less with --worker-cpus and --worker-gpus")
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait until this is over: ray would end the program in its own way, with the exit code of success."""
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in ours.items() if handler != signal.SIG_IGN}
+    heard: list[int] = []
+    real = signal.signal
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+
+    def instead(number: int, handler: Any) -> Any:
+        return real(number, hold if number in ours else handler)
+
+    for number in ours:
+        real(number, hold)
+    vars(signal)["signal"] = instead
+    try:
+        yield
+    finally:
+        vars(signal)["signal"] = real
+        for number, handler in ours.items():
+            real(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _room(resources: Mapping[str, float], wanted: Workers) -> int:

@@ -48,6 +48,7 @@ class Window:
             self._expected = set(distinct)
             self._coming = self._cut(distinct)
             return len(distinct)
+        self._expected = None
         self._coming = self._cut(requests)
         return sum(1 for _ in requests)
 

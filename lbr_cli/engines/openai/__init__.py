@@ -269,4 +269,7 @@ def _by_messages(client: Client, model: Model, name: str) -> Form:
                 refused = refused or str(error)
                 continue
             return replace(form, top=_really(top, answer))
+    if refused.startswith("404"):
+        hint = "" if client.base_url.endswith("/v1") else "the URL of most servers ends in /v1"
+        raise MissingError(f"{client.base_url}: has no /chat/completions: {refused}", hint=hint)
     raise MissingError(f"{client.base_url}: tells no probabilities of tokens: {refused}")

@@ -117,8 +117,11 @@ class Client:
             except self._openai.APIStatusError as error:
                 raise self._told(error) from None  # whose cause holds the request, and that the key
             except self._openai.OpenAIError as error:
+                if isinstance(error, self._openai.APITimeoutError):
+                    raise RunError(f"{self.base_url}: gave no answer in time") from None
                 reason = self.shown(str(error.__cause__ or error))
-                raise RunError(f"{self.base_url}: cannot be reached: {reason}") from None
+                hint = "is the server running, and is it http or https?"
+                raise RunError(f"{self.base_url}: cannot be reached: {reason}", hint=hint) from None
         raise RunError(f"{self.base_url}: answered {MALFORMED} times with what is no answer: {self.shown(problem)}")
 
     def _told(self, error: Any) -> Refused | LbrError:
@@ -128,7 +131,10 @@ class Client:
         if status in (401, 403):
             hint = KEY_HINT if self._key else f"{KEY_HINT}, and it is not set"
             return MissingError(f"{self.base_url}: {message}", hint=hint)
-        if status in (408, 409, 429) or status >= 500 or status < 400:
+        if status < 400:
+            place = self.shown(error.response.headers.get("location", "nowhere"))
+            return MissingError(f"{self.base_url}: {status}: points to {place}", hint="name that as --base-url")
+        if status in (408, 409, 429) or status >= 500:
             return RunError(f"{self.base_url}: {message}")
         return Refused(message, about_it=status in (400, 413, 422))
 
