@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lbr_cli.cache.scores import Asked, Scores
-from lbr_cli.core import Answer, Document, Engine, Family, Listener, Query, Request, Score
+from lbr_cli.core import Answer, Document, Engine, Family, Listener, NextToken, Query, Request, Score
 from lbr_cli.errors import RequestError, RunError, UsageError
 
 AT_ONCE = 1000  # pairs that are looked up together
@@ -148,7 +148,7 @@ class Scorer:
         score = _whole(self.family, answers)
         if not math.isfinite(score.value):
             pair = f"query {query.query_id}, document {document.doc_id}"
-            if any(-math.inf in answer.values for answer in answers):
+            if self.family.asks is NextToken and any(-math.inf in answer.values for answer in answers):
                 raise UsageError(f"{pair}: the engine does not tell of each label, and this score needs them all")
             raise RunError(f"{pair}: the score is {score.value}")
         return score
