@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Listening, Program
+from conftest import ROOT, Listening, Program
 from serving import Serving
 from test_agreement import (
     DOCUMENTS,
@@ -49,15 +49,25 @@ SPACE = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 START = 300  # seconds that a server may take
 
 
+def in_process(folder: str, name: str, dtype: str) -> list[list[float]]:
+    model, _, settings = at(Path(folder), name, dtype)
+    return values(scores(model, "vllm", replace(settings, device="auto")))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_vllm_in_process(folder: Path, name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(*next(iter(SPACE.items())))
-    model, _, settings = at(folder, name, dtype)
-    settings = replace(settings, device="auto")
-    found = values(scores(model, "vllm", settings))
+def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
+    """Each in a process of its own, as vLLM takes one model a process."""
+    code = "import json, sys; from test_vllm import in_process; print(json.dumps(in_process(*sys.argv[1:])))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(folder), name, dtype],
+        env=os.environ | SPACE | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     scale = 1 if dtype == "float32" or name.startswith("lb") else 5  # log-odds go from about -10 to 10
-    agree(found, Reference(folder).scores(name), scale * TOLERANCE[dtype])
+    agree(json.loads(ended.stdout.splitlines()[-1]), Reference(folder).scores(name), scale * TOLERANCE[dtype])
 
 
 def test_stdout_is_for_results(folder: Path, lbr: Program) -> None:

@@ -22,7 +22,7 @@ from lbr_cli.engines.openai.answers import Told, TwoAlike, likeliest, told, valu
 from lbr_cli.engines.openai.client import Client, Malformed, Refused
 from lbr_cli.engines.prompts import Prompt, digest_of
 from lbr_cli.engines.window import Chunk, Window
-from lbr_cli.errors import ComputeError, LbrError, MissingError, RequestError, RunError, UsageError
+from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import Model
 
 MOST, FEWER = 20, 5  # likeliest tokens: what OpenAI allows, and what others do
@@ -169,10 +169,6 @@ class OpenAi:
             raise RequestError(f"the server refuses it: {error}", 0, hint=hint) from None
         except TwoAlike as error:
             raise RequestError(f"two tokens of the server read {str(error)!r}", 0, hint=TOKENIZER_HINT) from None
-        except LbrError:
-            raise
-        except Exception as error:  # a bug: told with its pair, as the thread has no one to tell
-            raise ComputeError(f"{type(error).__name__}: {error}", 0) from error
         return [Answer(values, prompt.truncated if prompt else False, tokens)]
 
 
