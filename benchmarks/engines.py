@@ -69,7 +69,7 @@ def main() -> None:
     print(f"{sum(len(documents) for _, documents in rankings)} pairs of {len(rankings)} queries")
     print("| engine | pairs a second | | scores off by | order |\n| --- | --- | --- | --- | --- |")
     for name in arguments.engines:
-        reference = reference or found[name]
+        reference = {pair: score for pair, score in (reference or found[name]).items() if pair in found[name]}
         off = max(abs(found[name][pair] - reference[pair]) for pair in reference)
         order = _swapped(found[name], reference, arguments.tolerance)
         print(f"| {name} | {statistics.median(rates[name]):.2f} | {settings[name]} | {off:.1g} | {order} |")
