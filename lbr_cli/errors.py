@@ -75,3 +75,8 @@ class ComputeError(RequestError):
 
 class RunError(LbrError):
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

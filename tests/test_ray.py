@@ -27,6 +27,7 @@ from lbr_cli.scoring import Scorer
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
+joining = pytest.importorskip("lbr_cli.engines.ray.joining")
 __all__ = ["folder"]
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
 PAIRS = (
@@ -114,10 +115,10 @@ def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, m
 
 
 def test_room_is_counted_node_by_node() -> None:
-    assert engine._room({"CPU": 4.0}, Workers(1, cpus=6)) == 0
-    assert engine._room({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
-    assert engine._room({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
-    assert engine._room({"memory": 1e9}, Workers(1)) == 0
+    assert joining.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
+    assert joining.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
+    assert joining.room_for({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
+    assert joining.room_for({"memory": 1e9}, Workers(1)) == 0
 
 
 def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:

@@ -26,18 +26,18 @@ class TokenIds:
         for files that cannot be used.
         """
         check_family(model, engine)
-        self.tokenizer = load_tokenizer(model)
+        self._tokenizer = load_tokenizer(model)
         has_config = model.gguf or (model.place / "config.json").exists()  # a folder may hold a tokenizer alone
-        self.limit = min(longest_input(self.tokenizer, load_config(model) if has_config else None), limit) - ANSWER
-        self.max_length = choose_length(model, settings, self.limit, 1)
+        most = min(longest_input(self._tokenizer, load_config(model) if has_config else None), limit) - ANSWER
+        self.max_length = choose_length(model, settings, most, 1)
         self._model = model
-        self._prompts = Prompts(self.tokenizer, self.max_length, model.name)
-        self._labels = Labels(self.tokenizer, model.name)
+        self._prompts = Prompts(self._tokenizer, self.max_length, model.name)
+        self._labels = Labels(self._tokenizer, model.name)
         # a template that cannot be used is told now
         self._prompts.length_without_document(next_token(model.known_family.requests("", Document("", ""))[0]))
 
     def terms(self, device: str, dtype: str, weights: str = "") -> Terms:
-        digest, dated = digest_of(self._model.known_family, lambda request: self.prompt(request).ids, self.tokenizer)
+        digest, dated = digest_of(self._model.known_family, lambda request: self.prompt(request).ids, self._tokenizer)
         return Terms(device, dtype, self.max_length, digest, dated, weights)
 
     def look_over(self, requests: Iterable[Request]) -> Announced:

@@ -22,7 +22,7 @@ from lbr_cli.engines.local.devices import choose_dtype, dtype_name
 from lbr_cli.engines.machine import version_of
 from lbr_cli.engines.next_token import ANSWER, TokenIds
 from lbr_cli.engines.window import Chunk, Window
-from lbr_cli.errors import LbrError, MissingError, RunError, UsageError
+from lbr_cli.errors import LbrError, MissingError, RunError, UsageError, first_line
 from lbr_cli.models import Model
 
 AT_ONCE = {"cpu": 32, "cuda": 1024}  # prompts given to it together: the batches are its own, progress comes by these
@@ -98,13 +98,17 @@ class Vllm:
 
         prompts = [self._ids.prompt(request, place) for place, request in enumerate(chunk)]
         labels = self._ids.labels(chunk[0])  # one family asks, so all have the same
-        asked = SamplingParams(max_tokens=ANSWER, temperature=0.0, logprob_token_ids=labels, detokenize=False)
+        try:
+            asked = SamplingParams(max_tokens=ANSWER, temperature=0.0, logprob_token_ids=labels, detokenize=False)
+        except TypeError as error:
+            message = f"--engine vllm: vLLM {version_of('vllm')} knows no logprob_token_ids"
+            raise MissingError(message, hint="pip install -U 'lbr-cli[vllm]'") from error
         try:
             outputs = self._llm.generate(
                 [{"prompt_token_ids": prompt.ids} for prompt in prompts], asked, use_tqdm=False
             )
         except (RuntimeError, ValueError) as error:
-            raise RunError(f"vLLM failed: {_first_line(error)}") from error
+            raise RunError(f"vLLM failed: {first_line(error)}") from error
         answers = []
         for prompt, output in zip(prompts, outputs, strict=True):
             told = output.outputs[0].logprobs[0]
@@ -132,8 +136,4 @@ def _load(prepared: Prepared) -> Any:
     except torch.OutOfMemoryError as error:
         raise RunError(f"{prepared.model.place}: it does not fit into the memory that is free") from error
     except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
-        raise MissingError(f"{prepared.model.place}: vLLM cannot load it: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MissingError(f"{prepared.model.place}: vLLM cannot load it: {first_line(error)}") from error

@@ -36,7 +36,7 @@ from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
 from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Maker, Prompts, digest_of, measured, prompt_for
-from lbr_cli.errors import MissingError, RunError
+from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models import Model
 
 T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
@@ -65,8 +65,9 @@ class Local:
             raise RunError(f"{self.files.model.place}: it does not fit into the memory that is free") from error
         except RuntimeError as error:  # some models mix precisions in their own code
             what = f"cannot be computed in {dtype_name(self.dtype)} on {self.device}"
-            reason = str(error).strip().split("\n")[0]
-            raise MissingError(f"{self.files.model.place}: {what}: {reason}", hint="try --dtype float32") from error
+            raise MissingError(
+                f"{self.files.model.place}: {what}: {first_line(error)}", hint="try --dtype float32"
+            ) from error
 
 
 def prepare(model: Model | None, settings: Settings) -> Local:

@@ -7,30 +7,26 @@ move.
 
 from __future__ import annotations
 
-import signal
-import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from types import FrameType
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from lbr_cli import __version__, engines
 from lbr_cli.core import Answer, Answered, Embedding, Engine, Request
-from lbr_cli.engines import Settings, Terms, Workers, prepare_engine
+from lbr_cli.engines import Settings, Terms, prepare_engine
 from lbr_cli.engines.announced import look_over
+from lbr_cli.engines.ray.joining import join
 from lbr_cli.engines.window import Chunk, Window
-from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError
+from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError, first_line
 from lbr_cli.models import Model
 from lbr_cli.models.contents import contents, fingerprint
 
 AT_ONCE = 64  # requests that are sent to a worker together, or the rest of their query
 AHEAD = 2  # chunks for each worker: one at work, one that waits
+CHECKED = 4096  # kinds of requests that a worker looks at together
 RESTARTS = 3  # of one worker, and of one chunk
-PROBE_SECONDS = 5.0
 START_SECONDS = 600.0  # a worker has to import torch, and to look at all files of a model
 
 
@@ -120,7 +116,7 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
         if device.startswith("cuda"):
             raise UsageError(f"--device {device} needs --worker-gpus")
         device = "cpu" if device == "auto" else device
-    _join(wanted)
+    join(wanted)
     import ray
 
     # absolute, as a worker stands in another folder
@@ -156,15 +152,23 @@ class Cluster:
         places: list[int] = []
 
         def collect(request: Request, place: int) -> None:
-            kinds.append(request)
-            places.append(place)
+            if not isinstance(request, Embedding):
+                kinds.append(replace(request, document=""))  # what there is to check lies around it
+                places.append(place)
+            if len(kinds) == CHECKED:
+                check()
 
-        announced = look_over(requests, collect)
-        if kinds and not isinstance(kinds[0], Embedding):
+        def check() -> None:
             try:
                 _got([self._workers[0].expect.remote(kinds)])
             except RequestError as error:
                 raise error.at(places[error.place]) from error
+            kinds.clear()
+            places.clear()
+
+        announced = look_over(requests, collect)
+        if kinds:
+            check()
         return self._window.expect(requests, document_first=announced.document_first)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
@@ -187,73 +191,6 @@ class Cluster:
 
         self._workers[least].answers.remote(chunk, self._terms).future().add_done_callback(done)
         return told
-
-
-def _join(wanted: Workers) -> None:
-    """Join the cluster at an address, or make one of this machine that lasts as long as this process."""
-    import logging
-
-    import ray
-
-    if wanted.address:
-        _check_reachable(wanted.address)
-    try:
-        with _signals_held():
-            if not ray.is_initialized():
-                address, dashboard = wanted.address or "local", None if wanted.address else False
-                ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        place = f"--ray-address {wanted.address}" if wanted.address else "a cluster of this machine"
-        raise RunError(f"{place}: {_first_line(error)}") from error
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    room = sum(_room(node["Resources"], wanted) for node in nodes if node["Alive"])
-    if room < wanted.count:
-        each = f"{wanted.cpus} CPUs and {wanted.gpus:g} GPUs" if wanted.gpus else f"{wanted.cpus} CPUs"
-        message = f"the cluster has room for {room} workers of {each}, and {wanted.count} are wanted"
-        raise MissingError(message, hint="fewer --workers, or less with --worker-cpus and --worker-gpus")
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals wait until this is over: ray would end the program in its own way, with the exit code of success."""
-    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ours = {number: handler for number, handler in ours.items() if handler != signal.SIG_IGN}
-    heard: list[int] = []
-    real = signal.signal
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-
-    def instead(number: int, handler: Any) -> Any:
-        return real(number, hold if number in ours else handler)
-
-    for number in ours:
-        real(number, hold)
-    vars(signal)["signal"] = instead
-    try:
-        yield
-    finally:
-        vars(signal)["signal"] = real
-        for number, handler in ours.items():
-            real(number, handler)
-        if heard:
-            signal.raise_signal(heard[0])
-
-
-def _room(resources: Mapping[str, float], wanted: Workers) -> int:
-    """How many workers a node has room for, if nothing else runs there."""
-    room = resources.get("CPU", 0) // wanted.cpus
-    return int(min(room, resources.get("GPU", 0) // wanted.gpus) if wanted.gpus else room)
-
-
-def _check_reachable(address: str) -> None:
-    """RunError where nothing listens at an address: ray itself goes on trying for minutes."""
-    place = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        if place.hostname and place.port:
-            socket.create_connection((place.hostname, place.port), timeout=PROBE_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise RunError(f"--ray-address {address}: cannot be reached: {error}") from error
 
 
 def _started(references: Sequence[Any]) -> list[Any]:
@@ -294,7 +231,7 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, ray.exceptions.RayTaskError):
         return error  # a bug, told with the worker's own traceback
     if isinstance(error, ray.exceptions.RayError):
-        return RunError(f"a worker of ray was lost and could not be replaced: {_first_line(error)}")
+        return RunError(f"a worker of ray was lost and could not be replaced: {first_line(error)}")
     return error
 
 
@@ -302,7 +239,3 @@ def _node() -> str:
     import ray
 
     return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
