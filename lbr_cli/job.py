@@ -26,7 +26,7 @@ from lbr_cli.formats.output import STDOUT, Output, open_output
 from lbr_cli.inputs import Inputs
 from lbr_cli.manifest import manifest
 from lbr_cli.models import Model
-from lbr_cli.rerank import Cuts, pairs_to_score, rerank
+from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from lbr_cli.stream import stream
 
@@ -51,7 +51,7 @@ class Job:
     tag: str | None = None
     explain: bool = False
     stream: bool = False
-    cuts: Cuts = Cuts()
+    method: Method = Method()
     cache: Place | None = None
     manifest: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -105,16 +105,22 @@ def _how_to_go_on(cache: Cache) -> str:
 def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> None:
     """The closing line."""
     tally = made.scorer.tally
+    read = "passages" if job.method.passages else "pairs"
     for doubt, count in tally.doubts.items():
-        listener.warn(f"{count} of {tally.pairs} pairs: {doubt}")
-    queries = "1 query" if tally.queries == 1 else f"{tally.queries} queries"
-    pairs = "1 pair" if tally.pairs == 1 else f"{tally.pairs} pairs"
+        listener.warn(f"{count} of {tally.pairs} {read}: {doubt}")
+    queries = _counted(tally.queries, "query", "queries")
+    pairs = _counted(tally.documents, "pair")
+    passages = f" as {_counted(tally.pairs, 'passage')}" if job.method.passages else ""
     cached = f"{tally.cached} cached, " if job.cache and job.model else ""
     seconds = (datetime.now(UTC) - started).total_seconds()
     listener.note(
-        f"{queries}, {pairs} ({cached}{tally.truncated} truncated) in {seconds:.1f} s "
+        f"{queries}, {pairs}{passages} ({cached}{tally.truncated} truncated) in {seconds:.1f} s "
         f"with {job.model_name} ({made.scorer.engine.setting})"
     )
+
+
+def _counted(count: int, one: str, more: str = "") -> str:
+    return f"1 {one}" if count == 1 else f"{count} {more or one + 's'}"
 
 
 def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
@@ -124,12 +130,13 @@ def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> As
         raise UsageError(f"--manifest {job.manifest}: this file is read")
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
-    if format_ is not collection.format:  # what came in this way can go out this way
-        for ranking in collection:
+    for ranking in collection:
+        check_scores(ranking, job.method, display_name(job.inputs.run))
+        if format_ is not collection.format:  # what came in this way can go out this way
             check_ids(ranking, format_)
     made = _assembled(job, cache, listener)
     listener.stage("looking up scores" if cache.on else "checking the prompts")
-    pairs, work = made.scorer.expect(lambda: pairs_to_score(collection, job.cuts))
+    pairs, work = made.scorer.expect(lambda: pairs_to_score(collection, job.method))
     listener.begin(len(collection), pairs, work)
     _write(collection, made.scorer, job, format_, style, output)
     return made
@@ -138,7 +145,7 @@ def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> As
 def _run_stream(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
     format_ = output_format(job, run_format("jsonl"))
     style = style_of(job, format_)
-    rankings = _checked(stream(job.inputs, listener), format_)
+    rankings = _checked(stream(job.inputs, listener), job, format_)
     listener.stage("waiting for the first query")
     first = next(rankings, None)
     if first is None:
@@ -158,7 +165,7 @@ def _write(
     rankings: Iterable[Ranking], scorer: Scorer, job: Job, format_: RunFormat, style: Style, output: Output
 ) -> None:
     """Rerank, and write each query as soon as it is done."""
-    for query, rows in rerank(rankings, scorer, job.cuts):
+    for query, rows in rerank(rankings, scorer, job.method):
         with scorer.listener.aside():
             output.write(format_.write(query, rows, style))
 
@@ -180,8 +187,9 @@ def check_ids(ranking: Ranking, format_: RunFormat) -> None:
             raise UsageError(f"{pair}: {objection} cannot go into {format_.name} output", hint=OTHER_FORMAT)
 
 
-def _checked(rankings: Iterable[Ranking], format_: RunFormat) -> Iterator[Ranking]:
+def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Iterator[Ranking]:
     for ranking in rankings:
+        check_scores(ranking, job.method, display_name(job.inputs.run))
         check_ids(ranking, format_)
         yield ranking
 

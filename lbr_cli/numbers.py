@@ -39,6 +39,11 @@ def step_below(value: float) -> float:
     return result
 
 
+def as_written(value: float) -> float:
+    """The number that stands in JSONL for a score: few digits, and the same float32."""
+    return float(shortest(float32(value)))
+
+
 @functools.lru_cache(1 << 12)
 def shortest(value: float) -> str:
     """The shortest decimal that reads back as this float32. Nine digits always do (IEEE 754)."""

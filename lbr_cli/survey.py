@@ -1,39 +1,84 @@
-"""What a job would do: everything is read, joined and checked, the prompts are measured, and no weights are loaded."""
+"""What a job would do: all is read, joined and checked, prompts are measured or shown, and no weights are loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 
 from lbr_cli.collect import Collection, collect
 from lbr_cli.core import Document, Listener, Query, Request
 from lbr_cli.engines import UNLIMITED
-from lbr_cli.errors import RequestError
+from lbr_cli.engines.reading import measured, reader
+from lbr_cli.errors import InputError, RequestError, UsageError
+from lbr_cli.formats import RunFormat
+from lbr_cli.formats.files import display_name
 from lbr_cli.job import Job, check_ids, output_format, style_of
-from lbr_cli.models import at_hand
-from lbr_cli.rerank import pairs_to_score
+from lbr_cli.models import at_hand, fetched
+from lbr_cli.models.contents import sha256
+from lbr_cli.rerank import check_scores, pairs_to_score
 from lbr_cli.scoring import named
 
 
 def survey(job: Job, listener: Listener) -> str:
     """A few lines: queries, candidates, what is double or lacks a text, and how many tokens a model would read."""
-    collection = collect(job.inputs, listener)
-    format_ = output_format(job, collection.format)
-    style_of(job, format_)
+    collection, format_ = _checked(job, listener)
     candidates = lacking = 0
     for ranking in collection:
-        check_ids(ranking, format_)
         candidates += len(ranking.candidates)
         lacking += sum(candidate.document is None for candidate in ranking.candidates)
     rows = {
         "queries": f"{len(collection)}",
         "candidates": f"{candidates}, {lacking} of them without a text",
         "duplicates": f"{collection.duplicates}",
-        "to score": f"{sum(1 for _ in pairs_to_score(collection, job.cuts))} pairs",
+        "to score": _to_score(job, collection),
         "tokens": _tokens(job, collection, listener),
         "output": format_.name,
     }
     return "".join(f"{name:<12}{value}\n" for name, value in rows.items())
+
+
+def first_prompt(job: Job, listener: Listener) -> str:
+    """What the model reads of the first pair: how many tokens there are, and the text that they stand for."""
+    collection, _ = _checked(job, listener)
+    pair = next(pairs_to_score(collection, replace(job.method, depth=1)), None)
+    if pair is None:
+        raise InputError("no candidate has a text", display_name(job.inputs.run))
+    if job.model is None:
+        raise ValueError("an engine without a model reads no prompt")
+    if job.engine == "openai" and not (job.model.folder or job.model.hub_id):
+        message = "--show-prompt: the server's own template makes the prompt"
+        raise UsageError(message, hint="name the tokenizer of its model with --tokenizer")
+    query, document = pair
+    listener.stage("looking for the tokenizer")
+    model = at_hand(job.model) or fetched(job.model, listener, sha256)
+    made = reader(job.engine, model, job.settings)
+    lines = [f"query     {query.query_id}", f"document  {document.doc_id}"]
+    for request in model.known_family.requests(query.text or "", document):
+        try:
+            ids, truncated = made.prompt(request)
+        except RequestError as error:
+            raise named(error, query, document) from error
+        limit = f" of at most {made.max_length}" if made.max_length < UNLIMITED else ""
+        lines.append(f"tokens    {len(ids)}{limit}{', the document truncated' if truncated else ''}\n")
+        lines.append(made.text(ids) + "\n")
+    return "\n".join(lines)
+
+
+def _checked(job: Job, listener: Listener) -> tuple[Collection, RunFormat]:
+    """All that a job reads, and the format that it would write."""
+    collection = collect(job.inputs, listener)
+    format_ = output_format(job, collection.format)
+    style_of(job, format_)
+    for ranking in collection:
+        check_scores(ranking, job.method, display_name(job.inputs.run))
+        check_ids(ranking, format_)
+    return collection, format_
+
+
+def _to_score(job: Job, collection: Collection) -> str:
+    pairs = sum(1 for _ in pairs_to_score(collection, replace(job.method, passages=None)))
+    passages = f", {sum(1 for _ in pairs_to_score(collection, job.method))} passages" if job.method.passages else ""
+    return f"{pairs} pairs{passages}"
 
 
 def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
@@ -45,29 +90,21 @@ def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
         return "not counted, they are the server's, and no --tokenizer is named"
     if model is None:
         return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
-    # these import transformers, which nothing else here needs
-    if job.engine in ("vllm", "openai"):
-        from lbr_cli.engines.next_token import measure as measure_prompts
-
-        measure = partial(measure_prompts, model, job.settings, job.engine)
-    else:
-        from lbr_cli.engines.local import measure as measure_locally
-
-        measure = partial(measure_locally, model, job.settings)
+    made = reader(job.engine, model, job.settings)
     chosen = model.known_family
     current = (Query(""), Document("", ""))
 
     def requests() -> Iterator[Request]:
         nonlocal current
-        for current in pairs_to_score(collection, job.cuts):
+        for current in pairs_to_score(collection, job.method):
             yield from chosen.requests(current[0].text or "", current[1])
 
     try:
-        lengths, truncated, limit = measure(requests())
+        lengths, truncated = measured(made, requests())
     except RequestError as error:
         raise named(error, *current) from error
     lengths.sort()
     marks = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
     spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in marks)
-    cut = f"{truncated} truncated at {limit}" if limit < UNLIMITED else "no limit"
+    cut = f"{truncated} truncated at {made.max_length}" if made.max_length < UNLIMITED else "no limit"
     return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {cut}"

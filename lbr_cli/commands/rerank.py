@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Literal
 
@@ -30,31 +29,24 @@ from lbr_cli.commands.options import (
     WorkerCount,
     WorkerCpus,
     WorkerGpus,
-    check_engine_options,
     chosen_model,
     chosen_settings,
     concerns,
-    refuse,
 )
+from lbr_cli.commands.together import check_together, chosen_fields, chosen_method
 from lbr_cli.core import Listener
 from lbr_cli.engines import CONCURRENCY
-from lbr_cli.errors import RunError, UsageError
+from lbr_cli.errors import RunError
 from lbr_cli.formats import run_format
-from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
 from lbr_cli.formats.output import STDOUT
 from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.job import Job, run
+from lbr_cli.passages import WORDS
 from lbr_cli.progress import Console
-from lbr_cli.rerank import Cuts
-from lbr_cli.survey import survey
+from lbr_cli.survey import first_prompt, survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
-# options that have no effect without a corpus, and where the texts are in the lines
-STDOUTS = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
-CACHE_OPTIONS = ("cache_dir", "cache_size")
-CORPUS_OPTIONS = ("missing_docs", "bad_lines", "id_field", "text_field", "title_field", "tsv_columns")
-JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
 
 
 def rerank(
@@ -137,6 +129,20 @@ def rerank(
         typer.Option(metavar="K", min=1, help="Score the first K of a query, the rest stays below."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(metavar="K", min=1, help="Write the first K of a query.")] = None,
+    passages: Annotated[
+        Literal["first", "max", "mean"] | None,
+        typer.Option(help="Score a long document by windows of its words: the first, the best, or their mean."),
+    ] = None,
+    passage_words: Annotated[int, typer.Option(metavar="N", min=1, help="Words of a window.")] = WORDS,
+    passage_stride: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Words from window to window, else half a window.")
+    ] = None,
+    interpolate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="W", min=0, max=1, help="W times the first-stage score, the rest the model's, both from 0 to 1."
+        ),
+    ] = None,
     missing_docs: Annotated[
         Literal["error", "skip", "last"], typer.Option(help="What a candidate that is not in the corpus gets.")
     ] = "error",
@@ -176,11 +182,14 @@ def rerank(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Add what the model said to JSONL output: digits, probability, mass, truncated."
+            "--explain", help="Add what the model said to JSONL output: digits, probability, truncated, passage, …"
         ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, tell what there is to do, and end.")
+    ] = False,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Print what the model reads of the first pair, and end.")
     ] = False,
     no_clobber: Annotated[bool, typer.Option("--no-clobber", help="Leave an output file that is there alone.")] = False,
     progress: Annotated[
@@ -192,38 +201,16 @@ def rerank(
 
     lbr rerank run.trec --corpus docs.jsonl > reranked.trec
     """
-    corpora = tuple(corpus or ())
-    check_engine_options(ctx, engine)
-    for there, options, reason in (
-        (engine == "overlap", (*CACHE_OPTIONS, *(["cache"] if cache else [])), "--engine overlap keeps no scores"),
-        (cache is False, CACHE_OPTIONS, "no scores are kept"),
-        (not corpora and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
-        (lines, (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates"), "--lines ranks plain text"),
-        (stream, (*JOIN_OPTIONS, "dry_run"), "--stream reads JSONL that carries its texts"),
-        (tsv_columns is not None, ("id_field", "text_field", "title_field"), "--tsv-columns says where all is"),
-        (query is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
-        (dry_run, ("manifest",), "--dry-run makes no ranking"),
-    ):
-        refuse(ctx, options if there else (), reason)
-    for name in ("query", "instruction", "query_prompt", "document_prompt", "labels"):
-        _check_utf8(name, ctx.params[name])
-    if lines and query is None:
-        raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
-    if [run_, *corpora, queries].count(STDIN) > 1:
-        raise UsageError("only one of RUN, --corpus and --queries can be standard input")
-    if manifest is not None:
-        _check_manifest(manifest, output, [run_, *([prompt_file] if prompt_file else [])])
-    if run_ == STDIN and sys.stdin is not None and sys.stdin.isatty():
-        raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
+    check_together(ctx)
     job = Job(
         inputs=Inputs(
             run=run_,
-            corpora=corpora,
+            corpora=tuple(corpus or ()),
             queries=queries,
             query=query,
             lines=lines,
             format=run_format(input_format) if input_format else None,
-            fields=_fields(id_field, text_field, title_field, tsv_columns),
+            fields=chosen_fields(ctx.params),
             topic_field=topic_field,
             policies=Policies(missing_docs, missing_queries, duplicates, bad_lines),
         ),
@@ -236,7 +223,7 @@ def rerank(
         tag=tag,
         explain=explain,
         stream=stream,
-        cuts=Cuts(depth, top_k),
+        method=chosen_method(ctx.params),
         cache=place(cache_dir, cache_size) if engine != "overlap" and cache is not False else None,
         manifest=manifest,
         options={
@@ -248,39 +235,9 @@ def rerank(
     bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())
     with Console(bar=bar, quiet=quiet) as console:
         listener: Listener = console
-        if dry_run:
+        if dry_run or show_prompt:
             if sys.stdout is None:
                 raise RunError("standard output is closed")
-            typer.echo(survey(job, listener), nl=False)
+            typer.echo((survey if dry_run else first_prompt)(job, listener), nl=False)
         else:
             run(job, listener)
-
-
-def _check_utf8(name: str, text: str | None) -> None:
-    """UsageError for bytes on the command line that are no text."""
-    if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
-        raise UsageError(f"--{name.replace('_', '-')}: not UTF-8")
-
-
-def _check_manifest(manifest: str, output: str, inputs: list[str]) -> None:
-    """UsageError for a place that is needed for something else."""
-    if not manifest:
-        raise UsageError("--manifest: an empty name")
-    place = os.path.realpath(manifest)
-    if os.path.realpath(output) == place or {output, manifest} <= STDOUTS:
-        raise UsageError(f"--manifest {manifest}: the ranking goes there")
-    if place in map(os.path.realpath, inputs):
-        raise UsageError(f"--manifest {manifest}: this file is read")
-
-
-def _fields(id_field: str | None, text_field: str | None, title_field: str | None, tsv_columns: str | None) -> Fields:
-    columns = tuple(tsv_columns.split(",")) if tsv_columns is not None else None
-    if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
-        raise UsageError(f"--tsv-columns {tsv_columns}: needs id and text once, and may name title once")
-    default = Fields()
-    return Fields(
-        (id_field,) if id_field is not None else default.ids,
-        (text_field,) if text_field is not None else default.texts,
-        title_field if title_field is not None else default.title,
-        columns,
-    )

@@ -9,7 +9,7 @@ from lbr_cli.engines import UNLIMITED, Settings, Terms
 from lbr_cli.engines.announced import Announced, look_over
 from lbr_cli.engines.labels import Labels
 from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
-from lbr_cli.engines.prompts import Prompt, Prompts, check_room, digest_of, measured, prompt_for
+from lbr_cli.engines.prompts import Prompt, Prompts, check_room, digest_of, prompt_for, spelt_out
 from lbr_cli.errors import UsageError
 from lbr_cli.models import Model
 
@@ -53,15 +53,13 @@ class TokenIds:
         """The ids of a prompt. RequestError with its place where the query leaves no room for the document."""
         return prompt_for(self._prompts, request, place)
 
+    def text(self, ids: list[int]) -> str:
+        """Token ids as text, special tokens spelt out."""
+        return spelt_out(self._tokenizer, ids)
+
     def labels(self, request: Request) -> list[int]:
         """A token for each label. MissingError where the tokenizer has none."""
         return self._labels.ids(next_token(request))
-
-
-def measure(model: Model, settings: Settings, engine: str, requests: Iterable[Request]) -> tuple[list[int], int, int]:
-    """How long the distinct prompts are, how many would be truncated, and at which length, as far as the model says."""
-    ids = TokenIds(model, settings, engine)
-    return *measured(requests, ids.prompt), ids.max_length
 
 
 def check_family(model: Model, engine: str) -> None:

@@ -13,7 +13,7 @@ first meets a frame.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +35,12 @@ class Prompt(NamedTuple):
 
     ids: list[int]
     truncated: bool
+
+
+def spelt_out(tokenizer: Any, ids: list[int]) -> str:
+    """Token ids as text, special tokens spelt out."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
 
 
 class NoRoom(Exception):
@@ -74,18 +80,6 @@ def check_room(maker: Maker, request: Request, place: int) -> None:
     used = maker.length_without_document(request)
     if used >= maker.max_length:
         raise NoRoom(used).at(place, maker.max_length)
-
-
-def measured(
-    requests: Iterable[Request], tokens: Callable[[Request, int], tuple[list[int], bool]]
-) -> tuple[list[int], int]:
-    """How long distinct requests are in tokens, and how many would be truncated. `tokens` says both of one."""
-    found: dict[Request, tuple[int, bool]] = {}
-    for place, request in enumerate(requests):
-        if request not in found:
-            ids, truncated = tokens(request, place)
-            found[request] = len(ids), truncated
-    return [length for length, _ in found.values()], sum(truncated for _, truncated in found.values())
 
 
 def digest_of(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:

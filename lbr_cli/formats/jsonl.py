@@ -17,7 +17,7 @@ from lbr_cli.core import Candidate, Document, Query, Scored
 from lbr_cli.errors import InputError
 from lbr_cli.formats.records import as_id, dump_json, json_kind, json_object
 from lbr_cli.formats.runs import Line, Style
-from lbr_cli.numbers import shortest
+from lbr_cli.numbers import as_written
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
@@ -189,7 +189,7 @@ def _row(query: Query, row: Scored, style: Style) -> dict[str, Any]:
         "query_id": query.query_id,
         "doc_id": row.candidate.doc_id,
         "rank": row.rank,
-        "score": None if row.score is None else float(shortest(row.score)),
+        "score": None if row.score is None else as_written(row.score),
         "first_stage_score": row.candidate.score,
         "first_stage_rank": row.first_stage_rank,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -23,7 +23,7 @@ from lbr_cli.engines.local.devices import (
     dtype_name,
     keep_freed_memory,
 )
-from lbr_cli.engines.local.encoder import Encoder, whole
+from lbr_cli.engines.local.encoder import Encoder, tokenised
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
 from lbr_cli.engines.local.loading import load_model
 from lbr_cli.engines.local.packed import Packed, why_not
@@ -35,7 +35,7 @@ from lbr_cli.engines.local.prompted import Head, Prompted
 from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.local.widen import widen
 from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
-from lbr_cli.engines.prompts import Maker, Prompts, digest_of, measured, prompt_for
+from lbr_cli.engines.prompts import Maker, Prompt, Prompts, digest_of, prompt_for, spelt_out
 from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models import Model
 
@@ -46,7 +46,7 @@ T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 class Local:
     """The small files of a model, read, and where and in which precision it will compute."""
 
-    files: _Files
+    files: Files
     settings: Settings
     device: torch.device
     dtype: torch.dtype
@@ -77,7 +77,7 @@ def prepare(model: Model | None, settings: Settings) -> Local:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     files = _read(model, settings)
-    prompt, dated = digest_of(model.known_family, lambda request: _ids(files, request, 0)[0], files.tokenizer)
+    prompt, dated = digest_of(model.known_family, lambda request: files.prompt(request).ids, files.tokenizer)
     terms = Terms(device.type, _precision(device, dtype), files.max_length, prompt, dated)
     return Local(files, settings, device, dtype, terms)
 
@@ -86,16 +86,7 @@ def _precision(device: torch.device, dtype: torch.dtype) -> str:
     return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
 
 
-def _ids(files: _Files, request: Request, place: int) -> tuple[list[int], bool]:
-    """The tokens of a request, as many as are read, and whether there would be more."""
-    if isinstance(request, Embedding):
-        ids: list[int] = files.tokenizer(whole(request), split_special_tokens=True, verbose=False)["input_ids"]
-        return ids[: files.max_length], len(ids) > files.max_length
-    prompt = prompt_for(files.maker, request, place)
-    return prompt.ids, prompt.truncated
-
-
-def _engine(files: _Files, settings: Settings, device: torch.device, dtype: torch.dtype) -> Engine:
+def _engine(files: Files, settings: Settings, device: torch.device, dtype: torch.dtype) -> Engine:
     weights = load_model(files.kind, files.model, device, dtype)
     head = _head(files, weights)  # before the weights are widened: it tries itself against the model as it is
     wide = computes_wide(device, dtype)
@@ -120,18 +111,14 @@ def _engine(files: _Files, settings: Settings, device: torch.device, dtype: torc
     return Prompted(Packed(weights), files.maker, head, budget, setting, compiling)
 
 
-def measure(model: Model, settings: Settings, requests: Iterable[Request]) -> tuple[list[int], int, int]:
-    """How long the distinct texts of `requests` are in tokens, how many would be truncated, and at which length.
-
-    Needs the model's tokenizer and not its weights. Raises RequestError for a request that cannot be answered.
-    """
-    choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not here
-    files = _read(model, settings)
-    return *measured(requests, lambda request, place: _ids(files, request, place)), files.max_length
+def read(model: Model, settings: Settings) -> Files:
+    """The small files of a model, for a device that is here."""
+    choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not
+    return _read(model, settings)
 
 
 @dataclass(frozen=True, slots=True)
-class _Files:
+class Files:
     """What is needed of a model before its weights: `kind` is the Auto class to load those of `model` with."""
 
     model: Model
@@ -141,8 +128,19 @@ class _Files:
     maker: Maker
     pooling: Pooling | None = None
 
+    def prompt(self, request: Request, place: int = 0) -> Prompt:
+        """The tokens of a request. RequestError with its place where the query leaves no room for the document."""
+        if not isinstance(request, Embedding):
+            return prompt_for(self.maker, request, place)
+        encoded = tokenised(self.tokenizer, [request], self.max_length)
+        return Prompt(encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
 
-def _read(model: Model, settings: Settings) -> _Files:
+    def text(self, ids: list[int]) -> str:
+        """Token ids as text, special tokens spelt out."""
+        return spelt_out(self.tokenizer, ids)
+
+
+def _read(model: Model, settings: Settings) -> Files:
     asks = model.known_family.asks
     pooling = read_pooling(model.place) if asks is Embedding else None
     if pooling is not None:
@@ -165,10 +163,10 @@ def _read(model: Model, settings: Settings) -> _Files:
     elif asks is Embedding:
         encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
         kind = transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
-    return _Files(model, kind, tokenizer, max_length, maker, pooling)
+    return Files(model, kind, tokenizer, max_length, maker, pooling)
 
 
-def _head(files: _Files, weights: Any) -> Head | None:
+def _head(files: Files, weights: Any) -> Head | None:
     """What reads the last token of a prompt; None for models that read a whole text at once."""
     asks = files.model.known_family.asks
     if asks is NextToken:

@@ -113,13 +113,7 @@ class Encoder:
     def _tokenised(self, chunk: int) -> Future[Any]:
         if chunk in self._encoded:
             return self._encoded[chunk]
-        return self._tokenising.submit(
-            self._tokenizer,
-            [whole(text) for text in self._chunks[chunk]],
-            truncation=True,
-            max_length=self._max_length,
-            split_special_tokens=True,
-        )
+        return self._tokenising.submit(tokenised, self._tokenizer, self._chunks[chunk], self._max_length)
 
     def _pooled(self, rows: Sequence[list[int]], texts: Sequence[Embedding], batch: list[int]) -> torch.Tensor:
         """Rows of token ids, the texts they are of, and places among them -> [places, size], float32 on the CPU."""
@@ -140,6 +134,11 @@ class Encoder:
 def whole(text: Embedding) -> str:
     """What the tokenizer is given."""
     return text.prompt + text.text
+
+
+def tokenised(tokenizer: Any, texts: Sequence[Embedding], max_length: int) -> Any:
+    """What the tokenizer makes of them: ids, and what did not fit."""
+    return tokenizer([whole(text) for text in texts], truncation=True, max_length=max_length, split_special_tokens=True)
 
 
 def _embedding(request: Request) -> Embedding:

@@ -1,0 +1,115 @@
+"""What options of `lbr rerank` mean together: which have no effect beside which, and what some of them add up to."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from lbr_cli.commands.options import check_engine_options, refuse
+from lbr_cli.errors import UsageError
+from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.files import STDIN
+from lbr_cli.formats.output import STDOUT
+from lbr_cli.passages import Passages
+from lbr_cli.rerank import Method
+
+STDOUTS = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
+CACHE_OPTIONS = ("cache_dir", "cache_size")
+# options that have no effect without a corpus, and where the texts are in the lines
+FIELD_OPTIONS = ("id_field", "text_field", "title_field")
+CORPUS_OPTIONS = ("missing_docs", "bad_lines", *FIELD_OPTIONS, "tsv_columns")
+JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
+WINDOW_OPTIONS = ("passage_words", "passage_stride")
+LINES_REFUSE = (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates", "interpolate")
+
+
+def check_together(ctx: typer.Context) -> None:
+    """UsageError for options given on the command line that can have no effect, or cannot be meant."""
+    options = ctx.params
+    engine, lines, stream, cache = (options[name] for name in ("engine", "lines", "stream", "cache"))
+    check_engine_options(ctx, engine)
+    for there, refused, reason in (
+        (engine == "overlap", (*CACHE_OPTIONS, *(["cache"] if cache else [])), "--engine overlap keeps no scores"),
+        (engine == "overlap", ("show_prompt",), "--engine overlap uses no model"),
+        (cache is False, CACHE_OPTIONS, "no scores are kept"),
+        (not options["corpus"] and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
+        (lines, LINES_REFUSE, "--lines ranks plain text"),
+        (stream, (*JOIN_OPTIONS, "dry_run", "show_prompt"), "--stream reads JSONL that carries its texts"),
+        (
+            options["tsv_columns"] is not None,
+            ("id_field", "text_field", "title_field"),
+            "--tsv-columns says where all is",
+        ),
+        (options["query"] is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
+        (options["dry_run"], ("manifest", "show_prompt"), "--dry-run makes no ranking"),
+        (options["show_prompt"], ("manifest",), "--show-prompt makes no ranking"),
+        (options["passages"] is None, WINDOW_OPTIONS, "there is no --passages"),
+        (options["passages"] == "first", ("passage_stride",), "--passages first reads one window"),
+    ):
+        refuse(ctx, refused if there else (), reason)
+    for name in ("query", "instruction", "query_prompt", "document_prompt", "labels"):
+        _check_utf8(name, options[name])
+    if lines and options["query"] is None:
+        raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
+    run = options["run_"]
+    if [run, *(options["corpus"] or ()), options["queries"]].count(STDIN) > 1:
+        raise UsageError("only one of RUN, --corpus and --queries can be standard input")
+    if options["manifest"] is not None:
+        prompt_file = options["prompt_file"]
+        _check_manifest(options["manifest"], options["output"], [run, *([prompt_file] if prompt_file else [])])
+    if run == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
+
+
+def chosen_method(options: Mapping[str, Any]) -> Method:
+    """How candidates are to be reranked."""
+    weight = options["interpolate"]
+    if weight is not None and math.isnan(weight):
+        raise UsageError("--interpolate nan: not a weight from 0 to 1")
+    passages = None
+    if options["passages"] is not None:
+        words, stride = options["passage_words"], options["passage_stride"]
+        stride = max(words // 2, 1) if stride is None else stride
+        if stride > words:
+            message = f"--passage-stride {stride}: windows of {words} words would leave out the words between them"
+            raise UsageError(message, hint=f"at most {words}")
+        passages = Passages(options["passages"], words, stride)
+    return Method(options["depth"], options["top_k"], passages, weight)
+
+
+def chosen_fields(options: Mapping[str, Any]) -> Fields:
+    """Where a corpus has its ids, texts and titles."""
+    id_field, text_field, title_field = (options[name] for name in ("id_field", "text_field", "title_field"))
+    names = options["tsv_columns"]
+    columns = tuple(names.split(",")) if names is not None else None
+    if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
+        raise UsageError(f"--tsv-columns {names}: needs id and text once, and may name title once")
+    default = Fields()
+    return Fields(
+        (id_field,) if id_field is not None else default.ids,
+        (text_field,) if text_field is not None else default.texts,
+        title_field if title_field is not None else default.title,
+        columns,
+    )
+
+
+def _check_utf8(name: str, text: str | None) -> None:
+    """UsageError for bytes on the command line that are no text."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
+        raise UsageError(f"--{name.replace('_', '-')}: not UTF-8")
+
+
+def _check_manifest(manifest: str, output: str, inputs: list[str]) -> None:
+    """UsageError for a place that is needed for something else."""
+    if not manifest:
+        raise UsageError("--manifest: an empty name")
+    place = os.path.realpath(manifest)
+    if os.path.realpath(output) == place or {output, manifest} <= STDOUTS:
+        raise UsageError(f"--manifest {manifest}: the ranking goes there")
+    if place in map(os.path.realpath, inputs):
+        raise UsageError(f"--manifest {manifest}: this file is read")
