@@ -3,15 +3,13 @@
 A passage is a window of so many words; the next begins a stride further on, and the last ends with the text. Title and
 query go with each. A text of one window is read as it is.
 
-A word is what stands between blanks. Where a script sets none, a Han or kana character counts as one, and so do up to
-four letters of Thai, Lao, Burmese or Khmer with their marks; so do 32 characters of anything that goes on without a
-blank. So no text makes a window much longer than those of prose.
+A word is a run of letters, digits and marks, as for `--engine overlap`, with the punctuation around it. Where a script
+sets no blanks, a Han or kana character counts as one, and so do up to four letters of Thai, Lao, Burmese or Khmer with
+their marks; so do 32 characters of anything that goes on and on. So no text makes a window much longer than prose does.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,14 +18,10 @@ from typing import Literal, NamedTuple
 from lbr_cli.core import Document, Score
 from lbr_cli.numbers import as_written
 
-HAN_AND_KANA = r"\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-WITHOUT_BLANKS = [chr(code) for low, high in ((0xE00, 0xEFF), (0x1000, 0x109F), (0x1780, 0x17FF))
-                  for code in range(low, high + 1)]  # fmt: skip
-LETTERS = "".join(letter for letter in WITHOUT_BLANKS if unicodedata.category(letter)[0] != "M")
-MARKS = "".join(letter for letter in WITHOUT_BLANKS if unicodedata.category(letter)[0] == "M")
-WORD = re.compile(
-    rf"[{HAN_AND_KANA}][^\s{HAN_AND_KANA}\w]*|(?:[{LETTERS}][{MARKS}]*){{1,4}}"
-    rf"|[^\s{HAN_AND_KANA}{LETTERS}]{{1,32}}"
+EACH, SOME = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
+WORD = (
+    rf"(?V1)[^\w\s]{{0,8}}(?:[{EACH}][\p{{M}}ー]*|(?:[[{SOME}]--\p{{M}}]\p{{M}}*){{1,4}}|[\w--[{EACH}{SOME}]]{{1,32}})"
+    r"[^\w\s]{0,8}|\S{1,32}"
 )
 WORDS = 120
 DOCUMENTS_KEPT = 1024  # whose windows are remembered: the same document comes up for many queries
@@ -80,7 +74,9 @@ class Passages:
 @lru_cache(DOCUMENTS_KEPT)
 def windows(text: str, words: int, stride: int) -> tuple[Sequence[int], Sequence[str]]:
     """Where each window begins, and its text: from its first word to the end of its last."""
-    spans = [found.span() for found in WORD.finditer(text)]
+    import regex  # which knows scripts and marks
+
+    spans = [found.span() for found in regex.finditer(WORD, text)]
     if len(spans) <= words:
         return (0,), (text,)
     firsts = range(0, len(spans) - words + stride, stride)

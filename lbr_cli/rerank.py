@@ -107,12 +107,11 @@ def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], wei
     """`weight` times the first-stage score and the rest of the model's, each brought to 0 … 1 over the query."""
     ours = normalised([score.value for score in scores.values()])
     theirs = normalised(first_stage)
-    return {
-        place: Score(
-            weight * first + (1 - weight) * second, {"reranker_score": as_written(score.value), **score.detail}, score.doubt
-        )
-        for (place, score), first, second in zip(scores.items(), theirs, ours, strict=True)
-    }
+    mixed = {}
+    for (place, score), first, second in zip(scores.items(), theirs, ours, strict=True):
+        detail = {"reranker_score": as_written(score.value), **score.detail}
+        mixed[place] = Score(weight * first + (1 - weight) * second, detail, score.doubt)
+    return mixed
 
 
 def normalised(values: Sequence[float]) -> list[float]:

@@ -59,7 +59,7 @@ def first_prompt(job: Job, listener: Listener) -> str:
         except RequestError as error:
             raise named(error, query, document) from error
         limit = f" of at most {made.max_length}" if made.max_length < UNLIMITED else ""
-        lines.append(f"tokens    {len(ids)}{limit}{', the document truncated' if truncated else ''}\n")
+        lines.append(f"tokens    {len(ids)}{limit}{', the text truncated' if truncated else ''}\n")
         lines.append(made.text(ids) + "\n")
     return "\n".join(lines)
 

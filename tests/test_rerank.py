@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
 from conftest import Program
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from lbr_cli.core import Answer, Answered, Candidate, Document, Pair, Query, Ranking, Request, Score
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.families import Classifier
-from lbr_cli.rerank import Cuts, first_stage_order, new_order, pairs_to_score, rerank
+from lbr_cli.rerank import Method, first_stage_order, new_order, normalised, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 
 
@@ -106,9 +107,9 @@ def scorer(engine: Lookup | None = None) -> Scorer:
 
 
 def test_depth_counts_candidates_that_have_a_text_and_the_rest_follows() -> None:
-    ((_, lines),) = rerank([ranking("1", None, "3", "9")], scorer(), Cuts(depth=2))
+    ((_, lines),) = rerank([ranking("1", None, "3", "9")], scorer(), Method(depth=2))
     assert [(line.candidate.doc_id, line.score) for line in lines] == [("d2", 3), ("d0", 1), ("d1", None), ("d3", None)]
-    assert [document.doc_id for _, document in pairs_to_score([ranking("1", None, "3", "9")], Cuts(depth=2))] == [
+    assert [document.doc_id for _, document in pairs_to_score([ranking("1", None, "3", "9")], Method(depth=2))] == [
         "d0",
         "d2",
     ]
@@ -116,7 +117,7 @@ def test_depth_counts_candidates_that_have_a_text_and_the_rest_follows() -> None
 
 def test_top_k_cuts_what_is_written_and_not_what_is_scored() -> None:
     work = scorer()
-    ((_, lines),) = rerank([ranking("1", "2", "3")], work, Cuts(top_k=1))
+    ((_, lines),) = rerank([ranking("1", "2", "3")], work, Method(top_k=1))
     assert [line.candidate.doc_id for line in lines] == ["d2"]
     assert work.tally.pairs == 3
 
@@ -155,3 +156,67 @@ def test_depth_on_the_command_line(files: object, lbr: Program) -> None:
         "q2 Q0 d1 1 0 lbr-overlap\nq2 Q0 d3 2 -1.4013e-45 lbr-overlap\nq2 Q0 d2 3 -2.8026e-45 lbr-overlap\n"
     )
     assert "lbr: 1 query, 2 pairs (0 truncated)" in ended.err
+
+
+def test_values_are_brought_to_a_range_from_0_to_1() -> None:
+    assert normalised([3.0, 1.0, 2.0]) == [1.0, 0.0, 0.5]
+    assert normalised([2.0, 2.0]) == [0.0, 0.0]
+    assert normalised([5e-324, 0.0]) == [1.0, 0.0]
+    assert normalised([1.7e308, -1.7e308, 0.0]) == [1.0, 0.0, 0.5]
+    assert normalised([]) == []
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=12), st.floats(0, 1))
+def test_interpolation_is_the_weighted_mean_of_both(pairs: list[tuple[int, int]], weight: float) -> None:
+    documents = [
+        Candidate(f"d{place}", Document(f"d{place}", str(model)), float(first))
+        for place, (first, model) in enumerate(pairs)
+    ]
+    ((_, lines),) = rerank([Ranking(Query("q", "text"), documents)], scorer(), Method(interpolate=weight))
+    firsts, models = ([pair[side] for pair in pairs] for side in (0, 1))
+
+    def share(value: int, of: list[int]) -> float:
+        return (value - min(of)) / (max(of) - min(of)) if max(of) > min(of) else 0.0
+
+    for line in lines:
+        first, model = pairs[int(line.candidate.doc_id[1:])]
+        expected = weight * share(first, firsts) + (1 - weight) * share(model, models)
+        assert line.score == pytest.approx(expected, abs=1e-6)
+        assert line.detail["reranker_score"] == model
+    assert [line.score for line in lines] == sorted((line.score for line in lines), reverse=True)  # type: ignore[type-var]
+
+
+def test_interpolation_is_over_the_candidates_that_are_scored(files: Path, lbr: Program) -> None:
+    # d3, far below the depth, would make the others all but equal
+    run = b"q1 Q0 d2 1 9 x\nq1 Q0 d1 2 8 x\nq1 Q0 d3 3 -1000 x\n"
+    command = ("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "--depth", "2")
+    assert lbr(*command, "--interpolate", "0.25", stdin=run).out == (
+        "q1 Q0 d1 1 0.75 lbr-overlap\nq1 Q0 d2 2 0.25 lbr-overlap\nq1 Q0 d3 3 0.24999999 lbr-overlap\n"
+    )
+    explained = lbr(*command, "--interpolate", "0.25", "--explain", "--output-format", "jsonl", stdin=run).records[0]
+    assert (explained["score"], explained["reranker_score"], explained["first_stage_score"]) == (0.75, 0.33333334, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("q1\td1\t1\n", "run: query q1, document d1: no first-stage score, and --interpolate needs one"),
+        (
+            '{"query_id":"q1","doc_id":"d1","score":1}\n{"query_id":"q1","doc_id":"d2","score":null}\n',
+            "run: query q1, document d2: no first-stage score, and --interpolate needs one",
+        ),
+    ],
+)
+def test_interpolation_needs_first_stage_scores(files: Path, lbr: Program, run: str, message: str) -> None:
+    (files / "run").write_text(run)
+    command = ("rerank", "run", "-c", "docs.jsonl", "-q", "queries.tsv", "--interpolate", "0.5", "--quiet")
+    for more in (["--engine", "overlap"], ["--model", "lb"], ["--model", "lb", "--dry-run"]):  # before any model
+        ended = lbr(*command, *more)
+        assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {message}\n")
+
+
+@pytest.mark.parametrize("weight", ["-0.1", "1.1", "nan"])
+def test_a_weight_is_from_0_to_1(files: Path, lbr: Program, weight: str) -> None:
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--interpolate", weight)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--interpolate" in ended.err.splitlines()[0]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from conftest import RUN, Program, write
+from transformers import AutoTokenizer
 
+from lbr_cli.families.lb import SYSTEM
+
+SHOW = ["rerank", "run.trec", "-c", "docs.jsonl", "--show-prompt"]
 DRY = ["rerank", "run.trec", "-c", "docs.jsonl", "--dry-run"]
 
 
@@ -60,3 +65,57 @@ def test_it_refuses_what_the_job_would_refuse(files: Path, lbr: Program, chat_mo
     ended = lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--max-length", "40")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: the prompt has ")
+
+
+def test_the_prompt_of_the_first_pair(files: Path, lbr: Program, chat_model: Path) -> None:
+    # the first in first-stage order, not in the file
+    write(files, {"run.trec": "q1 Q0 d2 1 1 x\nq1 Q0 d1 2 9 x\n"})
+    ended = lbr(*SHOW, "-m", str(chat_model), "--family", "lb", "--max-length", "150")
+    assert ended.code == 0, ended.err
+    head, prompt = ended.out.split("\n\n", 1)
+    tokenizer = AutoTokenizer.from_pretrained(chat_model)
+    expected = tokenizer.apply_chat_template(
+        [
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": "<<<Query>>>\nripe fig colour\n\n<<<Context>>>\nFigs Ripe figs turn purple."},
+        ],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    assert prompt == expected + "\n"
+    count = len(tokenizer(expected, add_special_tokens=False)["input_ids"])
+    assert head == f"query     q1\ndocument  d1\ntokens    {count} of at most 150"
+
+
+def test_both_texts_of_a_bi_encoder(files: Path, lbr: Program, minilm: Path) -> None:
+    ended = lbr(*SHOW, "-m", "minilm", "--max-length", "6", "--query-prompt", "query: ")
+    assert ended.out == (
+        "query     q1\ndocument  d1\n"
+        "tokens    6 of at most 6, the text truncated\n\n[CLS] query : ripe fig [SEP]\n\n"
+        "tokens    6 of at most 6, the text truncated\n\n[CLS] figs ripe fig [SEP]\n"
+    )
+
+
+def test_the_first_window_where_a_document_is_cut(files: Path, lbr: Program, minilm: Path) -> None:
+    ended = lbr(*SHOW, "-m", "minilm", "--passages", "max", "--passage-words", "2")
+    assert ended.out.endswith("\n[CLS] figs ripe figs [SEP]\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "overlap"], "--show-prompt has no effect: --engine overlap uses no model"),
+        (["--dry-run"], "--show-prompt has no effect: --dry-run makes no ranking"),
+        (["--manifest", "m.json"], "--manifest has no effect: --show-prompt makes no ranking"),
+        (
+            ["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "-m", "lb"],
+            "--show-prompt: the server's own template makes the prompt",
+        ),
+        (["-m", "lb"], "model lightblue/lb-reranker-0.5B-v1.0: not on this machine"),
+    ],
+)
+def test_a_prompt_that_cannot_be_shown(files: Path, lbr: Program, options: list[str], message: str) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(files / "hub")}
+    ended = lbr(*SHOW, "--quiet", *options, env=offline)
+    assert (ended.code, ended.out) in ((1, ""), (2, ""))
+    assert ended.err.startswith(f"lbr: {message}")

@@ -21,6 +21,7 @@ import typer
 from lbr_cli import __version__
 from lbr_cli.commands.cache import cache
 from lbr_cli.commands.doctor import doctor
+from lbr_cli.commands.evaluate import evaluate
 from lbr_cli.commands.models import models
 from lbr_cli.commands.rerank import rerank
 from lbr_cli.errors import LbrError, RunError
@@ -39,10 +40,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(rerank)
+app.command()(evaluate)
 app.command()(models)
 app.command()(doctor)
 app.add_typer(cache, name="cache")
-COMMANDS = ("rerank", "models", "doctor", "cache")
+COMMANDS = ("rerank", "evaluate", "models", "doctor", "cache")
 
 
 class Stopped(BaseException):

@@ -1,0 +1,45 @@
+"""The few measures that are computed here, since pytrec_eval has them otherwise than trec_eval 10.
+
+Interpolated precision: pytrec_eval is of trec_eval 9, which rounded the number of documents that a recall stands for in
+another way. Counts of judgments: pytrec_eval leaves out the queries that a run lacks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+# of a measure, the ranking of a query and its grades
+Formula = Callable[[Any, Sequence[str], Mapping[str, int]], float]
+
+
+def interpolated_precision(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
+    """IPrec@r: the best precision at any rank from the one on where a share r of the relevant documents is found.
+
+    r·R is rounded to a whole number of documents, halves up (trec_eval 10, m_iprec_at_recall.c).
+    """
+    least = measure["rel"]
+    if measure["judged_only"]:
+        ranking = [doc_id for doc_id in ranking if doc_id in grades]
+    needed = math.floor(measure["recall"] * sum(grade >= least for grade in grades.values()) + 0.5)
+    found = accumulate(grades.get(doc_id, 0) >= least for doc_id in ranking)
+    return max((count / rank for rank, count in enumerate(found, 1) if count >= needed), default=0.0)
+
+
+def number_relevant(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
+    """NumRel: how many documents are judged relevant."""
+    return sum(grade >= measure["rel"] for grade in grades.values())
+
+
+def number_of_queries(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
+    """NumQ: one for each judged query."""
+    return 1.0
+
+
+OURS: dict[str, Formula] = {
+    "IPrec": interpolated_precision,
+    "NumRel": number_relevant,
+    "NumQ": number_of_queries,
+}

@@ -1,0 +1,103 @@
+"""Runs and judgments as an evaluation needs them: document ids in order, and grades.
+
+A run is in the order that trec_eval sees: by score, kept as float32, and where scores are equal by document id, the
+greater first. JSONL has no such custom, and lbr's own has ranks that say which of two equal scores comes first: they
+are heard. Without scores it is the order of ranks, or that of the lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lbr_cli.errors import InputError
+from lbr_cli.formats import open_run
+from lbr_cli.formats.files import display_name
+from lbr_cli.formats.qrels import read_qrels
+from lbr_cli.numbers import float32
+
+Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
+EXAMPLES = 3
+HIGHEST = 10_000  # trec_eval's code counts up to the highest grade, and again for each
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Document ids by query id, the best first, and what the run is called."""
+
+    name: str
+    rankings: Mapping[str, Sequence[str]]
+
+
+class _Said(NamedTuple):
+    """What a line says of its document."""
+
+    line: int
+    score: float | None
+    rank: int | None
+
+
+def read_run(path: str) -> Run:
+    """The run at `path`, in any format that `lbr rerank` reads.
+
+    Raises InputError for what cannot be read, and for a pair that stands twice, as trec_eval does.
+    """
+    name = display_name(path)
+    found: dict[str, dict[str, _Said]] = {}
+    for line in open_run(path)[1]:
+        candidate, query_id = line.candidate, line.query.query_id
+        said = _Said(line.number, candidate.score, candidate.rank)
+        first = found.setdefault(query_id, {}).setdefault(candidate.doc_id, said)
+        if first is not said:
+            pair = f"query {query_id}, document {candidate.doc_id}"
+            raise InputError(f"{pair}: stands already at {name}:{first.line}", name, line.number)
+    if not found:
+        raise InputError("holds no candidates", name)
+    return Run(name, {query_id: _order(documents) for query_id, documents in found.items()})
+
+
+def _order(documents: Mapping[str, _Said]) -> list[str]:
+    scores = {doc_id: float32(said.score) for doc_id, said in documents.items() if said.score is not None}
+    ranks = {doc_id: said.rank for doc_id, said in documents.items() if said.rank is not None}
+    ranked = len(ranks) == len(documents)
+    if len(scores) < len(documents):
+        return sorted(documents, key=ranks.__getitem__) if ranked else list(documents)
+    order = sorted(documents, key=ranks.__getitem__) if ranked else sorted(documents, reverse=True)
+    return sorted(order, key=scores.__getitem__, reverse=True)  # which leaves equal ones as they are
+
+
+def read_judgments(path: str) -> Judgments:
+    """The grades of a file of judgments, whose order queries and documents keep.
+
+    Raises InputError for what cannot be read, for a pair with two grades, and for a grade beyond all custom.
+    """
+    name = display_name(path)
+    judgments: dict[str, dict[str, int]] = {}
+    for qrel in read_qrels(path):
+        grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
+        if grade != qrel.relevance:
+            message = f"query {qrel.query_id}, document {qrel.doc_id}: both grade {grade} and grade {qrel.relevance}"
+            raise InputError(message, name, hint="measures over subtopics are not read: keep one judgment of a pair")
+        if grade > HIGHEST:
+            message = (
+                f"query {qrel.query_id}, document {qrel.doc_id}: grade {grade}, and {HIGHEST} is the highest allowed"
+            )
+            raise InputError(message, name)
+    if not judgments:
+        raise InputError("holds no judgments", name)
+    return judgments
+
+
+def check_match(run: Run, judgments: Judgments, name: str) -> None:
+    """InputError for a run and judgments, of the file `name`, that have no query in common."""
+    if not any(query_id in judgments for query_id in run.rankings):
+        raise InputError(
+            f"none of {len(run.rankings)} queries is judged in {name}",
+            run.name,
+            hint=f"the run has {_some(run.rankings)}; {name} has {_some(judgments)}",
+        )
+
+
+def _some(ids: Mapping[str, object]) -> str:
+    return ", ".join(list(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")

@@ -1,0 +1,387 @@
+"""`lbr evaluate` equals trec_eval, and says what it cannot know."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import ir_measures
+import pytest
+import pytrec_eval
+import scipy.stats
+from conftest import ROOT, Program, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_cli.errors import UsageError
+from lbr_cli.evaluation import evaluate
+from lbr_cli.evaluation.measures import parse_measures
+from lbr_cli.evaluation.runs import read_judgments, read_run
+from lbr_cli.evaluation.significance import holm, paired_t_test
+
+QRELS = "q1 0 d1 0\nq1 0 d2 2\nq2 0 d2 1\nq3 0 d9 1\n"
+BEFORE = "q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 8.1 bm25\nq2 Q0 d2 1 7.0 bm25\nq4 Q0 d5 1 1 bm25\n"
+AFTER = "q1 Q0 d2 1 3 lbr\nq1 Q0 d1 2 2 lbr\nq2 Q0 d3 1 9 lbr\nq2 Q0 d2 2 8 lbr\n"
+EVALUATE = ["evaluate", "--qrels", "qrels.txt"]
+# trec_eval's name, with what follows its last _ as the cut-off -> ours
+NAMES = {
+    **{"map": "AP", "Rprec": "Rprec", "bpref": "Bpref", "recip_rank": "RR", "infAP": "infAP", "ndcg": "nDCG"},
+    **{"num_q": "NumQ", "num_ret": "NumRet", "num_rel": "NumRel", "num_rel_ret": "NumRet(rel=1)"},
+    **{"set_P": "SetP", "set_recall": "SetR", "set_map": "SetAP", "set_F": "SetF"},
+    "set_relative_P": "SetP(relative=True)",
+}
+WITH_CUTOFF = {"P": "P", "recall": "R", "ndcg_cut": "nDCG", "map_cut": "AP", "success": "Success"}
+WITH_CUTOFF |= {"iprec_at_recall": "IPrec"}
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    """A folder with qrels.txt and two runs, before.trec and after.trec."""
+    return write(tmp_path, {"qrels.txt": QRELS, "before.trec": BEFORE, "after.trec": AFTER})
+
+
+def our_name(name: str) -> str | None:
+    stem, _, cutoff = name.rpartition("_")
+    return NAMES.get(name) or (f"{WITH_CUTOFF[stem]}@{float(cutoff):g}" if stem in WITH_CUTOFF else None)
+
+
+def ours(qrels: Path, run: Path, names: list[str]) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, float]]]:
+    (evaluated,) = evaluate(read_judgments(str(qrels)), [read_run(str(run))], parse_measures(names)).runs
+    return evaluated.means, evaluated.values
+
+
+@pytest.mark.parametrize(
+    ("run", "output", "measures"), [("results.test", "out.test", 28), ("results.trunc", "out.test.aqc", 65)]
+)
+def test_it_equals_the_published_output_of_trec_eval(data: Path, run: str, output: str, measures: int) -> None:
+    wild = data / "wild"
+    published: dict[tuple[str, str], str] = {}
+    for line in (wild / output).read_text().splitlines():
+        name, query_id, value = line.split(maxsplit=2)
+        known = our_name(name)
+        if known:
+            published[known, query_id] = value
+    names = sorted({name for name, _ in published})
+    assert len(names) == measures
+    means, values = ours(wild / "qrels.test", wild / run, names)
+    for (name, query_id), value in published.items():
+        name = str(parse_measures([name])[0])
+        found = means[name] if query_id == "all" else values[name][query_id]
+        assert (str(int(found)) if name.startswith("Num") else f"{found:.4f}") == value, (name, query_id)
+
+
+def test_twenty_runs_equal_pytrec_eval_ties_included(data: Path, tmp_path: Path) -> None:
+    # the same five collections, each with its scores as they are and rounded until most of them are equal
+    names = {"ndcg_cut_10": "nDCG@10", "recip_rank": "RR", "map": "AP", "P_1": "P@1", "recall_100": "R@100"}
+    runs = 0
+    ties = 0
+    for folder in ("cranfield", "scifact_subset", "medquad_liveqa", "covidqa_long", "xquad/de"):
+        qrels = data / folder / "qrels.txt"
+        lines = [line.split() for line in (data / folder / "run.bm25.trec").read_text().splitlines()]
+        for seed, digits in enumerate((8, 1, 0, -1)):
+            random.Random(seed).shuffle(lines)
+            scores: dict[str, dict[str, float]] = {}
+            for query_id, _, doc_id, _, score, _ in lines:
+                scores.setdefault(query_id, {})[doc_id] = round(float(score), digits)
+            ties += sum(len(of_query) - len(set(of_query.values())) for of_query in scores.values())
+            run = tmp_path / f"{runs}.trec"
+            run.write_text("".join(f"{q} Q0 {d} 1 {s!r} x\n" for q, of_q in scores.items() for d, s in of_q.items()))
+            judgments = read_judgments(str(qrels))
+            theirs = pytrec_eval.RelevanceEvaluator(judgments, set(names)).evaluate(scores)
+            means, _ = ours(qrels, run, list(names.values()))
+            for their_name, our in names.items():
+                mean = sum(theirs[q][their_name] if q in theirs else 0.0 for q in judgments) / len(judgments)
+                assert means[our] == pytest.approx(mean, abs=1e-9)
+            runs += 1
+    assert runs == 20
+    assert ties > 100_000
+
+
+floats = st.sampled_from([0.0, -0.0, 1.0, 1.0 + 1e-9, 0.1, 3e-46, 1e30, -5.0])
+ids = st.text(st.sampled_from("aAzZ09é漢😀-"), min_size=1, max_size=3)
+
+
+@given(st.dictionaries(ids, st.tuples(floats, st.integers(-1, 3)), min_size=1, max_size=12))
+def test_any_ties_and_any_grades_equal_pytrec_eval(documents: dict[str, tuple[float, int]]) -> None:
+    grades = {"q": {doc_id: grade for doc_id, (_, grade) in documents.items()}}
+    scores = {"q": {doc_id: score for doc_id, (score, _) in documents.items()}}
+    asked = {"ndcg", "map", "P_1", "recip_rank"}
+    theirs = dict.fromkeys(asked, 0.0)
+    if any(grade >= 0 for grade in grades["q"].values()):  # it never comes back from others
+        theirs = pytrec_eval.RelevanceEvaluator(grades, asked).evaluate(scores)["q"]
+    lines = "".join(f"q Q0 {doc_id} 1 {score!r} x\n" for doc_id, (score, _) in documents.items())
+    read = ROOT / ".hypothesis"  # any folder that is there to be written
+    read.mkdir(exist_ok=True)
+    path = read / f"ties-{random.Random().getrandbits(64)}.trec"
+    try:
+        path.write_text(lines, encoding="utf-8")
+        (found,) = evaluate(grades, [read_run(str(path))], parse_measures(["nDCG AP P@1 RR"])).runs
+    finally:
+        path.unlink()
+    assert found.means == pytest.approx(
+        {"nDCG": theirs["ndcg"], "AP": theirs["map"], "P@1": theirs["P_1"], "RR": theirs["recip_rank"]}
+    )
+
+
+def test_a_measure_of_another_provider_sees_the_same_order(judged: Path) -> None:
+    # ir_measures takes RR with a cut-off from MS MARCO's script, which puts the lesser of two ids first
+    write(judged, {"ties.trec": "q1 Q0 d1 1 5 x\nq1 Q0 d2 2 5 x\n"})
+    means, values = ours(judged / "qrels.txt", judged / "ties.trec", ["RR", "RR@10", "Judged@10"])
+    assert values["RR"] == values["RR@10"] == {"q1": 1.0, "q2": 0.0, "q3": 0.0}
+    assert means["RR"] == means["RR@10"] == pytest.approx(1 / 3)
+
+
+def test_gains_of_one_measure_do_not_reach_another(judged: Path) -> None:
+    asked = ["nDCG(gains={0:1,2:0})@10", "nDCG@10"]
+    means, _ = ours(judged / "qrels.txt", judged / "before.trec", asked)
+    alone, _ = ours(judged / "qrels.txt", judged / "before.trec", asked[1:])
+    assert means["nDCG@10"] == alone["nDCG@10"]
+    assert len(set(means.values())) == 2
+
+
+def test_equal_scores_in_jsonl_are_ordered_by_their_ranks(judged: Path, lbr: Program) -> None:
+    line = '{{"query_id":"q1","doc_id":"{}","rank":{},"score":0.5}}\n'
+    write(judged, {"run.jsonl": line.format("d2", 2) + line.format("d1", 1)})
+    assert read_run(str(judged / "run.jsonl")).rankings == {"q1": ["d1", "d2"]}
+    write(
+        judged,
+        {"run.jsonl": '{"query_id":"q1","doc_id":"d1","score":0.5}\n{"query_id":"q1","doc_id":"d2","score":0.5}\n'},
+    )
+    assert read_run(str(judged / "run.jsonl")).rankings == {"q1": ["d2", "d1"]}
+
+
+def test_the_two_outputs_of_a_job_evaluate_alike(files: Path, lbr: Program) -> None:
+    write(files, {"run.trec": "".join(f"q1 Q0 d{n} 1 {9 - n} x\nq2 Q0 d{n} 1 {n} x\n" for n in (1, 2, 3))})
+    for name in ("a.trec", "a.jsonl", "a.tsv"):
+        assert (
+            lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--depth", "2", "-o", name).code == 0
+        )
+    orders = [read_run(str(files / name)).rankings for name in ("a.trec", "a.jsonl", "a.tsv")]
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_the_table(judged: Path, lbr: Program) -> None:
+    ended = lbr(*EVALUATE, "before.trec", "after.trec", "--measures", "nDCG@10 P@1, NumRet")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (
+        "measure   run            value    change        p   wins   ties   losses\n"
+        "────────────────────────────────────────────────────────────────────────\n"
+        "nDCG@10   before.trec    0.5436\n"
+        "          after.trec     0.5436    0.0000   1.0000      1      1        1\n"
+        "\n"
+        "P@1       before.trec    0.3333\n"
+        "          after.trec     0.3333    0.0000   1.0000      1      1        1\n"
+        "\n"
+        "NumRet    before.trec    3.0000\n"
+        "          after.trec     4.0000   +1.0000   0.4226      1      2        0\n"
+        "\n"
+        "change, p and wins: against before.trec; p of a paired t-test over 3 queries\n"
+        "\n"
+        "run           judged queries   not in the run   not judged   judged in top 10\n"
+        "─────────────────────────────────────────────────────────────────────────────\n"
+        "before.trec                3                1            1             100.0%\n"
+        "after.trec                 3                1            0              75.0%\n"
+    )
+
+
+def test_one_run_alone(judged: Path, lbr: Program) -> None:
+    ended = lbr(*EVALUATE, "-", stdin=BEFORE.encode())
+    assert ended.out.splitlines()[:3] == [
+        "measure   run               value",
+        "─────────────────────────────────",
+        "nDCG@10   standard input   0.5436",
+    ]
+
+
+def test_json_tsv_and_markdown_say_the_same(judged: Path, lbr: Program) -> None:
+    runs = ["before.trec", "after.trec", "before.trec", "--measures", "RR"]
+    told = json.loads(lbr(*EVALUATE, *runs, "--format", "json").out)
+    assert (told["queries"], told["measures"]) == (3, ["RR"])
+    assert told["runs"][0] == {
+        **{"run": "before.trec", "queries_missing": 1, "queries_unjudged": 1, "judged_in_top_10": 1.0},
+        "measures": {"RR": {"value": 0.5}},
+    }
+    assert told["runs"][2]["measures"]["RR"] == {
+        **{"value": 0.5, "change": 0.0, "p": 1.0, "p_holm": 1.0, "wins": 0, "ties": 3, "losses": 0}
+    }
+    assert lbr(*EVALUATE, *runs, "--format", "tsv").out == (
+        "measure\trun\tvalue\tchange\tp\tp_holm\twins\tties\tlosses\n"
+        "RR\tbefore.trec\t0.5\t\t\t\t\t\t\n"
+        "RR\tafter.trec\t0.5\t0.0\t1.0\t1.0\t1\t1\t1\n"
+        "RR\tbefore.trec\t0.5\t0.0\t1.0\t1.0\t0\t3\t0\n"
+    )
+    markdown = lbr(*EVALUATE, *runs, "--format", "markdown").out
+    assert markdown.startswith("| measure | run | value | change | p | wins | ties | losses |\n| --- | --- | ---: |")
+    assert "| RR | after.trec | 0.5000 | 0.0000 | 1.0000 | 1 | 1 | 1 |\n" in markdown
+    assert "Holm's correction for 2 runs" in markdown
+
+
+def test_values_of_each_query(judged: Path, lbr: Program) -> None:
+    runs = ["before.trec", "after.trec", "--measures", "RR P@1"]
+    assert lbr(*EVALUATE, *runs, "--per-query", "q.jsonl").code == 0
+    lines = [json.loads(line) for line in (judged / "q.jsonl").read_text().splitlines()]
+    assert lines[0] == {"run": "before.trec", "query_id": "q1", "RR": 0.5, "P@1": 0.0}
+    assert [(line["run"], line["query_id"]) for line in lines] == [
+        (run, query) for run in ("before.trec", "after.trec") for query in ("q1", "q2", "q3")
+    ]
+    assert lbr(*EVALUATE, *runs, "--per-query", "q.tsv.gz").code == 0
+    table = gzip.decompress((judged / "q.tsv.gz").read_bytes()).decode().splitlines()
+    assert table[:2] == ["run\tquery_id\tRR\tP@1", "before.trec\tq1\t0.5\t0.0"]
+    ended = lbr(*EVALUATE, *runs, "--per-query", "q.csv")
+    assert (ended.code, ended.err) == (2, "lbr: --per-query q.csv: its ending has to be .jsonl or .tsv\n")
+
+
+def test_a_plot_of_measures_over_their_cutoffs(judged: Path, lbr: Program) -> None:
+    write(judged, {"$a_b$.trec": AFTER, "_x.trec": AFTER})
+    runs = ["before.trec", "$a_b$.trec", "_x.trec"]
+    assert lbr(*EVALUATE, *runs, "--plot", "p.png").err == ""
+    assert (judged / "p.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("p.svg", "q.svg"):
+        assert lbr(*EVALUATE, *runs, "--measures", "nDCG@{1,2,9} RR P@1", "--plot", name).err == ""
+    drawn = (judged / "p.svg").read_text()
+    assert drawn == (judged / "q.svg").read_text()
+    texts = re.findall(r">([^<>\n]+)</text>", drawn)
+    assert {"nDCG", "before.trec", "$a_b$.trec", "_x.trec", "2", "9"} <= {text.strip() for text in texts}
+    assert "P" not in texts
+    assert "RR" not in texts
+    ended = lbr(*EVALUATE, *runs, "--measures", "AP P@1", "--plot", "p.svg")
+    assert (ended.code, ended.err.splitlines()[0]) == (2, "lbr: --plot: no measure has more than one cut-off")
+    assert lbr(*EVALUATE, *runs, "--plot", "p.pdf").err == "lbr: --plot p.pdf: its ending has to be .png or .svg\n"
+
+
+def test_measures_are_written_as_in_ir_measures() -> None:
+    texts = ["nDCG@{3,1}, P(rel=2)@5 AP", "SetF(beta=0.5)\tIPrec@0.1", "AP MAP", "nDCG(gains={0: 0, 1: 1})@10"]
+    assert [str(measure) for measure in parse_measures(texts)] == [
+        *("nDCG@1", "nDCG@3", "P(rel=2)@5", "AP", "SetF(beta=0.5)", "IPrec@0.1", "nDCG(gains={})@10")
+    ]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="ir_measures' own reader does not run on this Python")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "text", ["nDCG@10", "P(rel=2,judged_only=True)@5", "RBP(p=0.8)", "SetF(beta=0.5)", "IPrec@0.1"]
+)
+def test_they_are_those_that_ir_measures_reads(text: str) -> None:
+    assert parse_measures([text]) == [ir_measures.parse_measure(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "names none"),
+        ("ndcg@10", "there is no measure ndcg"),
+        ("nDCG@ten", "no number stands behind @"),
+        ("nDCG@{1,'a'}", "no number stands behind @"),
+        ("nDCG@True", "no number stands behind @"),
+        ("nDCG@", "not a measure"),
+        ("nDCG@0", "a cut-off is 1 or more"),
+        ("nDCG@1.5", "invalid param cutoff=1.5"),
+        ("P(rel=0)@5", "rel, is 1 or more"),
+        ("P(2)@5", "what stands in brackets is not name=value"),
+        ("P(rel=open('x'))@5", "what stands in brackets is not name=value"),
+        ("P(**{'rel': 1})@5", "what stands in brackets is not name=value"),
+        ("P(level=2)@5", "unsupported params found: ['level']"),
+        ("P(rel=2@5", "not a measure"),
+        ("RBP", "nothing here computes"),
+    ],
+)
+def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        ours(judged / "qrels.txt", judged / "before.trec", [text])
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"qrels.txt": ""}, "qrels.txt: holds no judgments"),
+        ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt: query q1, document d2: both grade 2 and grade 1"),
+        (
+            {"before.trec": BEFORE + "q1 Q0 d1 4 2 x\n"},
+            "before.trec:5: query q1, document d1: stands already at before.trec:1",
+        ),
+        ({"before.trec": "q1 Q0 d1 1 9 x\nq1 Q0 d1\n"}, "before.trec:2: a TREC run line has six fields"),
+        ({"before.trec": "Q1 Q0 d1 1 9 x\n"}, "before.trec: none of 1 queries is judged in qrels.txt"),
+        ({"before.trec": "# nothing\n"}, "before.trec: holds no candidates"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(judged: Path, lbr: Program, files: dict[str, str], message: str) -> None:
+    write(judged, dict(files))
+    ended = lbr(*EVALUATE, "before.trec")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"lbr: {message}")
+
+
+def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> None:
+    write(judged, {"other.trec": "q1 Q0 D1 1 9 x\n"})
+    ended = lbr(*EVALUATE, "other.trec", "--quiet")
+    assert ended.err == "lbr: warning: other.trec: none of the documents in its top 10 is judged\n"
+
+
+def test_two_inputs_cannot_be_stdin(judged: Path, lbr: Program) -> None:
+    assert lbr(*EVALUATE, "-", "-").err == "lbr: only one of --qrels and the runs can be standard input\n"
+
+
+def test_the_same_judgment_twice_is_one(judged: Path) -> None:
+    write(judged, {"twice.txt": QRELS + QRELS})
+    assert read_judgments(str(judged / "twice.txt")) == read_judgments(str(judged / "qrels.txt"))
+
+
+@pytest.mark.parametrize("package", ["ir_measures", "pytrec_eval", "scipy", "matplotlib"])
+def test_without_the_extra_it_says_so(judged: Path, package: str) -> None:
+    code = (
+        "import importlib.util, sys\nfrom lbr_cli.commands import main\nthere = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *rest: None if name == {package!r} else there(name, *rest)\n"
+        "import lbr_cli.evaluation.measures as measures, lbr_cli.evaluation.plot as plot\n"
+        "measures.find_spec = plot.find_spec = importlib.util.find_spec\n"
+        "sys.argv = ['lbr', 'evaluate', '--qrels', 'qrels.txt', 'before.trec', '--plot', 'p.svg']\nmain()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=judged,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    what = "--plot" if package == "matplotlib" else "evaluating"
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"lbr: {what} needs {package}, which is not here\nlbr: hint: pip install 'lbr-cli[eval]'\n",
+    )
+
+
+def test_holm_equals_a_table_worked_by_hand() -> None:
+    # 4 times 0.01, 3 times 0.02, 2 times 0.03, which is the same, and 0.04, no less than the one before
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_rejects_what_the_procedure_rejects(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    for level in (0.01, 0.05, 0.2):
+        rejected: set[int] = set()
+        for place in sorted(range(len(p_values)), key=p_values.__getitem__):
+            if p_values[place] * (len(p_values) - len(rejected)) > level:
+                break
+            rejected.add(place)
+        assert {place for place, p in enumerate(corrected) if p <= level} == rejected
+
+
+def test_the_t_test_equals_the_textbook() -> None:
+    first, other = [0.1, 0.4, 0.3, 0.9], [0.2, 0.4, 0.8, 0.7]
+    differences = [b - a for a, b in zip(first, other, strict=True)]
+    mean = sum(differences) / 4
+    deviation = (sum((difference - mean) ** 2 for difference in differences) / 3) ** 0.5
+    t = mean / (deviation / 2)
+    assert paired_t_test(first, other) == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
+    assert paired_t_test([0.1], [0.2]) is None
+    assert paired_t_test([0.1, 0.2], [0.1, 0.2]) == 1.0
+    assert paired_t_test([0.0, 0.0, 0.0], [0.5, 0.5, 0.5]) == 0.0

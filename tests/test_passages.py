@@ -1,0 +1,161 @@
+"""A long document is scored by its passages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Program, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_cli.core import Document, Score
+from lbr_cli.passages import Passages, windows
+
+TEN = " ".join(f"w{n}" for n in range(10))
+LONG = "Nothing to see here. " * 3 + "Ripe figs turn purple in colour. " + "Bread needs salt and time. " * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "stride", "texts"),
+    [
+        (4, 3, ["w0 w1 w2 w3", "w3 w4 w5 w6", "w6 w7 w8 w9"]),
+        (4, 4, ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]),
+        (9, 1, ["w0 w1 w2 w3 w4 w5 w6 w7 w8", "w1 w2 w3 w4 w5 w6 w7 w8 w9"]),
+        (10, 1, [TEN]),
+        (1, 1, TEN.split()),
+    ],
+)
+def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: int, texts: list[str]) -> None:
+    starts, found = windows(TEN, words, stride)
+    assert list(found) == texts
+    assert [TEN[start : start + len(text)] for start, text in zip(starts, found, strict=True)] == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('He said: "3.5% of COVID-19." - so', ["He", "said:", '"3.', "5%", "of", "COVID-", '19."', "-", "so"]),
+        ("हिन्दी में लिखा", ["हिन्दी", "में", "लिखा"]),
+        ("العربيّة لغة", ["العربيّة", "لغة"]),
+        ("我在北京。コーヒー", ["我", "在", "北", "京。", "コー", "ヒー"]),
+        ("ภาษาไทยดี", ["ภาษา", "ไทยดี"]),
+        ("ខ្ញុំសុខសប្បាយ", ["ខ្ញុំសុខ", "សប្បាយ"]),
+        ("f" * 70, ["f" * 32, "f" * 32, "f" * 6]),
+        ("-" * 40, ["-" * 32, "-" * 8]),
+        (" \n ", [" \n "]),
+        ("", [""]),
+    ],
+)
+def test_what_a_word_is(text: str, words: list[str]) -> None:
+    assert list(windows(text, 1, 1)[1]) == words
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(1, 9), st.data())
+def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, words))
+    starts, texts = windows(text, words, stride)
+    assert all(text[start : start + len(part)] == part for start, part in zip(starts, texts, strict=True))
+    assert list(starts) == sorted(set(starts))
+    covered = {place for start, part in zip(starts, texts, strict=True) for place in range(start, start + len(part))}
+    assert all(place in covered for place, letter in enumerate(text) if not letter.isspace())
+    if len(texts) > 1:
+        assert all(len("".join(part.split())) <= 48 * words for part in texts)
+
+
+def test_a_text_of_one_window_is_read_as_it_is() -> None:
+    document = Document("d", "  some  words \n", "A title")
+    (passage,) = Passages("max").cut(document)
+    assert (passage.document, passage.number, passage.of, passage.start) == (document, 1, 1, 0)
+
+
+def test_the_title_goes_with_each_window() -> None:
+    passages = Passages("max", 4, 3).cut(Document("d", TEN, "A title"))
+    assert [passage.document.title for passage in passages] == ["A title"] * 3
+    assert [(passage.number, passage.of, passage.start) for passage in passages] == [(1, 3, 0), (2, 3, 9), (3, 3, 18)]
+
+
+def test_the_score_of_a_document() -> None:
+    scores = [Score(1.0, {"truncated": True, "mass": 0.1}), Score(3.0, {"truncated": False, "mass": 0.9}), Score(3.0)]
+    told = {"number": 2, "of": 3, "start": 9, "text": "w3 w4 w5 w6"}
+    best = Passages("max", 4, 3)
+    passages = best.cut(Document("d", TEN))
+    assert best.fold(passages, scores) == Score(3.0, {"truncated": False, "mass": 0.9, "passage": told})
+    mean = Passages("mean", 4, 3)
+    assert mean.fold(passages, scores) == Score(
+        7 / 3, {"truncated": True, "passage": {**told, "score": 3.0, "mass": 0.9}}
+    )
+    first = Passages("first", 4, 3)
+    assert [passage.document.text for passage in first.cut(Document("d", TEN))] == ["w0 w1 w2 w3"]
+    assert first.fold(first.cut(Document("d", TEN)), scores[:1]).value == 1.0
+
+
+def run_with(lbr: Program, *options: str) -> list[tuple[str, float]]:
+    ended = lbr(
+        *("rerank", "run.trec", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap"),
+        *("--output-format", "jsonl", *options),
+    )
+    assert ended.code == 0, ended.err
+    return [(record["doc_id"], record["score"]) for record in ended.records if record["query_id"] == "q1"]
+
+
+@pytest.fixture
+def long(files: Path) -> Path:
+    documents = [{"_id": "d1", "text": LONG}, {"_id": "d2", "text": "colour of bread"}]
+    return write(files, {"docs.jsonl": "".join(f"{json.dumps(document)}\n" for document in documents)})
+
+
+def test_on_the_command_line(long: Path, lbr: Program) -> None:
+    # the query is "ripe fig colour": a window of six words holds two of its words, the first holds none
+    window = ("--passage-words", "6", "--passage-stride", "3")
+    assert run_with(lbr, "--passages", "max", *window) == [("d1", 0.6666667), ("d2", 0.33333334)]
+    assert run_with(lbr, "--passages", "first", "--passage-words", "6") == [("d2", 0.33333334), ("d1", 0.0)]
+    mean = dict(run_with(lbr, "--passages", "mean", *window))
+    assert 0 < mean["d1"] < 0.66
+    assert mean["d2"] == 0.33333334
+
+
+def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
+    ended = lbr(
+        *("rerank", "run.trec", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "--explain"),
+        *("--output-format", "jsonl", "--passages", "max", "--passage-words", "6"),
+    )
+    shown = ended.records[0]["passage"]
+    assert shown["text"] == LONG[shown["start"] :][: len(shown["text"])] == "Ripe figs turn purple in colour."
+    assert (shown["number"], shown["of"]) == (5, 10)
+    assert "lbr: 2 queries, 3 pairs as 12 passages (0 truncated) in " in ended.err
+
+
+def test_the_dry_run_counts_passages(long: Path, lbr: Program) -> None:
+    ended = lbr(*("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--dry-run"), *("--passages", "max"))
+    assert "to score    3 pairs, 3 passages\n" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--passage-words", "9"], "--passage-words has no effect: there is no --passages"),
+        (
+            ["--passages", "first", "--passage-stride", "9"],
+            "--passage-stride has no effect: --passages first reads",
+        ),
+        (
+            ["--passages", "max", "--passage-words", "9", "--passage-stride", "10"],
+            "--passage-stride 10: windows of 9 words would leave out the words between them",
+        ),
+    ],
+)
+def test_options_that_make_no_sense(files: Path, lbr: Program, options: list[str], message: str) -> None:
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
+    assert ended.code == 2
+    assert ended.err.startswith(f"lbr: {message}")
+
+
+def test_passages_are_known_scores_the_second_time(long: Path, lbr: Program, minilm: Path) -> None:
+    cached = {"LBR_CACHE": "1", "LBR_CACHE_DIR": str(long / "cache")}
+    command = ("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--passages", "max", "--passage-words", "6")
+    first, second = lbr(*command, env=cached), lbr(*command, env=cached)
+    assert first.out == second.out
+    assert "3 pairs as 12 passages (0 cached, " in first.err
+    assert "3 pairs as 12 passages (12 cached, " in second.err
