@@ -172,14 +172,14 @@ def test_the_table(judged: Path, lbr: Program) -> None:
     assert ended.out == (
         "measure   run            value    change        p   wins   ties   losses\n"
         "────────────────────────────────────────────────────────────────────────\n"
-        "nDCG@10   before.trec    0.5436\n"
-        "          after.trec     0.5436    0.0000   1.0000      1      1        1\n"
+        "nDCG@10   before.trec   0.5436\n"
+        "          after.trec    0.5436    0.0000   1.0000      1      1        1\n"
         "\n"
-        "P@1       before.trec    0.3333\n"
-        "          after.trec     0.3333    0.0000   1.0000      1      1        1\n"
+        "P@1       before.trec   0.3333\n"
+        "          after.trec    0.3333    0.0000   1.0000      1      1        1\n"
         "\n"
-        "NumRet    before.trec    3.0000\n"
-        "          after.trec     4.0000   +1.0000   0.4226      1      2        0\n"
+        "NumRet    before.trec   3.0000\n"
+        "          after.trec    4.0000   +1.0000   0.4226      1      2        0\n"
         "\n"
         "change, p and wins: against before.trec; p of a paired t-test over 3 queries\n"
         "\n"
@@ -354,6 +354,24 @@ def test_without_the_extra_it_says_so(judged: Path, package: str) -> None:
         2,
         f"lbr: {what} needs {package}, which is not here\nlbr: hint: pip install 'lbr-cli[eval]'\n",
     )
+
+
+def test_it_needs_no_classes_that_python_3_14_removed(judged: Path) -> None:
+    code = (
+        "import ast\nfor name in ('Num', 'Str', 'Bytes', 'NameConstant', 'Ellipsis'):\n"
+        "    ast.__dict__.pop(name, None)\n"
+        "import sys\nfrom lbr_cli.commands import main\n"
+        "sys.argv = ['lbr', 'evaluate', '--qrels', 'qrels.txt', 'before.trec', '--measures', 'P(rel=2)@{1,3}']\nmain()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=judged,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert ended.stdout.splitlines()[2:4] == ["P(rel=2)@1   before.trec   0.0000", "P(rel=2)@3   before.trec   0.1111"]
 
 
 def test_holm_equals_a_table_worked_by_hand() -> None:

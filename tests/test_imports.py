@@ -25,7 +25,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "stream": ("core", "errors", "formats", "inputs"),
     "cache": ("core", "errors", "cache"),
     "scoring": ("cache", "core", "errors"),
-    "rerank": ("core", "numbers", "scoring"),
+    "passages": ("core", "numbers"),
+    "rerank": ("core", "errors", "numbers", "passages", "scoring"),
+    "evaluation": ("errors", "evaluation", "formats", "numbers"),
     "progress": (),
     "assembly": ("cache", "core", "engines", "errors", "families", "models", "scoring"),
     "manifest": ("", "assembly", "engines", "models"),
@@ -34,7 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("rerank", "scoring", "stream"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "scoring"),
-    "survey": ("collect", "core", "engines", "errors", "job", "models", "rerank", "scoring"),
+    "survey": ("collect", "core", "engines", "errors", "formats", "job", "models", "rerank", "scoring"),
     "commands": (
         "inputs",
         "survey",
@@ -46,17 +48,22 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "doctor",
         "engines",
         "errors",
+        "evaluation",
         "families",
         "formats",
         "job",
         "models",
+        "passages",
         "progress",
         "rerank",
     ),
     "__main__": ("commands",),
     "__init__": (),
 }
-HEAVY = ("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "openai", "ray")
+HEAVY = (
+    *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "openai", "ray", "regex"),
+    *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
+)
 
 
 def modules() -> list[Path]:

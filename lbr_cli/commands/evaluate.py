@@ -25,7 +25,7 @@ MEASURES_HELP = f'In the notation of ir_measures, "nDCG@{{1,3,5}} P(rel=2)@5", e
 def evaluate(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN…", help="TREC, MS MARCO or JSONL; all are compared with the first."),
+        typer.Argument(metavar="RUN", help="TREC, MS MARCO or JSONL; all are compared with the first."),
     ],
     qrels: Annotated[str, typer.Option(metavar="FILE", help="Relevance judgments, TREC or BEIR.")],
     measures: Annotated[
