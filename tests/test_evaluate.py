@@ -46,6 +46,13 @@ def judged(tmp_path: Path) -> Path:
     return write(tmp_path, {"qrels.txt": QRELS, "before.trec": BEFORE, "after.trec": AFTER})
 
 
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A program run in a folder."""
+    environment = {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+
+
 def our_name(name: str) -> str | None:
     stem, _, cutoff = name.rpartition("_")
     return NAMES.get(name) or (f"{WITH_CUTOFF[stem]}@{float(cutoff):g}" if stem in WITH_CUTOFF else None)
@@ -341,14 +348,7 @@ def test_without_the_extra_it_says_so(judged: Path, package: str) -> None:
         "measures.find_spec = plot.find_spec = importlib.util.find_spec\n"
         "sys.argv = ['lbr', 'evaluate', '--qrels', 'qrels.txt', 'before.trec', '--plot', 'p.svg']\nmain()"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=judged,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
+    ended = python(code, judged)
     what = "--plot" if package == "matplotlib" else "evaluating"
     assert (ended.returncode, ended.stderr) == (
         2,
@@ -363,14 +363,7 @@ def test_it_needs_no_classes_that_python_3_14_removed(judged: Path) -> None:
         "import sys\nfrom lbr_cli.commands import main\n"
         "sys.argv = ['lbr', 'evaluate', '--qrels', 'qrels.txt', 'before.trec', '--measures', 'P(rel=2)@{1,3}']\nmain()"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=judged,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT)},
-        check=True,
-    )
+    ended = python(code, judged)
     assert ended.stdout.splitlines()[2:4] == ["P(rel=2)@1   before.trec   0.0000", "P(rel=2)@3   before.trec   0.1111"]
 
 

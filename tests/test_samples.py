@@ -49,12 +49,24 @@ def test_minilm_raises_ndcg_by_a_tenth_and_more(minilm: Path, tmp_path: Path, lb
     assert gain >= 0.10
 
 
-@pytest.mark.parametrize(("name", "least"), [("cranfield", 0.42), ("cosqa_code", 0.69), ("medquad_liveqa", 0.79)])
+@pytest.mark.parametrize(
+    ("name", "least", "interpolated"),
+    [
+        ("cranfield", 0.42, 0.43),
+        ("cosqa_code", 0.69, 0.61),
+        ("medquad_liveqa", 0.79, 0.81),
+        ("scifact_subset", 0.76, 0.84),
+    ],
+)
 def test_minilm_on_real_collections(
-    data: Path, minilm: Path, tmp_path: Path, lbr: Program, name: str, least: float
+    data: Path, minilm: Path, tmp_path: Path, lbr: Program, name: str, least: float, interpolated: float
 ) -> None:
     folder = data / name
     run = ["rerank", str(folder / "run.bm25.trec"), "-c", str(folder / "corpus.jsonl")]
-    ended = lbr(*run, "-q", str(folder / "queries.tsv"), "-m", "minilm", "-o", "out.trec")
-    assert ended.code == 0
-    assert ndcg(folder / "qrels.txt", tmp_path / "out.trec") >= least
+    for options, bar in (([], least), (["--interpolate", "0.5"], interpolated)):
+        ended = lbr(
+            *(*run, "-q", str(folder / "queries.tsv"), "-m", "minilm", "-o", "out.trec", *options),
+            env={"LBR_CACHE": "1", "LBR_CACHE_DIR": str(tmp_path)},
+        )
+        assert ended.code == 0
+        assert ndcg(folder / "qrels.txt", tmp_path / "out.trec") >= bar

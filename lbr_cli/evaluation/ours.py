@@ -30,7 +30,8 @@ def interpolated_precision(measure: Any, ranking: Sequence[str], grades: Mapping
 
 def number_relevant(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
     """NumRel: how many documents are judged relevant."""
-    return sum(grade >= measure["rel"] for grade in grades.values())
+    least: int = measure["rel"]
+    return sum(grade >= least for grade in grades.values())
 
 
 def number_of_queries(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
