@@ -30,6 +30,7 @@ from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from lbr_cli.stream import stream
 
+OVERLONG = 0.1  # of the passages, which overlap: a few that are cut off are no loss
 OTHER_FORMAT = "--output-format jsonl has room for any id"
 
 
@@ -108,8 +109,11 @@ def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> No
     read = "passages" if job.method.passages else "pairs"
     for doubt, count in tally.doubts.items():
         listener.warn(f"{count} of {tally.pairs} {read}: {doubt}")
+    if job.method.passages and tally.truncated > tally.pairs * OVERLONG:
+        what = f"{tally.truncated} of {tally.pairs} passages are longer than the model reads"
+        listener.warn(f"{what}; fewer --passage-words make them shorter")
     queries = _counted(tally.queries, "query", "queries")
-    pairs = _counted(tally.documents, "pair")
+    pairs = _counted(tally.candidates, "pair")
     passages = f" as {_counted(tally.pairs, 'passage')}" if job.method.passages else ""
     cached = f"{tally.cached} cached, " if job.cache and job.model else ""
     seconds = (datetime.now(UTC) - started).total_seconds()

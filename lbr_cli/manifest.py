@@ -41,7 +41,7 @@ def manifest(
         "output": {"file": output[0], "sha256": output[1]},
         "counts": {
             "queries": tally.queries,
-            "documents": tally.documents,
+            "candidates": tally.candidates,
             "pairs": tally.pairs,
             "computed": tally.pairs - tally.cached,
             "cached": tally.cached,

@@ -3,32 +3,37 @@
 A passage is a window of so many words; the next begins a stride further on, and the last ends with the text. Title and
 query go with each. A text of one window is read as it is.
 
-A word is a run of letters, digits and marks, as for `--engine overlap`, with the punctuation around it. Where a script
-sets no blanks, a Han or kana character counts as one, and so do up to four letters of Thai, Lao, Burmese or Khmer with
-their marks; so do 32 characters of anything that goes on and on. So no text makes a window much longer than prose does.
+A word is a run of letters, digits and marks, with the punctuation around it. Where a script sets no blanks, a Han or
+kana character counts as one, and so do up to four letters of Thai, Lao, Burmese or Khmer with their marks; so do 32
+characters of anything that goes on and on. So a window of any text is about as long as one of prose, but for blanks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 from lbr_cli.core import Document, Score
 from lbr_cli.numbers import as_written
 
 EACH, SOME = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 WORD = (
-    rf"(?V1)[^\w\s]{{0,8}}(?:[{EACH}][\p{{M}}ー]*|(?:[[{SOME}]--\p{{M}}]\p{{M}}*){{1,4}}|[\w--[{EACH}{SOME}]]{{1,32}})"
+    rf"(?V1)[^\w\s]{{0,8}}"
+    rf"(?:[{EACH}][\p{{M}}ー]{{0,8}}|(?:[[{SOME}]--\p{{M}}]\p{{M}}{{0,8}}){{1,4}}|[\w--[{EACH}{SOME}]]{{1,32}})"
     r"[^\w\s]{0,8}|\S{1,32}"
 )
 WORDS = 120
-DOCUMENTS_KEPT = 1024  # whose windows are remembered: the same document comes up for many queries
+KEPT = 16_000_000  # characters of texts whose windows are remembered: the same document comes up for many queries
 
 
 class Passage(NamedTuple):
-    """A window of a document: the `number`-th of `of`, from 1, which begins at that character of its text."""
+    """A window of a document: the `number`-th of `of`, from 1, which begins at that character of its text.
+
+    `of` is 0 where the others have not been looked for.
+    """
 
     document: Document
     number: int
@@ -46,11 +51,16 @@ class Passages:
 
     def cut(self, document: Document) -> list[Passage]:
         """The passages that have to be scored, at least one."""
-        starts, texts = windows(document.text, self.words, self.stride)
-        count = 1 if self.score == "first" else len(texts)
+        text = document.text
+        if self.score == "first":
+            spans: Sequence[tuple[int, int]] = list(islice(windows(text, self.words, self.words), 1))
+            of = 0
+        else:
+            spans = _remembered(text, self.words, self.stride)
+            of = len(spans)
         return [
-            Passage(Document(document.doc_id, texts[place], document.title), place + 1, len(texts), starts[place])
-            for place in range(count)
+            Passage(Document(document.doc_id, text[start:end], document.title), number, of, start)
+            for number, (start, end) in enumerate(spans, 1)
         ]
 
     def fold(self, passages: Sequence[Passage], scores: Sequence[Score]) -> Score:
@@ -61,7 +71,10 @@ class Passages:
         """
         place = max(range(len(scores)), key=lambda place: scores[place].value)
         best, passage = scores[place], passages[place]
-        told = {"number": passage.number, "of": passage.of, "start": passage.start, "text": passage.document.text}
+        told: dict[str, Any] = {"number": passage.number}
+        if passage.of:
+            told["of"] = passage.of
+        told |= {"start": passage.start, "text": passage.document.text}
         if self.score != "mean":
             return Score(best.value, {**best.detail, "passage": told}, best.doubt)
         mean = sum(score.value for score in scores) / len(scores)
@@ -71,15 +84,44 @@ class Passages:
         return Score(mean, detail, next((score.doubt for score in scores if score.doubt), ""))
 
 
-@lru_cache(DOCUMENTS_KEPT)
-def windows(text: str, words: int, stride: int) -> tuple[Sequence[int], Sequence[str]]:
-    """Where each window begins, and its text: from its first word to the end of its last."""
+def windows(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Where each window begins and ends: from its first word to the end of its last.
+
+    A text that has one window is all of it, blanks around it included.
+    """
     import regex  # which knows scripts and marks
 
-    spans = [found.span() for found in regex.finditer(WORD, text)]
-    if len(spans) <= words:
-        return (0,), (text,)
-    firsts = range(0, len(spans) - words + stride, stride)
-    starts = tuple(spans[first][0] for first in firsts)
-    ends = (spans[min(first + words, len(spans)) - 1][1] for first in firsts)
-    return starts, tuple(text[start:end] for start, end in zip(starts, ends, strict=True))
+    spans: deque[tuple[int, int]] = deque()  # of the words from the next window's first on
+    first = end = 0
+    for found in regex.finditer(WORD, text):
+        spans.append(found.span())
+        if len(spans) > words:  # another word stands behind this window: it is not the last
+            yield spans[0][0], spans[words - 1][1]
+            first += 1
+            for _ in range(stride):
+                spans.popleft()
+        end = found.end()
+    yield (spans[0][0], end) if first else (0, len(text))
+
+
+class _Remembered:
+    """The windows of the texts that came up last, as far as there is room for these."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._windows: OrderedDict[tuple[str, int, int], Sequence[tuple[int, int]]] = OrderedDict()
+
+    def __call__(self, text: str, words: int, stride: int) -> Sequence[tuple[int, int]]:
+        key = text, words, stride
+        found = self._windows.get(key)
+        if found is not None:
+            self._windows.move_to_end(key)
+            return found
+        found = self._windows[key] = tuple(windows(*key))
+        self._room -= len(text)
+        while self._room < 0:
+            self._room += len(self._windows.popitem(last=False)[0][0])
+        return found
+
+
+_remembered = _Remembered(KEPT)

@@ -34,11 +34,13 @@ class _Counts:
 class Console:
     """The `Listener` of the command line. Use it in a `with` block, so that a bar never outlives its job.
 
-    `bar` shows progress, as a bar on a terminal and as plain lines elsewhere; `quiet` silences notes.
+    `bar` shows progress, as a bar on a terminal and as plain lines elsewhere; `quiet` silences notes; `unit` is what a
+    job's pairs are to a person.
     """
 
-    def __init__(self, *, bar: bool, quiet: bool) -> None:
+    def __init__(self, *, bar: bool, quiet: bool, unit: str = "pairs") -> None:
         self._quiet = quiet
+        self._unit = unit
         self._plain = bar and not _is_terminal()
         self._live: Progress | None = None
         self._task: TaskID | None = None
@@ -105,11 +107,11 @@ class Console:
         done, total = self._done, self._total
         cached = f" ({done.cached} cached)" if done.cached else ""
         if not total.pairs:  # a stream: nobody knows how much is to come
-            return f"{done.pairs} pairs{cached}  {done.queries} queries"
+            return f"{done.pairs} {self._unit}{cached}  {done.queries} queries"
         seconds = max(time.monotonic() - self._began, 1e-9)
         left = int(seconds / done.work * max(total.work - done.work, 0)) if done.work else 0
         return (
-            f"{done.pairs}/{total.pairs} pairs{cached}  {_brief((done.pairs - done.cached) / seconds)}/s  "
+            f"{done.pairs}/{total.pairs} {self._unit}{cached}  {_brief((done.pairs - done.cached) / seconds)}/s  "
             f"{_brief(done.tokens / seconds)} tokens/s  {done.queries}/{total.queries} queries  "
             f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         )

@@ -43,13 +43,11 @@ def rerank(
     for ranking in rankings:
         ordered = first_stage_order(ranking.candidates)
         chosen = _to_score(ranking.query, ordered, method)
-        if method.interpolate is None:
-            scores = _scores(ranking.query, chosen, scorer, method.passages)
-        else:
-            first_stage = [_first_stage_score(ranking.query, ordered[place]) for place in chosen]
-            scores = _scores(ranking.query, chosen, scorer, method.passages)
+        first_stage = _first_stage_scores(ranking.query, ordered, chosen) if method.interpolate is not None else []
+        scores = _scores(ranking.query, chosen, scorer, method.passages)
+        if method.interpolate is not None:
             scores = _interpolated(first_stage, scores, method.interpolate)
-        scorer.tally.documents += len(chosen)
+        scorer.tally.candidates += len(chosen)
         yield ranking.query, new_order(ordered, scores)[: method.top_k]
         scorer.tally.queries += 1
         scorer.listener.advance(queries=1)
@@ -72,15 +70,20 @@ def check_scores(ranking: Ranking, method: Method, file: str) -> None:
     """InputError for a candidate that lacks the first-stage score which `method` asks for."""
     if method.interpolate is not None:
         ordered = first_stage_order(ranking.candidates)
-        for place in _to_score(ranking.query, ordered, method):
-            _first_stage_score(ranking.query, ordered[place], file)
+        _first_stage_scores(ranking.query, ordered, _to_score(ranking.query, ordered, method), file)
 
 
-def _first_stage_score(query: Query, candidate: Candidate, file: str = "") -> float:
-    if candidate.score is None:
-        pair = f"query {query.query_id}, document {candidate.doc_id}"
-        raise InputError(f"{pair}: no first-stage score, and --interpolate needs one", file)
-    return candidate.score
+def _first_stage_scores(
+    query: Query, ordered: Sequence[Candidate], places: Iterable[int], file: str = ""
+) -> list[float]:
+    scores = []
+    for candidate in (ordered[place] for place in places):
+        if candidate.score is None:
+            pair = f"query {query.query_id}, document {candidate.doc_id}"
+            hint = 'an MS MARCO run has ranks and no scores; JSONL has them as "score"'
+            raise InputError(f"{pair}: no first-stage score, and --interpolate needs one", file, hint=hint)
+        scores.append(candidate.score)
+    return scores
 
 
 def _to_score(query: Query, ordered: Sequence[Candidate], method: Method) -> dict[int, Document]:

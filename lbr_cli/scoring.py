@@ -21,11 +21,11 @@ AT_ONCE = 1000  # pairs that are looked up together
 class Tally:
     """What a job has done so far; `tokens` are those that the model has read.
 
-    `documents` have a score, made of one of the `pairs` or, cut into passages, of several.
+    `candidates` have got a score, made of one of the `pairs` or, cut into passages, of several.
     """
 
     queries: int = 0
-    documents: int = 0
+    candidates: int = 0
     pairs: int = 0
     cached: int = 0
     truncated: int = 0

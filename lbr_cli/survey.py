@@ -30,7 +30,7 @@ def survey(job: Job, listener: Listener) -> str:
         "queries": f"{len(collection)}",
         "candidates": f"{candidates}, {lacking} of them without a text",
         "duplicates": f"{collection.duplicates}",
-        "to score": _to_score(job, collection),
+        "to score": _amount(job, collection),
         "tokens": _tokens(job, collection, listener),
         "output": format_.name,
     }
@@ -40,7 +40,7 @@ def survey(job: Job, listener: Listener) -> str:
 def first_prompt(job: Job, listener: Listener) -> str:
     """What the model reads of the first pair: how many tokens there are, and the text that they stand for."""
     collection, _ = _checked(job, listener)
-    pair = next(pairs_to_score(collection, replace(job.method, depth=1)), None)
+    pair = next(pairs_to_score(collection, replace(job.method, depth=1, passages=None)), None)
     if pair is None:
         raise InputError("no candidate has a text", display_name(job.inputs.run))
     if job.model is None:
@@ -53,6 +53,10 @@ def first_prompt(job: Job, listener: Listener) -> str:
     model = at_hand(job.model) or fetched(job.model, listener, sha256)
     made = reader(job.engine, model, job.settings)
     lines = [f"query     {query.query_id}", f"document  {document.doc_id}"]
+    if job.method.passages:
+        passage = job.method.passages.cut(document)[0]
+        document = passage.document
+        lines.append(f"passage   {passage.number}{f' of {passage.of}' if passage.of else ''}")
     for request in model.known_family.requests(query.text or "", document):
         try:
             ids, truncated = made.prompt(request)
@@ -75,7 +79,7 @@ def _checked(job: Job, listener: Listener) -> tuple[Collection, RunFormat]:
     return collection, format_
 
 
-def _to_score(job: Job, collection: Collection) -> str:
+def _amount(job: Job, collection: Collection) -> str:
     pairs = sum(1 for _ in pairs_to_score(collection, replace(job.method, passages=None)))
     passages = f", {sum(1 for _ in pairs_to_score(collection, job.method))} passages" if job.method.passages else ""
     return f"{pairs} pairs{passages}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import ir_measures
@@ -18,12 +21,14 @@ import scipy.stats
 from conftest import ROOT, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
+from ir_measures.measures import registry
 
 from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import evaluate
 from lbr_cli.evaluation.measures import parse_measures
-from lbr_cli.evaluation.runs import read_judgments, read_run
+from lbr_cli.evaluation.runs import Run, read_judgments, read_run
 from lbr_cli.evaluation.significance import holm, paired_t_test
+from lbr_cli.evaluation.tables import as_table
 
 QRELS = "q1 0 d1 0\nq1 0 d2 2\nq2 0 d2 1\nq3 0 d9 1\n"
 BEFORE = "q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 8.1 bm25\nq2 Q0 d2 1 7.0 bm25\nq4 Q0 d5 1 1 bm25\n"
@@ -123,17 +128,42 @@ def test_any_ties_and_any_grades_equal_pytrec_eval(documents: dict[str, tuple[fl
     if any(grade >= 0 for grade in grades["q"].values()):  # it never comes back from others
         theirs = pytrec_eval.RelevanceEvaluator(grades, asked).evaluate(scores)["q"]
     lines = "".join(f"q Q0 {doc_id} 1 {score!r} x\n" for doc_id, (score, _) in documents.items())
-    read = ROOT / ".hypothesis"  # any folder that is there to be written
-    read.mkdir(exist_ok=True)
-    path = read / f"ties-{random.Random().getrandbits(64)}.trec"
-    try:
-        path.write_text(lines, encoding="utf-8")
-        (found,) = evaluate(grades, [read_run(str(path))], parse_measures(["nDCG AP P@1 RR"])).runs
-    finally:
-        path.unlink()
+    with tempfile.NamedTemporaryFile("w", suffix=".trec", encoding="utf-8") as run:
+        run.write(lines)
+        run.flush()
+        (found,) = evaluate(grades, [read_run(run.name)], parse_measures(["nDCG AP P@1 RR"])).runs
     assert found.means == pytest.approx(
         {"nDCG": theirs["ndcg"], "AP": theirs["map"], "P@1": theirs["P_1"], "RR": theirs["recip_rank"]}
     )
+
+
+ODD_IDS = ["a-1", "b-1", "d\0a", "d\0b", "d 1", "nowhere", "0", "00"]
+
+
+@pytest.mark.parametrize("name", sorted(registry))
+def test_every_measure_is_computed_or_refused_whatever_the_ids(name: str) -> None:
+    judgments = {query_id: {doc_id: place - 1 for place, doc_id in enumerate(ODD_IDS)} for query_id in ODD_IDS}
+    run = Run("r", dict.fromkeys(ODD_IDS[:-1], ODD_IDS))
+    plain = [str(place) for place in range(len(ODD_IDS))]
+    plain_judgments = {query_id: {doc_id: place - 1 for place, doc_id in enumerate(plain)} for query_id in plain}
+    for text in (name, f"{name}@2", f"{name}@0.2", f"{name}(rel=2)", f"{name}(max_rel=3)@2"):
+        try:
+            (found,) = evaluate(judgments, [run], parse_measures([text])).runs
+        except UsageError:
+            continue
+        (expected,) = evaluate(
+            plain_judgments, [Run("r", dict.fromkeys(plain[:-1], plain))], parse_measures([text])
+        ).runs
+        assert found.means == expected.means
+
+
+@pytest.mark.parametrize(
+    "name", ["AP", "RR", "P", "R", "nDCG", "Success", "Rprec", "Bpref", "Judged", "IPrec", "Compat"]
+)
+def test_the_usual_measures_are_computed(judged: Path, name: str) -> None:
+    asked = {"P": "P@2", "R": "R@2", "Success": "Success@2", "IPrec": "IPrec@0.5"}.get(name, name)
+    means, _ = ours(judged / "qrels.txt", judged / "after.trec", [asked])
+    assert 0 < means[str(parse_measures([asked])[0])] <= 1
 
 
 def test_a_measure_of_another_provider_sees_the_same_order(judged: Path) -> None:
@@ -175,20 +205,25 @@ def test_the_two_outputs_of_a_job_evaluate_alike(files: Path, lbr: Program) -> N
 
 def test_the_table(judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "before.trec", "after.trec", "--measures", "nDCG@10 P@1, NumRet")
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0
+    assert ended.err.splitlines() == [
+        "lbr: warning: before.trec: lacks 1 of 3 judged queries, which count 0",
+        "lbr: before.trec: queries that are not judged, and do not count: 1",
+        "lbr: warning: after.trec: lacks 1 of 3 judged queries, which count 0",
+    ]
     assert ended.out == (
-        "measure   run            value    change        p   wins   ties   losses\n"
-        "────────────────────────────────────────────────────────────────────────\n"
+        "measure   run            value   change        p   wins   ties   losses\n"
+        "───────────────────────────────────────────────────────────────────────\n"
         "nDCG@10   before.trec   0.5436\n"
-        "          after.trec    0.5436    0.0000   1.0000      1      1        1\n"
+        "          after.trec    0.5436   0.0000   1.0000      1      1        1\n"
         "\n"
         "P@1       before.trec   0.3333\n"
-        "          after.trec    0.3333    0.0000   1.0000      1      1        1\n"
+        "          after.trec    0.3333   0.0000   1.0000      1      1        1\n"
         "\n"
-        "NumRet    before.trec   3.0000\n"
-        "          after.trec    4.0000   +1.0000   0.4226      1      2        0\n"
+        "NumRet    before.trec        3\n"
+        "          after.trec         4       +1   0.4226      1      2        0\n"
         "\n"
-        "change, p and wins: against before.trec; p of a paired t-test over 3 queries\n"
+        "change, p and wins: against before.trec; p of a paired t-test, queries: 3\n"
         "\n"
         "run           judged queries   not in the run   not judged   judged in top 10\n"
         "─────────────────────────────────────────────────────────────────────────────\n"
@@ -247,18 +282,20 @@ def test_values_of_each_query(judged: Path, lbr: Program) -> None:
 def test_a_plot_of_measures_over_their_cutoffs(judged: Path, lbr: Program) -> None:
     write(judged, {"$a_b$.trec": AFTER, "_x.trec": AFTER})
     runs = ["before.trec", "$a_b$.trec", "_x.trec"]
-    assert lbr(*EVALUATE, *runs, "--plot", "p.png").err == ""
+    warnings = [f"lbr: warning: {run}: lacks 1 of 3 judged queries, which count 0" for run in runs]
+    assert lbr(*EVALUATE, *runs, "--plot", "p.png", "--quiet").err.splitlines() == warnings
     assert (judged / "p.png").read_bytes().startswith(b"\x89PNG")
     for name in ("p.svg", "q.svg"):
-        assert lbr(*EVALUATE, *runs, "--measures", "nDCG@{1,2,9} RR P@1", "--plot", name).err == ""
+        assert lbr(*EVALUATE, *runs, "--measures", "nDCG@{1,2,9} RR P@1 IPrec@{0.1,0.5}", "--plot", name).code == 0
     drawn = (judged / "p.svg").read_text()
     assert drawn == (judged / "q.svg").read_text()
-    texts = re.findall(r">([^<>\n]+)</text>", drawn)
-    assert {"nDCG", "before.trec", "$a_b$.trec", "_x.trec", "2", "9"} <= {text.strip() for text in texts}
+    texts = {text.strip() for text in re.findall(r">([^<>\n]+)</text>", drawn)}
+    assert {"nDCG", "cut-off", "recall", "before.trec", "$a_b$.trec", "_x.trec", "2", "9"} <= texts
     assert "P" not in texts
     assert "RR" not in texts
     ended = lbr(*EVALUATE, *runs, "--measures", "AP P@1", "--plot", "p.svg")
     assert (ended.code, ended.err.splitlines()[0]) == (2, "lbr: --plot: no measure has more than one cut-off")
+    assert lbr(*EVALUATE, *runs, "--plot", "p.png.gz").code == 2
     assert lbr(*EVALUATE, *runs, "--plot", "p.pdf").err == "lbr: --plot p.pdf: its ending has to be .png or .svg\n"
 
 
@@ -287,13 +324,26 @@ def test_they_are_those_that_ir_measures_reads(text: str) -> None:
         ("nDCG@{1,'a'}", "no number stands behind @"),
         ("nDCG@True", "no number stands behind @"),
         ("nDCG@", "not a measure"),
-        ("nDCG@0", "a cut-off is 1 or more"),
-        ("nDCG@1.5", "invalid param cutoff=1.5"),
-        ("P(rel=0)@5", "rel, is 1 or more"),
+        ("nDCG@0", "cutoff cannot be 0, it is a whole number from 1 to 1000000"),
+        ("nDCG@1.5", "cutoff cannot be 1.5"),
+        ("nDCG@99999999999999999999", "cutoff cannot be 99999999999999999999"),
+        ("nDCG(gains={2:1.5})@10", "gains cannot be {2: 1.5}"),
+        ("nDCG(gains={2:2000000000})@10", "gains cannot be {2: 2000000000}"),
+        ("nDCG(dcg='exp-log2')@10", "nothing here computes it"),
+        ("IPrec@2", "recall cannot be 2.0"),
+        ("IPrec@1e999", "recall cannot be inf"),
+        ("P(rel=0)@5", "rel cannot be 0, it is a whole number from 1 to 10000"),
+        ("P(rel=True)@5", "rel cannot be True"),
+        ("P", "needs cutoff: P@10"),
+        ("BPM@10", "needs max_rel: BPM(max_rel=…)"),
+        ("P(cutoff=5)@10", "cutoff twice"),
+        ("P(rel=1,rel=2)@5", "what stands in brackets is not name=value"),
+        ("P(rel=2)(rel=3)@5", "not a measure"),
         ("P(2)@5", "what stands in brackets is not name=value"),
-        ("P(rel=open('x'))@5", "what stands in brackets is not name=value"),
+        ("P(rel=x)@5", "what stands in brackets is not name=value"),
+        ("P(rel=open('x'))@5", "not a measure"),
         ("P(**{'rel': 1})@5", "what stands in brackets is not name=value"),
-        ("P(level=2)@5", "unsupported params found: ['level']"),
+        ("P(level=2)@5", "P has no parameter level"),
         ("P(rel=2@5", "not a measure"),
         ("RBP", "nothing here computes"),
     ],
@@ -307,7 +357,7 @@ def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> 
     ("files", "message"),
     [
         ({"qrels.txt": ""}, "qrels.txt: holds no judgments"),
-        ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt: query q1, document d2: both grade 2 and grade 1"),
+        ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt:5: query q1, document d2: grade 1, and 2 further up"),
         (
             {"before.trec": BEFORE + "q1 Q0 d1 4 2 x\n"},
             "before.trec:5: query q1, document d1: stands already at before.trec:1",
@@ -327,7 +377,7 @@ def test_files_that_cannot_be_used_are_named(judged: Path, lbr: Program, files: 
 def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> None:
     write(judged, {"other.trec": "q1 Q0 D1 1 9 x\n"})
     ended = lbr(*EVALUATE, "other.trec", "--quiet")
-    assert ended.err == "lbr: warning: other.trec: none of the documents in its top 10 is judged\n"
+    assert ended.err.splitlines()[1:] == ["lbr: warning: other.trec: none of the documents in its top 10 is judged"]
 
 
 def test_two_inputs_cannot_be_stdin(judged: Path, lbr: Program) -> None:
@@ -337,6 +387,83 @@ def test_two_inputs_cannot_be_stdin(judged: Path, lbr: Program) -> None:
 def test_the_same_judgment_twice_is_one(judged: Path) -> None:
     write(judged, {"twice.txt": QRELS + QRELS})
     assert read_judgments(str(judged / "twice.txt")) == read_judgments(str(judged / "qrels.txt"))
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_on_a_narrow_terminal_no_number_is_cut(judged: Path, width: int) -> None:
+    evaluation = evaluate(
+        read_judgments(str(judged / "qrels.txt")),
+        [replace(read_run(str(judged / "before.trec")), name="a/long/" * 9 + name) for name in ("before", "after")],
+        parse_measures(["nDCG(gains={1:1,2:3})@10"]),
+    )
+    text = as_table(evaluation, width, styled=False)
+    for whole in ("nDCG(gains={2:3})@10", "0.5436", "0.0000", "1.0000", "judged queries", "judged in top 10", "100.0%"):
+        assert whole in text
+
+
+@pytest.mark.parametrize("output", ["--per-query", "--plot"])
+def test_what_is_read_is_not_written_over(judged: Path, lbr: Program, output: str) -> None:
+    name = "run.tsv" if output == "--per-query" else "run.svg"
+    write(judged, {name: "q1\td2\t1\n"})
+    (judged / "link").symlink_to(name)
+    for qrels, run in (("qrels.txt", name), (name, "before.trec"), ("qrels.txt", "link")):
+        ended = lbr("evaluate", "--qrels", qrels, run, output, name)
+        assert (ended.code, ended.err) == (2, f"lbr: {output} {name}: this file is read\n")
+    assert (judged / name).read_text() == "q1\td2\t1\n"
+
+
+def test_what_cannot_be_written_is_told_first_and_nothing_is_left(judged: Path, lbr: Program) -> None:
+    ended = lbr(*EVALUATE, "nowhere.trec", "--per-query", "no/q.tsv")
+    assert ended.err == "lbr: no/q.tsv: cannot be written: No such file or directory\n"
+    assert lbr(*EVALUATE, "nowhere.trec", "--per-query", "q.tsv").code == 2
+    assert not list(judged.glob("*q.tsv*"))
+
+
+def test_a_name_that_is_no_utf8(judged: Path, lbr: Program) -> None:
+    name = os.fsdecode(b"bad\xff\n.trec")
+    (judged / name).write_text(BEFORE)
+    for options in (
+        ["--format", "json"],
+        ["--per-query", "q.jsonl"],
+        ["--per-query", "q.tsv"],
+        ["--plot", "p.svg"],
+        [],
+    ):
+        ended = lbr(*EVALUATE, name, *options)
+        assert ended.code == 0, ended.err
+        assert "bad\ufffd\ufffd.trec" in ended.out
+
+
+def test_measures_that_are_not_in_quotes(judged: Path, lbr: Program) -> None:
+    ended = lbr(*EVALUATE, "before.trec", "--measures", "nDCG@1", "nDCG@3")
+    assert ended.err == (
+        'lbr: nDCG@3: no such file\nlbr: hint: several measures go into one --measures: "nDCG@10 RR"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("map", "AP"), ("ndcg@10", "nDCG"), ("ndcg_cut_10", "nDCG"), ("recip_rank", "RR"), ("P_5", "P")]
+)
+def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Program, name: str, meant: str) -> None:
+    hint = lbr(*EVALUATE, "before.trec", "--measures", name).err.splitlines()[1]
+    assert hint == f"lbr: hint: {meant} is what ir_measures calls it, with @ before a cut-off"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--qrels", "before.trec", "qrels.txt"], "hint: this looks like a run"),
+        (["--qrels", "qrels.txt", "qrels.txt"], "hint: four fields are judgments; a TREC run has six fields"),
+        (["--qrels", "q.jsonl", "before.trec"], "q.jsonl:1: judgments are TREC or BEIR, not JSONL"),
+        (["--qrels", "beir.tsv", "before.trec"], "beir.tsv:1: the grade is no integer of at most nine digits: 1.0"),
+    ],
+)
+def test_files_of_another_kind(judged: Path, lbr: Program, arguments: list[str], message: str) -> None:
+    line = '{"query_id": "q1", "doc_id": "d1", "relevance": 1}\n'
+    write(judged, {"q.jsonl": line, "beir.tsv": "q1\td1\t1.0\nq1\td2\t1\n"})
+    ended = lbr("evaluate", *arguments)
+    assert ended.code == 2
+    assert f"lbr: {message}" in ended.err
 
 
 @pytest.mark.parametrize("package", ["ir_measures", "pytrec_eval", "scipy", "matplotlib"])
@@ -395,4 +522,4 @@ def test_the_t_test_equals_the_textbook() -> None:
     assert paired_t_test(first, other) == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
     assert paired_t_test([0.1], [0.2]) is None
     assert paired_t_test([0.1, 0.2], [0.1, 0.2]) == 1.0
-    assert paired_t_test([0.0, 0.0, 0.0], [0.5, 0.5, 0.5]) == 0.0
+    assert paired_t_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]) is None  # there is no spread to test against

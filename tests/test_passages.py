@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.core import Document, Score
-from lbr_cli.passages import Passages, windows
+from lbr_cli.passages import Passages, _Remembered, windows
 
+LONGEST = 52  # characters of a word: four Thai letters with eight marks each, and sixteen of punctuation
 TEN = " ".join(f"w{n}" for n in range(10))
 LONG = "Nothing to see here. " * 3 + "Ripe figs turn purple in colour. " + "Bread needs salt and time. " * 3
 
@@ -28,9 +29,7 @@ LONG = "Nothing to see here. " * 3 + "Ripe figs turn purple in colour. " + "Brea
     ],
 )
 def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: int, texts: list[str]) -> None:
-    starts, found = windows(TEN, words, stride)
-    assert list(found) == texts
-    assert [TEN[start : start + len(text)] for start, text in zip(starts, found, strict=True)] == texts
+    assert [TEN[start:end] for start, end in windows(TEN, words, stride)] == texts
 
 
 @pytest.mark.parametrize(
@@ -49,19 +48,24 @@ def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: 
     ],
 )
 def test_what_a_word_is(text: str, words: list[str]) -> None:
-    assert list(windows(text, 1, 1)[1]) == words
+    assert [text[start:end] for start, end in windows(text, 1, 1)] == words
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(1, 9), st.data())
 def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, words))
-    starts, texts = windows(text, words, stride)
-    assert all(text[start : start + len(part)] == part for start, part in zip(starts, texts, strict=True))
-    assert list(starts) == sorted(set(starts))
-    covered = {place for start, part in zip(starts, texts, strict=True) for place in range(start, start + len(part))}
+    spans = list(windows(text, words, stride))
+    assert spans == sorted(set(spans))
+    covered = {place for start, end in spans for place in range(start, end)}
     assert all(place in covered for place, letter in enumerate(text) if not letter.isspace())
-    if len(texts) > 1:
-        assert all(len("".join(part.split())) <= 48 * words for part in texts)
+    if len(spans) > 1:
+        assert all(len("".join(text[start:end].split())) <= LONGEST * words for start, end in spans)
+
+
+@pytest.mark.parametrize("piece", ["ก" + "ั" * 1000, "コ" + "ー" * 1000, "(" * 1000 + "x", "e" + "\u0301" * 1000])
+def test_nothing_that_goes_on_and_on_makes_a_window_long(piece: str) -> None:
+    text = piece * 30
+    assert all(end - start <= LONGEST * 5 for start, end in windows(text, 5, 2))
 
 
 def test_a_text_of_one_window_is_read_as_it_is() -> None:
@@ -88,7 +92,13 @@ def test_the_score_of_a_document() -> None:
     )
     first = Passages("first", 4, 3)
     assert [passage.document.text for passage in first.cut(Document("d", TEN))] == ["w0 w1 w2 w3"]
-    assert first.fold(first.cut(Document("d", TEN)), scores[:1]).value == 1.0
+    folded = first.fold(first.cut(Document("d", TEN)), scores[:1])
+    assert folded.detail["passage"] == {
+        "number": 1,
+        "start": 0,
+        "text": "w0 w1 w2 w3",
+    }  # the others were not looked for
+    assert folded.value == 1.0
 
 
 def run_with(lbr: Program, *options: str) -> list[tuple[str, float]]:
@@ -125,6 +135,58 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
     assert shown["text"] == LONG[shown["start"] :][: len(shown["text"])] == "Ripe figs turn purple in colour."
     assert (shown["number"], shown["of"]) == (5, 10)
     assert "lbr: 2 queries, 3 pairs as 12 passages (0 truncated) in " in ended.err
+
+
+def test_windows_are_remembered_as_far_as_there_is_room() -> None:
+    remembered = _Remembered(2 * len(TEN))
+    texts = [TEN, TEN.upper(), TEN.title(), TEN]
+    for text in texts:
+        assert list(remembered(text, 4, 3)) == list(windows(text, 4, 3))
+    assert remembered(TEN, 4, 3) is remembered(TEN, 4, 3)
+    assert list(remembered(TEN * 9, 4, 3)) == list(windows(TEN * 9, 4, 3))  # which has no room
+    assert len(remembered._windows) <= 2
+
+
+def test_in_a_stream(long: Path, lbr: Program) -> None:
+    lines = [
+        {"query": "ripe fig colour", "documents": [{"text": LONG, "score": 1.0}, {"text": "", "title": "Figs"}]},
+        {"query": "bread", "documents": ["bread"]},
+    ]
+    stdin = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    command = ("rerank", "--engine", "overlap", "--stream", "--passages", "max", "--passage-words", "6", "--explain")
+    ended = lbr(*command, stdin=stdin)
+    assert ended.code == 0
+    assert [record["passage"]["text"] for record in ended.records] == ["Ripe figs turn purple in colour.", "", "bread"]
+
+
+def test_the_manifest_tells_the_windows_that_were_used(long: Path, lbr: Program) -> None:
+    command = (
+        "rerank",
+        "run.trec",
+        "-c",
+        "docs.jsonl",
+        "--engine",
+        "overlap",
+        "-o",
+        "out.trec",
+        "--manifest",
+        "m.json",
+    )
+    assert lbr(*command, "--passages", "max", "--passage-words", "7").code == 0
+    options = json.loads((long / "m.json").read_text())["options"]
+    assert (options["passages"], options["passage_words"], options["passage_stride"]) == ("max", 7, 3)
+    assert lbr(*command).code == 0
+    assert not {"passages", "passage_words", "passage_stride"} & set(
+        json.loads((long / "m.json").read_text())["options"]
+    )
+
+
+def test_passages_that_are_too_long_for_the_model_are_warned_of(long: Path, lbr: Program, minilm: Path) -> None:
+    command = ("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--max-length", "6", "--passages", "max")
+    ended = lbr(*command, "--passage-words", "5", "--quiet")
+    expected = "passages are longer than the model reads; fewer --passage-words make them shorter"
+    assert expected in ended.err
+    assert expected not in lbr(*command, "--passage-words", "2", "--quiet").err
 
 
 def test_the_dry_run_counts_passages(long: Path, lbr: Program) -> None:

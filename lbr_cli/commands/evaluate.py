@@ -6,14 +6,17 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
 
+from lbr_cli.core import Listener
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.evaluation import TOP, Evaluation, plot, tables
-from lbr_cli.evaluation import evaluate as evaluated
-from lbr_cli.evaluation.measures import DEFAULTS, parse_measures
+from lbr_cli.evaluation import evaluate as judge
+from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.output import open_output
@@ -56,27 +59,43 @@ def evaluate(
     """
     if sys.stdout is None:
         raise RunError("standard output is closed")
-    if [qrels, *runs].count(STDIN) > 1:
-        raise UsageError("only one of --qrels and the runs can be standard input")
-    as_lines = tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY)] if per_query is not None else None
-    picture = plot.ENDINGS[_ending("--plot", plot_, plot.ENDINGS)] if plot_ is not None else None
+    as_lines = tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY, packed=True)] if per_query else None
+    picture = plot.ENDINGS[_ending("--plot", plot_, plot.ENDINGS)] if plot_ else None
     chosen = parse_measures(measures or DEFAULTS)
-    with Console(bar=False, quiet=quiet) as console:
+    drawn = (chosen if measures else parse_measures(plot.CURVES)) if picture else []
+    if picture:
+        plot.check_curves(curves(drawn))
+    _check_paths(qrels, runs, {"--per-query": per_query, "--plot": plot_})
+    with Console(bar=False, quiet=quiet) as console, ExitStack() as outputs:
+        # opened first: a place that cannot be written is told before anything is computed
+        lines_out = outputs.enter_context(open_output(per_query)) if per_query else None
+        picture_out = outputs.enter_context(open_output(plot_)) if plot_ else None
         judgments = read_judgments(qrels)
-        read = []
-        for path in runs:
-            read.append(read_run(path))
-            check_match(read[-1], judgments, display_name(qrels))
-        evaluation = evaluated(judgments, read, chosen)
-        if as_lines and per_query is not None:
-            _write(per_query, as_lines(evaluation))
-        if picture and plot_ is not None:
-            drawn = evaluation if measures else evaluated(judgments, read, parse_measures(plot.CURVES))
-            _write(plot_, plot.plot(drawn, picture))
-        for run in evaluation.runs:
-            if not run.coverage.judged_share:
-                console.warn(f"{run.run}: none of the documents in its top {TOP} is judged")
-    typer.echo(_text(evaluation, format_), nl=False)
+        read = [read_run(path) for path in runs]
+        for run in read:
+            check_match(run, judgments, display_name(qrels))
+        everything = judge(judgments, read, list(dict.fromkeys([*chosen, *drawn])))
+        evaluation = replace(everything, measures=[str(measure) for measure in chosen])
+        if lines_out and as_lines:
+            lines_out.write(as_lines(evaluation))
+        if picture_out and picture:
+            picture_out.write(plot.plot(everything, curves(drawn), picture))
+        _warn(evaluation, console)
+        text = _text(evaluation, format_)
+    typer.echo(text, nl=False)
+
+
+def _warn(evaluation: Evaluation, listener: Listener) -> None:
+    """Say what the figures do not."""
+    queries = len(evaluation.queries)
+    for run in evaluation.runs:
+        told = run.coverage
+        if told.missing:
+            listener.warn(f"{run.run}: lacks {told.missing} of {queries} judged queries, which count 0")
+        if told.unjudged:
+            listener.note(f"{run.run}: queries that are not judged, and do not count: {told.unjudged}")
+        if not told.judged_share:
+            listener.warn(f"{run.run}: none of the documents in its top {TOP} is judged")
 
 
 def _text(evaluation: Evaluation, format_: str) -> str:
@@ -88,10 +107,10 @@ def _text(evaluation: Evaluation, format_: str) -> str:
     return {"json": tables.as_json, "tsv": tables.as_tsv, "markdown": tables.as_markdown}[format_](evaluation)
 
 
-def _ending(option: str, path: str, known: Iterable[str]) -> str:
-    """The ending of a file that says what is written into it."""
+def _ending(option: str, path: str, known: Iterable[str], *, packed: bool = False) -> str:
+    """The ending of a file that says what is written into it; one that is `packed` may be compressed."""
     plain = path
-    for compression in (".gz", ".zst"):
+    for compression in (".gz", ".zst") if packed else ():
         plain = plain.removesuffix(compression)
     ending = os.path.splitext(plain)[1]
     if ending not in known:
@@ -99,6 +118,14 @@ def _ending(option: str, path: str, known: Iterable[str]) -> str:
     return ending
 
 
-def _write(path: str, data: bytes) -> None:
-    with open_output(path) as output:
-        output.write(data)
+def _check_paths(qrels: str, runs: list[str], outputs: dict[str, str | None]) -> None:
+    """UsageError for paths that cannot be meant."""
+    if [qrels, *runs].count(STDIN) > 1:
+        raise UsageError("only one of --qrels and the runs can be standard input")
+    for path in runs:
+        if is_measure(path) and not os.path.exists(path):
+            raise UsageError(f"{path}: no such file", hint='several measures go into one --measures: "nDCG@10 RR"')
+    read = set(map(os.path.realpath, [qrels, *runs]))
+    for option, output in outputs.items():
+        if output and os.path.realpath(output) in read:
+            raise UsageError(f"{option} {output}: this file is read")

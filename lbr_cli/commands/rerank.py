@@ -31,9 +31,8 @@ from lbr_cli.commands.options import (
     WorkerGpus,
     chosen_model,
     chosen_settings,
-    concerns,
 )
-from lbr_cli.commands.together import check_together, chosen_fields, chosen_method
+from lbr_cli.commands.together import check_together, chosen_fields, chosen_method, told_options
 from lbr_cli.core import Listener
 from lbr_cli.engines import CONCURRENCY
 from lbr_cli.errors import RunError
@@ -202,6 +201,7 @@ def rerank(
     lbr rerank run.trec --corpus docs.jsonl > reranked.trec
     """
     check_together(ctx)
+    method = chosen_method(ctx.params)
     job = Job(
         inputs=Inputs(
             run=run_,
@@ -223,17 +223,13 @@ def rerank(
         tag=tag,
         explain=explain,
         stream=stream,
-        method=chosen_method(ctx.params),
+        method=method,
         cache=place(cache_dir, cache_size) if engine != "overlap" and cache is not False else None,
         manifest=manifest,
-        options={
-            name.rstrip("_"): value
-            for name, value in ctx.params.items()
-            if value is not None and concerns(name, engine)
-        },
+        options=told_options(ctx.params, method),
     )
     bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())
-    with Console(bar=bar, quiet=quiet) as console:
+    with Console(bar=bar, quiet=quiet, unit="passages" if passages else "pairs") as console:
         listener: Listener = console
         if dry_run or show_prompt:
             if sys.stdout is None:

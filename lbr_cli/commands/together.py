@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from lbr_cli.commands.options import check_engine_options, refuse
+from lbr_cli.commands.options import check_engine_options, concerns, refuse
 from lbr_cli.errors import UsageError
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
@@ -40,11 +40,7 @@ def check_together(ctx: typer.Context) -> None:
         (not options["corpus"] and not lines and not stream, CORPUS_OPTIONS, "there is no --corpus"),
         (lines, LINES_REFUSE, "--lines ranks plain text"),
         (stream, (*JOIN_OPTIONS, "dry_run", "show_prompt"), "--stream reads JSONL that carries its texts"),
-        (
-            options["tsv_columns"] is not None,
-            ("id_field", "text_field", "title_field"),
-            "--tsv-columns says where all is",
-        ),
+        (options["tsv_columns"] is not None, FIELD_OPTIONS, "--tsv-columns says where all is"),
         (options["query"] is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
         (options["dry_run"], ("manifest", "show_prompt"), "--dry-run makes no ranking"),
         (options["show_prompt"], ("manifest",), "--show-prompt makes no ranking"),
@@ -80,6 +76,17 @@ def chosen_method(options: Mapping[str, Any]) -> Method:
             raise UsageError(message, hint=f"at most {words}")
         passages = Passages(options["passages"], words, stride)
     return Method(options["depth"], options["top_k"], passages, weight)
+
+
+def told_options(options: Mapping[str, Any], method: Method) -> dict[str, Any]:
+    """The options that a manifest tells, by their names: those that were chosen, and what the choice came to."""
+    passages = method.passages
+    windows = {"passage_words": passages and passages.words, "passage_stride": passages and passages.stride}
+    return {
+        name.rstrip("_"): value
+        for name, value in {**options, **windows}.items()
+        if value is not None and concerns(name, options["engine"])
+    }
 
 
 def chosen_fields(options: Mapping[str, Any]) -> Fields:

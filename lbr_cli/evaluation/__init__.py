@@ -1,8 +1,8 @@
 """Runs and judgments -> what each measure says, and how sure it is that a run is better than the first.
 
 Thin over ir_measures, whose measures come from trec_eval's own code (pytrec_eval) where it has them; `ours` has those
-that trec_eval 10 computes otherwise. Averages are over
-all judged queries, and one that a run lacks counts 0, as with trec_eval's -c.
+that trec_eval 10 computes otherwise. Averages are over all judged queries, and one that a run lacks counts 0, as with
+trec_eval's -c.
 
 ir_measures is loaded when measures are read, scipy where there is more than one run.
 """
@@ -19,16 +19,19 @@ from lbr_cli.evaluation.ours import OURS
 from lbr_cli.evaluation.runs import Judgments, Run
 from lbr_cli.evaluation.significance import Comparison, compare
 
-NOWHERE = "\n"  # an id that no line can hold
 TOP = 10  # documents of a query whose share of judged ones is told
+PROVIDERS = ("pytrec_eval", "compat", "judged", "msmarco")  # of ir_measures: those that ask for nothing else
+NOWHERE = "nowhere"  # no document is called so: ours are called by numbers
+
+Values = dict[str, dict[str, float]]  # by measure and judged query
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """How well a run and the judgments fit together: numbers of queries, and a share from 0 to 1.
 
-    `missing` are judged and not in the run, `unjudged` in the run and not judged. `judged_share` is that of judged
-    documents among the first `TOP` of the queries that are both.
+    `missing` are judged and not in the run, `unjudged` in the run and not judged. `judged_share` is the mean share of
+    judged documents among the first `TOP`, over the queries that are both.
     """
 
     missing: int
@@ -40,8 +43,8 @@ class Coverage:
 class Evaluated:
     """What the measures say of a run.
 
-    `means` by measure; `values` by measure and judged query; `comparisons` by measure, against the first run and empty
-    for itself.
+    `means` by measure, sums for those that count; `values` by measure and judged query; `comparisons` by measure,
+    against the first run and empty for itself.
     """
 
     run: str
@@ -53,10 +56,14 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Several runs on the same judgments: `queries` are the judged ones, `measures` in the order asked for."""
+    """Several runs on the same judgments.
+
+    `queries` are the judged ones, `measures` in the order asked for; of these, `counts` are sums of whole numbers.
+    """
 
     queries: Sequence[str]
     measures: Sequence[str]
+    counts: frozenset[str]
     runs: Sequence[Evaluated]
 
     def change(self, run: Evaluated, measure: str) -> float:
@@ -68,8 +75,13 @@ def evaluate(judgments: Judgments, runs: Sequence[Run], measures: Sequence[Any])
     """Judge each run by each measure of ir_measures. Raises UsageError for a measure that nothing here computes."""
     own = [measure for measure in measures if measure.NAME in OURS]
     others = [measure for measure in measures if measure.NAME not in OURS]
-    evaluators = [_evaluator(group, judgments) for group in alike(others)]
-    values = [_values(evaluators, run, judgments) | _own_values(own, run, judgments) for run in runs]
+    judges = [_Judge(group, judgments) for group in alike(others)]
+    values: list[Values] = []
+    for run in runs:
+        values.append({})
+        for judge in judges:
+            values[-1] |= judge.values(run)
+        values[-1] |= _own_values(own, run, judgments)
     names = [str(measure) for measure in measures]
     compared = {name: compare([list(of_run[name].values()) for of_run in values]) for name in names}
     evaluated = [
@@ -82,44 +94,64 @@ def evaluate(judgments: Judgments, runs: Sequence[Run], measures: Sequence[Any])
         )
         for place, run in enumerate(runs)
     ]
-    return Evaluation(list(judgments), names, evaluated)
+    counts = frozenset(str(measure) for measure in measures if measure.NAME.startswith("Num"))
+    return Evaluation(list(judgments), names, counts, evaluated)
 
 
-def _evaluator(measures: Sequence[Any], judgments: Judgments) -> Any:
-    import ir_measures
+class _Judge:
+    """Computes measures of equal parameters, for any run, with ir_measures.
 
-    # trec_eval's code never comes back from a query with negative grades alone: it gets a document that nobody finds
-    safe = {
-        query_id: grades if any(grade >= 0 for grade in grades.values()) else {**grades, NOWHERE: 0}
-        for query_id, grades in judgments.items()
-    }
-    try:
-        return ir_measures.evaluator(measures, safe)
-    except ValueError as error:
-        names = ", ".join(map(str, measures))
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--measures: nothing here computes all of {names}: {reason}") from error
-
-
-def _values(evaluators: Iterable[Any], run: Run, judgments: Judgments) -> dict[str, dict[str, float]]:
-    """Each measure of each judged query, in the order of the judgments.
-
-    Scores are made anew from the order, falling by one: so no two are equal, and whatever computes a measure sees the
-    order that trec_eval would.
+    It is given numbers for ids, since what computes some measures cannot hold every id, and scores made anew from the
+    order, falling by one: so no two are equal, and whatever computes a measure sees the order that trec_eval would.
     """
-    scores = {
-        query_id: {doc_id: float(len(ranking) - place) for place, doc_id in enumerate(ranking)}
-        for query_id, ranking in run.rankings.items()
-        if query_id in judgments
-    }
-    found: dict[str, dict[str, float]] = {}
-    for evaluator in evaluators:
-        for metric in evaluator.iter_calc(scores):
+
+    def __init__(self, measures: Sequence[Any], judgments: Judgments) -> None:
+        import ir_measures
+
+        providers = [ir_measures.providers.registry[name] for name in PROVIDERS]
+        for measure in measures:
+            if not any(provider.supports(measure) and provider.is_available() for provider in providers):
+                raise UsageError(
+                    f"--measures {measure}: nothing here computes it",
+                    hint="lbr computes those of trec_eval, Judged and Compat",
+                )
+        self._judgments = judgments
+        self._queries = {query_id: str(number) for number, query_id in enumerate(judgments)}
+        self._documents = {
+            query_id: {doc_id: str(number) for number, doc_id in enumerate(grades)}
+            for query_id, grades in judgments.items()
+        }
+        numbered = {
+            self._queries[query_id]: {self._documents[query_id][doc_id]: grade for doc_id, grade in grades.items()}
+            for query_id, grades in judgments.items()
+        }
+        for grades in numbered.values():
+            if all(grade < 0 for grade in grades.values()):
+                grades[NOWHERE] = 0  # trec_eval's code never comes back from a query with negative grades alone
+        together: Any = ir_measures.providers.FallbackProvider
+        self._evaluator = together(providers).evaluator(measures, numbered)
+
+    def values(self, run: Run) -> Values:
+        """Each measure of each judged query, in the order of the judgments."""
+        scores = {}
+        for query_id, number in self._queries.items():
+            known, ranking = self._documents[query_id], run.rankings.get(query_id, ())
+            others = len(known)  # beyond the numbers of judged documents
+            if ranking:
+                scores[number] = {
+                    known.get(doc_id) or str(others + place): float(len(ranking) - place)
+                    for place, doc_id in enumerate(ranking)
+                }
+        found: dict[str, dict[str, float]] = {}
+        for metric in self._evaluator.iter_calc(scores):
             found.setdefault(str(metric.measure), {})[metric.query_id] = float(metric.value)
-    return {name: {query_id: of_query[query_id] for query_id in judgments} for name, of_query in found.items()}
+        return {
+            name: {query_id: of_query[number] for query_id, number in self._queries.items()}
+            for name, of_query in found.items()
+        }
 
 
-def _own_values(measures: Sequence[Any], run: Run, judgments: Judgments) -> dict[str, dict[str, float]]:
+def _own_values(measures: Sequence[Any], run: Run, judgments: Judgments) -> Values:
     """The same of measures that are computed here."""
     return {
         str(measure): {
@@ -140,6 +172,9 @@ def _mean(measure: Any, values: Iterable[float]) -> float:
 
 def _coverage(run: Run, judgments: Judgments) -> Coverage:
     both = [query_id for query_id in judgments if query_id in run.rankings]
-    first = [(query_id, doc_id) for query_id in both for doc_id in run.rankings[query_id][:TOP]]
-    judged = sum(doc_id in judgments[query_id] for query_id, doc_id in first)
-    return Coverage(len(judgments) - len(both), len(run.rankings) - len(both), judged / len(first) if first else 0.0)
+    shares = []
+    for query_id in both:
+        first = run.rankings[query_id][:TOP]
+        shares.append(sum(doc_id in judgments[query_id] for doc_id in first) / len(first))
+    share = sum(shares) / len(shares) if shares else 0.0
+    return Coverage(len(judgments) - len(both), len(run.rankings) - len(both), share)

@@ -1,6 +1,7 @@
 """Measures in the notation of ir_measures: `nDCG@10`, `P(rel=2)@5`, and, in short, `nDCG@{1,3,5}`.
 
-Read here and not by ir_measures' own `parse_measure`, which uses classes that Python 3.14 no longer has.
+Read here and not by ir_measures' own `parse_measure`, which uses classes that Python 3.14 no longer has. Parameters are
+kept within bounds in which the code that computes them is known to end well.
 """
 
 from __future__ import annotations
@@ -8,15 +9,32 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.evaluation.runs import HIGHEST
 
 DEFAULTS = ("nDCG@10", "RR", "AP", "P@1", "R@100")
 PACKAGES = ("ir_measures", "pytrec_eval", "scipy")
-MEASURE = re.compile(r"(?P<name>\w+)(?:\((?P<arguments>.*)\))?(?:@(?P<at>.+))?", re.DOTALL)
+MEASURE = re.compile(r"(?P<name>\w+)(?:\((?P<arguments>[^()]*)\))?(?:@(?P<at>.+))?", re.DOTALL)
 HINT = 'as ir_measures writes them: "nDCG@10 P(rel=2)@5 AP RR R@{10,100}"'
+DEEPEST = 1_000_000  # cut-off
+# names that trec_eval and other tools have for them, in lower case
+ELSEWHERE = {
+    **{"map": "AP", "mrr": "RR", "recip_rank": "RR", "ndcg_cut": "nDCG", "precision": "P", "recall": "R", "f1": "SetF"},
+    **{"map_cut": "AP", "iprec_at_recall": "IPrec", "num_ret": "NumRet", "num_rel": "NumRel", "num_q": "NumQ"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A measure over its cut-offs: its name without them, what they are, and the whole name at each of them."""
+
+    name: str
+    axis: str
+    measures: dict[float, str]
 
 
 def parse_measures(texts: Sequence[str]) -> list[Any]:
@@ -40,9 +58,37 @@ def alike(measures: Sequence[Any]) -> list[list[Any]]:
     """
     groups: dict[str, list[Any]] = {}
     for measure in measures:
-        others = {name: value for name, value in measure.params.items() if name != measure.AT_PARAM}
-        groups.setdefault(repr(sorted(others.items())), []).append(measure)
+        groups.setdefault(repr(sorted(_others(measure).items())), []).append(measure)
     return list(groups.values())
+
+
+def curves(measures: Sequence[Any]) -> list[Curve]:
+    """The measures that are there at several cut-offs."""
+    found: dict[str, Curve] = {}
+    for measure in measures:
+        if measure.AT_PARAM in measure.params:
+            name = str(type(measure)(**_others(measure)))
+            axis = "cut-off" if measure.AT_PARAM == "cutoff" else measure.AT_PARAM
+            curve = found.setdefault(name, Curve(name, axis, {}))
+            curve.measures[measure.params[measure.AT_PARAM]] = str(measure)
+    return [
+        Curve(curve.name, curve.axis, dict(sorted(curve.measures.items())))
+        for curve in found.values()
+        if len(curve.measures) > 1
+    ]
+
+
+def _others(measure: Any) -> dict[str, Any]:
+    """The parameters but for the cut-off."""
+    return {name: value for name, value in measure.params.items() if name != measure.AT_PARAM}
+
+
+def is_measure(text: str) -> bool:
+    """Whether a word looks like a measure."""
+    import ir_measures
+
+    found = MEASURE.fullmatch(text)
+    return found is not None and found["name"] in ir_measures.measures.registry
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -66,18 +112,27 @@ def _measures(text: str) -> Iterator[Any]:
     found = MEASURE.fullmatch(text)
     if found is None:
         raise UsageError(f"--measures {text}: not a measure", hint=HINT)
-    known = ir_measures.measures.registry.get(found["name"])
+    name, registry = found["name"], ir_measures.measures.registry
+    known = registry.get(name)
     if known is None:
-        raise UsageError(f"--measures {text}: there is no measure {found['name']}", hint=HINT)
+        raise UsageError(f"--measures {text}: there is no measure {name}", hint=_meant(name, registry))
     arguments = _arguments(found["arguments"] or "", text)
     if found["at"] is None:
-        yield _checked(known(**arguments), text)
+        yield _checked(known, arguments, text)
         return
     values = _value(found["at"], text)
-    at = known.AT_PARAM
+    if known.AT_PARAM in arguments:
+        raise UsageError(f"--measures {text}: {known.AT_PARAM} twice", hint=HINT)
     for value in sorted(values) if isinstance(values, set) else [values]:
-        kind = known.SUPPORTED_PARAMS[at].dtype if at in known.SUPPORTED_PARAMS else None
-        yield _checked(known(**arguments, **{at: float(value) if kind is float else value}), text)
+        yield _checked(known, {**arguments, known.AT_PARAM: value}, text)
+
+
+def _meant(name: str, registry: dict[str, Any]) -> str:
+    """A hint that tells which measure was meant, or which there are."""
+    stem = re.sub(r"[_.]?[0-9,.]*$", "", name).casefold()
+    by_lower = {known.casefold(): str(measure) for known, measure in registry.items() if known.isascii()}
+    meant = ELSEWHERE.get(stem) or by_lower.get(stem)
+    return f"{meant} is what ir_measures calls it, with @ before a cut-off" if meant else HINT
 
 
 def _arguments(source: str, text: str) -> dict[str, Any]:
@@ -85,9 +140,12 @@ def _arguments(source: str, text: str) -> dict[str, Any]:
         call = ast.parse(f"f({source})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
             raise ValueError
-        return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        if len(values) < len(call.keywords):
+            raise ValueError
     except (ValueError, SyntaxError) as error:
         raise UsageError(f"--measures {text}: what stands in brackets is not name=value", hint=HINT) from error
+    return values
 
 
 def _value(source: str, text: str) -> Any:
@@ -101,13 +159,27 @@ def _value(source: str, text: str) -> Any:
     return value
 
 
-def _checked(measure: Any, text: str) -> Any:
-    """The measure. UsageError for parameters that it does not have."""
-    try:
-        measure.validate_params()
-    except AssertionError as error:
-        raise UsageError(f"--measures {text}: {error}", hint=HINT) from error
-    for name, what in (("cutoff", "a cut-off"), ("rel", "the least relevant grade, rel,")):
-        if measure.params.get(name, 1) < 1:
-            raise UsageError(f"--measures {text}: {what} is 1 or more", hint=HINT)
-    return measure
+def _checked(known: Any, given: dict[str, Any], text: str) -> Any:
+    """The measure with these parameters. UsageError for some that it does not have, or that make no sense."""
+    for name, value in given.items():
+        parameter = known.SUPPORTED_PARAMS.get(name)
+        if parameter is None:
+            raise UsageError(f"--measures {text}: {known.NAME} has no parameter {name}", hint=HINT)
+        if parameter.dtype is float and type(value) is int:
+            given[name] = value = float(value)
+        wrong = not parameter.validate(value) or type(value) is bool is not parameter.dtype
+        limits = {"cutoff": (1, DEEPEST), "rel": (1, HIGHEST), "recall": (0, 1)}.get(name)
+        if wrong or (limits and not limits[0] <= value <= limits[1]) or (name == "gains" and not _are_gains(value)):
+            whole = "a whole number " if parameter.dtype is int else ""
+            between = f", it is {whole}from {limits[0]} to {limits[1]}" if limits else ""
+            raise UsageError(f"--measures {text}: {name} cannot be {value!r}{between}", hint=HINT)
+    for name, parameter in known.SUPPORTED_PARAMS.items():
+        if parameter.required and name not in {**known.params, **given}:
+            example = f"{known.NAME}@10" if name == "cutoff" else f"{known.NAME}({name}=…)"
+            raise UsageError(f"--measures {text}: needs {name}: {example}", hint=HINT)
+    return known(**given)
+
+
+def _are_gains(value: dict[Any, Any]) -> bool:
+    numbers = [*value, *value.values()]
+    return all(type(number) is int and abs(number) <= HIGHEST for number in numbers)

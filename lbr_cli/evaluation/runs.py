@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lbr_cli.errors import InputError
 from lbr_cli.formats import open_run
 from lbr_cli.formats.files import display_name
-from lbr_cli.formats.qrels import read_qrels
+from lbr_cli.formats.qrels import numbered_qrels
 from lbr_cli.numbers import float32
 
 Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
@@ -51,10 +51,11 @@ def read_run(path: str) -> Run:
         first = found.setdefault(query_id, {}).setdefault(candidate.doc_id, said)
         if first is not said:
             pair = f"query {query_id}, document {candidate.doc_id}"
-            raise InputError(f"{pair}: stands already at {name}:{first.line}", name, line.number)
+            hint = "keep one of the two; trec_eval takes none of such a run"
+            raise InputError(f"{pair}: stands already at {name}:{first.line}", name, line.number, hint=hint)
     if not found:
         raise InputError("holds no candidates", name)
-    return Run(name, {query_id: _order(documents) for query_id, documents in found.items()})
+    return Run(_shown(name), {query_id: _order(documents) for query_id, documents in found.items()})
 
 
 def _order(documents: Mapping[str, _Said]) -> list[str]:
@@ -74,16 +75,14 @@ def read_judgments(path: str) -> Judgments:
     """
     name = display_name(path)
     judgments: dict[str, dict[str, int]] = {}
-    for qrel in read_qrels(path):
+    for number, qrel in numbered_qrels(path):
+        pair = f"query {qrel.query_id}, document {qrel.doc_id}"
         grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
         if grade != qrel.relevance:
-            message = f"query {qrel.query_id}, document {qrel.doc_id}: both grade {grade} and grade {qrel.relevance}"
-            raise InputError(message, name, hint="measures over subtopics are not read: keep one judgment of a pair")
+            hint = "subtopics are not told apart: keep one judgment of a pair"
+            raise InputError(f"{pair}: grade {qrel.relevance}, and {grade} further up", name, number, hint=hint)
         if grade > HIGHEST:
-            message = (
-                f"query {qrel.query_id}, document {qrel.doc_id}: grade {grade}, and {HIGHEST} is the highest allowed"
-            )
-            raise InputError(message, name)
+            raise InputError(f"{pair}: grade {grade}, and {HIGHEST} is the highest allowed", name, number)
     if not judgments:
         raise InputError("holds no judgments", name)
     return judgments
@@ -97,6 +96,12 @@ def check_match(run: Run, judgments: Judgments, name: str) -> None:
             run.name,
             hint=f"the run has {_some(run.rankings)}; {name} has {_some(judgments)}",
         )
+
+
+def _shown(name: str) -> str:
+    """A file's name as it can be printed, drawn and put into JSON."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def _some(ids: Mapping[str, object]) -> str:

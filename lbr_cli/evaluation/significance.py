@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +12,9 @@ SAME = 1e-9  # values that differ by less are equal: sums of the same terms in a
 class Comparison:
     """How a run differs from the first in one measure, over the judged queries.
 
-    On so many queries it `wins`, `ties`, `losses`. `p` is the two-sided p-value of
-    the paired t-test, 1 where no query differs and None where there are fewer than two; `p_holm` is corrected for all
-    runs that are compared with the first in this measure.
+    On so many queries it `wins`, `ties`, `losses`. `p` is the two-sided p-value of the paired t-test, and `p_holm` the
+    same corrected for all runs that are compared with the first in this measure. Both are None where there is no test:
+    with a single query, or where all differ by the same.
     """
 
     wins: int
@@ -47,16 +46,19 @@ def _comparison(first: Sequence[float], other: Sequence[float], p: float | None,
 
 
 def paired_t_test(first: Sequence[float], other: Sequence[float]) -> float | None:
-    """The two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`)."""
-    if len(first) < 2:
-        return None
-    if all(abs(a - b) <= SAME for a, b in zip(first, other, strict=True)):
+    """The two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`).
+
+    1 where there is no difference; None where there is one query, or the same difference on all: without a spread
+    there is no test.
+    """
+    differences = [b - a for a, b in zip(first, other, strict=True)]
+    if all(abs(difference) <= SAME for difference in differences):
         return 1.0
+    if max(differences) - min(differences) <= SAME:
+        return None
     from scipy.stats import ttest_rel
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # that all differences are equal, which makes p 0
-        return float(ttest_rel(other, first).pvalue)
+    return float(ttest_rel(other, first).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from lbr_cli.evaluation import TOP, Evaluation
 from lbr_cli.evaluation.significance import Comparison
 
+if TYPE_CHECKING:
+    from rich.table import Column
+
 FOR_ONE = ("measure", "run", "value")
 FOR_SEVERAL = (*FOR_ONE, "change", "p", "wins", "ties", "losses")
 COVERAGE = ("run", "judged queries", "not in the run", "not judged", f"judged in top {TOP}")
+NAME_WIDTH = 12  # of a run, at least
 NUMERIC = {"value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
 
 
@@ -24,18 +28,19 @@ def _rows(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
     """Measure by measure, the runs in each; as many cells as the evaluation needs."""
     for measure in evaluation.measures:
         for run in evaluation.runs:
-            row = [measure, run.run, f"{run.means[measure]:.4f}"]
+            digits = 0 if measure in evaluation.counts else 4
+            row = [measure, run.run, f"{run.means[measure]:.{digits}f}"]
             if run is not evaluation.runs[0]:
                 compared = run.comparisons[measure]
                 counts = (compared.wins, compared.ties, compared.losses)
-                row += [_change(evaluation.change(run, measure)), _p(compared), *map(str, counts)]
+                row += [_change(evaluation.change(run, measure), digits), _p(compared), *map(str, counts)]
             elif len(evaluation.runs) > 1:
                 row += [""] * (len(FOR_SEVERAL) - len(FOR_ONE))
             yield tuple(row)
 
 
-def _change(difference: float) -> str:
-    text = f"{difference:+.4f}"
+def _change(difference: float, digits: int) -> str:
+    text = f"{difference:+.{digits}f}"
     return text[1:] if float(text) == 0 else text
 
 
@@ -62,7 +67,7 @@ def _legend(evaluation: Evaluation) -> str:
     corrected = f", Holm's correction for {others} runs" if others > 1 else ""
     return (
         f"change, p and wins: against {evaluation.runs[0].run}; "
-        f"p of a paired t-test over {len(evaluation.queries)} queries{corrected}"
+        f"p of a paired t-test, queries: {len(evaluation.queries)}{corrected}"
     )
 
 
@@ -73,11 +78,15 @@ def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    least = min(NAME_WIDTH, max(len(run.run) for run in evaluation.runs))
+
     def table(header: Sequence[str]) -> Table:
         made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
         for name in header:
-            numeric = name in NUMERIC
-            made.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+            if name == "run":
+                made.add_column(name, overflow="fold", min_width=least)
+            else:
+                made.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
         return made
 
     header = _header(evaluation)
@@ -98,13 +107,19 @@ def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
         coverage.add_row(*map(Text, row))
     out = io.StringIO()
     console = Console(file=out, width=width or 10_000, force_terminal=styled, no_color=True)
-    console.print(measures)
-    legend = _legend(evaluation)
-    if legend:
-        console.print(Text(f"\n{legend}"), soft_wrap=width is None)
-    console.print()
-    console.print(coverage)
+    for part in (measures, coverage):
+        # no number is ever cut: on a terminal that is too narrow lines run over instead
+        needed = sum((least if column.header == "run" else _longest(column)) + 3 for column in part.columns)
+        console.width = max(width or 10_000, needed)
+        console.print(part)
+        if part is measures:
+            legend = _legend(evaluation)
+            console.print(Text(f"\n{legend}\n" if legend else ""), soft_wrap=width is None)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().strip("\n").splitlines())
+
+
+def _longest(column: Column) -> int:
+    return max(len(str(cell)) for cell in (column.header, *column.cells))
 
 
 def as_markdown(evaluation: Evaluation) -> str:
@@ -136,7 +151,12 @@ def as_json(evaluation: Evaluation) -> str:
         }
         for place, run in enumerate(evaluation.runs)
     ]
-    told = {"queries": len(evaluation.queries), "measures": evaluation.measures, "runs": runs}
+    told = {
+        "queries": len(evaluation.queries),
+        "baseline": evaluation.runs[0].run,
+        "measures": evaluation.measures,
+        "runs": runs,
+    }
     return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 

@@ -89,4 +89,6 @@ def _unknown(text: str, name: str, number: int) -> InputError:
         "a TREC run has six fields (query Q0 document rank score tag), an MS MARCO run three, separated by tabs "
         "(query, document, rank); JSONL lines begin with {"
     )
+    if fields == 4:
+        hint = f"four fields are judgments; {hint}"
     return InputError(message, name, number, hint=hint)
