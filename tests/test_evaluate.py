@@ -225,10 +225,10 @@ def test_the_table(judged: Path, lbr: Program) -> None:
         "\n"
         "change, p and wins: against before.trec; p of a paired t-test, queries: 3\n"
         "\n"
-        "run           judged queries   not in the run   not judged   judged in top 10\n"
-        "─────────────────────────────────────────────────────────────────────────────\n"
-        "before.trec                3                1            1             100.0%\n"
-        "after.trec                 3                1            0              75.0%\n"
+        "run           judged queries   missing   unjudged   judged in top 10\n"
+        "────────────────────────────────────────────────────────────────────\n"
+        "before.trec                3         1          1             100.0%\n"
+        "after.trec                 3         1          0              75.0%\n"
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FOR_ONE = ("measure", "run", "value")
 FOR_SEVERAL = (*FOR_ONE, "change", "p", "wins", "ties", "losses")
-COVERAGE = ("run", "judged queries", "not in the run", "not judged", f"judged in top {TOP}")
+COVERAGE = ("run", "judged queries", "missing", "unjudged", f"judged in top {TOP}")
 NAME_WIDTH = 12  # of a run, at least
 NUMERIC = {"value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
 
