@@ -26,7 +26,8 @@ WORD = (
     r"[^\w\s]{0,8}|\S{1,32}"
 )
 WORDS = 120
-KEPT = 16_000_000  # characters of texts whose windows are remembered: the same document comes up for many queries
+KEPT = 64_000_000  # bytes of texts and windows that are remembered: the same document comes up for many queries
+WINDOW_BYTES = 128
 
 
 class Passage(NamedTuple):
@@ -117,11 +118,18 @@ class _Remembered:
         if found is not None:
             self._windows.move_to_end(key)
             return found
-        found = self._windows[key] = tuple(windows(*key))
-        self._room -= len(text)
-        while self._room < 0:
-            self._room += len(self._windows.popitem(last=False)[0][0])
+        found = tuple(windows(*key))
+        if len(found) > 1:  # one window takes no time to find again
+            self._windows[key] = found
+            self._room -= _size(key, found)
+            while self._room < 0:
+                self._room += _size(*self._windows.popitem(last=False))
         return found
+
+
+def _size(key: tuple[str, int, int], found: Sequence[tuple[int, int]]) -> int:
+    """What a text and its windows take, in characters, one of which stands for a byte."""
+    return len(key[0]) + WINDOW_BYTES * len(found)
 
 
 _remembered = _Remembered(KEPT)

@@ -182,6 +182,12 @@ def test_gains_of_one_measure_do_not_reach_another(judged: Path) -> None:
     assert len(set(means.values())) == 2
 
 
+def test_gains_of_negative_grades_alone(judged: Path) -> None:
+    write(judged, {"negative.txt": "q1 0 d1 -1\n"})
+    means, _ = ours(judged / "negative.txt", judged / "before.trec", ["nDCG(gains={-1:2,0:1})", "nDCG", "P@1"])
+    assert means == {"nDCG(gains={-1:2,0:1})": 1.0, "nDCG": 0.0, "P@1": 0.0}
+
+
 def test_equal_scores_in_jsonl_are_ordered_by_their_ranks(judged: Path, lbr: Program) -> None:
     line = '{{"query_id":"q1","doc_id":"{}","rank":{},"score":0.5}}\n'
     write(judged, {"run.jsonl": line.format("d2", 2) + line.format("d1", 1)})
@@ -328,6 +334,12 @@ def test_they_are_those_that_ir_measures_reads(text: str) -> None:
         ("nDCG@1.5", "cutoff cannot be 1.5"),
         ("nDCG@99999999999999999999", "cutoff cannot be 99999999999999999999"),
         ("nDCG(gains={2:1.5})@10", "gains cannot be {2: 1.5}"),
+        ("nDCG(gains={1:-3})@10", "gains cannot be {1: -3}"),
+        ("nDCG(gains={[1]:2})@10", "what stands in brackets is not name=value"),
+        ("Compat(p=-1)", "p cannot be -1.0, it is from 0 to 1"),
+        ("Compat(p=1e999)", "p cannot be inf"),
+        ("SetF(beta=-1)", "beta cannot be -1.0"),
+        ("P@set()", "no number stands behind @"),
         ("nDCG(gains={2:2000000000})@10", "gains cannot be {2: 2000000000}"),
         ("nDCG(dcg='exp-log2')@10", "nothing here computes it"),
         ("IPrec@2", "recall cannot be 2.0"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.core import Document, Score
-from lbr_cli.passages import Passages, _Remembered, windows
+from lbr_cli.passages import WINDOW_BYTES, Passages, _Remembered, windows
 
 LONGEST = 52  # characters of a word: four Thai letters with eight marks each, and sixteen of punctuation
 TEN = " ".join(f"w{n}" for n in range(10))
@@ -138,7 +138,7 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
 
 
 def test_windows_are_remembered_as_far_as_there_is_room() -> None:
-    remembered = _Remembered(2 * len(TEN))
+    remembered = _Remembered(2 * (len(TEN) + 3 * WINDOW_BYTES))
     texts = [TEN, TEN.upper(), TEN.title(), TEN]
     for text in texts:
         assert list(remembered(text, 4, 3)) == list(windows(text, 4, 3))

@@ -59,8 +59,13 @@ def evaluate(
     """
     if sys.stdout is None:
         raise RunError("standard output is closed")
-    as_lines = tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY, packed=True)] if per_query else None
-    picture = plot.ENDINGS[_ending("--plot", plot_, plot.ENDINGS)] if plot_ else None
+    as_lines = (
+        tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY, packed=True)]
+        if per_query is not None
+        else None
+    )
+    if plot_ is not None:
+        picture = plot.ENDINGS[_ending("--plot", plot_, plot.ENDINGS)]
     chosen = parse_measures(measures or DEFAULTS)
     drawn = (chosen if measures else parse_measures(plot.CURVES)) if picture else []
     if picture:

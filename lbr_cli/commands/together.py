@@ -81,7 +81,8 @@ def chosen_method(options: Mapping[str, Any]) -> Method:
 def told_options(options: Mapping[str, Any], method: Method) -> dict[str, Any]:
     """The options that a manifest tells, by their names: those that were chosen, and what the choice came to."""
     passages = method.passages
-    windows = {"passage_words": passages and passages.words, "passage_stride": passages and passages.stride}
+    stride = passages.stride if passages and passages.score != "first" else None
+    windows = {"passage_words": passages and passages.words, "passage_stride": stride}
     return {
         name.rstrip("_"): value
         for name, value in {**options, **windows}.items()

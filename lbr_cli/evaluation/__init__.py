@@ -115,21 +115,26 @@ class _Judge:
                     f"--measures {measure}: nothing here computes it",
                     hint="lbr computes those of trec_eval, Judged and Compat",
                 )
-        self._judgments = judgments
         self._queries = {query_id: str(number) for number, query_id in enumerate(judgments)}
         self._documents = {
             query_id: {doc_id: str(number) for number, doc_id in enumerate(grades)}
             for query_id, grades in judgments.items()
         }
+        # gains are put in here: what stands for a grade of 0 has to be known
+        gains = measures[0].params.get("gains", {})
+        plain = [_without_gains(measure) for measure in measures]
+        self._names = {str(bare): str(measure) for bare, measure in zip(plain, measures, strict=True)}
         numbered = {
-            self._queries[query_id]: {self._documents[query_id][doc_id]: grade for doc_id, grade in grades.items()}
+            self._queries[query_id]: {
+                self._documents[query_id][doc_id]: gains.get(grade, grade) for doc_id, grade in grades.items()
+            }
             for query_id, grades in judgments.items()
         }
         for grades in numbered.values():
             if all(grade < 0 for grade in grades.values()):
                 grades[NOWHERE] = 0  # trec_eval's code never comes back from a query with negative grades alone
         together: Any = ir_measures.providers.FallbackProvider
-        self._evaluator = together(providers).evaluator(measures, numbered)
+        self._evaluator = together(providers).evaluator(plain, numbered)
 
     def values(self, run: Run) -> Values:
         """Each measure of each judged query, in the order of the judgments."""
@@ -144,11 +149,15 @@ class _Judge:
                 }
         found: dict[str, dict[str, float]] = {}
         for metric in self._evaluator.iter_calc(scores):
-            found.setdefault(str(metric.measure), {})[metric.query_id] = float(metric.value)
+            found.setdefault(self._names[str(metric.measure)], {})[metric.query_id] = float(metric.value)
         return {
             name: {query_id: of_query[number] for query_id, number in self._queries.items()}
             for name, of_query in found.items()
         }
+
+
+def _without_gains(measure: Any) -> Any:
+    return type(measure)(**{name: value for name, value in measure.params.items() if name != "gains"})
 
 
 def _own_values(measures: Sequence[Any], run: Run, judgments: Judgments) -> Values:

@@ -21,6 +21,7 @@ PACKAGES = ("ir_measures", "pytrec_eval", "scipy")
 MEASURE = re.compile(r"(?P<name>\w+)(?:\((?P<arguments>[^()]*)\))?(?:@(?P<at>.+))?", re.DOTALL)
 HINT = 'as ir_measures writes them: "nDCG@10 P(rel=2)@5 AP RR R@{10,100}"'
 DEEPEST = 1_000_000  # cut-off
+LIMITS = {"cutoff": (1, DEEPEST), "rel": (1, HIGHEST), "recall": (0, 1), "p": (0, 1), "beta": (0, DEEPEST)}
 # names that trec_eval and other tools have for them, in lower case
 ELSEWHERE = {
     **{"map": "AP", "mrr": "RR", "recip_rank": "RR", "ndcg_cut": "nDCG", "precision": "P", "recall": "R", "f1": "SetF"},
@@ -143,7 +144,7 @@ def _arguments(source: str, text: str) -> dict[str, Any]:
         values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
         if len(values) < len(call.keywords):
             raise ValueError
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, TypeError, SyntaxError) as error:
         raise UsageError(f"--measures {text}: what stands in brackets is not name=value", hint=HINT) from error
     return values
 
@@ -153,8 +154,8 @@ def _value(source: str, text: str) -> Any:
         value = ast.literal_eval(source)
     except (ValueError, SyntaxError, TypeError) as error:
         raise UsageError(f"--measures {text}: no number stands behind @", hint=HINT) from error
-    numbers = value if isinstance(value, set) else {value} if isinstance(value, int | float) else {None}
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+    numbers = value if isinstance(value, set) else [value]
+    if not numbers or not all(type(number) in (int, float) for number in numbers):
         raise UsageError(f"--measures {text}: no number stands behind @", hint=HINT)
     return value
 
@@ -165,10 +166,10 @@ def _checked(known: Any, given: dict[str, Any], text: str) -> Any:
         parameter = known.SUPPORTED_PARAMS.get(name)
         if parameter is None:
             raise UsageError(f"--measures {text}: {known.NAME} has no parameter {name}", hint=HINT)
-        if parameter.dtype is float and type(value) is int:
+        if parameter.dtype is float and type(value) is int and abs(value) <= DEEPEST:
             given[name] = value = float(value)
         wrong = not parameter.validate(value) or type(value) is bool is not parameter.dtype
-        limits = {"cutoff": (1, DEEPEST), "rel": (1, HIGHEST), "recall": (0, 1)}.get(name)
+        limits = LIMITS.get(name)
         if wrong or (limits and not limits[0] <= value <= limits[1]) or (name == "gains" and not _are_gains(value)):
             whole = "a whole number " if parameter.dtype is int else ""
             between = f", it is {whole}from {limits[0]} to {limits[1]}" if limits else ""
@@ -181,5 +182,6 @@ def _checked(known: Any, given: dict[str, Any], text: str) -> Any:
 
 
 def _are_gains(value: dict[Any, Any]) -> bool:
-    numbers = [*value, *value.values()]
-    return all(type(number) is int and abs(number) <= HIGHEST for number in numbers)
+    """Whether whole numbers stand for grades, and none of them for a loss, which trec_eval's code does not know."""
+    numbers = [*map(abs, value), *value.values()] if all(type(grade) is int for grade in value) else [-1]
+    return all(type(number) is int and 0 <= number <= HIGHEST for number in numbers)

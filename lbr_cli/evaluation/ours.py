@@ -22,7 +22,7 @@ def interpolated_precision(measure: Any, ranking: Sequence[str], grades: Mapping
     """
     least = measure["rel"]
     if measure["judged_only"]:
-        ranking = [doc_id for doc_id in ranking if doc_id in grades]
+        ranking = [doc_id for doc_id in ranking if grades.get(doc_id, -1) >= 0]
     needed = math.floor(measure["recall"] * sum(grade >= least for grade in grades.values()) + 0.5)
     found = accumulate(grades.get(doc_id, 0) >= least for doc_id in ranking)
     return max((count / rank for rank, count in enumerate(found, 1) if count >= needed), default=0.0)

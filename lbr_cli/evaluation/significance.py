@@ -13,8 +13,8 @@ class Comparison:
     """How a run differs from the first in one measure, over the judged queries.
 
     On so many queries it `wins`, `ties`, `losses`. `p` is the two-sided p-value of the paired t-test, and `p_holm` the
-    same corrected for all runs that are compared with the first in this measure. Both are None where there is no test:
-    with a single query, or where all differ by the same.
+    same corrected for the runs that are tested against the first in this measure. Both are 1 where no query differs,
+    and None where there is no test: with a single query, or where all differ by the same.
     """
 
     wins: int
@@ -48,7 +48,7 @@ def _comparison(first: Sequence[float], other: Sequence[float], p: float | None,
 def paired_t_test(first: Sequence[float], other: Sequence[float]) -> float | None:
     """The two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`).
 
-    1 where there is no difference; None where there is one query, or the same difference on all: without a spread
+    1 where there is no difference; None where there is one on a single query, or the same on all: without a spread
     there is no test.
     """
     differences = [b - a for a, b in zip(first, other, strict=True)]

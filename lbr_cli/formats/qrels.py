@@ -58,9 +58,10 @@ def numbered_qrels(path: str) -> Iterator[tuple[int, Qrel]]:
             message = f"a judgment has {3 if beir else 4} fields ({form}), this line has {len(fields)}"
             hint = "this looks like a run" if len(fields) >= 6 else ""
             raise InputError(message, name, number, hint=hint)
-        if not GRADE.fullmatch(fields[-1]):
+        grade = fields[-1].strip(" ")
+        if not GRADE.fullmatch(grade):
             raise InputError(f"the grade is no integer of at most nine digits: {fields[-1]}", name, number)
-        yield number, Qrel(fields[0], fields[-2], int(fields[-1]))
+        yield number, Qrel(fields[0], fields[-2], int(grade))
 
 
 def _refuse_json(start: str, name: str, number: int) -> None:
