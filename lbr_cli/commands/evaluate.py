@@ -59,11 +59,9 @@ def evaluate(
     """
     if sys.stdout is None:
         raise RunError("standard output is closed")
-    as_lines = (
-        tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY, packed=True)]
-        if per_query is not None
-        else None
-    )
+    as_lines = picture = None
+    if per_query is not None:
+        as_lines = tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY, packed=True)]
     if plot_ is not None:
         picture = plot.ENDINGS[_ending("--plot", plot_, plot.ENDINGS)]
     chosen = parse_measures(measures or DEFAULTS)
