@@ -127,9 +127,9 @@ def bm25_table(results: dict[str, list[dict[str, Any]]]) -> str:
 def write(tables: dict[str, str]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     for mark, text in tables.items():
-        begin, end = f"<!-- {mark} -->\n", f"\n<!-- /{mark} -->"
+        begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
         before, rest = page.split(begin)
-        page = before + begin + text + end + rest.split(end)[1]
+        page = f"{before}{begin}{text}\n{end}{rest.split(end)[1]}"
     PAGE.write_text(page, encoding="utf-8")
 
 

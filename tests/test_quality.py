@@ -57,13 +57,14 @@ def test_the_best_is_bold_and_a_difference_starred(quality: ModuleType) -> None:
 
 def test_tables_go_between_their_marks(quality: ModuleType, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- quality -->\nold\n<!-- /quality -->\nafter\n")
     monkeypatch.setattr(quality, "PAGE", page)
-    quality.write({"quality": "new"})
-    assert page.read_text() == "before\n<!-- quality -->\nnew\n<!-- /quality -->\nafter\n"
+    for old in ("", "old\n"):
+        page.write_text(f"before\n<!-- quality -->\n{old}<!-- /quality -->\nafter\n")
+        quality.write({"quality": "new"})
+        assert page.read_text() == "before\n<!-- quality -->\nnew\n<!-- /quality -->\nafter\n"
 
 
 def test_the_page_has_a_place_for_each_table() -> None:
     page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
     for mark in ("quality", "bm25"):
-        assert page.index(f"<!-- {mark} -->\n") < page.index(f"\n<!-- /{mark} -->")
+        assert page.index(f"<!-- {mark} -->\n") < page.index(f"\n<!-- /{mark} -->\n")
