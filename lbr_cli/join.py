@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lbr_cli.core import Document, Listener
 from lbr_cli.errors import InputError, UsageError
@@ -28,8 +28,12 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
     if path is None:
         if not lacking:
             return groups
-        path = _queries_beside(inputs)
-        listener.note(f"queries: {path}")
+        path = queries_beside(inputs.run, inputs.corpora, listener)
+        if path is None:
+            raise UsageError(
+                f"{run_name} holds no query texts, and no file queries.* or topics.* lies beside it",
+                hint="name the queries with --queries",
+            )
     listener.stage(f"reading {display_name(path)}")
     queries = read_queries(path, inputs.topic_field, inputs.sums)
     name = display_name(path)
@@ -60,10 +64,13 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
     return groups
 
 
-def _queries_beside(inputs: Inputs) -> str:
-    """The one file named queries.* or topics.* beside the run, or else beside the first corpus."""
-    named = {os.path.realpath(path) for path in (inputs.run, *inputs.corpora)}
-    for beside in (inputs.run, *inputs.corpora[:1]):
+def queries_beside(run: str, corpora: Sequence[str], listener: Listener) -> str | None:
+    """The one file named queries.* or topics.* beside the run, or else beside the first corpus.
+
+    Raises UsageError where there are several.
+    """
+    named = {os.path.realpath(path) for path in (run, *corpora)}
+    for beside in (run, *corpora[:1]):
         if beside == STDIN:
             continue
         folder = glob.escape(os.path.dirname(beside))
@@ -76,11 +83,9 @@ def _queries_beside(inputs: Inputs) -> str:
         if len(found) > 1:
             raise UsageError(f"several files may hold the queries: {', '.join(found)}", hint="name one with --queries")
         if found:
+            listener.note(f"queries: {found[0]}")
             return found[0]
-    raise UsageError(
-        f"{display_name(inputs.run)} holds no query texts, and no file queries.* or topics.* lies beside it",
-        hint="name the queries with --queries",
-    )
+    return None
 
 
 class _BadLines:

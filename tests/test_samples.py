@@ -53,7 +53,6 @@ def test_minilm_raises_ndcg_by_a_tenth_and_more(minilm: Path, tmp_path: Path, lb
     ("name", "least", "interpolated"),
     [
         ("cranfield", 0.42, 0.43),
-        ("cosqa_code", 0.69, 0.61),
         ("medquad_liveqa", 0.79, 0.81),
         ("scifact_subset", 0.76, 0.84),
     ],

@@ -23,6 +23,7 @@ from lbr_cli.commands.cache import cache
 from lbr_cli.commands.doctor import doctor
 from lbr_cli.commands.evaluate import evaluate
 from lbr_cli.commands.models import models
+from lbr_cli.commands.report import report
 from lbr_cli.commands.rerank import rerank
 from lbr_cli.errors import LbrError, RunError
 from lbr_cli.formats.output import PASSING, ReaderGone
@@ -41,10 +42,11 @@ app = typer.Typer(
 )
 app.command()(rerank)
 app.command()(evaluate)
+app.command()(report)
 app.command()(models)
 app.command()(doctor)
 app.add_typer(cache, name="cache")
-COMMANDS = ("rerank", "evaluate", "models", "doctor", "cache")
+COMMANDS = ("rerank", "evaluate", "report", "models", "doctor", "cache")
 
 
 class Stopped(BaseException):

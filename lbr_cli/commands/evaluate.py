@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lbr_cli.commands.options import check_unread
 from lbr_cli.core import Listener
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.evaluation import TOP, Evaluation, plot, tables
@@ -128,7 +129,4 @@ def _check_paths(qrels: str, runs: list[str], outputs: dict[str, str | None]) ->
     for path in runs:
         if is_measure(path) and not os.path.exists(path):
             raise UsageError(f"{path}: no such file", hint='several measures go into one --measures: "nDCG@10 RR"')
-    read = set(map(os.path.realpath, [qrels, *runs]))
-    for option, output in outputs.items():
-        if output and os.path.realpath(output) in read:
-            raise UsageError(f"{option} {output}: this file is read")
+    check_unread(outputs, [qrels, *runs])

@@ -1,8 +1,9 @@
-"""Options that several commands have: which model, how it is asked, where it computes."""
+"""Options that several commands have: which model, how it is asked, where it computes, how a corpus is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from lbr_cli.engines import Server, Settings, Workers
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
+from lbr_cli.formats.corpus import Fields
 from lbr_cli.models import Model, resolve, served
 
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")]
@@ -90,6 +92,13 @@ RayAddress = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", envvar="LBR_RAY_ADDRESS", help="Cluster to join (ray), else one of this machine."),
 ]
+IdField = Annotated[str | None, typer.Option(metavar="KEY", help="Key of the ids in a JSONL corpus.")]
+TextField = Annotated[str | None, typer.Option(metavar="KEY", help="Key of the texts.")]
+TitleField = Annotated[str | None, typer.Option(metavar="KEY", help="Key of the titles.")]
+TsvColumns = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Columns of a TSV corpus, else id,text; id, text and title are read."),
+]
 # those that say which model and how it is asked, by the names of their parameters
 MODEL_OPTIONS = (
     *("model", "revision", "family", "instruction", "prompt_file", "labels", "query_prompt", "document_prompt"),
@@ -155,6 +164,30 @@ def chosen_settings(options: Mapping[str, Any]) -> Settings:
         workers = Workers(*(options[name] for name in WORKER_OPTIONS))
     names = ("device", "dtype", "max_length", "batch_tokens", "threads")
     return Settings(**{name: options[name] for name in names}, server=server, workers=workers)
+
+
+def chosen_fields(options: Mapping[str, Any]) -> Fields:
+    """Where a corpus has its ids, texts and titles."""
+    id_field, text_field, title_field = (options[name] for name in ("id_field", "text_field", "title_field"))
+    names = options["tsv_columns"]
+    columns = tuple(names.split(",")) if names is not None else None
+    if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
+        raise UsageError(f"--tsv-columns {names}: needs id and text once, and may name title once")
+    default = Fields()
+    return Fields(
+        (id_field,) if id_field is not None else default.ids,
+        (text_field,) if text_field is not None else default.texts,
+        title_field if title_field is not None else default.title,
+        columns,
+    )
+
+
+def check_unread(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
+    """UsageError for an option's output that is one of the inputs."""
+    read = set(map(os.path.realpath, inputs))
+    for option, path in outputs.items():
+        if path and os.path.realpath(path) in read:
+            raise UsageError(f"{option} {path}: this file is read")
 
 
 def refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:

@@ -18,21 +18,26 @@ from lbr_cli.commands.options import (
     Dtype,
     EngineName,
     FamilyName,
+    IdField,
     Instruction,
     Labels,
     PromptFile,
     QueryPrompt,
     RayAddress,
     Revision,
+    TextField,
+    TitleField,
     Tokenizer,
     TrustRemoteCode,
+    TsvColumns,
     WorkerCount,
     WorkerCpus,
     WorkerGpus,
+    chosen_fields,
     chosen_model,
     chosen_settings,
 )
-from lbr_cli.commands.together import check_together, chosen_fields, chosen_method, told_options
+from lbr_cli.commands.together import check_together, chosen_method, told_options
 from lbr_cli.core import Listener
 from lbr_cli.engines import CONCURRENCY
 from lbr_cli.errors import RunError
@@ -154,13 +159,10 @@ def rerank(
     bad_lines: Annotated[
         Literal["error", "skip"], typer.Option(help="What a line of the corpus that cannot be read gets.")
     ] = "error",
-    id_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the ids in a JSONL corpus.")] = None,
-    text_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the texts.")] = None,
-    title_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the titles.")] = None,
-    tsv_columns: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="Columns of a TSV corpus, else id,text; id, text and title are read."),
-    ] = None,
+    id_field: IdField = None,
+    text_field: TextField = None,
+    title_field: TitleField = None,
+    tsv_columns: TsvColumns = None,
     topic_field: Annotated[
         str, typer.Option(metavar="NAME", help="Part of a TREC topic that is the query: title, description, …")
     ] = "title",

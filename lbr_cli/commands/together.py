@@ -12,7 +12,6 @@ import typer
 
 from lbr_cli.commands.options import check_engine_options, concerns, refuse
 from lbr_cli.errors import UsageError
-from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
 from lbr_cli.formats.output import STDOUT
 from lbr_cli.passages import Passages
@@ -88,22 +87,6 @@ def told_options(options: Mapping[str, Any], method: Method) -> dict[str, Any]:
         for name, value in {**options, **windows}.items()
         if value is not None and concerns(name, options["engine"])
     }
-
-
-def chosen_fields(options: Mapping[str, Any]) -> Fields:
-    """Where a corpus has its ids, texts and titles."""
-    id_field, text_field, title_field = (options[name] for name in ("id_field", "text_field", "title_field"))
-    names = options["tsv_columns"]
-    columns = tuple(names.split(",")) if names is not None else None
-    if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
-        raise UsageError(f"--tsv-columns {names}: needs id and text once, and may name title once")
-    default = Fields()
-    return Fields(
-        (id_field,) if id_field is not None else default.ids,
-        (text_field,) if text_field is not None else default.texts,
-        title_field if title_field is not None else default.title,
-        columns,
-    )
 
 
 def _check_utf8(name: str, text: str | None) -> None:

@@ -8,9 +8,10 @@ are heard. Without scores it is the order of ranks, or that of the lines.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lbr_cli.core import Candidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats import open_run
 from lbr_cli.formats.files import display_name
@@ -24,10 +25,15 @@ HIGHEST = 10_000  # trec_eval's code counts up to the highest grade, and again f
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Document ids by query id, the best first, and what the run is called."""
+    """Document ids by query id, the best first, and what the run is called.
+
+    `candidates`, by query and document, and `queries`, their texts, are what the lines said, where that was kept.
+    """
 
     name: str
     rankings: Mapping[str, Sequence[str]]
+    candidates: Mapping[str, Mapping[str, Candidate]] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Said(NamedTuple):
@@ -38,13 +44,15 @@ class _Said(NamedTuple):
     rank: int | None
 
 
-def read_run(path: str) -> Run:
-    """The run at `path`, in any format that `lbr rerank` reads.
+def read_run(path: str, *, keep: bool = False) -> Run:
+    """The run at `path`, in any format that `lbr rerank` reads; `keep` keeps what its lines say besides.
 
     Raises InputError for what cannot be read, and for a pair that stands twice, as trec_eval does.
     """
     name = display_name(path)
     found: dict[str, dict[str, _Said]] = {}
+    candidates: dict[str, dict[str, Candidate]] = {}
+    queries: dict[str, str] = {}
     for line in open_run(path)[1]:
         candidate, query_id = line.candidate, line.query.query_id
         said = _Said(line.number, candidate.score, candidate.rank)
@@ -53,9 +61,14 @@ def read_run(path: str) -> Run:
             pair = f"query {query_id}, document {candidate.doc_id}"
             hint = "keep one of the two; trec_eval takes none of such a run"
             raise InputError(f"{pair}: stands already at {name}:{first.line}", name, line.number, hint=hint)
+        if keep:
+            candidates.setdefault(query_id, {})[candidate.doc_id] = candidate
+            if line.query.text is not None:
+                queries[query_id] = line.query.text
     if not found:
         raise InputError("holds no candidates", name)
-    return Run(_shown(name), {query_id: _order(documents) for query_id, documents in found.items()})
+    rankings = {query_id: _order(documents) for query_id, documents in found.items()}
+    return Run(_shown(name), rankings, candidates, queries)
 
 
 def _order(documents: Mapping[str, _Said]) -> list[str]:

@@ -1,0 +1,80 @@
+// The measures with their confidence intervals, and the curves.
+
+function measureTable(story, after) {
+  const head = ["measure", story.runs[0], story.runs[after], "change", "p", "better / same / worse"];
+  const rows = story.measures.map((measure) => {
+    const before = measure.rows[0];
+    const row = measure.rows[after];
+    const digits = before.interval ? 4 : 0; // a count has none
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, measure.name),
+      make("td", {}, number(before.value, digits), interval(before.interval)),
+      make("td", {}, number(row.value, digits), interval(row.interval)),
+      make("td", { className: side(row.change) }, signed(row.change, digits), interval(row.change_interval, signed)),
+      make("td", {}, row.p === null ? "–" : row.p < 0.0001 ? "<0.0001" : number(row.p)),
+      make("td", {}, counts(row.counts)),
+    );
+  });
+  return make(
+    "table",
+    {},
+    make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, rows),
+  );
+}
+
+function interval(values, how = number) {
+  return values ? make("small", {}, `${how(values[0], 3)} … ${how(values[1], 3)}`) : null;
+}
+
+function counts([wins, ties, losses]) {
+  const all = wins + ties + losses || 1;
+  const part = (count, name) => make("span", { className: name, style: `width:${(100 * count) / all}%` });
+  return [
+    make("span", {}, `${wins} / ${ties} / ${losses}`),
+    make("span", { className: "counts", "aria-hidden": "true" }, part(wins, "better"), part(ties, "same"), part(losses, "worse")),
+  ];
+}
+
+const WIDE = 300;
+const HIGH = 190;
+const EDGE = { left: 40, right: 12, top: 12, bottom: 34 };
+
+/** A curve of each run; the one before is drawn thin and grey, the one compared with it thick. */
+function curvePanel(curve, story, after) {
+  const all = curve.runs.flat();
+  const top = Math.max(...all, 0.05);
+  const low = Math.min(...all, 0);
+  const across = (place) => EDGE.left + ((WIDE - EDGE.left - EDGE.right) * place) / Math.max(curve.at.length - 1, 1);
+  const up = (value) => HIGH - EDGE.bottom - ((HIGH - EDGE.top - EDGE.bottom) * (value - low)) / (top - low);
+  const told = curve.runs.map((values, run) => `${story.runs[run]}: ${values.map((value, i) => `${curve.at[i]}: ${number(value, 3)}`).join(", ")}`);
+  const panel = draw("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${curve.name}. ${told.join(". ")}` });
+  for (const share of [0, 0.5, 1]) {
+    const value = low + share * (top - low);
+    panel.append(
+      draw("line", { class: "grid", x1: EDGE.left, x2: WIDE - EDGE.right, y1: up(value), y2: up(value) }),
+      draw("text", { x: EDGE.left - 6, y: up(value) + 4, "text-anchor": "end" }, value.toFixed(2)),
+    );
+  }
+  curve.at.forEach((at, place) => panel.append(draw("text", { x: across(place), y: HIGH - EDGE.bottom + 16, "text-anchor": "middle" }, String(at))));
+  panel.append(draw("text", { x: WIDE / 2, y: HIGH - 3, "text-anchor": "middle" }, curve.axis));
+  curve.runs.forEach((values, run) => {
+    const name = run === 0 ? "before" : run === after ? "after" : "other";
+    panel.append(
+      draw("polyline", { class: name, points: values.map((value, place) => `${across(place)},${up(value)}`).join(" ") }),
+      ...(name === "other" ? [] : values.map((value, place) => draw("circle", { class: name, cx: across(place), cy: up(value), r: 3 }))),
+    );
+  });
+  return make("figure", {}, make("figcaption", {}, curve.name), panel);
+}
+
+function curvePanels(story, after) {
+  if (!story.curves.length) return [];
+  const key = (name, text) => make("span", { className: `key ${name}` }, text);
+  return [
+    make("div", { className: "panels" }, story.curves.map((curve) => curvePanel(curve, story, after))),
+    make("p", { className: "legend" }, key("before", story.runs[0]), key("after", story.runs[after])),
+  ];
+}

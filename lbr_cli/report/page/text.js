@@ -1,0 +1,93 @@
+"use strict";
+
+// Elements and texts. Nothing here, or in the other scripts, ever reads text as HTML.
+
+/** An element with properties, attributes (those with a dash, and role) and children; null children are left out. */
+function make(name, properties = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === null || value === undefined) continue;
+    if (key.includes("-") || key === "role" || key === "dir" || key === "scope") element.setAttribute(key, value);
+    else if (key === "data") Object.assign(element.dataset, value);
+    else element[key] = value;
+  }
+  element.append(...children.flat().filter((child) => child !== null));
+  return element;
+}
+
+/** The same for SVG, where all are attributes. */
+function draw(name, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+const segmenter = typeof Intl.Segmenter === "function" ? new Intl.Segmenter(undefined, { granularity: "word" }) : null;
+
+/** The words of a text: [from, to, word in lower case]. */
+function* wordsOf(text) {
+  if (segmenter) {
+    for (const part of segmenter.segment(text)) {
+      if (part.isWordLike) yield [part.index, part.index + part.segment.length, part.segment.toLowerCase()];
+    }
+    return;
+  }
+  for (const found of text.matchAll(/[\p{L}\p{M}\p{N}]+/gu)) {
+    yield [found.index, found.index + found[0].length, found[0].toLowerCase()];
+  }
+}
+
+// words that say nothing of what a text is about; of other languages, no word is left out
+const COMMON = new Set(
+  ("a about an and are as at be been by can do does for from had has have how i if in into is it its my no not of on or " +
+    "our so that the their them there these they this to was we were what when where which who why will with you your").split(" "),
+);
+
+/** The words of a query that are worth a mark. */
+function worthMarking(query) {
+  return new Set([...wordsOf(query ?? "")].map((word) => word[2]).filter((word) => !COMMON.has(word)));
+}
+
+/** A text with the words marked and, where there is one, the passage that its score comes from. */
+function marked(text, words, passage = null) {
+  const whole = document.createDocumentFragment();
+  const inside = passage ? make("span", { className: "passage", title: "the passage that counted" }) : null;
+  const [from, to] = passage ?? [0, 0];
+  const add = (piece, start) => (inside && start >= from && start < to ? inside : whole).append(piece);
+  let done = 0;
+  const plain = (end) => {
+    // cut where the passage begins or ends
+    for (const edge of [from, to, end]) {
+      if (edge > done && edge <= end) {
+        add(text.slice(done, edge), done);
+        done = edge;
+      }
+      if (inside && done === from && !inside.parentNode) whole.append(inside);
+    }
+  };
+  if (inside && from === 0) whole.append(inside);
+  for (const [start, end, word] of wordsOf(text)) {
+    if (!words.has(word)) continue;
+    plain(start);
+    add(make("mark", {}, text.slice(start, end)), start);
+    done = end;
+  }
+  plain(text.length);
+  return whole;
+}
+
+function number(value, digits = 4) {
+  return value === null || value === undefined ? "–" : value.toFixed(digits);
+}
+
+/** A difference with its sign; none is 0 without one. */
+function signed(value, digits = 4) {
+  if (value === null || value === undefined) return "–";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? (0).toFixed(digits) : value > 0 ? `+${text}` : `−${text.slice(1)}`;
+}
+
+function side(value) {
+  return value > 1e-9 ? "better" : value < -1e-9 ? "worse" : "same";
+}
