@@ -89,9 +89,9 @@ def strange(pages: Path, lbr: Program) -> Path:
     """A page without judgments, of texts that are not for the faint-hearted."""
     made = pages / "strange.html"
     if not made.exists():
-        texts = [EVIL, f"{ARABIC} لشبونة عاصمة البرتغال", "x" * 3000, "七時に起きる"]
+        texts = [f"😀{EVIL}", f"{ARABIC} لشبونة عاصمة البرتغال", "x" * 3000, "七時に起きる"]
         digits = {"digits": [0.0, 0.1, 0.0, 0.2, 0.3, 0.3, 0.1], "mass": 1.0}
-        passage = {"passage": {"start": 2, "text": EVIL[2:22], "number": 1, "of": 2}}
+        passage = {"passage": {"start": 3, "text": EVIL[2:22], "number": 1, "of": 2}}
         for name, order in (("before", 1), ("after", -1)):
             lines = [
                 {
@@ -225,7 +225,7 @@ def test_texts_are_shown_as_text(browser: Any, strange: Path) -> None:
     assert "There are no judgments" in visit.page.locator("#measures").inner_text()
     visit.page.locator("#queries tbody a").click()
     texts = visit.page.locator(".list:last-child .text").evaluate_all("texts => texts.map((text) => text.textContent)")
-    assert EVIL in [text.removesuffix(" …") for text in texts]
+    assert f"😀{EVIL}" in [text.removesuffix(" …") for text in texts]
     assert visit.page.locator(".list:last-child .passage").first.evaluate("span => span.textContent") == EVIL[2:22]
     marks = visit.page.locator(".list:last-child mark").all_inner_texts()
     assert [mark.lower() for mark in marks[:2]] == ["alert", "quotes"]

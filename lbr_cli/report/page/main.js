@@ -111,10 +111,18 @@ function start() {
   route(false);
 }
 
+/** The query that an address names; an address that nobody made here may name none. */
+function idOf(hash) {
+  try {
+    return /^#query=(.*)$/.test(hash) ? decodeURIComponent(hash.slice("#query=".length)) : null;
+  } catch {
+    return null;
+  }
+}
+
 function route(focus) {
   const was = state.query;
-  const found = /^#query=(.*)$/.exec(location.hash);
-  state.query = found ? (places.get(decodeURIComponent(found[1])) ?? null) : null;
+  state.query = places.get(idOf(location.hash)) ?? null;
   showQuery(focus);
   if (state.query === null && was !== null) {
     table.rows.find((one) => one.place === was)?.row.querySelector("a").focus();

@@ -49,11 +49,21 @@ function worthMarking(query) {
   return new Set([...wordsOf(query ?? "")].map((word) => word[2]).filter((word) => !COMMON.has(word)));
 }
 
+/** The place in a text behind so many characters, of which some take two units. */
+function unitsOf(text, characters) {
+  let units = 0;
+  for (const character of text) {
+    if (characters-- <= 0) break;
+    units += character.length;
+  }
+  return units;
+}
+
 /** A text with the words marked and, where there is one, the passage that its score comes from. */
 function marked(text, words, passage = null) {
   const whole = document.createDocumentFragment();
   const inside = passage ? make("span", { className: "passage", title: "the passage that counted" }) : null;
-  const [from, to] = passage ?? [0, 0];
+  const [from, to] = passage ? passage.map((place) => unitsOf(text, place)) : [0, 0];
   const add = (piece, start) => (inside && start >= from && start < to ? inside : whole).append(piece);
   let done = 0;
   const plain = (end) => {
