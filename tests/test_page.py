@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ ARABIC = "ما هي عاصمة البرتغال"
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is on the path"),
+    pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium is on the path"),
     pytest.mark.xdist_group("browser"),
 ]
 
@@ -236,7 +238,51 @@ def test_texts_are_shown_as_text(browser: Any, strange: Path) -> None:
     assert visit.complaints == []
 
 
-@pytest.mark.parametrize("width", [1440, 700, 390])
+@pytest.mark.parametrize("seed", range(5))
+def test_marks_and_passages_leave_every_text_as_it_is(browser: Any, samples: Path, seed: int) -> None:
+    source = random.Random(seed)
+    visit = Visit(browser, samples)
+    for _ in range(40):
+        text = "".join(source.choices("ab c'.é😀東京に 行く\n", k=source.randint(0, 30)))
+        words = "".join(source.choices("ab c'東京", k=6))
+        ends = sorted(source.choices(range(len(text) + 1), k=2))
+        shown, inside = visit.page.evaluate(
+            """([text, words, ends]) => {
+                const whole = make("p", {}, marked(text, new Set([...wordsOf(words)].map((word) => word[2])), ends));
+                return [whole.textContent, whole.querySelector(".passage")?.textContent ?? ""];
+            }""",
+            [text, words, ends],
+        )
+        assert shown == text
+        assert inside == text[ends[0] : ends[1]]
+    assert visit.complaints == []
+
+
+def test_movements_are_shown_on_a_telephone_too(browser: Any, strange: Path) -> None:
+    visit = Visit(browser, strange, width=390)
+    assert visit.page.locator("#queries td").last.is_visible()
+
+
+def test_what_is_open_stays_open_from_run_to_run(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.goto(samples.as_uri() + "#query=kettle-scale")
+    visit.page.locator(".list:first-child .more:visible").first.click()
+    visit.page.get_by_role("tab").nth(1).click()
+    assert visit.page.locator(".list:first-child li.open").count() == 1
+    visit.page.get_by_role("button", name="next").click()
+    assert visit.page.locator("li.open").count() == 0
+
+
+def test_a_search_without_a_hit_does_not_stop_the_next_query(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.locator("#search").fill("no such words")
+    visit.page.locator(".extremes a").first.click()
+    before = visit.page.locator("#query-title").inner_text()
+    visit.page.get_by_role("button", name="next").click()
+    assert visit.page.locator("#query-title").inner_text() != before
+
+
+@pytest.mark.parametrize("width", [1440, 700, 390, 320])
 def test_nothing_is_wider_than_the_screen(browser: Any, samples: Path, strange: Path, width: int) -> None:
     for file in (samples, strange):
         visit = Visit(browser, file, width=width)

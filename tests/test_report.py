@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, write
+from conftest import QUERIES, ROOT, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,9 +74,10 @@ def test_the_lists_the_texts_and_the_grades(reranked: Path, lbr: Program) -> Non
     assert before[0][2].startswith("How do I get rid of ants inside my house?")
     assert sorted(row[0] for row in before) == sorted(row[0] for row in after)
     assert kettle["lists"][0][0][1] == 8.1815
-    grades = {shown["documents"][number][0]: grade for number, grade in kettle["grades"]}
-    assert grades["home-01"] == 3
-    assert "home-07" in grades  # relevant, and in no list
+    grades = {shown["documents"][row[0]][0]: row[1:] for row in kettle["grades"]}
+    assert grades["home-01"][0] == 3
+    assert grades["home-07"][1] == [None, None]  # relevant, and in no list
+    assert shown["coverage"][0][:2] == [0, 0]
 
 
 def test_without_judgments_it_tells_movements_alone(reranked: Path, lbr: Program) -> None:
@@ -100,16 +101,52 @@ def test_what_explain_says_comes_along_where_it_is_of_that_form(tmp_path: Path, 
     details = [
         {"digits": [0.1] * 7, "mass": 0.7, "truncated": True, "passage": {"start": 3, "text": "abcd", "number": 1}},
         {"digits": "none", "mass": "x", "truncated": 1, "passage": "text", "probability": True},
-        {"digits": [1, 2], "probability": 0.25, "reranker_score": 1.5},
+        {"digits": [1, 2], "probability": 0.25, "reranker_score": 1.5, "passage": {"start": 2, "text": "abcd"}},
+        {"passage": {"start": -4, "text": "abcd", "digits": [0.2] * 7}},  # of a mean over passages
     ]
-    lines = [{"query_id": "q", "doc_id": f"d{n}", "score": -n, **detail} for n, detail in enumerate(details)]
+    line = {"query_id": "q", "text": "xyzabcd"}
+    lines = [line | {"doc_id": f"d{n}", "score": -n} | detail for n, detail in enumerate(details)]
     write(tmp_path, {"a.jsonl": "".join(f"{json.dumps(line)}\n" for line in lines)})
     shown = told(lbr("report", "a.jsonl", "a.jsonl", "-o", "-").out)
     assert shown["queries"][0]["lists"][0] == [
-        [0, 0.0, {"digits": [0.1] * 7, "mass": 0.7, "truncated": True, "passage": [3, 7]}],
-        [1, -1.0],
-        [2, -2.0, {"probability": 0.25, "reranker_score": 1.5}],
+        [0, 0.0, 0, {"digits": [0.1] * 7, "mass": 0.7, "truncated": True, "passage": [3, 7]}],
+        [1, -1.0, 1],
+        [2, -2.0, 2, {"probability": 0.25, "reranker_score": 1.5}],
+        [3, -3.0, 3, {"digits": [0.2] * 7}],
     ]
+
+
+def test_places_are_those_of_whole_runs(tmp_path: Path, lbr: Program) -> None:
+    for name, order in (("a.trec", 1), ("b.trec", -1)):
+        write(tmp_path, {name: "".join(f"q Q0 d{n} 1 {-n * order} x\n" for n in range(300))})
+    write(tmp_path, {"qrels.txt": "q 0 d150 1\nq 0 zz 1\nr 0 d1 1\n"})
+    ended = lbr("report", "a.trec", "b.trec", "--qrels", "qrels.txt", "--depth", "2", "-o", "-")
+    shown = told(ended.out)
+    query, absent = shown["queries"]
+    assert query["lists"][1] == [[2, 299.0, 299], [3, 298.0, 298]]
+    grades = {shown["documents"][number][0]: [grade, *places] for number, grade, places in query["grades"]}
+    assert grades == {"d150": [1, 150, 149], "zz": [1, None, None]}
+    assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, and in no run: it counts
+    assert shown["coverage"][0][0] == 1
+    assert "lbr: warning: a.trec: lacks 1 of 2 judged queries, which count 0" in ended.err
+
+
+def test_a_name_may_be_that_of_a_place_in_the_page(files: Path, lbr: Program) -> None:
+    (files / "{{data}}.trec").write_text("q1 Q0 d1 1 1 x\n")
+    ended = lbr("report", "{{data}}.trec", "run.trec", "-o", "-")
+    assert told(ended.out)["runs"][0] == "{{data}}.trec"
+
+
+def test_the_queries_that_are_found_are_not_written_over(files: Path, lbr: Program) -> None:
+    ended = lbr("report", "run.trec", "run.trec", "-o", "queries.tsv", "--quiet")
+    assert (ended.code, ended.err) == (2, "lbr: --output queries.tsv: this file is read\n")
+    assert (files / "queries.tsv").read_text() == QUERIES
+
+
+def test_a_document_without_a_text_is_no_error_where_others_have_one(files: Path, lbr: Program) -> None:
+    lines = '{"query_id":"q","doc_id":"d1","score":1,"text":"t"}\n{"query_id":"q","doc_id":"zz","score":0}\n'
+    write(files, {"a.jsonl": lines})
+    assert lbr("report", "a.jsonl", "a.jsonl", "-c", "docs.jsonl", "-o", "-").code == 0
 
 
 def test_nothing_in_it_is_fetched_and_no_text_is_markup(tmp_path: Path, lbr: Program) -> None:
@@ -136,7 +173,7 @@ def test_any_text_comes_back_as_it_is(text: str) -> None:
     assert html.count("</script>") == 2
 
 
-@pytest.mark.parametrize("letter", ["a", "語", '"'])
+@pytest.mark.parametrize("letter", ["a", "語", '"', "<", "\u2028"])
 def test_texts_are_cut_so_that_the_page_stays_small(letter: str) -> None:
     many = {f"d{number}": Document(f"d{number}", letter * (10_000 + number)) for number in range(2000)}
     run = Run("run", {"q": list(many)}, {"q": {doc_id: Candidate(doc_id, score=1.0) for doc_id in many}})
@@ -149,6 +186,8 @@ def test_texts_are_cut_so_that_the_page_stays_small(letter: str) -> None:
     few = story([run, run], Texts({}, {}), depth=1)
     assert few["documents"] == [["d0"]]
     assert LEAST_ROOM < ROOM
+    titled = {doc_id: Document(doc_id, "text", letter * 1_000_000) for doc_id in list(many)[:20]}
+    assert all(row[2] for row in story([run, run], Texts({}, titled), depth=20)["documents"])  # beside heavy titles
 
 
 def test_the_interval_is_the_bootstraps() -> None:

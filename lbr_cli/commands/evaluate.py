@@ -13,9 +13,8 @@ from typing import Annotated, Literal
 import typer
 
 from lbr_cli.commands.options import check_unread
-from lbr_cli.core import Listener
 from lbr_cli.errors import RunError, UsageError
-from lbr_cli.evaluation import TOP, Evaluation, plot, tables
+from lbr_cli.evaluation import Evaluation, plot, tables, tell_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
@@ -84,22 +83,9 @@ def evaluate(
             lines_out.write(as_lines(evaluation))
         if picture_out and picture:
             picture_out.write(plot.plot(everything, curves(drawn), picture))
-        _warn(evaluation, console)
+        tell_coverage(evaluation, console)
         text = _text(evaluation, format_)
     typer.echo(text, nl=False)
-
-
-def _warn(evaluation: Evaluation, listener: Listener) -> None:
-    """Say what the figures do not."""
-    queries = len(evaluation.queries)
-    for run in evaluation.runs:
-        told = run.coverage
-        if told.missing:
-            listener.warn(f"{run.run}: lacks {told.missing} of {queries} judged queries, which count 0")
-        if told.unjudged:
-            listener.note(f"{run.run}: queries that are not judged, and do not count: {told.unjudged}")
-        if not told.judged_share:
-            listener.warn(f"{run.run}: none of the documents in its top {TOP} is judged")
 
 
 def _text(evaluation: Evaluation, format_: str) -> str:

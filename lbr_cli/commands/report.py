@@ -16,7 +16,7 @@ from lbr_cli.commands.options import (
     refuse,
 )
 from lbr_cli.errors import UsageError
-from lbr_cli.evaluation import evaluate
+from lbr_cli.evaluation import evaluate, tell_coverage
 from lbr_cli.evaluation.measures import DEFAULTS, curves, parse_measures
 from lbr_cli.evaluation.plot import CURVES
 from lbr_cli.evaluation.runs import Run, check_match, read_judgments, read_run
@@ -72,8 +72,13 @@ def report(
     with Console(bar=False, quiet=quiet) as console, open_output(output) as out:
         runs = [read_run(path, keep=True) for path in (before, *after)]
         judged = _judged(qrels, runs, chosen) if qrels is not None else None
+        if judged:
+            tell_coverage(judged.evaluation, console)
         found = queries if queries is not None else queries_beside(before, corpus or (), console)
-        texts = find_texts(runs, corpus or (), found, chosen_fields(ctx.params), depth, console)
+        if found is not None:
+            check_unread({"--output": output}, [found])
+        fields = chosen_fields(ctx.params)
+        texts = find_texts(runs, corpus or (), found, fields, depth, console, named=queries is not None)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
         out.write(page(story(runs, texts, depth, judged), title))
 

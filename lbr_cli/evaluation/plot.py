@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -36,6 +35,8 @@ def check_curves(curves: Sequence[Curve]) -> None:
 
 def plot(evaluation: Evaluation, curves: Sequence[Curve], kind: str) -> bytes:
     """The picture, the same bytes for the same evaluation and version of matplotlib."""
+    import logging
+
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of fonts and folders of its own
     import matplotlib as mpl
     from matplotlib.figure import Figure

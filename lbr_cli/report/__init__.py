@@ -6,31 +6,27 @@ put together.
 
 from __future__ import annotations
 
-from importlib.resources import files
+import re
 from typing import Any
 
-import orjson
+from lbr_cli.report.data import as_data
 
 SCRIPTS = ("text.js", "summary.js", "table.js", "query.js", "main.js")
-# what would end the element that holds the data, or a line of a script
-ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
 def page(story: dict[str, Any], title: str) -> bytes:
     """The page that tells a story, as HTML in UTF-8."""
+    from importlib.resources import files
+
     folder = files("lbr_cli.report") / "page"
     read = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "style.css", *SCRIPTS)}
     parts = {
         "title": _escaped(title),
         "style": read["style.css"],
         "script": "\n".join(read[name] for name in SCRIPTS),
-        "data": orjson.dumps(story).decode().translate(ESCAPES),
+        "data": as_data(story),
     }
-    html = read["page.html"]
-    for name, text in parts.items():
-        before, after = html.split("{{" + name + "}}")
-        html = before + text + after
-    return html.encode()
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], read["page.html"]).encode()
 
 
 def _escaped(text: str) -> str:

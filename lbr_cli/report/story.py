@@ -11,17 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from lbr_cli.core import Document
 from lbr_cli.evaluation import Evaluation
 from lbr_cli.evaluation.measures import Curve
 from lbr_cli.evaluation.runs import Judgments, Run
 from lbr_cli.evaluation.significance import interval
 from lbr_cli.numbers import as_written
+from lbr_cli.report.data import weight
 
 ROOM = 13_500_000  # bytes of all that is told, so that a page stays below 15 MB
-LEAST_ROOM = 1_000_000  # of it for texts, however long the lists are
+LEAST_ROOM = 1_000_000  # for texts, however much the lists and titles take
 TOP = 10
 DIGITS = 7
 
@@ -50,16 +49,16 @@ def story(runs: Sequence[Run], texts: Texts, depth: int, judged: Judged | None =
     Of each query the first `depth` documents of each run are told.
     """
     numbers = _Numbers()
-    queries = [_query(query_id, runs, texts, depth, judged, numbers) for query_id in _queries(runs)]
-    room = max(ROOM - len(orjson.dumps(queries)), LEAST_ROOM)
+    queries = [_query(query_id, runs, texts, depth, judged, numbers) for query_id in _queries(runs, judged)]
     return {
         "runs": [run.name for run in runs],
         "depth": depth,
         "judged": len(judged.judgments) if judged else 0,
+        "coverage": _coverage(judged) if judged else [],
         "measures": _measures(judged) if judged else [],
         "curves": _curves(judged) if judged else [],
         "queries": queries,
-        "documents": _documents(numbers, texts, room),
+        "documents": _documents(numbers, texts, ROOM - weight(queries)),
     }
 
 
@@ -78,22 +77,30 @@ class _Numbers:
         return iter(self._of)
 
 
-def _queries(runs: Sequence[Run]) -> list[str]:
-    """The queries of any run, in the order of the first that has them."""
-    return list(dict.fromkeys(query_id for run in runs for query_id in run.rankings))
+def _queries(runs: Sequence[Run], judged: Judged | None) -> list[str]:
+    """The queries of any run, in the order of the first that has them, and those that are judged and in none."""
+    asked = [query_id for run in runs for query_id in run.rankings]
+    return list(dict.fromkeys([*asked, *(judged.judgments if judged else ())]))
 
 
 def _query(
     query_id: str, runs: Sequence[Run], texts: Texts, depth: int, judged: Judged | None, numbers: _Numbers
 ) -> dict[str, Any]:
-    lists = [
-        [_line(run, query_id, doc_id, place, numbers) for place, doc_id in enumerate(_first(run, query_id, depth))]
-        for run in runs
-    ]
+    places = [{doc_id: place for place, doc_id in enumerate(run.rankings.get(query_id, ()))} for run in runs]
+    lists = []
+    for run, of_run in zip(runs, places, strict=True):
+        lines = []
+        for doc_id in list(of_run)[:depth]:
+            candidate = run.candidates[query_id][doc_id]
+            score = None if candidate.score is None else as_written(candidate.score)
+            details = _details(candidate.extra or {}, texts.documents.get(doc_id))
+            line = [numbers.of(doc_id, of_run[doc_id]), score, places[0].get(doc_id)]
+            lines.append([*line, details] if details else line)
+        lists.append(lines)
     told: dict[str, Any] = {"id": query_id, "text": texts.queries.get(query_id), "lists": lists}
     if judged is not None:
         grades = judged.judgments.get(query_id)
-        told["grades"] = None if grades is None else _grades(grades, numbers)
+        told["grades"] = None if grades is None else _grades(grades, places, numbers)
         told["values"] = [
             None if grades is None else [round(run.values[name][query_id], 6) for run in judged.evaluation.runs]
             for name in judged.measures
@@ -101,39 +108,45 @@ def _query(
     return told
 
 
-def _grades(grades: Mapping[str, int], numbers: _Numbers) -> list[tuple[int, int]]:
-    """Those of documents that are shown, and of relevant ones that are in no list."""
-    return [
-        (numbers.of(doc_id, 2 * TOP), grade) for doc_id, grade in grades.items() if grade > 0 or doc_id in numbers.best
-    ]
+def _grades(grades: Mapping[str, int], places: Sequence[Mapping[str, int]], numbers: _Numbers) -> list[list[Any]]:
+    """Number, grade and, of relevant ones, the place in each run: of documents that are shown or relevant."""
+    told: list[list[Any]] = []
+    for doc_id, grade in grades.items():
+        if grade > 0:
+            told.append([numbers.of(doc_id, TOP), grade, [of_run.get(doc_id) for of_run in places]])
+        elif doc_id in numbers.best:
+            told.append([numbers.of(doc_id, 2 * TOP), grade])
+    return told
 
 
-def _first(run: Run, query_id: str, depth: int) -> Sequence[str]:
-    return run.rankings.get(query_id, ())[:depth]
+def _details(extra: Mapping[str, Any], document: Document | None) -> dict[str, Any]:
+    """What `--explain` has put into a line, as far as it is of the form that it has there, and of this text.
 
-
-def _line(run: Run, query_id: str, doc_id: str, place: int, numbers: _Numbers) -> list[Any]:
-    """Number of the document, its score, and what its line tells of the score besides."""
-    candidate = run.candidates[query_id][doc_id]
-    line: list[Any] = [numbers.of(doc_id, place), None if candidate.score is None else as_written(candidate.score)]
-    details = _details(candidate.extra or {})
-    return [*line, details] if details else line
-
-
-def _details(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What `--explain` has put into a line, as far as it is of the form that it has there."""
+    Of a mean over passages it is what was said of the best one.
+    """
     told: dict[str, Any] = {}
-    digits, passage = extra.get("digits"), extra.get("passage")
+    passage = extra["passage"] if isinstance(extra.get("passage"), dict) else {}
+    said = {**passage, **extra}
+    digits = said.get("digits")
     if isinstance(digits, list) and len(digits) == DIGITS and all(map(_is_number, digits)):
         told["digits"] = [round(float(share), 4) for share in digits]
     for name in ("mass", "probability", "reranker_score"):
-        if _is_number(extra.get(name)):
-            told[name] = as_written(float(extra[name]))
+        if _is_number(said.get(name)):
+            told[name] = as_written(float(said[name]))
     if extra.get("truncated") is True:
         told["truncated"] = True
-    if isinstance(passage, dict) and isinstance(passage.get("start"), int) and isinstance(passage.get("text"), str):
-        told["passage"] = [passage["start"], passage["start"] + len(passage["text"])]
+    span = None if document is None else _span(passage, document.text)
+    if span is not None:
+        told["passage"] = span
     return told
+
+
+def _span(passage: Mapping[str, Any], text: str) -> list[int] | None:
+    """Where a passage begins and ends in a text, in characters; None where it is not of this text."""
+    start, part = passage.get("start"), passage.get("text")
+    if type(start) is int and start >= 0 and isinstance(part, str) and text.startswith(part, start):
+        return [start, start + len(part)]
+    return None
 
 
 def _is_number(value: object) -> bool:
@@ -146,10 +159,10 @@ def _documents(numbers: _Numbers, texts: Texts, room: int) -> list[list[Any]]:
     for doc_id in numbers:
         document = texts.documents.get(doc_id)
         rows.append([doc_id] if document is None else [doc_id, document.title, document.text])
-    room -= sum(len(orjson.dumps(row[:2])) for row in rows)
+    room = max(room - sum(weight(row[:2]) for row in rows), LEAST_ROOM)
     known = [(row, numbers.best[row[0]]) for row in rows if len(row) > 1]
     for some in ([row for row, best in known if best <= 2 * TOP], [row for row, best in known if best > 2 * TOP]):
-        sizes = [len(orjson.dumps(row[2])) for row in some]
+        sizes = [weight(row[2]) for row in some]
         limit = _fitting([len(row[2]) for row in some], sizes, room)
         for row, size in zip(some, sizes, strict=True):
             if len(row[2]) > limit:
@@ -192,8 +205,14 @@ def _measures(judged: Judged) -> list[dict[str, Any]]:
                 if name not in evaluation.counts:
                     row["change_interval"] = interval([b - a for a, b in zip(first, values, strict=True)])
             rows.append(row)
-        told.append({"name": name, "rows": rows})
+        told.append({"name": name, "digits": 0 if name in evaluation.counts else 4, "rows": rows})
     return told
+
+
+def _coverage(judged: Judged) -> list[list[float]]:
+    """Of each run: judged queries that it lacks, queries that are not judged, the share of judged in its top."""
+    told = (run.coverage for run in judged.evaluation.runs)
+    return [[coverage.missing, coverage.unjudged, coverage.judged_share] for coverage in told]
 
 
 def _curves(judged: Judged) -> list[dict[str, Any]]:

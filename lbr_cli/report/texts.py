@@ -15,12 +15,19 @@ from lbr_cli.report.story import Texts
 
 
 def find_texts(
-    runs: Sequence[Run], corpora: Sequence[str], queries: str | None, fields: Fields, depth: int, listener: Listener
+    runs: Sequence[Run],
+    corpora: Sequence[str],
+    queries: str | None,
+    fields: Fields,
+    depth: int,
+    listener: Listener,
+    *,
+    named: bool,
 ) -> Texts:
     """The texts of all queries, and of the documents that are shown, as far as they are known.
 
-    A text in a line counts before one in a file. Raises InputError for a file that cannot be read, and for corpora or
-    queries of which none is in a run.
+    A text in a line counts before one in a file. Raises InputError for a file that cannot be read, and for one that has
+    none of the texts, save queries that nobody has `named`.
     """
     asked: dict[str, str] = {}
     shown: dict[str, Document | None] = {}
@@ -33,7 +40,7 @@ def find_texts(
     if queries is not None:
         listener.stage(f"reading {display_name(queries)}")
         found = {query_id: line.query.text or "" for query_id, line in read_queries(queries).items()}
-        if not any(query_id in found for run in runs for query_id in run.rankings):
+        if named and not any(query_id in found for run in runs for query_id in run.rankings):
             raise InputError("holds none of the queries of the runs", display_name(queries))
         asked = found | asked
     if corpora:
@@ -41,7 +48,7 @@ def find_texts(
         for path in corpora:
             listener.stage(f"reading {display_name(path)}")
             read_corpus(path, wanted, fields, listener.note, _raise)
-        if wanted.wanted and not wanted.documents:
+        if not documents and not wanted.documents:
             raise InputError("holds none of the documents of the runs", ", ".join(map(display_name, corpora)))
         documents |= wanted.documents
     return Texts(asked, documents)

@@ -1,6 +1,7 @@
 // What is looked at: which run beside the first, which measure, which query. The query stands in the address.
 
 const story = JSON.parse(document.getElementById("data").textContent);
+story.runs = shortNames(story.runs);
 const at = (id) => document.getElementById(id);
 const state = { after: 1, measure: story.measures.length ? 0 : null, query: null };
 const places = new Map(story.queries.map((query, place) => [query.id, place]));
@@ -13,20 +14,21 @@ function go(place) {
 
 /** The query before or after this one, as the table stands. */
 function step(by) {
-  const order = table.visible();
+  const order = table.visible().length ? table.visible() : table.rows.map((one) => one.place);
   const place = order.indexOf(state.query);
   const next = order[place + by] ?? order[by > 0 ? 0 : order.length - 1];
   if (next !== undefined) go(next);
 }
 
-function showQuery(focus) {
+function showQuery(moved) {
   const open = state.query !== null;
   at("summary").hidden = open;
   at("all").hidden = open;
   at("query").hidden = !open;
   if (!open) return;
   view.show(story.queries[state.query], state.after, state.measure);
-  if (focus) at("query-title").focus({ preventScroll: true });
+  if (!moved) return;
+  at("query-title").focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
@@ -42,22 +44,32 @@ function showRun() {
 }
 
 function measures() {
+  const runs = [0, state.after];
   return [
-    make("p", { className: "note" }, `Means over ${story.judged} judged queries, with 95 % confidence intervals (bootstrap).`),
+    make("p", { className: "note" }, `Over ${story.judged} judged queries; means have 95 % confidence intervals (bootstrap).`),
     make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of measures" }, measureTable(story, state.after)),
-    extremes(),
+    make("ul", { className: "extremes" }, extremes(), runs.map((run) => coverage(story, run))),
   ];
 }
 
 /** The queries that gained and lost most. */
 function extremes() {
-  const changes = table.rows.length ? story.queries.map((query, place) => [query.values[state.measure], place]).filter(([values]) => values) : [];
-  const sorted = changes.map(([values, place]) => [values[state.after] - values[0], place]).sort((a, b) => b[0] - a[0]);
-  const link = (name, [change, place]) =>
-    make("li", {}, `${name}: `, make("a", { href: `#query=${encodeURIComponent(story.queries[place].id)}` }, story.queries[place].text || story.queries[place].id), " ", make("span", { className: side(change) }, signed(change)));
-  if (!sorted.length) return make("p");
-  const [most, least] = [sorted[0], sorted[sorted.length - 1]];
-  return make("ul", { className: "extremes" }, link(most[0] < 0 ? "Lost least" : "Gained most", most), link(least[0] > 0 ? "Gained least" : "Lost most", least));
+  const digits = story.measures[state.measure].digits;
+  const changes = story.queries
+    .map((query, place) => [query.values[state.measure], place])
+    .filter(([values]) => values)
+    .map(([values, place]) => [values[state.after] - values[0], place])
+    .sort((a, b) => b[0] - a[0]);
+  const link = (name, [change, place]) => {
+    const { id, text } = story.queries[place];
+    const address = `#query=${encodeURIComponent(id)}`;
+    return make("li", {}, `${name}: `, make("a", { href: address, dir: "auto" }, text || visible(id)), " ", make("span", { className: side(change) }, signed(change, digits)));
+  };
+  const [most, least] = [changes[0], changes[changes.length - 1]];
+  return [
+    side(most?.[0] ?? 0) === "better" ? link("Gained most", most) : make("li", {}, "No query gained."),
+    side(least?.[0] ?? 0) === "worse" ? link("Lost most", least) : make("li", {}, "No query lost."),
+  ];
 }
 
 function tabs() {
@@ -84,7 +96,6 @@ function choose(after) {
 }
 
 function start() {
-  document.title = `${story.runs[0]} → ${story.runs.slice(1).join(", ")}`;
   const others = story.runs.length > 2 ? `${story.runs.length - 1} runs` : story.runs[1];
   at("about").textContent = `${others} beside ${story.runs[0]}; ${story.queries.length} queries, the first ${story.depth} documents of each`;
   tabs();
@@ -103,7 +114,7 @@ function start() {
   search();
   addEventListener("hashchange", () => route(true));
   addEventListener("keydown", (event) => {
-    if (state.query === null || event.target.closest("input, select") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (state.query === null || event.target.closest("input, select") || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     if (event.key === "Escape") go(null);
     if (event.key === "ArrowRight") step(1);
     if (event.key === "ArrowLeft") step(-1);
@@ -120,10 +131,10 @@ function idOf(hash) {
   }
 }
 
-function route(focus) {
+function route(moved) {
   const was = state.query;
   state.query = places.get(idOf(location.hash)) ?? null;
-  showQuery(focus);
+  showQuery(moved);
   if (state.query === null && was !== null) {
     table.rows.find((one) => one.place === was)?.row.querySelector("a").focus();
   }

@@ -11,21 +11,26 @@ class QueryView {
   }
 
   show(query, after, measure) {
+    if (query !== this.query) {
+      this.opened = new Set(); // documents whose text is open
+      this.whole = new Set(); // lists that are shown to their end
+    }
     this.query = query;
     this.words = worthMarking(query.text);
-    this.grades = query.grades ? new Map(query.grades) : null;
+    this.grades = query.grades ? new Map(query.grades.map(([document, grade]) => [document, grade])) : null;
     const lists = [query.lists[0], query.lists[after]];
     this.places = lists.map((list) => new Map(list.map((line, place) => [line[0], place])));
     this.items = [new Map(), new Map()];
     this.links = draw("svg", { class: "links", "aria-hidden": "true" });
     const titles = [this.story.runs[0], this.story.runs[after]];
     const columns = lists.map((list, which) => this.column(list, which, titles[which]));
-    const values = measure === null || !query.values?.[measure] ? null : query.values[measure];
+    const values = measure === null ? null : query.values[measure];
+    const digits = measure === null ? 0 : this.story.measures[measure].digits;
     this.section.replaceChildren(
       make(
         "div",
         { className: "bar" },
-        make("h2", { id: "query-title", tabIndex: -1 }, "Query ", make("bdi", {}, query.id)),
+        make("h2", { id: "query-title", tabIndex: -1 }, "Query ", make("bdi", {}, visible(query.id))),
         make(
           "span",
           { className: "buttons" },
@@ -40,33 +45,39 @@ class QueryView {
             make(
               "p",
               {},
-              `${this.story.measures[measure].name}: ${number(values[0])} → ${number(values[after])} `,
-              make("strong", { className: side(values[after] - values[0]) }, signed(values[after] - values[0])),
+              `${this.story.measures[measure].name}: ${number(values[0], digits)} → ${number(values[after], digits)} `,
+              make("strong", { className: side(values[after] - values[0]) }, signed(values[after] - values[0], digits)),
             ),
           ]
         : []),
       ...(query.grades === null ? [make("p", {}, "This query is not judged.")] : []),
-      ...this.missed(),
+      ...this.missed(after),
       make("div", { className: "lists" }, columns[0], this.links, columns[1]),
     );
     this.section.hidden = false;
     requestAnimationFrame(() => this.lines());
   }
 
-  /** Relevant documents that neither list has. */
-  missed() {
-    const gone = [...(this.grades ?? [])].filter(([document, grade]) => grade > 0 && !this.places.some((places) => places.has(document)));
-    if (!gone.length) return [];
-    const names = gone.map(([document]) => this.story.documents[document][0]);
-    return [make("p", { className: "note" }, `Relevant, and in neither list: ${names.join(", ")}`)];
+  /** Relevant documents that neither list shows, and their places in the runs. */
+  missed(after) {
+    const place = (at) => (at === null ? "not in it" : `place ${at + 1}`);
+    const names = (this.query.grades ?? [])
+      .filter(([document, grade]) => grade > 0 && !this.places.some((places) => places.has(document)))
+      .map(([document, , at]) => {
+        const id = visible(this.story.documents[document][0]);
+        return at[0] === null && at[after] === null ? `${id} (in neither run)` : `${id} (before: ${place(at[0])}, after: ${place(at[after])})`;
+      });
+    return names.length ? [make("p", { className: "note" }, `Relevant, and not shown: ${names.join(", ")}`)] : [];
   }
 
   column(list, which, title) {
     const items = list.map((line, place) => this.item(line, place, which));
-    const column = make("div", { className: "list" }, make("h3", {}, title), make("ol", {}, items.slice(0, FIRST)));
-    if (items.length > FIRST) {
-      const more = make("button", { type: "button" }, `show all ${items.length}`);
+    const shown = this.whole.has(which) ? items : items.slice(0, FIRST);
+    const column = make("div", { className: "list" }, make("h3", {}, title), make("ol", {}, shown));
+    if (items.length > shown.length) {
+      const more = make("button", { type: "button", className: "rest" }, `show all ${items.length}`);
       more.onclick = () => {
+        this.whole.add(which);
         column.querySelector("ol").append(...items.slice(FIRST));
         more.remove();
         this.lines();
@@ -77,9 +88,8 @@ class QueryView {
     return column;
   }
 
-  item([number_, score, details = {}], place, which) {
+  item([number_, score, was, details = {}], place, which) {
     const [id, title = "", text = null, cut = 0] = this.story.documents[number_];
-    const other = this.places[1 - which].get(number_);
     const item = make(
       "li",
       { data: { document: number_ } },
@@ -87,22 +97,27 @@ class QueryView {
         "div",
         { className: "line" },
         make("span", { className: "rank" }, String(place + 1)),
-        make("span", { className: "name", dir: "auto" }, title || id),
+        make("span", { className: "name", dir: "auto" }, title ? marked(title, this.words) : visible(id)),
         this.grade(number_),
-        which === 1 ? moved(other, place) : null,
-        make("span", { className: "score", title: "score" }, score === null ? "–" : shortest(score)),
+        which === 1 ? moved(was, place) : null,
+        make("span", { className: "score" }, make("span", { className: "unseen" }, "score "), score === null ? "–" : shortest(score)),
       ),
-      title ? make("div", { className: "id" }, make("bdi", {}, id)) : null,
+      title ? make("div", { className: "id" }, make("bdi", {}, visible(id))) : null,
       details.digits ? digitBars(details) : null,
       otherDetails(details),
     );
     if (text !== null) {
       const body = make("p", { className: "text", dir: "auto" }, marked(text, this.words, details.passage), cut ? " …" : "");
       const button = make("button", { type: "button", className: "more", "aria-expanded": "false" }, "read on");
+      const open = (on) => {
+        item.classList.toggle("open", on);
+        button.setAttribute("aria-expanded", String(on));
+        button.textContent = on ? "less" : "read on";
+        this.opened[on ? "add" : "delete"](`${which} ${number_}`);
+      };
+      open(this.opened.has(`${which} ${number_}`));
       button.onclick = () => {
-        const open = item.classList.toggle("open");
-        button.setAttribute("aria-expanded", String(open));
-        button.textContent = open ? "less" : "read on";
+        open(!item.classList.contains("open"));
         this.lines();
       };
       item.append(body, button);
@@ -117,9 +132,10 @@ class QueryView {
   grade(number_) {
     if (!this.grades) return null;
     const grade = this.grades.get(number_);
-    if (grade === undefined) return make("span", { className: "grade none", title: "not judged" }, "?");
-    const name = grade > 0 ? "relevant" : "not relevant";
-    return make("span", { className: grade > 0 ? "grade" : "grade zero", title: `${name}, grade ${grade}`, "aria-label": `grade ${grade}` }, String(grade));
+    const judged = grade !== undefined;
+    const name = judged ? `grade ${grade}, ${grade > 0 ? "relevant" : "not relevant"}` : "not judged";
+    const className = `grade ${judged ? (grade > 0 ? "" : "zero") : "none"}`;
+    return make("span", { className, title: name, role: "img", "aria-label": name }, judged ? String(grade) : "?");
   }
 
   /** A document's line and its two places stand out. */
@@ -156,9 +172,9 @@ class QueryView {
   }
 }
 
-/** How far a document came, from its place in the first list. */
+/** How far a document came, from its place in the first run. */
 function moved(was, place) {
-  if (was === undefined) return make("span", { className: "moved" }, "new");
+  if (was === null) return make("span", { className: "moved" }, "new");
   const by = was - place;
   if (!by) return make("span", { className: "moved" }, "=");
   const text = by > 0 ? `▲ ${by}` : `▼ ${-by}`;

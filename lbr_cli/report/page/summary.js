@@ -5,7 +5,7 @@ function measureTable(story, after) {
   const rows = story.measures.map((measure) => {
     const before = measure.rows[0];
     const row = measure.rows[after];
-    const digits = before.interval ? 4 : 0; // a count has none
+    const digits = measure.digits;
     return make(
       "tr",
       {},
@@ -73,8 +73,18 @@ function curvePanel(curve, story, after) {
 function curvePanels(story, after) {
   if (!story.curves.length) return [];
   const key = (name, text) => make("span", { className: `key ${name}` }, text);
+  const others = story.runs.length > 2 ? key("other", "the others") : null;
   return [
     make("div", { className: "panels" }, story.curves.map((curve) => curvePanel(curve, story, after))),
-    make("p", { className: "legend" }, key("before", story.runs[0]), key("after", story.runs[after])),
+    make("p", { className: "legend" }, key("before", story.runs[0]), key("after", story.runs[after]), ...(others ? [others] : [])),
   ];
+}
+
+/** How well a run and the judgments fit together. */
+function coverage(story, run) {
+  const [missing, unjudged, share] = story.coverage[run];
+  const parts = [`${(100 * share).toFixed(1)} % of its first 10 documents are judged`];
+  if (missing) parts.unshift(`lacks ${missing} of ${story.judged} judged queries, which count 0`);
+  if (unjudged) parts.unshift(`${unjudged} of its queries are not judged, and do not count`);
+  return make("li", {}, `${story.runs[run]}: ${parts.join("; ")}`);
 }

@@ -1,17 +1,11 @@
 // The table of queries: one row each, sorted by any column, searched by id and words.
 
-/** What a query gained, and how far its ranking moved, from the first run to another. */
+/** How many of the first documents stayed among the first, and how far the one came that climbed highest. */
 function movement(query, after, top = 10) {
-  const before = query.lists[0].map((line) => line[0]);
-  const now = query.lists[after].map((line) => line[0]);
-  const places = new Map(before.map((document, place) => [document, place]));
-  const kept = now.slice(0, top).filter((document) => (places.get(document) ?? top) < top).length;
-  let climb = 0;
-  now.forEach((document, place) => {
-    const was = places.get(document);
-    if (was !== undefined) climb = Math.max(climb, was - place);
-  });
-  return { kept, shown: Math.min(top, now.length), climb };
+  const lines = query.lists[after];
+  const kept = lines.slice(0, top).filter(([, , was]) => was !== null && was < top).length;
+  const climbs = lines.map(([, , was], place) => (was === null ? 0 : was - place));
+  return { kept, shown: Math.min(top, lines.length), climb: Math.max(0, ...climbs) };
 }
 
 class QueryTable {
@@ -19,6 +13,7 @@ class QueryTable {
     this.story = story;
     this.open = open;
     this.judged = story.measures.length > 0;
+    table.classList.toggle("judged", this.judged);
     this.columns = [
       { key: "query", name: "query" },
       ...(this.judged ? [{ key: "before", name: "before" }, { key: "after", name: "after" }, { key: "change", name: "change" }] : []),
@@ -34,7 +29,7 @@ class QueryTable {
 
   row(query, place) {
     const cells = this.columns.slice(1).map(() => make("td"));
-    const link = make("a", { href: `#query=${encodeURIComponent(query.id)}`, dir: "auto" }, query.id);
+    const link = make("a", { href: `#query=${encodeURIComponent(query.id)}`, dir: "auto" }, visible(query.id));
     const name = make("th", { scope: "row" }, link, query.text ? make("span", { className: "words", dir: "auto" }, query.text) : null);
     const row = make("tr", {}, name, cells);
     row.addEventListener("click", (event) => event.target.closest("a") || this.open(place));
@@ -43,6 +38,7 @@ class QueryTable {
 
   /** Fill in what hangs on the run and the measure that are looked at. */
   show(after, measure) {
+    const digits = this.judged ? this.story.measures[measure].digits : 0;
     for (const { query, cells, values } of this.rows) {
       const { kept, shown, climb } = movement(query, after);
       const told = this.judged ? query.values[measure] : null;
@@ -55,8 +51,8 @@ class QueryTable {
         climb,
       });
       const texts = [
-        ...(this.judged ? [number(values.before), number(values.after), signed(values.change)] : []),
-        `${kept} of ${shown}`,
+        ...(this.judged ? [number(values.before, digits), number(values.after, digits), signed(values.change, digits)] : []),
+        shown ? `${kept} of ${shown}` : "not in the run",
         climb ? `▲ ${climb}` : "–",
       ];
       texts.forEach((text, cell) => {

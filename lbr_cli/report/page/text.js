@@ -2,7 +2,7 @@
 
 // Elements and texts. Nothing here, or in the other scripts, ever reads text as HTML.
 
-/** An element with properties, attributes (those with a dash, and role) and children; null children are left out. */
+/** An element with properties or, of the names below, attributes, and children; what is null is left out. */
 function make(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -62,29 +62,33 @@ function unitsOf(text, characters) {
 /** A text with the words marked and, where there is one, the passage that its score comes from. */
 function marked(text, words, passage = null) {
   const whole = document.createDocumentFragment();
-  const inside = passage ? make("span", { className: "passage", title: "the passage that counted" }) : null;
+  const inside = make("span", { className: "passage", title: "the passage that counted" });
   const [from, to] = passage ? passage.map((place) => unitsOf(text, place)) : [0, 0];
-  const add = (piece, start) => (inside && start >= from && start < to ? inside : whole).append(piece);
-  let done = 0;
-  const plain = (end) => {
-    // cut where the passage begins or ends
-    for (const edge of [from, to, end]) {
-      if (edge > done && edge <= end) {
-        add(text.slice(done, edge), done);
-        done = edge;
-      }
-      if (inside && done === from && !inside.parentNode) whole.append(inside);
-    }
-  };
-  if (inside && from === 0) whole.append(inside);
-  for (const [start, end, word] of wordsOf(text)) {
-    if (!words.has(word)) continue;
-    plain(start);
-    add(make("mark", {}, text.slice(start, end)), start);
-    done = end;
-  }
-  plain(text.length);
+  const spans = [...wordsOf(text)].filter((word) => words.has(word[2]));
+  const edges = new Set([0, text.length, from, to, ...spans.flatMap(([start, end]) => [start, end])]);
+  const cuts = [...edges].sort((a, b) => a - b);
+  let next = 0;
+  cuts.slice(1).forEach((end, place) => {
+    const start = cuts[place];
+    while (next < spans.length && spans[next][1] <= start) next += 1;
+    const isWord = next < spans.length && spans[next][0] <= start;
+    const piece = text.slice(start, end);
+    const within = start >= from && start < to;
+    if (within && !inside.parentNode) whole.append(inside);
+    (within ? inside : whole).append(isWord ? make("mark", {}, piece) : piece);
+  });
   return whole;
+}
+
+/** An id as it can be seen. */
+function visible(id) {
+  return /[^\s\u200b-\u200f\u2028\u2029]/.test(id) ? id : JSON.stringify(id);
+}
+
+/** The names of runs, without their folders where these do not tell them apart. */
+function shortNames(names) {
+  const short = names.map((name) => name.replace(/^.*\//, "") || name);
+  return new Set(short).size === names.length ? short : names;
 }
 
 function number(value, digits = 4) {
