@@ -54,7 +54,6 @@ def test_minilm_raises_ndcg_by_a_tenth_and_more(minilm: Path, tmp_path: Path, lb
     [
         ("cranfield", 0.42, 0.43),
         ("medquad_liveqa", 0.79, 0.81),
-        ("scifact_subset", 0.76, 0.84),
     ],
 )
 def test_minilm_on_real_collections(
