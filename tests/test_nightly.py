@@ -161,6 +161,7 @@ def test_signals_that_come_while_the_first_is_obeyed_are_not_heard(files: Path) 
         job = started(files, "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "-o", "out.trec")
         while not (files / ".out.trec.lbr-tmp").exists():
             time.sleep(0.01)
+        time.sleep(0.1)  # it is made, and in a moment looked after
         job.send_signal(signal.SIGTERM)
         while job.poll() is None:
             job.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
