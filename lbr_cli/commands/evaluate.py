@@ -48,7 +48,9 @@ def evaluate(
     plot_: Annotated[
         str | None,
         typer.Option(
-            "--plot", metavar="FILE", help="Draw the measures over their cut-offs, a line a run: .png or .svg."
+            "--plot",
+            metavar="FILE",
+            help="Draw measures over their cut-offs, else nDCG, P and R at 1 to 100: .png or .svg.",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but warnings and errors.")] = False,

@@ -4,8 +4,8 @@
 function movement(query, after, top = 10) {
   const lines = query.lists[after];
   const kept = lines.slice(0, top).filter(([, , was]) => was !== null && was < top).length;
-  const climbs = lines.map(([, , was], place) => (was === null ? 0 : was - place));
-  return { kept, shown: Math.min(top, lines.length), climb: Math.max(0, ...climbs) };
+  const climb = lines.reduce((most, [, , was], place) => Math.max(most, was === null ? 0 : was - place), 0);
+  return { kept, shown: Math.min(top, lines.length), climb };
 }
 
 class QueryTable {
