@@ -26,7 +26,7 @@ from lbr_cli.models import Model, fetched
 from lbr_cli.models.contents import contents, fingerprint, has_code_elsewhere, sha256
 from lbr_cli.scoring import Scorer
 
-FORMULAS = b"1"  # to be raised when the same answer of a model comes to mean another score
+SCORING_VERSION = b"2"  # raised whenever the same files come to mean another score, so that no old score is found
 SETTLED = 2.0  # seconds; a file that was just written may change again without another time
 
 
@@ -101,7 +101,7 @@ class Assembly:
                 family.name,
                 repr(family),
             )
-            self._scores.context = key_of(FORMULAS, *(part.encode("utf-8", "surrogatepass") for part in parts))
+            self._scores.context = key_of(SCORING_VERSION, *(part.encode("utf-8", "surrogatepass") for part in parts))
 
     def _about(self) -> tuple[str, ...]:
         """What decides the terms."""

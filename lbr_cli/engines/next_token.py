@@ -8,7 +8,13 @@ from lbr_cli.core import Document, NextToken, Request
 from lbr_cli.engines import UNLIMITED, Settings, Terms
 from lbr_cli.engines.announced import Announced, look_over
 from lbr_cli.engines.labels import Labels
-from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
+from lbr_cli.engines.pretrained import (
+    check_vocabulary,
+    choose_length,
+    load_config,
+    load_tokenizer,
+    longest_input,
+)
 from lbr_cli.engines.prompts import Prompt, Prompts, check_room, digest_of, prompt_for, spelt_out
 from lbr_cli.errors import UsageError
 from lbr_cli.models import Model
@@ -28,7 +34,11 @@ class TokenIds:
         check_family(model, engine)
         self._tokenizer = load_tokenizer(model)
         has_config = model.gguf or (model.place / "config.json").exists()  # a folder may hold a tokenizer alone
-        most = min(longest_input(self._tokenizer, load_config(model) if has_config else None), limit) - ANSWER
+        config = load_config(model) if has_config else None
+        rows = getattr(config, "vocab_size", None)
+        if isinstance(rows, int):
+            check_vocabulary(self._tokenizer, rows, model)
+        most = min(longest_input(self._tokenizer, config), limit) - ANSWER
         self.max_length = choose_length(model, settings, most, 1)
         self._model = model
         self._prompts = Prompts(self._tokenizer, self.max_length, model.name)

@@ -12,6 +12,7 @@ import transformers
 from tokenizers import normalizers
 
 from lbr_cli.engines import UNLIMITED, Settings
+from lbr_cli.engines.tokenizer_file import check_tokenizer_file
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import Model
 from lbr_cli.models.files import CODE_HINT, read_config
@@ -39,9 +40,30 @@ def load_tokenizer(model: Model) -> Any:
         raise MissingError(f"{model.place}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
+    if not model.gguf:
+        check_tokenizer_file(tokenizer, model.place)
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's, which a GGUF file has no place for
     return tokenizer
+
+
+def check_vocabulary(tokenizer: Any, rows: int, model: Model) -> None:
+    """MissingError for a tokenizer with a token that can occur in a text and has no row in the model's embeddings.
+
+    Special tokens beyond the last row are allowed: texts are never turned into them.
+    """
+    special = set(tokenizer.all_special_ids)
+    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
+    used = {number: token for number, token in sorted(beyond.items()) if number not in special}
+    if used:
+        number, token = next(iter(used.items()))
+        more = f" and {len(used) - 1} others" if len(used) > 1 else ""
+        message = (
+            f"the tokenizer has the token {token!r} with the id {number}{more}, and the model has {rows} embeddings"
+        )
+        hint = "the embeddings were not resized when the token was added (resize_token_embeddings)"
+        raise MissingError(f"{model.place / model.gguf}: {message}", hint=hint)
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:
@@ -86,9 +108,11 @@ def load(kind: Any, model: Model, what: str, **options: Any) -> Any:
         return kind.from_pretrained(
             model.place, local_files_only=not model.trusted, trust_remote_code=model.trusted, **options
         )
-    except (ImportError, OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-            raise RunError(f"{model.place}: its {what} do not fit into the memory that is free") from error
+    except (
+        Exception
+    ) as error:  # the tokenizers library raises bare Exception, transformers whatever a wrong value causes
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch is not imported here
+            raise RunError(f"{model.place}: out of memory: its {what} do not fit") from error
         message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
         lacks_package = model.gguf and "install" in str(error)  # some loaders raise a ValueError for it
         hint = "pip install 'lbr-cli[gguf]'" if lacks_package else code_hint(model)
@@ -97,7 +121,7 @@ def load(kind: Any, model: Model, what: str, **options: Any) -> Any:
 
 def code_hint(model: Model) -> str:
     """What to do where a model that is not trusted comes with code of its own."""
-    if model.trusted or model.gguf or "auto_map" not in read_config(model.place):
+    if model.trusted or model.gguf or not read_config(model.place).object("auto_map"):
         return ""
     return CODE_HINT
 

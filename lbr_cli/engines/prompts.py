@@ -22,11 +22,15 @@ from typing import Any, NamedTuple, Protocol
 import jinja2
 
 from lbr_cli.core import Chat, Document, Family, NextToken, Request, Verbatim
-from lbr_cli.errors import MissingError, RequestError
+from lbr_cli.errors import MissingError, RequestError, first_line
 
 MARK = "\ufdd0"  # a noncharacter: no template holds it
 SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
 PARTS_KEPT = 1024  # parts of prompts that are the same for many documents
+# what a template can raise: its own errors, and those of Python that the expressions in it cause
+TEMPLATE_ERRORS = (
+    *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
+)
 DATES = "strftime_now"  # what a chat template calls for the date of today
 
 
@@ -205,15 +209,22 @@ class Prompts:
         """A frame as text, with `user` for the texts."""
         if isinstance(frame, Verbatim):
             return frame.before + user + frame.after
-        if not self._tokenizer.chat_template:
+        template = self._tokenizer.chat_template
+        if not template:
             raise MissingError(f"{self._model}: its tokenizer has no chat template, and this family needs one")
+        if isinstance(template, dict) and "default" not in template:
+            named = ", ".join(map(repr, sorted(template)))
+            raise MissingError(f"{self._model}: its chat templates are {named}, and none of them is the default")
         messages = [{"role": "system", "content": frame.system}] if frame.system else []
         messages.append({"role": "user", "content": user})
         try:
             rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except jinja2.TemplateError as error:
-            what = "system line" if frame.system else "user turn alone"
-            raise MissingError(f"{self._model}: its chat template takes no {what}: {error}") from error
+        except jinja2.TemplateSyntaxError as error:
+            raise MissingError(f"{self._model}: invalid chat template: line {error.lineno}: {error.message}") from error
+        except TEMPLATE_ERRORS as error:
+            what = "a system message" if frame.system else "a user message alone"
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            raise MissingError(f"{self._model}: its chat template fails on {what}: {problem}") from error
         return rendered + frame.answer
 
     def _added(self, frame: Chat | Verbatim) -> tuple[list[int], list[int]]:

@@ -16,9 +16,9 @@ from typing import Any
 
 from lbr_cli.core import Family, Listener
 from lbr_cli.errors import MissingError, UsageError
-from lbr_cli.families import BiEncoder, UserPrompt, family
+from lbr_cli.families import Classifier, UserPrompt, family
 from lbr_cli.models.contents import Digest, sha256
-from lbr_cli.models.files import CODE_HINT, FAMILY_HINT, check_architecture, completed, family_of
+from lbr_cli.models.files import CODE_HINT, FAMILY_HINT, check_folder, family_of
 from lbr_cli.models.hub import cached, from_hub
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, NOT_LOADABLE, WITH_CODE
 from lbr_cli.models.model import Model
@@ -53,7 +53,7 @@ def resolve(
     if model.hub_id in WITH_CODE and not trusted:
         raise UsageError(f"--model {name}: cannot be loaded without the code in {model.hub_id}", hint=CODE_HINT)
     if family_name is not None and model.family is None:
-        model = replace(model, family=family(family_name))
+        model = replace(model, family=_requested(family_name))
     if model.family is None and model.folder is not None:
         model = replace(model, family=family_of(model))
     return model if model.family is None else _settled(model, model.family)
@@ -168,11 +168,13 @@ def _complete(model: Model) -> Model:
     """The model with a family that lacks nothing, from the files in its folder."""
     if model.family is None:
         model = _settled(model, family_of(model))
-    elif not model.gguf and not isinstance(model.family, BiEncoder):
-        check_architecture(model.family, model.place)
-    if isinstance(model.family, BiEncoder):
-        return replace(model, family=completed(model.family, model.place))
-    return model
+    return replace(model, family=check_folder(model, model.known_family))
+
+
+def _requested(name: str) -> Family:
+    """The family that `--family` names. A classifier that is asked for may be a causal model without a prompt."""
+    requested = family(name)
+    return replace(requested, without_prompt=True) if isinstance(requested, Classifier) else requested
 
 
 def _settled(model: Model, chosen: Family) -> Model:

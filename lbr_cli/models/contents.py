@@ -38,7 +38,7 @@ def contents(model: Model, digest: Digest = sha256) -> dict[str, str]:
     if model.gguf:
         return {model.gguf: digest(model.place / model.gguf)}
     folder = model.place
-    files = _beside_weights(folder) if model.served else _files(folder, code=model.trusted)
+    files = _beside_weights(folder) if model.served else paths_of(folder, code=model.trusted)
     return {os.path.relpath(path, folder): digest(path) for path in sorted(set(files))}
 
 
@@ -57,24 +57,25 @@ def has_code_elsewhere(model: Model) -> bool:
     """Whether code is run for a model that lies in another repository, and may change without a trace in its own."""
     if not model.trusted or model.gguf:
         return False
-    places = [model.place, *_modules(model.place)]
-    told = [_read(place / name) for place in places for name in ("config.json", "tokenizer_config.json")]
+    places = [model.place, *module_folders(model.place)]
+    told = [read_leniently(place / name) for place in places for name in ("config.json", "tokenizer_config.json")]
     return any("--" in str(one.get("auto_map")) for one in told if isinstance(one, dict))
 
 
-def _files(folder: Path, *, code: bool) -> Iterator[Path]:
-    """Those in the folder itself and in the folders of its modules, and what they name in folders below.
+def paths_of(folder: Path, *, code: bool = False) -> Iterator[Path]:
+    """The files that loading a folder may read: its own, those of its modules, and shards that an index names.
 
-    All weights count, whatever they are called: which of several is loaded is the business of others.
+    All weights count, whatever they are called: which of several is loaded is not decided here. `code` adds Python
+    files.
     """
     if code:
         yield from (path for path in folder.rglob(CODE) if path.is_file())
-    for place in dict.fromkeys([folder, *_modules(folder)]):
+    for place in dict.fromkeys([folder, *module_folders(folder)]):
         yield from _beside_weights(place)
         for pattern in WEIGHTS:
             yield from (path for path in place.glob(pattern) if path.is_file())
         for index in place.glob("*.index.json"):
-            yield from (path for path in _shards(index) if path.is_file())
+            yield from (path for path in shards_of(index) if path.is_file())
 
 
 def _beside_weights(folder: Path) -> Iterator[Path]:
@@ -82,24 +83,24 @@ def _beside_weights(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.glob(pattern) if path.is_file())
 
 
-def _modules(folder: Path) -> list[Path]:
+def module_folders(folder: Path) -> list[Path]:
     """The folders that `modules.json` lists."""
     try:
-        return [folder / module["path"] for module in _read(folder / "modules.json") if module["path"]]
+        return [folder / module["path"] for module in read_leniently(folder / "modules.json") if module["path"]]
     except (TypeError, LookupError):
         return []
 
 
-def _shards(index: Path) -> list[Path]:
+def shards_of(index: Path) -> list[Path]:
     """The files that an index of weights names."""
     try:
-        return [index.parent / name for name in _read(index)["weight_map"].values()]
+        return [index.parent / name for name in read_leniently(index)["weight_map"].values()]
     except (TypeError, LookupError, AttributeError):
         return []
 
 
-def _read(path: Path) -> Any:
-    """What a JSON file holds. What is wrong with it, whoever loads the model tells."""
+def read_leniently(path: Path) -> Any:
+    """The value in a JSON file; None if it cannot be read, which is an error of whoever needs it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,23 +1,36 @@
-"""What a model's own files tell of it."""
+"""The family of a model, from the files in its folder; folders that cannot be read as their author meant are refused.
+
+A refusal names the file, the key and, where there is one, the remedy.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lbr_cli.core import Family, NextToken
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import FAMILIES, BiEncoder, Classifier, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
+from lbr_cli.models import sentence_transformers
+from lbr_cli.models.contents import paths_of
+from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.model import Model
+from lbr_cli.models.weights import check_files
 
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 FAMILY_NAMES = ", ".join(known.name for known in FAMILIES)
 FAMILY_HINT = f"name it with --family: {FAMILY_NAMES}"
 CODE_HINT = "it comes with code of its own: --trust-remote-code runs it, once you have read it"
 OTHER_FAMILY_HINT = f"is it of another --family? there are: {FAMILY_NAMES}"
+MERGE_HINT = "merge the adapter into its base model with peft (merge_and_unload), save the result, and name that folder"
+# labels of a two-label classifier that say "relevant", and those that say the opposite
+RELEVANT = {"relevant", "related", "yes", "true", "positive", "pos", "match", "duplicate", "entailment"}
+OPPOSITES = {"irrelevant", "unrelated", "no", "false", "negative", "neg", "mismatch"}
+NEGATION = re.compile(r"^(?:not?|non)[\W_]*(?=[a-z])")
 
 
 def family_of(model: Model) -> Family:
@@ -25,8 +38,9 @@ def family_of(model: Model) -> Family:
     if model.gguf:
         raise UsageError(f"{model.place / model.gguf}: a GGUF file does not tell its family", hint=FAMILY_HINT)
     folder = model.place
-    # sentence-transformers writes modules.json for its cross-encoders too, which do not pool
-    if (folder / "modules.json").exists() and "Pooling" in (folder / "modules.json").read_text(encoding="utf-8"):
+    check_adapter(folder)
+    if sentence_transformers.has_pooling(folder):
+        sentence_transformers.check_bi_encoder(folder)
         return BiEncoder()
     config = read_config(folder)
     named = architecture(config)
@@ -36,9 +50,39 @@ def family_of(model: Model) -> Family:
             raise UsageError(f"{folder}: a {named} with {labels} labels; lbr reads one or two", hint=OTHER_FAMILY_HINT)
         return Classifier()
     if named.endswith("T5ForConditionalGeneration"):
-        return MonoT5(YES_NO) if config.get("model_type") == "mt5" else MonoT5()
+        return MonoT5(YES_NO) if config.string("model_type") == "mt5" else MonoT5()
     what = named or "none named"
     raise UsageError(f"{folder}: its files do not tell which family it is of (architecture: {what})", hint=FAMILY_HINT)
+
+
+def check_folder(model: Model, family: Family) -> Family:
+    """The family with what the model's files say about it, once they have been checked for it.
+
+    Raises MissingError and UsageError for a folder that lbr would read otherwise than the library that wrote it.
+    """
+    if model.gguf:
+        check_files([model.place / model.gguf])
+        return family
+    folder = model.place
+    check_adapter(folder)
+    check_files(paths_of(folder))
+    if isinstance(family, BiEncoder):
+        sentence_transformers.check_bi_encoder(folder)
+        return completed(family, folder)
+    check_architecture(family, folder)
+    if isinstance(family, Classifier):
+        sentence_transformers.check_cross_encoder(folder)
+        return replace(family, relevant=relevant_label(read_config(folder)))
+    return family
+
+
+def check_adapter(folder: Path) -> None:
+    """MissingError for a folder with an adapter (LoRA and the like), beside a base model or alone."""
+    modules = sentence_transformers.read_modules(folder)
+    for place in dict.fromkeys([folder, *(module.folder for module in modules)]):
+        if (place / ADAPTER).exists():
+            base = JsonFile(place / ADAPTER).string("base_model_name_or_path") or "a base model"
+            raise MissingError(f"{place / ADAPTER}: an adapter of {base}, which is not supported", hint=MERGE_HINT)
 
 
 def check_architecture(family: Family, folder: Path) -> None:
@@ -53,47 +97,54 @@ def check_architecture(family: Family, folder: Path) -> None:
     raise UsageError(f"--family {family.name}: {folder} is a {named}, which {wrong}", hint=OTHER_FAMILY_HINT)
 
 
-def architecture(config: dict[str, Any]) -> str:
+def architecture(config: JsonFile) -> str:
     """The classes of transformers that a configuration names; "" if none."""
-    named = config.get("architectures") or []
-    return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
+    return ", ".join(config.strings("architectures"))
 
 
-def label_count(config: dict[str, Any]) -> int:
+def label_count(config: JsonFile) -> int:
     """How many numbers a classification head gives, as transformers counts them: two where nothing is said."""
-    labels = config.get("id2label")
-    return len(labels) if labels else int(config.get("num_labels", 2))
+    labels = config.object("id2label")
+    if labels:
+        return len(labels)
+    number = config.integer("num_labels")
+    return 2 if number is None else number
+
+
+def relevant_label(config: JsonFile) -> int:
+    """Which of two labels means "relevant": the second, unless the names of the labels say the opposite."""
+    names = config.texts("id2label")
+    if set(names) != {"0", "1"}:
+        return 1
+    return 0 if _is_relevant(names["0"]) is True and _is_relevant(names["1"]) is False else 1
+
+
+def _is_relevant(name: str) -> bool | None:
+    """Whether a label's name says "relevant" or the opposite; None if it says neither."""
+    plain = name.strip().lower()
+    stem = NEGATION.sub("", plain)
+    if plain in RELEVANT:
+        return True
+    return False if plain in OPPOSITES or (stem != plain and stem in RELEVANT) else None
 
 
 def completed(family: BiEncoder, folder: Path) -> BiEncoder:
     """The family with the prompts and the similarity that a sentence-transformers folder names, where not chosen."""
-    path = folder / "config_sentence_transformers.json"
-    said = read_json(path) if path.exists() else {}
-    prompts = said.get("prompts") or {}
-    similarity = said.get("similarity_fn_name") or "cosine"
+    config = JsonFile(folder / sentence_transformers.CONFIG, optional=True)
+    prompts = config.texts("prompts")
+    similarity = config.string("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
-        raise MissingError(f"{path}: its similarity {similarity!r} is none of {', '.join(SIMILARITIES)}")
+        raise config.error("similarity_fn_name", f"is {similarity!r}, none of {', '.join(SIMILARITIES)}")
     return replace(
         family,
-        query_prompt=family.query_prompt if family.query_prompt is not None else prompts.get("query") or "",
-        document_prompt=family.document_prompt if family.document_prompt is not None else prompts.get("document") or "",
+        query_prompt=family.query_prompt if family.query_prompt is not None else prompts.get("query", ""),
+        document_prompt=family.document_prompt if family.document_prompt is not None else prompts.get("document", ""),
         similarity=family.similarity or similarity,
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> JsonFile:
     """`config.json` of a model folder."""
-    if not (folder / "config.json").exists():
+    if not (folder / CONFIG).exists():
         raise MissingError(f"{folder}: no config.json there, so it is no model folder")
-    return read_json(folder / "config.json")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object that a file of a model holds."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise MissingError(f"{path}: no JSON object")
-    return value
+    return JsonFile(folder / CONFIG)

@@ -7,45 +7,62 @@ from __future__ import annotations
 from pathlib import Path
 
 from lbr_cli.core import Listener
-from lbr_cli.errors import MissingError, RunError
+from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models.model import Model
+from lbr_cli.models.snapshot import missing_part
+from lbr_cli.network import checked_environment, socks_address, through_proxy
 
 PROBE_SECONDS = 3.0
 NEEDED = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
 def from_hub(model: Model, listener: Listener) -> Path:
-    """The model's snapshot in the hub's own cache, fetched if need be."""
+    """The model's snapshot in the hub's own cache. Files that are missing there are fetched.
+
+    Raises MissingError for a model, a revision or a proxy that cannot be used, RunError for a hub that does not answer.
+    """
     listener.stage(f"looking for {model.hub_id}")
     from huggingface_hub import constants, errors
 
-    here_already = cached(model)
-    if here_already is not None:
-        return here_already
-    here = f"not on this machine (looked in {constants.HF_HUB_CACHE})"
+    found = _local_snapshot(model)
+    missing = missing_part(found, model) if found else ""
+    if found and not missing:
+        return found
+    part = f"only partly on this machine, without {missing}" if found else "not on this machine"
+    here = f"{part} (looked in {constants.HF_HUB_CACHE})"
     ways_out = "fetch it where there is a network and copy the cache, or give a folder that holds it"
     if constants.HF_HUB_OFFLINE:
         hint = f"unset HF_HUB_OFFLINE, {ways_out}"
         raise MissingError(f"model {model.hub_id}: {here}, and HF_HUB_OFFLINE is set", hint=hint)
-    problem = _unreachable(constants.ENDPOINT)
-    if problem:
-        message = f"model {model.hub_id}: {here}, and {constants.ENDPOINT} cannot be reached ({problem})"
-        raise RunError(message, hint=f"set HF_ENDPOINT to a mirror, {ways_out}, or try another model: --model minilm")
-    listener.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
-    listener.stage("")
-    try:
-        return _snapshot(model, local=False)
-    except errors.RepositoryNotFoundError as error:
-        hint = "is the name right? a private model needs HF_TOKEN"
-        raise MissingError(f"model {model.hub_id}: {here}, nor on {constants.ENDPOINT}", hint=hint) from error
-    except errors.RevisionNotFoundError as error:
-        raise MissingError(f"model {model.hub_id}: has no revision {model.revision}") from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        raise RunError(f"model {model.hub_id}: could not be fetched: {str(error).splitlines()[0]}") from error
+    with checked_environment(constants.ENDPOINT):
+        problem = _unreachable(constants.ENDPOINT)
+        proxy = through_proxy(constants.ENDPOINT)
+        if problem:
+            message = f"model {model.hub_id}: {here}, and {constants.ENDPOINT} cannot be reached{proxy} ({problem})"
+            hint = f"set HF_ENDPOINT to a mirror, {ways_out}, or try another model: --model minilm"
+            raise RunError(message, hint=hint)
+        listener.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
+        listener.stage("")
+        try:
+            return _snapshot(model, local=False)
+        except errors.RepositoryNotFoundError as error:
+            hint = "is the name right? a private model needs HF_TOKEN"
+            raise MissingError(f"model {model.hub_id}: {here}, nor on {constants.ENDPOINT}", hint=hint) from error
+        except errors.RevisionNotFoundError as error:
+            raise MissingError(f"model {model.hub_id}: has no revision {model.revision}") from error
+        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+            message = f"model {model.hub_id}: could not be fetched{proxy}: {first_line(error)}"
+            raise RunError(message) from error
 
 
 def cached(model: Model) -> Path | None:
-    """The snapshot in the hub's cache, if it is there and whole."""
+    """The snapshot in the hub's cache; None if a file that loading needs is missing."""
+    found = _local_snapshot(model)
+    return found if found and not missing_part(found, model) else None
+
+
+def _local_snapshot(model: Model) -> Path | None:
+    """The snapshot in the hub's cache, complete or not."""
     from huggingface_hub import errors
 
     try:
@@ -81,16 +98,21 @@ def _unreachable(endpoint: str) -> str:
     certificate that only the hub's client knows. Looking up a name obeys no time limit, hence the thread.
     """
     # imported here, so that --help need not wait for them
+    import socket
     import ssl
     import threading
     import urllib.error
     import urllib.request
 
     problem = [f"no answer within {PROBE_SECONDS:.0f} s"]
+    socks = socks_address(endpoint)  # urllib has no SOCKS, so the probe ends at the proxy
 
     def probe() -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS).close()
+            if socks:
+                socket.create_connection(socks, PROBE_SECONDS).close()
+            else:
+                urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS).close()
         except urllib.error.HTTPError:
             problem[0] = ""
         except (OSError, ValueError) as error:

@@ -32,12 +32,15 @@ from lbr_cli.engines.local.pairs import Pairs
 from lbr_cli.engines.local.plan import Budget
 from lbr_cli.engines.local.pooling import Pooling, read_pooling
 from lbr_cli.engines.local.prompted import Head, Prompted
+from lbr_cli.engines.local.self_check import difference, embedding_rows, made_up_prompts, own_hidden_states
 from lbr_cli.engines.local.seq2seq import Seq2Seq
-from lbr_cli.engines.local.widen import widen
-from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
+from lbr_cli.engines.local.widen import widen_checked
+from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Maker, Prompt, Prompts, digest_of, prompt_for, spelt_out
 from lbr_cli.errors import MissingError, RunError, first_line
+from lbr_cli.families import Classifier
 from lbr_cli.models import Model
+from lbr_cli.models.files import OTHER_FAMILY_HINT
 
 T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 
@@ -88,13 +91,15 @@ def _precision(device: torch.device, dtype: torch.dtype) -> str:
 
 def _engine(files: Files, settings: Settings, device: torch.device, dtype: torch.dtype) -> Engine:
     weights = load_model(files.kind, files.model, device, dtype)
-    head = _head(files, weights)  # before the weights are widened: it tries itself against the model as it is
+    check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
+    rows = made_up_prompts(files.tokenizer, weights, files.max_length)
+    head = _head(files, weights, rows)  # before the weights are widened: it is checked against the model as it is
     wide = computes_wide(device, dtype)
-    if wide:
-        widen(weights, its_own=files.model.trusted)
+    setting = f"{device}, {_precision(device, dtype)}"
+    if wide and not widen_checked(weights, rows, its_own=files.model.trusted):
+        setting += ", weights converted to float32"
     arithmetic = torch.float32 if wide else dtype
     budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
-    setting = f"{device}, {_precision(device, dtype)}"
     if files.pooling is not None:
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
     if head is None:
@@ -103,12 +108,32 @@ def _engine(files: Files, settings: Settings, device: torch.device, dtype: torch
         )
     if weights.config.is_encoder_decoder:
         return Prompted(Seq2Seq(weights), files.maker, head, budget, setting)
-    padded_because = "comparison" if settings.plain else why_not(weights)
-    if padded_because:
-        reader = Padded(weights, padded_because)
-        return Prompted(reader, files.maker, head, budget, f"{setting}, padded for {padded_because}")
-    compiling = Compiling(weights, arithmetic)
-    return Prompted(Packed(weights), files.maker, head, budget, setting, compiling)
+    reader = _checked_reader(weights, rows, arithmetic, plain=settings.plain)
+    if isinstance(reader, Packed):
+        return Prompted(reader, files.maker, head, budget, setting, Compiling(weights, arithmetic))
+    return Prompted(reader, files.maker, head, budget, f"{setting}, padded for {reader.reason}")
+
+
+def _checked_reader(weights: Any, rows: list[list[int]], arithmetic: torch.dtype, *, plain: bool) -> Packed | Padded:
+    """The fastest reader that gives the hidden states of the model's own code.
+
+    Raises MissingError if padded batches do not give them either: the model sees the padding.
+    """
+    expected = own_hidden_states(weights, rows)
+    reason = "comparison" if plain else why_not(weights)
+    if not reason:
+        packed = Packed(weights)
+        problem = difference(packed, rows, expected, arithmetic)
+        if not problem:
+            return packed
+        packed.release()
+        reason = f"attention of its own kind ({problem} when packed)"
+    padded = Padded(weights, reason)
+    problem = difference(padded, rows, expected, arithmetic)
+    if problem:
+        what = f"a {type(weights).__name__} cannot be read in padded batches: {problem}"
+        raise MissingError(f"{what}, so lbr cannot compute its scores", hint=OTHER_FAMILY_HINT)
+    return padded
 
 
 def read(model: Model, settings: Settings) -> Files:
@@ -166,15 +191,24 @@ def _read(model: Model, settings: Settings) -> Files:
     return Files(model, kind, tokenizer, max_length, maker, pooling)
 
 
-def _head(files: Files, weights: Any) -> Head | None:
-    """What reads the last token of a prompt; None for models that read a whole text at once."""
-    asks = files.model.known_family.asks
-    if asks is NextToken:
-        return LabelHead(weights, Labels(files.tokenizer, files.model.name))
-    if asks is Pair and weights.config.num_labels > 2:
+def _head(files: Files, weights: Any, rows: list[list[int]]) -> Head | None:
+    """What reads the last token of a prompt; None for models that read a whole text at once.
+
+    `rows` are made-up prompts, on which a head is compared with the model's own.
+    """
+    family, folder = files.model.known_family, files.model.place
+    if family.asks is NextToken:
+        return LabelHead(weights, Labels(files.tokenizer, files.model.name), rows)
+    if family.asks is Pair and weights.config.num_labels > 2:
         what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
-        raise MissingError(f"{files.model.place}: {what}; lbr reads one or two")
-    return ScoreHead(weights) if asks is Pair and _reads_left_to_right(weights) else None
+        raise MissingError(f"{folder}: {what}; lbr reads one or two")
+    if family.asks is not Pair or not _reads_left_to_right(weights):
+        return None
+    if isinstance(family, Classifier) and not family.without_prompt:
+        what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'
+        hint = "--family classifier reads the bare pair, the query and then the document, if it was trained so"
+        raise MissingError(f"{folder / 'config.json'}: {what}", hint=hint)
+    return ScoreHead(weights, rows)
 
 
 def _reads_left_to_right(weights: Any) -> bool:

@@ -6,29 +6,43 @@ second copy of them is kept, and the sum is carried from slice to slice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from lbr_cli.core import NextToken, Pair
 from lbr_cli.engines.labels import Labels
+from lbr_cli.engines.local.self_check import own_hidden_states, run
 from lbr_cli.errors import MissingError
 
 SLICE = 16384
+APART, HALF_APART = 1e-4, 0.02  # how far logits may lie from the model's own, as a share of the largest
 PROOF = 50.0  # how large the largest logit is made on which a head is tried: no cap leaves it as it is
 
 
 class Vocabulary:
     """Hidden states -> logits of some tokens, and the log of the sum over the whole vocabulary."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, rows: Sequence[list[int]]) -> None:
         self._layer = model.get_output_embeddings()
         if self._layer is None:
             raise MissingError(f"a {type(model).__name__} has no vocabulary head, so lbr cannot read its answers")
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
         if not model.config.is_encoder_decoder:  # of those the model's own forward pass is used up to this layer
             self._prove(model)
+            self._prove_on(model, rows)
+
+    @torch.inference_mode()
+    def _prove_on(self, model: Any, rows: Sequence[list[int]]) -> None:
+        """MissingError where the model's logits of prompts are not those of what its base model makes of them.
+
+        Some architectures give their base model more than the tokens of a prompt.
+        """
+        ours = torch.cat(list(self._all(own_hidden_states(model, rows))), -1)
+        for row, logits in zip(rows, ours, strict=True):
+            ids = torch.tensor([row], device=model.device)
+            _check_alike(model, logits, run(model, input_ids=ids, use_cache=False).logits[0, -1].float())
 
     @torch.inference_mode()
     def _prove(self, model: Any) -> None:
@@ -52,14 +66,13 @@ class Vocabulary:
         hook = model.base_model.register_forward_hook(put)
         try:
             ids = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
-            theirs = model(input_ids=ids, use_cache=False).logits[0, -1].float()
+            theirs = run(model, input_ids=ids, use_cache=False).logits[0, -1].float()
         finally:
             hook.remove()
         if not places:
             hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
         ours = torch.cat(list(self._all(hidden.float())), -1)[0]
-        if not (theirs - ours).abs().max() <= 0.02 * ours.abs().max():
-            raise MissingError(f"a {type(model).__name__} makes its logits in a way that lbr does not know")
+        _check_alike(model, ours, theirs, HALF_APART)
 
     def __call__(self, hidden: torch.Tensor, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """[rows, size] -> logits [rows, len(ids)] and their normaliser [rows, 1], both float32.
@@ -86,11 +99,19 @@ class Vocabulary:
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
 
 
+def _check_alike(model: Any, ours: torch.Tensor, theirs: torch.Tensor, allowed: float | None = None) -> None:
+    """MissingError for logits that are not the model's own. How far they may lie apart depends on its precision."""
+    if allowed is None:
+        allowed = APART if model.dtype == torch.float32 else HALF_APART
+    if ours.shape != theirs.shape or not (theirs - ours).abs().max() <= allowed * ours.abs().max().clamp(min=1e-2):
+        raise MissingError(f"a {type(model).__name__} makes its logits in a way that lbr does not know")
+
+
 class LabelHead:
     """What `NextToken` requests want to know: of each label the log-probability, or the logit."""
 
-    def __init__(self, model: Any, labels: Labels) -> None:
-        self._vocabulary = Vocabulary(model)
+    def __init__(self, model: Any, labels: Labels, rows: Sequence[list[int]]) -> None:
+        self._vocabulary = Vocabulary(model, rows)
         self._labels = labels
 
     def check(self, request: NextToken) -> None:
@@ -110,8 +131,14 @@ class LabelHead:
 class ScoreHead:
     """The one or two logits of a classification head, for `Pair` requests."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, rows: Sequence[list[int]]) -> None:
+        with torch.inference_mode():
+            own = [run(model, input_ids=torch.tensor([row], device=model.device)).logits[0].float() for row in rows]
+            hidden = own_hidden_states(model, rows)
         self._layer = model.score.float()
+        with torch.inference_mode():
+            for logits, theirs in zip(self._layer(hidden), own, strict=True):
+                _check_alike(model, logits, theirs)
 
     def check(self, request: Pair) -> None:
         """Any pair will do."""

@@ -62,6 +62,7 @@ class Packed:
 
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(ATTENTION, _attention)
+        self._own_attention = model.config._attn_implementation
         model.set_attn_implementation(ATTENTION)
         self._model = model
         self._base = model.base_model
@@ -69,6 +70,11 @@ class Packed:
         self._last_forward = self._last.forward
         self._last.forward = self._last_layer
         self._prefix: _Prefix | None = None
+
+    def release(self) -> None:
+        """Give the model back its own attention and its own last layer."""
+        self._model.set_attn_implementation(self._own_attention)
+        del self._last.forward
 
     def read(
         self, rows: Sequence[list[int]], groups: Sequence[Hashable], budget: Budget

@@ -19,6 +19,7 @@ class Padded:
     """Reads prompts in batches sorted by length, for a reason."""
 
     def __init__(self, model: Any, reason: str) -> None:
+        self.reason = reason
         self.manner = f"padded batches of similar lengths, for {reason}"
         self._model = model
         # longrope turns its positions otherwise when any text of a batch is longer than this

@@ -7,11 +7,38 @@ runs through the model is float32, so scores are those of the same weights in a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+from lbr_cli.engines.local.loading import in_float32
+from lbr_cli.engines.local.self_check import TOLERANCE, own_hidden_states, relative_difference
+
+
+def widen_checked(model: Any, rows: Sequence[list[int]], *, its_own: bool) -> bool:
+    """Widen a model and compare its hidden states of made-up prompts with those of its own code in float32.
+
+    Returns False if they differ or its code fails: then all weights have become float32.
+    """
+    if its_own:
+        widen(model, its_own=True)
+        return False
+    with in_float32(model):
+        expected = own_hidden_states(model, rows)
+    widen(model, its_own=False)
+    try:
+        if relative_difference(own_hidden_states(model, rows), expected) <= TOLERANCE:
+            return True
+    except (RuntimeError, TypeError, AttributeError, ValueError, LookupError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+    for module in model.modules():
+        vars(module).pop("forward", None)  # what `widen` assigned to linear layers
+    model.float()
+    return False
 
 
 def widen(model: Any, *, its_own: bool) -> None:

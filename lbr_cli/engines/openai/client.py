@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from lbr_cli.engines import Server
 from lbr_cli.errors import LbrError, MissingError, RunError, UsageError
+from lbr_cli.network import checked_environment, through_proxy
 
 T = TypeVar("T")
 KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
@@ -53,7 +54,8 @@ class Client:
     def __init__(self, server: Server) -> None:
         self.base_url = checked_url(server.base_url)
         self._key = api_key(self.base_url)
-        with _library_unaware(self.base_url):
+        self._proxy = through_proxy(self.base_url)
+        with checked_environment(self.base_url), _library_unaware(self.base_url):
             import openai
 
             self._openai = openai
@@ -118,10 +120,10 @@ class Client:
                 raise self._told(error) from None  # whose cause holds the request, and that the key
             except self._openai.OpenAIError as error:
                 if isinstance(error, self._openai.APITimeoutError):
-                    raise RunError(f"{self.base_url}: gave no answer in time") from None
+                    raise RunError(f"{self.base_url}: timeout: no answer in time{self._proxy}") from None
                 reason = self.shown(str(error.__cause__ or error))
                 hint = "is the server running, and is it http or https?"
-                raise RunError(f"{self.base_url}: cannot be reached: {reason}", hint=hint) from None
+                raise RunError(f"{self.base_url}: cannot be reached{self._proxy}: {reason}", hint=hint) from None
         raise RunError(f"{self.base_url}: answered {MALFORMED} times with what is no answer: {self.shown(problem)}")
 
     def _told(self, error: Any) -> Refused | LbrError:
@@ -135,7 +137,7 @@ class Client:
             place = self.shown(error.response.headers.get("location", "nowhere"))
             return MissingError(f"{self.base_url}: {status}: points to {place}", hint="name that as --base-url")
         if status in (408, 409, 429) or status >= 500:
-            return RunError(f"{self.base_url}: {message}")
+            return RunError(f"{self.base_url}: {message}{self._proxy}")
         return Refused(message, about_it=status in (400, 413, 422))
 
     def shown(self, text: str) -> str:

@@ -1,0 +1,64 @@
+"""Whether a snapshot in the hub's cache holds every file that loading the model needs.
+
+A cache may hold a part of a repository: `AutoTokenizer.from_pretrained` fetches no weights, and a download may have
+been interrupted. Which files the repository has is not recorded there, so the files that are there have to say it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lbr_cli.models.contents import read_leniently, shards_of
+from lbr_cli.models.model import Model
+
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+WHOLE = ("*.safetensors", "pytorch_model*.bin")
+
+
+def missing_part(folder: Path, model: Model) -> str:
+    """What a snapshot lacks, in words; "" if it is complete. Of a served model only the tokenizer is needed."""
+    if (folder / "adapter_config.json").exists():
+        return ""  # refused later, with its own message
+    main = folder / _transformer_folder(folder)
+    if not any(path.exists() for pattern in VOCABULARIES for path in main.glob(pattern)):
+        return "a tokenizer"
+    if model.served:
+        return ""
+    if not (main / "config.json").exists():
+        return "config.json"
+    if not _has_weights(main):
+        return "weights"
+    code = _code_files(main) if model.trusted else []
+    return next((name for name in code if not (main / name).exists()), "")
+
+
+def _transformer_folder(folder: Path) -> str:
+    """Where sentence-transformers keeps the weights: in the folder itself, or in that of the first module."""
+    listed = read_leniently(folder / "modules.json")
+    first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
+    return str(first.get("path") or "")
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether one form of the weights is complete: all shards of an index, or a file that needs none."""
+    for index, pattern in zip(INDEXES, WHOLE, strict=True):
+        if (folder / index).exists():
+            shards = shards_of(folder / index)
+            if shards and all(path.exists() for path in shards):
+                return True
+        elif any(path.exists() for path in folder.glob(pattern)):
+            return True
+    return False
+
+
+def _code_files(folder: Path) -> list[str]:
+    """The Python files that `auto_map` names, other than those of other repositories."""
+    found = []
+    for name in ("config.json", "tokenizer_config.json"):
+        values = read_leniently(folder / name)
+        mapped = values.get("auto_map") if isinstance(values, dict) else None
+        classes = mapped.values() if isinstance(mapped, dict) else []
+        flat = [one for entry in classes for one in (entry if isinstance(entry, list) else [entry])]
+        found += [f"{one.split('.')[0]}.py" for one in flat if isinstance(one, str) and "--" not in one]
+    return found
