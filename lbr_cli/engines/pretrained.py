@@ -12,7 +12,7 @@ import transformers
 from tokenizers import normalizers
 
 from lbr_cli.engines import UNLIMITED, Settings
-from lbr_cli.engines.tokenizer_file import check_tokenizer_file
+from lbr_cli.engines.tokenizer_file import FILE, different_part
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import Model
 from lbr_cli.models.files import CODE_HINT, read_config
@@ -33,15 +33,23 @@ def load_config(model: Model) -> Any:
 
 
 def load_tokenizer(model: Model) -> Any:
-    """The model's own fast tokenizer, the only kind that tells which characters a token stands for."""
+    """The model's own fast tokenizer, the only kind with the characters that each token stands for.
+
+    If transformers rebuilds it otherwise than `tokenizer.json` describes it, the file is used as it is.
+    """
     tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
     names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
     if not any((model.place / name).exists() for name in names):  # transformers then makes one up, of no words
         raise MissingError(f"{model.place}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
-    if not model.gguf:
-        check_tokenizer_file(tokenizer, model.place)
+    if not model.gguf and different_part(tokenizer, model.place):
+        name = type(tokenizer).__name__
+        tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
+        part = different_part(tokenizer, model.place)
+        if part:
+            problem = f'"{part}" is followed neither by {name} nor by PreTrainedTokenizerFast'
+            raise MissingError(f"{model.place / FILE}: {problem} of transformers {transformers.__version__}")
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's, which a GGUF file has no place for
     return tokenizer
