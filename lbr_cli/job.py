@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,9 +22,12 @@ from lbr_cli.errors import InputError, LbrError, RunError, UsageError
 from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
 from lbr_cli.formats.files import Sums, display_name
 from lbr_cli.formats.output import STDOUT, Output, open_output
+from lbr_cli.formats.overwrite import MAIN, WrittenFiles
 from lbr_cli.inputs import Inputs
+from lbr_cli.join import QUERIES
 from lbr_cli.manifest import manifest
 from lbr_cli.models import Model
+from lbr_cli.models.contents import paths
 from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from lbr_cli.stream import stream
@@ -39,7 +41,7 @@ class Job:
     """What `lbr rerank` was asked to do.
 
     `model` is None for an engine without one, `tag` None is the default, `cache` None is to go without; `options` are
-    told in the manifest, if one is wanted.
+    told in the manifest, if one is wanted. `prompt_file` is where the prompt of `model` was read from.
     """
 
     inputs: Inputs
@@ -55,6 +57,7 @@ class Job:
     method: Method = Method()
     cache: Place | None = None
     manifest: str | None = None
+    prompt_file: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -72,14 +75,15 @@ def run(job: Job, listener: Listener) -> None:
     started = datetime.now(UTC)
     digest = hashlib.sha256() if job.manifest is not None else None
     sums = Sums() if digest else None
-    reading = replace(job, inputs=replace(job.inputs, sums=sums))
+    reading = replace(job, inputs=replace(job.inputs, sums=sums, written=check_written(job)))
+    warn = listener.warn
     with ExitStack() as record:
-        # opened first: a place that cannot be written is told before anything is computed
-        paper = (
-            record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest is not None else None
-        )
+        # opened first, so that a file that cannot be written ends the job before anything is computed
+        paper = None
+        if job.manifest is not None:
+            paper = record.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
         # stdout is for results, which have its descriptor by now; what a library prints goes to stderr
-        with open_output(job.output, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
+        with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, listener)
             try:
                 with cache:
@@ -94,6 +98,33 @@ def run(job: Job, listener: Listener) -> None:
                 paper.write(manifest(made, job.options, sums.told(), named, started))
                 paper.finish()
     _tell(job, made, started, listener)
+
+
+def check_written(job: Job) -> WrittenFiles:
+    """Return the files that a job writes; UsageError if it also reads one of them, or writes one twice.
+
+    The ranking may replace the run, as `sort -o` does, if the run is read completely before. Files that are known only
+    later are checked when they are found: queries beside the run, and a model that is fetched.
+    """
+    written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
+    written.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
+    for role, names in (
+        ("corpus", job.inputs.corpora),
+        (QUERIES, (job.inputs.queries,)),
+        ("prompt file", (job.prompt_file,)),
+        ("score cache", map(str, job.cache.files) if job.cache else ()),
+    ):
+        for name in names:
+            if name is not None:
+                written.check(role, name)
+    if job.model and job.model.folder:
+        _check_model(written, job.model)
+    return written
+
+
+def _check_model(written: WrittenFiles, model: Model) -> None:
+    for path in paths(model):
+        written.check("model file", str(path))
 
 
 def _how_to_go_on(cache: Cache) -> str:
@@ -129,9 +160,6 @@ def _counted(count: int, one: str, more: str = "") -> str:
 
 def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
     collection = collect(job.inputs, listener)
-    read = [path for path, _ in job.inputs.sums.told()] if job.inputs.sums else []
-    if job.manifest is not None and os.path.realpath(job.manifest) in map(os.path.realpath, read):
-        raise UsageError(f"--manifest {job.manifest}: this file is read")
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
     for ranking in collection:
@@ -212,4 +240,7 @@ def style_of(job: Job, format_: RunFormat) -> Style:
 def _assembled(job: Job, cache: Cache, listener: Listener) -> Assembly:
     if job.model is None:
         listener.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-    return Assembly(job.model, job.engine, job.settings, cache, listener, identify=job.manifest is not None)
+    assembly = Assembly(job.model, job.engine, job.settings, cache, listener, identify=job.manifest is not None)
+    if assembly.model:
+        _check_model(job.inputs.written, assembly.model)
+    return assembly
