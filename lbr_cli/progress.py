@@ -58,6 +58,7 @@ class Console:
         self._shares_terminal = self._live is not None and sys.stdout is not None and sys.stdout.isatty()
         self._total, self._done = _Counts(), _Counts()
         self._began = self._last_line = time.monotonic()
+        self._stage = ""
 
     def __enter__(self) -> Self:
         if self._live:
@@ -81,8 +82,9 @@ class Console:
     def stage(self, what: str) -> None:
         if self._live and self._task is not None:
             self._live.update(self._task, description=printable(what), visible=bool(what))
-        elif self._plain and what:
+        elif self._plain and what not in ("", self._stage):
             self._say(what)
+        self._stage = what
 
     def note(self, message: str) -> None:
         if not self._quiet:

@@ -37,7 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("join", "rerank", "scoring", "stream"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "scoring"),
-    "survey": ("collect", "core", "engines", "errors", "formats", "job", "models", "rerank", "scoring"),
+    "survey": ("collect", "core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
         "inputs",
         "survey",

@@ -47,9 +47,11 @@ class WrittenFiles:
         if not path:
             raise UsageError(f"{option}: an empty name")
         number = 1 if path == STDOUT else descriptor(path)
-        temporary = None if number is not None else _identity(temporary_path(os.path.realpath(path)))
+        file, temporary = _identity(path, number), None
+        if number is None and file is not None:
+            temporary = _identity(temporary_path(os.path.realpath(path)))
         label = PRINTED if path == STDOUT and option in (MAIN, PRINTED) else f"{option} {path}"
-        written = _Written(option, label, _identity(path, number) or number, temporary)
+        written = _Written(option, label, file or number, temporary)
         names = {written.file, written.temporary} - {None}
         for other in self._written:
             if names & {other.file, other.temporary}:
