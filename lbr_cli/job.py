@@ -1,4 +1,4 @@
-"""A whole job, from the files it reads to the ranking it publishes."""
+"""Run a rerank job: read and check the inputs, score, write the ranking and its manifest."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from lbr_cli.stream import stream
 
-OVERLONG = 0.1  # of the passages, which overlap: a few that are cut off are no loss
+OVERLONG = 0.1  # share of truncated passages that is not worth a warning, because passages overlap
 OTHER_FORMAT = "--output-format jsonl has room for any id"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What `lbr rerank` was asked to do.
+    """The settings of a rerank job.
 
-    `model` is None for an engine without one, `tag` None is the default, `cache` None is to go without; `options` are
-    told in the manifest, if one is wanted. `prompt_file` is where the prompt of `model` was read from.
+    `model` is None for an engine without a model, `tag` None is the default tag, `cache` None turns the cache off;
+    `options` are recorded in the manifest. `prompt_file` is the file from which the prompt of `model` was read.
     """
 
     inputs: Inputs
@@ -66,11 +66,11 @@ class Job:
 
 
 def run(job: Job, listener: Listener) -> None:
-    """Do it.
+    """Run a job.
 
-    Everything is read and checked before a model is loaded, or the first query where the job is a stream; each query
-    is written when it is done. Ranking and manifest are published when both are whole and the cache is closed. Whatever
-    interrupts it carries a note on how to go on.
+    All input (the first query, for a stream) is read and checked before a model is loaded; each query is written as
+    soon as it is scored. Ranking and manifest are published when both are complete and the cache is closed. An
+    interruption gets a note that says how to continue.
     """
     started = datetime.now(UTC)
     digest = hashlib.sha256() if job.manifest is not None else None
@@ -135,7 +135,7 @@ def _how_to_go_on(cache: Cache) -> str:
 
 
 def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> None:
-    """The closing line."""
+    """Print the warnings about scores and the summary."""
     tally = made.scorer.tally
     read = "passages" if job.method.passages else "pairs"
     for doubt, count in tally.doubts.items():
@@ -196,21 +196,21 @@ def _run_stream(job: Job, output: Output, cache: Cache, listener: Listener) -> A
 def _write(
     rankings: Iterable[Ranking], scorer: Scorer, job: Job, format_: RunFormat, style: Style, output: Output
 ) -> None:
-    """Rerank, and write each query as soon as it is done."""
+    """Rerank, and write each query as soon as it is scored."""
     for query, rows in rerank(rankings, scorer, job.method):
         with scorer.listener.aside():
             output.write(format_.write(query, rows, style))
 
 
 def output_format(job: Job, input_format: RunFormat) -> RunFormat:
-    """The format of the results: what is asked for, or what the file's ending says, or that of the input."""
+    """Return the format of the results: of `--output-format`, else of the file's ending, else of the input."""
     if job.inputs.lines:
         return input_format
     return job.output_format or format_of_name(job.output) or input_format
 
 
 def check_ids(ranking: Ranking, format_: RunFormat) -> None:
-    """UsageError for an id that the output has no room for."""
+    """Raise UsageError for an id that cannot be written in the output format."""
     query_id = ranking.query.query_id
     for candidate in ranking.candidates:
         objection = format_.objection(query_id, candidate.doc_id)
@@ -227,7 +227,7 @@ def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Itera
 
 
 def style_of(job: Job, format_: RunFormat) -> Style:
-    """How to write. UsageError for options that this format has no place for."""
+    """Return how to write. Raise UsageError for options without effect in this format."""
     if job.explain and format_.name != "jsonl":
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     if job.tag is not None and format_.name != "trec":

@@ -1,4 +1,4 @@
-"""Where results go: whole files or none, links, modes, devices, pipes, a full disk."""
+"""Outputs: complete files or none, inputs that are never overwritten, permissions, devices, pipes, full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lbr cache`: what is known of earlier runs, and how to be rid of it."""
+"""`lbr cache`: show, prune and clear the score cache."""
 
 from __future__ import annotations
 

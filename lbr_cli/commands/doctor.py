@@ -1,4 +1,4 @@
-"""`lbr doctor`: whether this machine and a model work together."""
+"""`lbr doctor`: print versions and devices, and test a model on this machine."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _ending(option: str, path: str, known: Iterable[str], *, packed: bool = Fals
 
 
 def _check_paths(qrels: str, runs: list[str], outputs: dict[str, str | None]) -> None:
-    """UsageError for paths that cannot be meant."""
+    """Raise UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
     if [qrels, *runs].count(STDIN) > 1:
         raise UsageError("only one of --qrels and the runs can be standard input")
     for path in runs:

@@ -1,4 +1,4 @@
-"""`lbr report`: a page that shows what moved, and why."""
+"""`lbr report`: write an HTML page that compares runs."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Until the rename the old file stays as it is. A file that a rename cannot replace is refused when it is opened, before
 anything is computed: writing it in place could publish half a file. If the rename fails nevertheless, the finished
-temporary file stays, and the error names it.
+temporary file stays, and the error names it. Only Linux is asked beforehand; elsewhere a mount point or a sticky
+folder is noticed at the rename.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Replacement:
         self._finished = self._kept = False
         try:
             self._old = Permissions.of(self._target)
-            if self._old:
+            if self._old and sys.platform == "linux":
                 _check_replaceable(self._target, path)
             # a new file gets its mode from the umask or the folder's default ACL; one that replaces another may be
             # read by nobody else before it has the permissions of the old one
