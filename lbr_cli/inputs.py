@@ -11,6 +11,7 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, RunFormat
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import Sums
+from lbr_cli.formats.overwrite import WrittenFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Inputs:
     """Everything that a job reads. Paths; `-` is standard input; `queries` None looks beside the run.
 
     `query` is the one query of input that has none, and `lines` says that the input is plain text, a document a line.
-    `sums` hears every byte that is read.
+    `sums` hears every byte that is read. `written` holds the output files, so that a queries file found beside the run
+    is refused if it is one of them.
     """
 
     run: str
@@ -41,6 +43,7 @@ class Inputs:
     topic_field: str = "title"
     policies: Policies = Policies()
     sums: Sums | None = None
+    written: WrittenFiles = field(default_factory=WrittenFiles)
 
 
 @dataclass(slots=True)

@@ -1,10 +1,9 @@
-"""A whole job, from the files it reads to the ranking it publishes."""
+"""Run a rerank job: read and check the inputs, score, write the ranking and its manifest."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,23 +22,26 @@ from lbr_cli.errors import InputError, LbrError, RunError, UsageError
 from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
 from lbr_cli.formats.files import Sums, display_name
 from lbr_cli.formats.output import STDOUT, Output, open_output
+from lbr_cli.formats.overwrite import MAIN, WrittenFiles
 from lbr_cli.inputs import Inputs
+from lbr_cli.join import QUERIES
 from lbr_cli.manifest import manifest
 from lbr_cli.models import Model
+from lbr_cli.models.contents import paths
 from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from lbr_cli.stream import stream
 
-OVERLONG = 0.1  # of the passages, which overlap: a few that are cut off are no loss
+OVERLONG = 0.1  # share of truncated passages that is not worth a warning, because passages overlap
 OTHER_FORMAT = "--output-format jsonl has room for any id"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What `lbr rerank` was asked to do.
+    """The settings of a rerank job.
 
-    `model` is None for an engine without one, `tag` None is the default, `cache` None is to go without; `options` are
-    told in the manifest, if one is wanted.
+    `model` is None for an engine without a model, `tag` None is the default tag, `cache` None turns the cache off;
+    `options` are recorded in the manifest. `prompt_file` is the file from which the prompt of `model` was read.
     """
 
     inputs: Inputs
@@ -55,6 +57,7 @@ class Job:
     method: Method = Method()
     cache: Place | None = None
     manifest: str | None = None
+    prompt_file: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,23 +66,24 @@ class Job:
 
 
 def run(job: Job, listener: Listener) -> None:
-    """Do it.
+    """Run a job.
 
-    Everything is read and checked before a model is loaded, or the first query where the job is a stream; each query
-    is written when it is done. Ranking and manifest are published when both are whole and the cache is closed. Whatever
-    interrupts it carries a note on how to go on.
+    All input (the first query, for a stream) is read and checked before a model is loaded; each query is written as
+    soon as it is scored. Ranking and manifest are published when both are complete and the cache is closed. An
+    interruption gets a note that says how to continue.
     """
     started = datetime.now(UTC)
     digest = hashlib.sha256() if job.manifest is not None else None
     sums = Sums() if digest else None
-    reading = replace(job, inputs=replace(job.inputs, sums=sums))
+    reading = replace(job, inputs=replace(job.inputs, sums=sums, written=check_written(job)))
+    warn = listener.warn
     with ExitStack() as record:
-        # opened first: a place that cannot be written is told before anything is computed
-        paper = (
-            record.enter_context(open_output(job.manifest, clobber=job.clobber)) if job.manifest is not None else None
-        )
+        # opened first, so that a file that cannot be written ends the job before anything is computed
+        paper = None
+        if job.manifest is not None:
+            paper = record.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
         # stdout is for results, which have its descriptor by now; what a library prints goes to stderr
-        with open_output(job.output, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
+        with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, listener)
             try:
                 with cache:
@@ -96,6 +100,33 @@ def run(job: Job, listener: Listener) -> None:
     _tell(job, made, started, listener)
 
 
+def check_written(job: Job) -> WrittenFiles:
+    """Return the files that a job writes; UsageError if it also reads one of them, or writes one twice.
+
+    The ranking may replace the run, as `sort -o` does, if the run is read completely before. Files that are known only
+    later are checked when they are found: queries beside the run, and a model that is fetched.
+    """
+    written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
+    written.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
+    for role, names in (
+        ("corpus", job.inputs.corpora),
+        (QUERIES, (job.inputs.queries,)),
+        ("prompt file", (job.prompt_file,)),
+        ("score cache", map(str, job.cache.files) if job.cache else ()),
+    ):
+        for name in names:
+            if name is not None:
+                written.check(role, name)
+    if job.model and job.model.folder:
+        _check_model(written, job.model)
+    return written
+
+
+def _check_model(written: WrittenFiles, model: Model) -> None:
+    for path in paths(model):
+        written.check("model file", str(path))
+
+
 def _how_to_go_on(cache: Cache) -> str:
     if not cache.kept:
         return "the same command begins again" if cache.usable else "nothing is kept without a score cache"
@@ -104,7 +135,7 @@ def _how_to_go_on(cache: Cache) -> str:
 
 
 def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> None:
-    """The closing line."""
+    """Print the warnings about scores and the summary."""
     tally = made.scorer.tally
     read = "passages" if job.method.passages else "pairs"
     for doubt, count in tally.doubts.items():
@@ -129,9 +160,6 @@ def _counted(count: int, one: str, more: str = "") -> str:
 
 def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
     collection = collect(job.inputs, listener)
-    read = [path for path, _ in job.inputs.sums.told()] if job.inputs.sums else []
-    if job.manifest is not None and os.path.realpath(job.manifest) in map(os.path.realpath, read):
-        raise UsageError(f"--manifest {job.manifest}: this file is read")
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
     for ranking in collection:
@@ -168,21 +196,21 @@ def _run_stream(job: Job, output: Output, cache: Cache, listener: Listener) -> A
 def _write(
     rankings: Iterable[Ranking], scorer: Scorer, job: Job, format_: RunFormat, style: Style, output: Output
 ) -> None:
-    """Rerank, and write each query as soon as it is done."""
+    """Rerank, and write each query as soon as it is scored."""
     for query, rows in rerank(rankings, scorer, job.method):
         with scorer.listener.aside():
             output.write(format_.write(query, rows, style))
 
 
 def output_format(job: Job, input_format: RunFormat) -> RunFormat:
-    """The format of the results: what is asked for, or what the file's ending says, or that of the input."""
+    """Return the format of the results: of `--output-format`, else of the file's ending, else of the input."""
     if job.inputs.lines:
         return input_format
     return job.output_format or format_of_name(job.output) or input_format
 
 
 def check_ids(ranking: Ranking, format_: RunFormat) -> None:
-    """UsageError for an id that the output has no room for."""
+    """Raise UsageError for an id that cannot be written in the output format."""
     query_id = ranking.query.query_id
     for candidate in ranking.candidates:
         objection = format_.objection(query_id, candidate.doc_id)
@@ -199,7 +227,7 @@ def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Itera
 
 
 def style_of(job: Job, format_: RunFormat) -> Style:
-    """How to write. UsageError for options that this format has no place for."""
+    """Return how to write. Raise UsageError for options without effect in this format."""
     if job.explain and format_.name != "jsonl":
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     if job.tag is not None and format_.name != "trec":
@@ -212,4 +240,7 @@ def style_of(job: Job, format_: RunFormat) -> Style:
 def _assembled(job: Job, cache: Cache, listener: Listener) -> Assembly:
     if job.model is None:
         listener.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-    return Assembly(job.model, job.engine, job.settings, cache, listener, identify=job.manifest is not None)
+    assembly = Assembly(job.model, job.engine, job.settings, cache, listener, identify=job.manifest is not None)
+    if assembly.model:
+        _check_model(job.inputs.written, assembly.model)
+    return assembly

@@ -14,6 +14,7 @@ from lbr_cli.formats.queries import read_queries
 from lbr_cli.inputs import Group, Inputs
 
 EXAMPLES = 5
+QUERIES = "queries file"  # what messages call it
 
 
 def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listener) -> dict[str, Group]:
@@ -34,6 +35,7 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
                 f"{run_name} holds no query texts, and no file queries.* or topics.* lies beside it",
                 hint="name the queries with --queries",
             )
+        inputs.written.check(QUERIES, path)
     listener.stage(f"reading {display_name(path)}")
     queries = read_queries(path, inputs.topic_field, inputs.sums)
     name = display_name(path)

@@ -1,7 +1,8 @@
-"""What a person sees of a job, on stderr: a bar, warnings, and a line at the end.
+"""Messages and progress on stderr: a bar, warnings, and a summary.
 
-rich is loaded only where it draws, on a terminal. Elsewhere `--progress` prints a plain line now and then. Messages
-are printed as they are, without markup: ids may hold anything.
+rich is loaded only to draw a bar, on a terminal that can move its cursor. Elsewhere `--progress` prints a plain line
+every 30 seconds. A message is one line without markup, and its control characters are escaped, because ids and file
+names may contain any character.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_SECONDS = 30.0
+DUMB = {"", "dumb", "unknown"}  # values of TERM, in lower case: terminals that cannot move the cursor
+NAMED_ESCAPES = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+# control characters (C0, DEL, C1), and those that begin a line or change the direction of the text
+CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+# surrogates; from 0xDC80 to 0xDCFF they are the bytes of file names that are not UTF-8, and are printed as such
+LONE = (*range(0xD800, 0xDC80), *range(0xDD00, 0xE000))
+ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in (*CONTROLS, *LONE)} | NAMED_ESCAPES
 
 
 @dataclass(slots=True)
 class _Counts:
-    """How much there is, or how much is done."""
+    """Amounts of work: the total, or what is done."""
 
     queries: int = 0
     pairs: int = 0
@@ -34,20 +42,23 @@ class _Counts:
 class Console:
     """The `Listener` of the command line. Use it in a `with` block, so that a bar never outlives its job.
 
-    `bar` shows progress, as a bar on a terminal and as plain lines elsewhere; `quiet` silences notes; `unit` is what a
-    job's pairs are to a person.
+    `bar` shows progress, as a bar on a terminal and as plain lines elsewhere; `quiet` silences notes; `unit` is the
+    word for pairs in the counts.
     """
 
     def __init__(self, *, bar: bool, quiet: bool, unit: str = "pairs") -> None:
         self._quiet = quiet
         self._unit = unit
-        self._plain = bar and not _is_terminal()
         self._live: Progress | None = None
         self._task: TaskID | None = None
-        if bar and not self._plain:
+        if bar and _can_draw():
             self._live, self._task = _live()
+        self._plain = bar and self._live is None
+        # asked now, because a job redirects sys.stdout to stderr
+        self._shares_terminal = self._live is not None and sys.stdout is not None and sys.stdout.isatty()
         self._total, self._done = _Counts(), _Counts()
         self._began = self._last_line = time.monotonic()
+        self._stage = ""
 
     def __enter__(self) -> Self:
         if self._live:
@@ -60,8 +71,8 @@ class Console:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar away while results are written, where they go to the same terminal."""
-        if self._live is None or not sys.stdout.isatty():
+        """Hide the bar while results are written, if stdout is a terminal as well."""
+        if self._live is None or not self._shares_terminal:
             yield
             return
         self._live.stop()
@@ -70,9 +81,10 @@ class Console:
 
     def stage(self, what: str) -> None:
         if self._live and self._task is not None:
-            self._live.update(self._task, description=what, visible=bool(what))
-        elif self._plain and what:
+            self._live.update(self._task, description=printable(what), visible=bool(what))
+        elif self._plain and what not in ("", self._stage):
             self._say(what)
+        self._stage = what
 
     def note(self, message: str) -> None:
         if not self._quiet:
@@ -100,13 +112,13 @@ class Console:
             self._say(self._counts())
 
     def _counts(self) -> str:
-        """ "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left.
+        """Return "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left.
 
-        Speed is that of computing.
+        The speed does not count cached pairs.
         """
         done, total = self._done, self._total
         cached = f" ({done.cached} cached)" if done.cached else ""
-        if not total.pairs:  # a stream: nobody knows how much is to come
+        if not total.pairs:  # a stream, the length of which is unknown
             return f"{done.pairs} {self._unit}{cached}  {done.queries} queries"
         seconds = max(time.monotonic() - self._began, 1e-9)
         left = int(seconds / done.work * max(total.work - done.work, 0)) if done.work else 0
@@ -118,23 +130,33 @@ class Console:
 
     def _say(self, message: str) -> None:
         if self._live:
-            self._live.console.print(f"lbr: {message}", markup=False, highlight=False, soft_wrap=True)
+            text = f"lbr: {printable(message)}"
+            self._live.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
             print_error(message)
 
 
 def print_error(message: str) -> None:
-    """One message on stderr, in UTF-8 whatever the locale; file names come out as they came in.
+    """Print one message as one line on stderr, in UTF-8 whatever the locale.
 
-    Where nobody can be told, because stderr is closed or full, the job goes on.
+    File names that are not UTF-8 are printed as their bytes. If stderr is closed or full, the message is lost and the
+    job goes on.
     """
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            os.write(sys.stderr.fileno(), f"lbr: {message}\n".encode("utf-8", "surrogateescape"))
+            os.write(sys.stderr.fileno(), f"lbr: {printable(message)}\n".encode("utf-8", "surrogateescape"))
 
 
-def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
+def printable(text: str) -> str:
+    """Return `text` as one line: control characters are escaped as in Python, "\\n", "\\x1b", "\\u202e"."""
+    return text.translate(ESCAPES)
+
+
+def _can_draw() -> bool:
+    """Return whether stderr is a terminal that can move its cursor."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return False
+    return os.environ.get("TERM", "").lower() not in DUMB
 
 
 def _brief(number: float) -> str:
@@ -142,7 +164,7 @@ def _brief(number: float) -> str:
 
 
 def _live() -> tuple[Progress, TaskID]:
-    """A line that says what is going on, then a bar and how far and how fast it goes."""
+    """Return a progress display and its task: the current stage, then a bar, the counts and the speed."""
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -151,7 +173,7 @@ def _live() -> tuple[Progress, TaskID]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[counts]}", markup=False),
-        console=RichConsole(stderr=True),
+        console=RichConsole(stderr=True, force_terminal=True, force_interactive=True),
         transient=True,
         expand=True,
         redirect_stdout=False,

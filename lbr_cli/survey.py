@@ -12,9 +12,10 @@ from lbr_cli.engines.reading import measured, reader
 from lbr_cli.errors import InputError, RequestError, UsageError
 from lbr_cli.formats import RunFormat
 from lbr_cli.formats.files import display_name
-from lbr_cli.job import Job, check_ids, output_format, style_of
+from lbr_cli.job import Job, check_ids, check_written, output_format, style_of
 from lbr_cli.models import at_hand, fetched
 from lbr_cli.models.contents import sha256
+from lbr_cli.progress import printable
 from lbr_cli.rerank import check_scores, pairs_to_score
 from lbr_cli.scoring import named
 
@@ -52,7 +53,7 @@ def first_prompt(job: Job, listener: Listener) -> str:
     listener.stage("looking for the tokenizer")
     model = at_hand(job.model) or fetched(job.model, listener, sha256)
     made = reader(job.engine, model, job.settings)
-    lines = [f"query     {query.query_id}", f"document  {document.doc_id}"]
+    lines = [f"query     {printable(query.query_id)}", f"document  {printable(document.doc_id)}"]
     if job.method.passages:
         passage = job.method.passages.cut(document)[0]
         document = passage.document
@@ -70,7 +71,8 @@ def first_prompt(job: Job, listener: Listener) -> str:
 
 def _checked(job: Job, listener: Listener) -> tuple[Collection, RunFormat]:
     """All that a job reads, and the format that it would write."""
-    collection = collect(job.inputs, listener)
+    written = check_written(job)
+    collection = collect(replace(job.inputs, written=written), listener)
     format_ = output_format(job, collection.format)
     style_of(job, format_)
     for ranking in collection:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from pathlib import Path
 
@@ -84,33 +90,106 @@ def test_progress_without_a_terminal_is_plain_lines(files: Path, lbr: Program) -
     assert "\x1b" not in ended.err
 
 
-def test_a_bar_on_a_terminal_and_results_apart(files: Path) -> None:
+def on_terminal(
+    folder: Path, *arguments: str, columns: int = 80, env: dict[str, str] | None = None
+) -> tuple[bytes, bytes]:
+    """Run `lbr` with stderr on a terminal; return what it writes to stdout, and what the terminal receives."""
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    inherited = {name: value for name, value in os.environ.items() if name not in {"TERM", "COLUMNS", "NO_COLOR"}}
     job = subprocess.Popen(
-        [sys.executable, "-m", "lbr_cli", *OVERLAP],
-        cwd=files,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"},
+        [sys.executable, "-m", "lbr_cli", *arguments],
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | (env or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=slave,
     )
-    out, _ = job.communicate(timeout=60)
     os.close(slave)
     shown = b""
-    while True:
-        try:
-            chunk = os.read(master, 65536)
-        except OSError:  # Linux: the other end is closed
-            break
-        if not chunk:
-            break
-        shown += chunk
+    with contextlib.suppress(OSError):  # Linux: the other end is closed
+        while chunk := os.read(master, 65536):
+            shown += chunk
     os.close(master)
+    out, _ = job.communicate(timeout=60)
     assert job.returncode == 0
+    return out, shown
+
+
+def test_a_bar_on_a_terminal_and_results_apart(files: Path) -> None:
+    out, shown = on_terminal(files, *OVERLAP, env={"TERM": "xterm"})
     assert out.count(b"\n") == 3
     assert b"3/3 pairs" in shown
     assert b"2/2 queries" in shown
     assert b"\x1b[" in shown
+
+
+@pytest.mark.parametrize("term", [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": "dumb", "FORCE_COLOR": "1"}, {}])
+def test_plain_lines_on_a_terminal_that_cannot_move_its_cursor(files: Path, term: dict[str, str]) -> None:
+    _, shown = on_terminal(files, *OVERLAP, env=term)
+    lines = shown.split(b"\r\n")
+    assert lines[:-2] == [
+        b"lbr: reading run.trec",
+        b"lbr: queries: queries.tsv",
+        b"lbr: reading queries.tsv",
+        b"lbr: reading docs.jsonl",
+        b"lbr: --engine overlap counts shared words and uses no model: for trying files, not for ranking",
+        b"lbr: checking the prompts",
+    ]
+    assert lines[-2].startswith(b"lbr: 2 queries, 3 pairs (0 truncated) in ")
+    assert lines[-1] == b""
+
+
+@pytest.mark.parametrize("columns", [80, 20, 1, 0])
+def test_messages_are_not_wrapped_at_the_width_of_the_terminal(files: Path, columns: int) -> None:
+    _, shown = on_terminal(files, *OVERLAP, columns=columns, env={"TERM": "xterm"})
+    note = b"lbr: --engine overlap counts shared words and uses no model: for trying files, not for ranking\r\n"
+    assert note in shown
+    assert shown.endswith(b"\x1b[1A\x1b[2K")  # the bar is gone
+
+
+def test_no_color_means_no_colours(files: Path) -> None:
+    colours = re.compile(rb"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
+    assert colours.search(on_terminal(files, *OVERLAP, env={"TERM": "xterm"})[1])
+    assert not colours.search(on_terminal(files, *OVERLAP, env={"TERM": "xterm", "NO_COLOR": "1"})[1])
+
+
+ODD = "d\n\r\t\x00\x07\x1b[2J\x7f\x85\x9b\u2028\u2029\u202e\u2066:cat:1[b]"
+ESCAPED = rb"d\n\r\t\x00\x07\x1b[2J\x7f\x85\x9b\u2028\u2029\u202e\u2066:cat:1[b]"
+
+
+def test_messages_are_one_line_without_control_characters(files: Path, lbr: Program) -> None:
+    pairs = [{"query_id": "q1", "doc_id": doc_id} for doc_id in (ODD, "d1", "d2")]
+    write(files, {"run.jsonl": "".join(json.dumps(pair) + "\n" for pair in pairs)})
+    ask = ("rerank", "run.jsonl", "-c", "docs.jsonl", "--engine", "overlap")
+    message = b"1 of 3 documents are not in docs.jsonl (1 pairs): " + ESCAPED + b" (line 1)"
+    assert lbr(*ask, "--quiet").err.encode() == (
+        b"lbr: run.jsonl:1: " + message + b"\nlbr: hint: --missing-docs skip leaves them out, "
+        b"--missing-docs last puts them at the end, unscored\n"
+    )
+    warned = lbr(*ask, "--quiet", "--missing-docs", "skip").err.encode()
+    assert warned == b"lbr: warning: run.jsonl: " + message + b"\n"
+    _, shown = on_terminal(files, *ask, "--missing-docs", "skip", env={"TERM": "xterm"})
+    assert b"lbr: warning: run.jsonl: " + message + b"\r\n" in shown
+
+
+def test_names_of_files_and_options_are_escaped_in_messages(files: Path, lbr: Program) -> None:
+    name = "a\nlbr: \x1b[31mforged\u202e.trec"
+    shown = "a\\nlbr: \\x1b[31mforged\\u202e.trec"
+    ended = lbr("rerank", name, "-c", "docs.jsonl", "--engine", "overlap")
+    assert ended.err == f"lbr: {shown}: cannot be read: No such file or directory\n"
+    (files / "run.trec").rename(files / name)
+    terminal = on_terminal(files, "rerank", name, *OVERLAP[2:], env={"TERM": "xterm"})[1]
+    assert b"\x1b[31m" not in terminal
+    assert "\u202e".encode() not in terminal
+    for wrong in (["rerank", "--a\nb\x1b"], ["rerank", "--depth", "1\nb\x1b"], ["a\nb\x1b"]):
+        ended = lbr(*wrong)
+        assert (ended.code, ended.err.count("\n"), ended.err.count("\x1b")) == (2, 2, 0)
+    ended = lbr("cache", "info", "--cache-dir", "c\n\x1b[2J")
+    assert ended.out == "c\\n\\x1b[2J/scores.sqlite: not there yet\n"
+    if sys.platform == "linux":  # file names may be any bytes
+        ended = lbr("rerank", os.fsdecode(b"caf\xe9\n.trec"), *OVERLAP[2:])
+        assert os.fsencode(ended.err) == b"lbr: caf\xe9\\n.trec: cannot be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize(

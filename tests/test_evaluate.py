@@ -418,10 +418,42 @@ def test_what_is_read_is_not_written_over(judged: Path, lbr: Program, output: st
     name = "run.tsv" if output == "--per-query" else "run.svg"
     write(judged, {name: "q1\td2\t1\n"})
     (judged / "link").symlink_to(name)
-    for qrels, run in (("qrels.txt", name), (name, "before.trec"), ("qrels.txt", "link")):
+    for qrels, run, what in (
+        ("qrels.txt", name, f"run {name}"),
+        (name, "before.trec", f"qrels {name}"),
+        ("qrels.txt", "link", "run link"),
+    ):
         ended = lbr("evaluate", "--qrels", qrels, run, output, name)
-        assert (ended.code, ended.err) == (2, f"lbr: {output} {name}: this file is read\n")
+        assert (ended.code, ended.err) == (2, f"lbr: {output} {name}: would overwrite the {what}\n")
     assert (judged / name).read_text() == "q1\td2\t1\n"
+
+
+def test_standard_output_is_not_appended_to_an_input(judged: Path) -> None:
+    command = f"exec {sys.executable} -m lbr_cli evaluate --qrels qrels.txt before.trec"
+    for more, said in (
+        (">> qrels.txt", "standard output: would overwrite the qrels qrels.txt"),
+        ("--per-query q.tsv >> q.tsv", "standard output: the same file as --per-query q.tsv"),
+    ):
+        before = (judged / "qrels.txt").read_bytes()
+        ended = subprocess.run(
+            ["bash", "-c", f"{command} {more}"],
+            cwd=judged,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"lbr: {said}\n")
+        assert (judged / "qrels.txt").read_bytes() == before
+
+
+def test_names_of_runs_are_printed_without_control_characters(judged: Path, lbr: Program) -> None:
+    name = "a\nb\x1b[2J\u202e.trec"
+    (judged / "before.trec").rename(judged / name)
+    ended = lbr("evaluate", "--qrels", "qrels.txt", name)
+    assert ended.code == 0
+    assert "a\ufffdb\ufffd[2J\ufffd.trec" in ended.out
+    assert not set(ended.out + ended.err) & set("\x1b\u202e")
 
 
 def test_what_cannot_be_written_is_told_first_and_nothing_is_left(judged: Path, lbr: Program) -> None:

@@ -35,10 +35,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "manifest": ("", "assembly", "engines", "models"),
     "job": (
         *("assembly", "cache", "collect", "core", "engines", "errors", "formats", "inputs", "manifest", "models"),
-        *("rerank", "scoring", "stream"),
+        *("join", "rerank", "scoring", "stream"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "scoring"),
-    "survey": ("collect", "core", "engines", "errors", "formats", "job", "models", "rerank", "scoring"),
+    "survey": ("collect", "core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
         "inputs",
         "survey",

@@ -139,7 +139,7 @@ def test_a_name_may_be_that_of_a_place_in_the_page(files: Path, lbr: Program) ->
 
 def test_the_queries_that_are_found_are_not_written_over(files: Path, lbr: Program) -> None:
     ended = lbr("report", "run.trec", "run.trec", "-o", "queries.tsv", "--quiet")
-    assert (ended.code, ended.err) == (2, "lbr: --output queries.tsv: this file is read\n")
+    assert (ended.code, ended.err) == (2, "lbr: --output queries.tsv: would overwrite the queries file queries.tsv\n")
     assert (files / "queries.tsv").read_text() == QUERIES
 
 
@@ -220,4 +220,4 @@ def test_what_cannot_be_shown(files: Path, lbr: Program, arguments: list[str], m
 
 def test_an_input_is_not_written_over(files: Path, lbr: Program) -> None:
     ended = lbr("report", "run.trec", "run.trec", "-o", "run.trec")
-    assert (ended.code, ended.err) == (2, "lbr: --output run.trec: this file is read\n")
+    assert (ended.code, ended.err) == (2, "lbr: --output run.trec: would overwrite the run run.trec\n")

@@ -36,6 +36,11 @@ class Place:
     def file(self) -> Path:
         return self.folder / NAME
 
+    @property
+    def files(self) -> list[Path]:
+        """The database and the files that SQLite keeps beside it while the database is open."""
+        return [self.folder / f"{NAME}{ending}" for ending in ("", "-wal", "-shm", "-journal")]
+
     def trouble(self) -> str:
         """Why no cache can be kept here, as far as that can be told without trying; else ""."""
         if self.folder == NOWHERE:

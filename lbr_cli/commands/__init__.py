@@ -26,7 +26,7 @@ from lbr_cli.commands.models import models
 from lbr_cli.commands.report import report
 from lbr_cli.commands.rerank import rerank
 from lbr_cli.errors import LbrError, RunError
-from lbr_cli.formats.output import PASSING, ReaderGone
+from lbr_cli.formats.sinks import PASSING, ReaderGone
 from lbr_cli.progress import print_error
 
 INTERRUPTED = 130

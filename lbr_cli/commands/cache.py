@@ -1,4 +1,4 @@
-"""`lbr cache`: what is known of earlier runs, and how to be rid of it."""
+"""`lbr cache`: show, prune and clear the score cache."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
 from lbr_cli.commands.options import CacheDir, CacheSize
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import label
+from lbr_cli.progress import printable
 
 cache = typer.Typer(help="Show or clear the scores that are kept.")
 ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
@@ -30,15 +31,15 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
     """
     where = _place(cache_dir, cache_size)
     if not os.path.exists(where.file):
-        typer.echo(f"{where.file}: not there yet")
+        _print(f"{where.file}: not there yet")
         return
     with opened(where) as database:
-        typer.echo(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
+        _print(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
         rows = database.models()
-    typer.echo(ROW.format("entries", "bytes", "last used", "model"))
+    _print(ROW.format("entries", "bytes", "last used", "model"))
     for row in rows:
         used = date(1970, 1, 1) + timedelta(days=row.last_used)
-        typer.echo(ROW.format(row.entries, _bytes(row.bytes), used.isoformat(), row.name))
+        _print(ROW.format(row.entries, _bytes(row.bytes), used.isoformat(), row.name))
 
 
 @cache.command()
@@ -59,7 +60,7 @@ def prune(
     if os.path.exists(where.file):
         with opened(where) as database:
             removed = database.remove("day < ?", before)
-    typer.echo(f"{_entries(removed)} removed from {where.file}")
+    _print(f"{_entries(removed)} removed from {where.file}")
 
 
 @cache.command()
@@ -86,7 +87,7 @@ def clear(
                 if name is None:
                     raise UsageError(f"--model {model}: nothing is kept of it", hint="lbr cache info lists the models")
                 removed = database.remove_model(name)
-    typer.echo(f"{_entries(removed)} removed from {where.file}")
+    _print(f"{_entries(removed)} removed from {where.file}")
 
 
 def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
@@ -97,6 +98,11 @@ def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
     if trouble:
         raise MissingError(f"no score cache: {trouble}")
     return where
+
+
+def _print(line: str) -> None:
+    """Print one line; names of files and models may contain control characters."""
+    typer.echo(printable(line))
 
 
 def _entries(count: int) -> str:

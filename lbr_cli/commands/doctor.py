@@ -1,4 +1,4 @@
-"""`lbr doctor`: whether this machine and a model work together."""
+"""`lbr doctor`: print versions and devices, and test a model on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lbr_cli.commands.options import (
 from lbr_cli.doctor import examine
 from lbr_cli.engines import Settings
 from lbr_cli.errors import RunError
-from lbr_cli.progress import Console
+from lbr_cli.progress import Console, printable
 
 
 def doctor(
@@ -58,4 +58,4 @@ def doctor(
         chosen = chosen_model(ctx.params)
     with Console(bar=False, quiet=True) as console:
         for name, finding in examine(chosen, Settings(device, dtype), console):
-            typer.echo(f"{name:<14}{finding}")
+            typer.echo(printable(f"{name:<14}{finding}"))

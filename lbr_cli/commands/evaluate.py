@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbr_cli.commands.options import check_unread
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.evaluation import Evaluation, plot, tables, tell_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
 from lbr_cli.formats.files import STDIN, display_name
-from lbr_cli.formats.output import open_output
+from lbr_cli.formats.output import STDOUT, open_output
+from lbr_cli.formats.overwrite import PRINTED, WrittenFiles
 from lbr_cli.progress import Console
 
 MEASURES_HELP = f'In the notation of ir_measures, "nDCG@{{1,3,5}} P(rel=2)@5", else {" ".join(DEFAULTS)}.'
@@ -72,9 +72,9 @@ def evaluate(
         plot.check_curves(curves(drawn))
     _check_paths(qrels, runs, {"--per-query": per_query, "--plot": plot_})
     with Console(bar=False, quiet=quiet) as console, ExitStack() as outputs:
-        # opened first: a place that cannot be written is told before anything is computed
-        lines_out = outputs.enter_context(open_output(per_query)) if per_query else None
-        picture_out = outputs.enter_context(open_output(plot_)) if plot_ else None
+        # opened first, so that a file that cannot be written ends the command before anything is computed
+        lines_out = outputs.enter_context(open_output(per_query, console.warn)) if per_query else None
+        picture_out = outputs.enter_context(open_output(plot_, console.warn)) if plot_ else None
         judgments = read_judgments(qrels)
         read = [read_run(path) for path in runs]
         for run in read:
@@ -111,10 +111,13 @@ def _ending(option: str, path: str, known: Iterable[str], *, packed: bool = Fals
 
 
 def _check_paths(qrels: str, runs: list[str], outputs: dict[str, str | None]) -> None:
-    """UsageError for paths that cannot be meant."""
+    """Raise UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
     if [qrels, *runs].count(STDIN) > 1:
         raise UsageError("only one of --qrels and the runs can be standard input")
     for path in runs:
         if is_measure(path) and not os.path.exists(path):
             raise UsageError(f"{path}: no such file", hint='several measures go into one --measures: "nDCG@10 RR"')
-    check_unread(outputs, [qrels, *runs])
+    written = WrittenFiles({**outputs, PRINTED: STDOUT})
+    written.check("qrels", qrels)
+    for path in runs:
+        written.check("run", path)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -180,14 +179,6 @@ def chosen_fields(options: Mapping[str, Any]) -> Fields:
         title_field if title_field is not None else default.title,
         columns,
     )
-
-
-def check_unread(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
-    """UsageError for an option's output that is one of the inputs."""
-    read = set(map(os.path.realpath, inputs))
-    for option, path in outputs.items():
-        if path and os.path.realpath(path) in read:
-            raise UsageError(f"{option} {path}: this file is read")
 
 
 def refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:

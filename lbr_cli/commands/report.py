@@ -1,4 +1,4 @@
-"""`lbr report`: a page that shows what moved, and why."""
+"""`lbr report`: write an HTML page that compares runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from lbr_cli.commands.options import (
     TextField,
     TitleField,
     TsvColumns,
-    check_unread,
     chosen_fields,
     refuse,
 )
@@ -22,7 +21,8 @@ from lbr_cli.evaluation.plot import CURVES
 from lbr_cli.evaluation.runs import Run, check_match, read_judgments, read_run
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.output import open_output
-from lbr_cli.join import queries_beside
+from lbr_cli.formats.overwrite import MAIN, WrittenFiles
+from lbr_cli.join import QUERIES, queries_beside
 from lbr_cli.progress import Console
 from lbr_cli.report import page
 from lbr_cli.report.story import Judged, story
@@ -67,16 +67,20 @@ def report(
         refuse(ctx, ("measures",), "there is no --qrels")
     if not corpus:
         refuse(ctx, ("id_field", "text_field", "title_field", "tsv_columns"), "there is no --corpus")
-    check_unread({"--output": output}, paths)
+    written = WrittenFiles({MAIN: output})
+    for role, names in (("run", [before, *after]), ("corpus", corpus or []), (QUERIES, [queries]), ("qrels", [qrels])):
+        for name in names:
+            if name is not None:
+                written.check(role, name)
     chosen = parse_measures(measures or DEFAULTS) if qrels is not None else []
-    with Console(bar=False, quiet=quiet) as console, open_output(output) as out:
+    with Console(bar=False, quiet=quiet) as console, open_output(output, console.warn) as out:
         runs = [read_run(path, keep=True) for path in (before, *after)]
         judged = _judged(qrels, runs, chosen) if qrels is not None else None
         if judged:
             tell_coverage(judged.evaluation, console)
         found = queries if queries is not None else queries_beside(before, corpus or (), console)
         if found is not None:
-            check_unread({"--output": output}, [found])
+            written.check(QUERIES, found)
         fields = chosen_fields(ctx.params)
         texts = find_texts(runs, corpus or (), found, fields, depth, console, named=queries is not None)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"

@@ -228,6 +228,7 @@ def rerank(
         method=method,
         cache=place(cache_dir, cache_size) if engine != "overlap" and cache is not False else None,
         manifest=manifest,
+        prompt_file=prompt_file,
         options=told_options(ctx.params, method),
     )
     bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())

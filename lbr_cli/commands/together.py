@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +12,9 @@ import typer
 from lbr_cli.commands.options import check_engine_options, concerns, refuse
 from lbr_cli.errors import UsageError
 from lbr_cli.formats.files import STDIN
-from lbr_cli.formats.output import STDOUT
 from lbr_cli.passages import Passages
 from lbr_cli.rerank import Method
 
-STDOUTS = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 CACHE_OPTIONS = ("cache_dir", "cache_size")
 # options that have no effect without a corpus, and where the texts are in the lines
 FIELD_OPTIONS = ("id_field", "text_field", "title_field")
@@ -54,9 +51,6 @@ def check_together(ctx: typer.Context) -> None:
     run = options["run_"]
     if [run, *(options["corpus"] or ()), options["queries"]].count(STDIN) > 1:
         raise UsageError("only one of RUN, --corpus and --queries can be standard input")
-    if options["manifest"] is not None:
-        prompt_file = options["prompt_file"]
-        _check_manifest(options["manifest"], options["output"], [run, *([prompt_file] if prompt_file else [])])
     if run == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
 
@@ -93,14 +87,3 @@ def _check_utf8(name: str, text: str | None) -> None:
     """UsageError for bytes on the command line that are no text."""
     if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
         raise UsageError(f"--{name.replace('_', '-')}: not UTF-8")
-
-
-def _check_manifest(manifest: str, output: str, inputs: list[str]) -> None:
-    """UsageError for a place that is needed for something else."""
-    if not manifest:
-        raise UsageError("--manifest: an empty name")
-    place = os.path.realpath(manifest)
-    if os.path.realpath(output) == place or {output, manifest} <= STDOUTS:
-        raise UsageError(f"--manifest {manifest}: the ranking goes there")
-    if place in map(os.path.realpath, inputs):
-        raise UsageError(f"--manifest {manifest}: this file is read")

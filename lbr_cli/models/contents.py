@@ -33,13 +33,17 @@ def contents(model: Model, digest: Digest = sha256) -> dict[str, str]:
 
     Of a model that a server has, those of its tokenizer, if that is at hand.
     """
+    return {os.path.relpath(path, model.place): digest(path) for path in paths(model)}
+
+
+def paths(model: Model) -> list[Path]:
+    """Return the path of each file that loading a fetched model may read, as in `contents`."""
     if model.served and not model.folder:
-        return {}
+        return []
     if model.gguf:
-        return {model.gguf: digest(model.place / model.gguf)}
+        return [model.place / model.gguf]
     folder = model.place
-    files = _beside_weights(folder) if model.served else paths_of(folder, code=model.trusted)
-    return {os.path.relpath(path, folder): digest(path) for path in sorted(set(files))}
+    return sorted(set(_beside_weights(folder) if model.served else _files(folder, code=model.trusted)))
 
 
 def fingerprint(files: dict[str, str]) -> str:
@@ -62,7 +66,7 @@ def has_code_elsewhere(model: Model) -> bool:
     return any("--" in str(one.get("auto_map")) for one in told if isinstance(one, dict))
 
 
-def paths_of(folder: Path, *, code: bool = False) -> Iterator[Path]:
+def _files(folder: Path, *, code: bool) -> Iterator[Path]:
     """The files that loading a folder may read: its own, those of its modules, and shards that an index names.
 
     All weights count, whatever they are called: which of several is loaded is not decided here. `code` adds Python

@@ -15,7 +15,7 @@ from lbr_cli.families import FAMILIES, BiEncoder, Classifier, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
 from lbr_cli.models import sentence_transformers
-from lbr_cli.models.contents import paths_of
+from lbr_cli.models.contents import paths
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.model import Model
 from lbr_cli.models.weights import check_files
@@ -60,12 +60,11 @@ def check_folder(model: Model, family: Family) -> Family:
 
     Raises MissingError and UsageError for a folder that lbr would read otherwise than the library that wrote it.
     """
+    check_files(paths(model))
     if model.gguf:
-        check_files([model.place / model.gguf])
         return family
     folder = model.place
     check_adapter(folder)
-    check_files(paths_of(folder))
     if isinstance(family, BiEncoder):
         sentence_transformers.check_bi_encoder(folder)
         return completed(family, folder)
