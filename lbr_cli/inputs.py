@@ -72,7 +72,7 @@ class Group:
         if candidate.document and known.document and candidate.document != known.document:
             raise InputError(f"{pair}: another text stands at {file}:{self._line_of(doc_id)}", file, number)
         if policies.duplicates == "error":
-            raise InputError(f"{pair}: stands already at {file}:{self._line_of(doc_id)}", file, number)
+            raise InputError(f"{pair}: duplicate pair, first at {file}:{self._line_of(doc_id)}", file, number)
         if known.document is None and candidate.document is not None:
             self.lines[self._place_of(doc_id)] = number
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
@@ -94,8 +94,9 @@ class Duplicates:
 
     def tell(self, listener: Listener) -> None:
         if self.count:
-            what = "1 line repeats a pair" if self.count == 1 else f"{self.count} lines repeat a pair"
-            listener.warn(f"{self.first}: stands already further up; {what}, which is scored and written once")
+            what = "scored" if self.count == 1 else f"{self.count} duplicate pairs, each scored"
+            separator = "," if self.count == 1 else ";"
+            listener.warn(f"{self.first}: duplicate pair{separator} {what} and written once")
 
     def note(self, line: Line, file: str) -> None:
         self.count += 1

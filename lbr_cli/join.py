@@ -10,6 +10,7 @@ from lbr_cli.core import Document, Listener
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.corpus import Texts, read_corpus
 from lbr_cli.formats.files import STDIN, display_name
+from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.queries import read_queries
 from lbr_cli.inputs import Group, Inputs
 
@@ -97,7 +98,7 @@ class _BadLines:
         self.first = ""
 
     def __call__(self, error: InputError) -> None:
-        if not self._skip:
+        if not self._skip or isinstance(error, CarriageReturnError):
             raise error
         self.count += 1
         self.first = self.first or str(error)

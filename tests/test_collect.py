@@ -29,13 +29,10 @@ def test_a_pair_that_stands_twice_is_scored_and_written_once(files: Path, lbr: P
     write(files, {"run.trec": "q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 8 x\nq1 Q0 d1 4 3 x\n"})
     ended = lbr(*OVERLAP)
     assert ids(ended.out) == [("q1", "d1"), ("q1", "d2")]
-    assert (
-        "lbr: warning: run.trec:3: query q1, document d1: stands already further up; 1 line repeats a pair, which is "
-        "scored and written once\n"
-    ) in ended.err
+    assert ("lbr: warning: run.trec:3: query q1, document d1: duplicate pair, scored and written once\n") in ended.err
     refused = lbr(*OVERLAP, "--duplicates", "error")
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err == "lbr: run.trec:3: query q1, document d1: stands already at run.trec:1\n"
+    assert refused.err == "lbr: run.trec:3: query q1, document d1: duplicate pair, first at run.trec:1\n"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def lines(*records: Any) -> str:
 
 
 @pytest.mark.parametrize("id_key", ["_id", "id", "doc_id", "docno", "pid", "docid"])
-@pytest.mark.parametrize("text_key", ["text", "contents", "body", "passage", "segment"])
+@pytest.mark.parametrize("text_key", ["text", "contents", "body", "passage", "segment", "content"])
 def test_the_fields_that_corpora_use(tmp_path: Path, id_key: str, text_key: str) -> None:
     texts, notes = read(tmp_path, lines({id_key: "d1", text_key: "x", "title": "t"}))
     assert (texts.documents, notes) == ({"d1": Document("d1", "x", "t")}, [])
@@ -75,7 +75,7 @@ def test_the_same_document_twice_is_fine_and_another_text_is_not(tmp_path: Path)
     ("record", "problem"),
     [
         ({"text": "x"}, "no document id (_id, id, doc_id, docno, pid, docid)"),
-        ({"_id": "z"}, "no text (text, contents, body, passage, segment)"),
+        ({"_id": "z"}, "no text (text, contents, body, passage, segment, content)"),
         ({"_id": "z", "text": None}, '"text" has to be a string, this is null'),
         ({"_id": "z", "text": ["x"]}, '"text" has to be a string, this is an array'),
         ({"_id": "z", "text": "x", "title": 3}, '"title" has to be a string, this is an integer'),

@@ -372,7 +372,7 @@ def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> 
         ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt:5: query q1, document d2: grade 1, and 2 further up"),
         (
             {"before.trec": BEFORE + "q1 Q0 d1 4 2 x\n"},
-            "before.trec:5: query q1, document d1: stands already at before.trec:1",
+            "before.trec:5: query q1, document d1: duplicate pair, first at before.trec:1",
         ),
         ({"before.trec": "q1 Q0 d1 1 9 x\nq1 Q0 d1\n"}, "before.trec:2: a TREC run line has six fields"),
         ({"before.trec": "Q1 Q0 d1 1 9 x\n"}, "before.trec: none of 1 queries is judged in qrels.txt"),

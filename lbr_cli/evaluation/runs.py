@@ -60,7 +60,7 @@ def read_run(path: str, *, keep: bool = False) -> Run:
         if first is not said:
             pair = f"query {query_id}, document {candidate.doc_id}"
             hint = "keep one of the two; trec_eval takes none of such a run"
-            raise InputError(f"{pair}: stands already at {name}:{first.line}", name, line.number, hint=hint)
+            raise InputError(f"{pair}: duplicate pair, first at {name}:{first.line}", name, line.number, hint=hint)
         if keep:
             candidates.setdefault(query_id, {})[candidate.doc_id] = candidate
             if line.query.text is not None:

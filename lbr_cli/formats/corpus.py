@@ -17,6 +17,7 @@ from lbr_cli.core import Document
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import BLANKS, Sums, decoded, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.line_ends import CarriageReturns, has_tabs
 from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
@@ -162,9 +163,14 @@ def _read_tsv(
     columns = fields.columns or ("id", "text")
     id_place, text_place = columns.index("id"), columns.index("text")
     title_place = columns.index("title") if "title" in columns else None
+    returns = CarriageReturns(name, has_tabs(len(columns) - 1))
+    count = 0
     for number, raw in lines:
         if not raw.strip(BLANKS):
             continue
+        count += 1
+        if b"\r" in raw:
+            returns.check(without_end(raw), number)
         try:
             row = decoded(without_end(raw), name, number).split("\t", len(columns) - 1)
             if len(row) < len(columns):
@@ -180,3 +186,4 @@ def _read_tsv(
             texts.add(Document(doc_id, row[text_place], title), name, number)
         elif len(texts.sample) < SAMPLE:
             texts.sample.append(doc_id)
+    returns.finish(count)

@@ -21,7 +21,7 @@ from lbr_cli.numbers import as_written
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
-TEXTS = ("text", "contents", "body", "passage", "segment")
+TEXTS = ("text", "contents", "body", "passage", "segment", "content")
 LISTS = ("candidates", "documents")
 # for runs that are one object, {query: {document: score}}
 REMEDY = (
