@@ -28,7 +28,8 @@ class Inputs:
     """Everything that a job reads. Paths; `-` is standard input; `queries` None looks beside the run.
 
     `query` is the one query of input that has none, and `lines` says that the input is plain text, a document a line.
-    `sums` hears every byte that is read.
+    `topic_field` and `query_columns` choose the text of a query as `read_queries` does. `sums` hears every byte that
+    is read. `chosen` holds the names of options that were given on the command line and need a file to have an effect.
     """
 
     run: str
@@ -38,9 +39,11 @@ class Inputs:
     lines: bool = False
     format: RunFormat | None = None
     fields: Fields = Fields()
-    topic_field: str = "title"
+    topic_field: str | None = None
+    query_columns: tuple[str, ...] | None = None
     policies: Policies = Policies()
     sums: Sums | None = None
+    chosen: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

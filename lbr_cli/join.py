@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lbr_cli.core import Document, Listener
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.corpus import Texts, read_corpus
+from lbr_cli.formats.corpus import Texts, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.queries import read_queries
@@ -28,6 +28,7 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
     path = inputs.queries
     if path is None:
         if not lacking:
+            _refuse_query_options(inputs, run_name)
             return groups
         path = queries_beside(inputs.run, inputs.corpora, listener)
         if path is None:
@@ -36,11 +37,18 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
                 hint="name the queries with --queries",
             )
     listener.stage(f"reading {display_name(path)}")
-    queries = read_queries(path, inputs.topic_field, inputs.sums)
+    queries = read_queries(
+        path,
+        inputs.topic_field,
+        inputs.sums,
+        columns=inputs.query_columns,
+        wanted={group.query.query_id for group in lacking},
+        warn=listener.warn,
+    )
     name = display_name(path)
     for query_id, group in groups.items():
         line = queries.get(query_id)
-        if line is None or group.implied:  # a line's number is no id of a query
+        if line is None or line.query.text is None or group.implied:  # a line's number is no id of a query
             continue
         if group.query.text is not None and group.query.text != line.query.text:
             raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)
@@ -63,6 +71,13 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
         if inputs.policies.missing_queries == "skip":
             return {query_id: group for query_id, group in groups.items() if group.query.text is not None}
     return groups
+
+
+def _refuse_query_options(inputs: Inputs, run_name: str) -> None:
+    """UsageError for an option about a file of queries where none is read."""
+    if inputs.chosen:
+        option = min(inputs.chosen).replace("_", "-")
+        raise UsageError(f"--{option} has no effect: {run_name} holds the query texts, and no file of queries is read")
 
 
 def queries_beside(run: str, corpora: Sequence[str], listener: Listener) -> str | None:
@@ -122,9 +137,11 @@ def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener)
         raise UsageError(f"{run_name} holds no document texts", hint="name the corpus with --corpus")
     texts = Texts(wanted)
     bad = _BadLines(inputs.policies.bad_lines == "skip")
+    read = {}
     for path in inputs.corpora:
         listener.stage(f"reading {display_name(path)}")
-        read_corpus(path, texts, inputs.fields, listener.note, bad, inputs.sums)
+        read[path] = read_corpus(path, texts, inputs.fields, listener.note, bad, inputs.sums)
+    check_fields(inputs.fields, read, texts, listener.warn)
     if bad.count:
         what = "1 line was" if bad.count == 1 else f"{bad.count} lines were"
         listener.warn(f"{bad.first}; {what} left out")
