@@ -12,6 +12,7 @@ from lbr_cli.formats.corpus import Texts, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.queries import read_queries
+from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.inputs import Group, Inputs
 
 EXAMPLES = 5
@@ -54,16 +55,16 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
             raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)
         group.query = line.query
     missing = [group for group in lacking if group.query.text is None]
+    alike = similar((group.query.query_id for group in missing), queries, run_name, name) if missing else ""
     if len(missing) == len(groups):
         raise InputError(
             f"0 of {len(groups)} queries found in {name}",
             run_name,
-            hint=f"the run has {_some(groups)}; {name} has {_some(queries) or 'no query'}",
+            hint=_joined(f"the run has {_some(groups)}; {name} has {_some(queries) or 'no query'}", alike),
         )
     if missing:
-        message = f"{len(missing)} of {len(groups)} queries have no text in {name}: " + _some(
-            f"{group.query.query_id} (line {group.lines[0]})" for group in missing
-        )
+        examples = _some(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
+        message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
         if inputs.policies.missing_queries == "error":
             hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
             raise InputError(message, run_name, missing[0].lines[0], hint=hint)
@@ -166,16 +167,17 @@ def _handle_missing(
         if candidate.document is None and doc_id not in texts.documents
     ]
     pairs.sort()
+    alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
     everything = sum(len(group.candidates) for group in groups.values() if group.query.text is not None)
     if len(pairs) == everything:
         there = _some(texts.sample) or "no document"
         raise InputError(
             f"0 of {wanted} documents found in {corpora}",
             run_name,
-            hint=f"the run has {_some(doc_id for _, doc_id in pairs)}; {corpora} has {there}",
+            hint=_joined(f"the run has {_some(doc_id for _, doc_id in pairs)}; {corpora} has {there}", alike),
         )
     examples = _some(f"{doc_id} (line {line})" for line, doc_id in pairs)
-    message = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs): {examples}"
+    message = _joined(f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs): {examples}", alike)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
         raise InputError(message, run_name, pairs[0][0], hint=hint)
@@ -192,6 +194,10 @@ def _drop_missing(groups: dict[str, Group], texts: Texts) -> None:
                 del group.candidates[doc_id]
         if not group.candidates:
             del groups[query_id]
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _some(things: Iterable[str]) -> str:

@@ -5,11 +5,17 @@ Ids are compared as they are everywhere else; nothing here decides what matches.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lbr_cli.errors import InputError
+from lbr_cli.formats.corpus import Fields, Texts, read_corpus
+from lbr_cli.formats.files import display_name
+
+LIMIT = 1_000_000  # documents that are looked at, in a few seconds
 LEADING_ZEROS = re.compile(r"^0+(?=.)")
 NO_BREAK = str.maketrans({"\u00a0": " ", "\u2007": " ", "\u202f": " ", "\u2011": "-"})
 
@@ -43,14 +49,14 @@ def difference(one: str, other: str) -> str:
     single = next((name for name, step in STEPS.items() if step(one) == step(other)), None)
     if single:
         return single
-    names = []
+    return ", ".join(name for name in STEPS if _without(name, one) != _without(name, other))
+
+
+def _without(left_out: str, text: str) -> str:
+    """Apply all steps but one."""
     for name, step in STEPS.items():
-        before, (one, other) = one != other, (step(one), step(other))
-        if before and (one == other or step is STEPS[name]):
-            names.append(name)
-        if one == other:
-            break
-    return ", ".join(names)
+        text = text if name == left_out else step(text)
+    return text
 
 
 @dataclass(slots=True)
@@ -74,11 +80,11 @@ class Similar:
         return True
 
     def sentence(self, here: str, there: str) -> str:
-        """Say how the two differ, or return ""; `here` and `there` are the files, in escapes all that is not ASCII."""
+        """Say how the two differ, with escapes, or return ""; `here` and `there` are the files that hold them."""
         if self.found is None:
             return ""
         missing, other = self.found
-        return f"{ascii(missing)} in {here} and {ascii(other)} in {there} differ in {difference(missing, other)}"
+        return f"{missing!a} in {here} and {other!a} in {there} differ in {difference(missing, other)}"
 
 
 def similar(missing: Iterable[str], others: Iterable[str], here: str, there: str) -> str:
@@ -86,3 +92,39 @@ def similar(missing: Iterable[str], others: Iterable[str], here: str, there: str
     known = Similar(missing)
     next((text for text in others if known.look(text)), None)
     return known.sentence(here, there)
+
+
+def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fields, here: str) -> str:
+    """Say how a missing document id differs from the first similar one of the corpora, or return "".
+
+    Reads the corpora again, as far as they are files, and at most LIMIT documents.
+    """
+    search = _Search(Similar(missing))
+    for path in corpora:
+        if not os.path.isfile(path):
+            continue
+        try:
+            read_corpus(path, Texts(search), fields, lambda _: None, lambda _: None)
+        except _EndOfSearch:
+            return search.known.sentence(here, display_name(path))
+        except InputError:  # the file has changed since
+            continue
+    return ""
+
+
+class _EndOfSearch(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Search:
+    """Wants no document, and looks at the id of each."""
+
+    known: Similar
+    count: int = 0
+
+    def __contains__(self, doc_id: object) -> bool:
+        self.count += 1
+        if self.known.look(str(doc_id)) or self.count == LIMIT:
+            raise _EndOfSearch
+        return False
