@@ -164,3 +164,42 @@ def test_a_number_beyond_floats_is_good_json(tmp_path: Path) -> None:
 def test_a_form_feed_is_an_id_and_no_blank_line(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, "d1\tx\n\x0c\t\n", **{"\x0c": None})
     assert texts.documents == {"\x0c": Document("\x0c", "")}
+
+
+ON_FILES = ["rerank", "run.trec", "--engine", "overlap", "--quiet"]
+
+
+@pytest.mark.parametrize("option", ["--id-field", "--text-field", "--title-field"])
+def test_names_of_keys_have_no_effect_on_tsv(files: Path, lbr: Program, option: str) -> None:
+    write(
+        files, {"docs.tsv": "d1\tfig\nd2\ttram\n", "one.jsonl": '{"k":"d1","text":"fig"}\n', "rest.tsv": "d2\ttram\n"}
+    )
+    for command in (ON_FILES, ["report", "run.trec", "run.trec", "-o", "page.html"]):
+        ended = lbr(*command, "-c", "docs.tsv", option, "k")
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.endswith(
+            f"lbr: {option} has no effect: docs.tsv is TSV\nlbr: hint: --tsv-columns names its columns\n"
+        )
+    ended = lbr(*ON_FILES, "-c", "one.jsonl", "-c", "rest.tsv", "--id-field", "k")
+    assert (ended.code, ended.out.count("\n"), ended.err) == (0, 3, "")
+
+
+def test_names_of_columns_have_no_effect_on_jsonl(files: Path, lbr: Program) -> None:
+    ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--tsv-columns", "id,text")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "lbr: --tsv-columns has no effect: docs.jsonl is JSONL\n"
+        "lbr: hint: --id-field, --text-field and --title-field name its keys\n"
+    )
+    write(files, {"docs.tsv": "x\td1\tfig\nx\td2\ttram\n", "more.jsonl": '{"_id":"d3","text":"x"}\n'})
+    ended = lbr(*ON_FILES, "-c", "more.jsonl", "-c", "docs.tsv", "--tsv-columns", "x,id,text")
+    assert (ended.code, ended.out.count("\n"), ended.err) == (0, 3, "")
+
+
+def test_a_title_field_that_no_document_has(files: Path, lbr: Program) -> None:
+    ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--title-field", "headline")
+    assert (ended.code, ended.err) == (
+        0,
+        'lbr: warning: docs.jsonl: no document of the run has the title field "headline"\n',
+    )
+    assert lbr(*ON_FILES, "-c", "docs.jsonl", "--title-field", "title").err == ""

@@ -107,8 +107,7 @@ def check_match(run: Run, judgments: Judgments, name: str, listener: Listener) -
 
     Warns of ids of the two that look alike and do not match.
     """
-    lacking = _others(judgments, run.rankings)
-    queries = similar(lacking, _others(run.rankings, judgments), name, run.name)
+    queries = similar(judgments, _others(run.rankings, judgments), name, run.name)
     if not any(query_id in judgments for query_id in run.rankings):
         hint = f"the run has {_some(run.rankings)}; {name} has {_some(judgments)}"
         message = f"none of {len(run.rankings)} queries is judged in {name}"

@@ -17,7 +17,7 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats.topic import NUMBERS, TOPICS, Topic
 from lbr_cli.formats.topics_xml import XmlTopics
 
-# tags that begin a field wherever they stand; any other does at the beginning of a line
+# tags that begin a field wherever they stand; any other does at the beginning of a line, and after another field
 SGML_TAGS = {"top", "head", "num", "dom", "title", "desc", "smry", "narr", "con", "fac", "def", "number", "query"}
 ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 TAG = re.compile(r"<(/?)([A-Za-z][\w-]*)[^<>]*>")
@@ -43,7 +43,8 @@ def _sgml(text: str, file: str) -> Iterator[Topic]:
     for tag in TAG.finditer(text):
         closing, name = tag[1], tag[2].lower()
         inline = text[text.rfind("\n", 0, tag.start()) + 1 : tag.start()].strip(" \t")
-        if topic is not None and name not in SGML_TAGS and name != field and (inline or closing):
+        follows = field == TOPICS[1] and not closing and not text[start : tag.start()].strip()  # another tag
+        if topic is not None and name not in SGML_TAGS and name != field and not follows and (inline or closing):
             continue  # part of a text
         if topic is not None:
             # the next tag ends a field, and so does its closing tag, behind which the topic's own text may follow
