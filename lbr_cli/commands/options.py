@@ -211,11 +211,11 @@ def check_unread(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> No
 def refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
     """UsageError for an option of these that was given on the command line; the environment's do not count."""
     for name in names:
-        if given(ctx, (name,)):
+        if on_command_line(ctx, (name,)):
             raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
 
 
-def given(ctx: typer.Context, names: tuple[str, ...]) -> frozenset[str]:
+def on_command_line(ctx: typer.Context, names: tuple[str, ...]) -> frozenset[str]:
     """Those of the options that were given on the command line."""
     sources = {name: ctx.get_parameter_source(name) for name in names}
     return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
@@ -223,7 +223,7 @@ def given(ctx: typer.Context, names: tuple[str, ...]) -> frozenset[str]:
 
 def _template(path: str) -> Template:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # line ends of any kind become \n
             return Template.parse(file.read(), path)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path) from error

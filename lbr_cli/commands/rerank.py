@@ -39,7 +39,7 @@ from lbr_cli.commands.options import (
     chosen_fields,
     chosen_model,
     chosen_settings,
-    given,
+    on_command_line,
 )
 from lbr_cli.commands.together import QUERY_OPTIONS, check_together, chosen_method, told_options
 from lbr_cli.core import Listener
@@ -219,7 +219,7 @@ def rerank(
             topic_field=topic_field,
             query_columns=chosen_columns(query_columns),
             policies=Policies(missing_docs, missing_queries, duplicates, bad_lines),
-            chosen=given(ctx, QUERY_OPTIONS),
+            chosen=on_command_line(ctx, QUERY_OPTIONS),
         ),
         model=chosen_model(ctx.params) if engine != "overlap" else None,
         engine=engine,

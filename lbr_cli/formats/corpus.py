@@ -70,9 +70,9 @@ def read_corpus(
 ) -> bool | None:
     """Add to `texts` the documents of the corpus at `path` that it wants.
 
-    Return whether it is JSONL or else TSV; None if it has no line that tells. `note` hears of a choice between fields;
+    Return whether it is JSONL or else TSV; None if it has no line that tells. `note` is called with a choice between fields;
     `bad` gets each line that cannot be read, wanted or not, as an InputError with file and line, and raises it or goes
-    on; `sums` hears every byte.
+    on; `sums` adds up every byte.
     """
     name = display_name(path)
     with open_input(path, sums) as stream:
@@ -108,11 +108,12 @@ def check_fields(fields: Fields, read: Mapping[str, bool | None], texts: Texts, 
     """
     kinds = set(read.values())
     names = ", ".join(map(display_name, read))
+    are = "is" if len(read) == 1 else "are"
     if fields.chosen and False in kinds and True not in kinds:
-        raise UsageError(f"{fields.chosen[0]} has no effect: {names} is TSV", hint="--tsv-columns names its columns")
+        raise UsageError(f"{fields.chosen[0]} has no effect: {names} {are} TSV", hint="--tsv-columns names its columns")
     if fields.columns is not None and True in kinds and False not in kinds:
         hint = "--id-field, --text-field and --title-field name its keys"
-        raise UsageError(f"--tsv-columns has no effect: {names} is JSONL", hint=hint)
+        raise UsageError(f"--tsv-columns has no effect: {names} {are} JSONL", hint=hint)
     if "--title-field" in fields.chosen and texts.documents and not texts.titled:
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 

@@ -49,7 +49,7 @@ def read_queries(
     """The queries of a file by their ids, in its order, each with the line it stands in.
 
     `topic_field` is the part that is the query: a field of topics, a key of JSONL, a column of TSV; `columns` names
-    the columns of TSV. Only queries that are `wanted` need a text. `sums` hears what is read. Raises InputError with
+    the columns of TSV. Only queries that are `wanted` need a text. `sums` adds up every byte. Raises InputError with
     file and line for what cannot be read, and for two texts under one id; UsageError for an option without effect.
     """
     name = display_name(path)
