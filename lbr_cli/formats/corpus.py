@@ -70,9 +70,9 @@ def read_corpus(
 ) -> bool | None:
     """Add to `texts` the documents of the corpus at `path` that it wants.
 
-    Return whether it is JSONL or else TSV; None if it has no line that tells. `note` is called with a choice between fields;
-    `bad` gets each line that cannot be read, wanted or not, as an InputError with file and line, and raises it or goes
-    on; `sums` adds up every byte.
+    Return True for JSONL, False for TSV, None if no line shows which. `note` is called with a choice between fields.
+    `bad` is called with each line that cannot be read, wanted or not, as an InputError with file and line, and raises
+    it or returns. `sums` adds up every byte.
     """
     name = display_name(path)
     with open_input(path, sums) as stream:
