@@ -41,7 +41,7 @@ def collect(inputs: Inputs, listener: Listener) -> Collection:
     listener.stage(f"reading {name}")
     given = None if inputs.query is None else Query("1", inputs.query)
     if inputs.lines and given is not None:
-        format_, lines = open_lines(inputs.run, given, inputs.sums)
+        format_, lines = open_lines(inputs.run, given, listener.warn, inputs.sums)
     else:
         format_, lines = open_run(inputs.run, inputs.format, given, inputs.sums)
     groups, duplicates = _group(lines, name, inputs.policies)

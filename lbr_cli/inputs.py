@@ -29,8 +29,9 @@ class Inputs:
     """Everything that a job reads. Paths; `-` is standard input; `queries` None looks beside the run.
 
     `query` is the one query of input that has none, and `lines` says that the input is plain text, a document a line.
-    `sums` hears every byte that is read. `written` holds the output files, so that a queries file found beside the run
-    is refused if it is one of them.
+    `topic_field` and `query_columns` choose the text of a query as `read_queries` does. `sums` hears every byte that
+    is read. `written` holds the output files, so that a queries file found beside the run is refused if it is one of
+    them. `chosen` holds the names of options that were given on the command line and need a file to have an effect.
     """
 
     run: str
@@ -40,10 +41,12 @@ class Inputs:
     lines: bool = False
     format: RunFormat | None = None
     fields: Fields = Fields()
-    topic_field: str = "title"
+    topic_field: str | None = None
+    query_columns: tuple[str, ...] | None = None
     policies: Policies = Policies()
     sums: Sums | None = None
     written: WrittenFiles = field(default_factory=WrittenFiles)
+    chosen: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class Group:
         if candidate.document and known.document and candidate.document != known.document:
             raise InputError(f"{pair}: another text stands at {file}:{self._line_of(doc_id)}", file, number)
         if policies.duplicates == "error":
-            raise InputError(f"{pair}: stands already at {file}:{self._line_of(doc_id)}", file, number)
+            raise InputError(f"{pair}: duplicate pair, first at {file}:{self._line_of(doc_id)}", file, number)
         if known.document is None and candidate.document is not None:
             self.lines[self._place_of(doc_id)] = number
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
@@ -97,8 +100,9 @@ class Duplicates:
 
     def tell(self, listener: Listener) -> None:
         if self.count:
-            what = "1 line repeats a pair" if self.count == 1 else f"{self.count} lines repeat a pair"
-            listener.warn(f"{self.first}: stands already further up; {what}, which is scored and written once")
+            what = "scored" if self.count == 1 else f"{self.count} duplicate pairs, each scored"
+            separator = "," if self.count == 1 else ";"
+            listener.warn(f"{self.first}: duplicate pair{separator} {what} and written once")
 
     def note(self, line: Line, file: str) -> None:
         self.count += 1

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lbr_cli.core import Document, Listener
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.corpus import Texts, read_corpus
+from lbr_cli.formats.corpus import Texts, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, display_name
+from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.queries import read_queries
+from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.inputs import Group, Inputs
 
 EXAMPLES = 5
@@ -28,6 +30,7 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
     path = inputs.queries
     if path is None:
         if not lacking:
+            _refuse_query_options(inputs, run_name)
             return groups
         path = queries_beside(inputs.run, inputs.corpora, listener)
         if path is None:
@@ -37,26 +40,33 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
             )
         inputs.written.check(QUERIES, path)
     listener.stage(f"reading {display_name(path)}")
-    queries = read_queries(path, inputs.topic_field, inputs.sums)
+    queries = read_queries(
+        path,
+        inputs.topic_field,
+        inputs.sums,
+        columns=inputs.query_columns,
+        wanted={group.query.query_id for group in lacking},
+        warn=listener.warn,
+    )
     name = display_name(path)
     for query_id, group in groups.items():
         line = queries.get(query_id)
-        if line is None or group.implied:  # a line's number is no id of a query
+        if line is None or line.query.text is None or group.implied:  # a line's number is no id of a query
             continue
         if group.query.text is not None and group.query.text != line.query.text:
             raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)
         group.query = line.query
     missing = [group for group in lacking if group.query.text is None]
+    alike = similar((group.query.query_id for group in missing), queries, run_name, name) if missing else ""
     if len(missing) == len(groups):
         raise InputError(
             f"0 of {len(groups)} queries found in {name}",
             run_name,
-            hint=f"the run has {_some(groups)}; {name} has {_some(queries) or 'no query'}",
+            hint=_joined(f"the run has {_some(groups)}; {name} has {_some(queries) or 'no query'}", alike),
         )
     if missing:
-        message = f"{len(missing)} of {len(groups)} queries have no text in {name}: " + _some(
-            f"{group.query.query_id} (line {group.lines[0]})" for group in missing
-        )
+        examples = _some(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
+        message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
         if inputs.policies.missing_queries == "error":
             hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
             raise InputError(message, run_name, missing[0].lines[0], hint=hint)
@@ -64,6 +74,13 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
         if inputs.policies.missing_queries == "skip":
             return {query_id: group for query_id, group in groups.items() if group.query.text is not None}
     return groups
+
+
+def _refuse_query_options(inputs: Inputs, run_name: str) -> None:
+    """UsageError for an option about a file of queries where none is read."""
+    if inputs.chosen:
+        option = min(inputs.chosen).replace("_", "-")
+        raise UsageError(f"--{option} has no effect: {run_name} holds the query texts, and no file of queries is read")
 
 
 def queries_beside(run: str, corpora: Sequence[str], listener: Listener) -> str | None:
@@ -99,7 +116,7 @@ class _BadLines:
         self.first = ""
 
     def __call__(self, error: InputError) -> None:
-        if not self._skip:
+        if not self._skip or isinstance(error, CarriageReturnError):
             raise error
         self.count += 1
         self.first = self.first or str(error)
@@ -123,9 +140,11 @@ def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener)
         raise UsageError(f"{run_name} holds no document texts", hint="name the corpus with --corpus")
     texts = Texts(wanted)
     bad = _BadLines(inputs.policies.bad_lines == "skip")
+    read = {}
     for path in inputs.corpora:
         listener.stage(f"reading {display_name(path)}")
-        read_corpus(path, texts, inputs.fields, listener.note, bad, inputs.sums)
+        read[path] = read_corpus(path, texts, inputs.fields, listener.note, bad, inputs.sums)
+    check_fields(inputs.fields, read, texts, listener.warn)
     if bad.count:
         what = "1 line was" if bad.count == 1 else f"{bad.count} lines were"
         listener.warn(f"{bad.first}; {what} left out")
@@ -150,16 +169,17 @@ def _handle_missing(
         if candidate.document is None and doc_id not in texts.documents
     ]
     pairs.sort()
+    alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
     everything = sum(len(group.candidates) for group in groups.values() if group.query.text is not None)
     if len(pairs) == everything:
         there = _some(texts.sample) or "no document"
         raise InputError(
             f"0 of {wanted} documents found in {corpora}",
             run_name,
-            hint=f"the run has {_some(doc_id for _, doc_id in pairs)}; {corpora} has {there}",
+            hint=_joined(f"the run has {_some(doc_id for _, doc_id in pairs)}; {corpora} has {there}", alike),
         )
     examples = _some(f"{doc_id} (line {line})" for line, doc_id in pairs)
-    message = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs): {examples}"
+    message = _joined(f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs): {examples}", alike)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
         raise InputError(message, run_name, pairs[0][0], hint=hint)
@@ -176,6 +196,10 @@ def _drop_missing(groups: dict[str, Group], texts: Texts) -> None:
                 del group.candidates[doc_id]
         if not group.candidates:
             del groups[query_id]
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _some(things: Iterable[str]) -> str:

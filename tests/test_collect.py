@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import RUN, Program, write
+from conftest import DOCS, RUN, Program, write
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 
@@ -29,13 +29,15 @@ def test_a_pair_that_stands_twice_is_scored_and_written_once(files: Path, lbr: P
     write(files, {"run.trec": "q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 8 x\nq1 Q0 d1 4 3 x\n"})
     ended = lbr(*OVERLAP)
     assert ids(ended.out) == [("q1", "d1"), ("q1", "d2")]
-    assert (
-        "lbr: warning: run.trec:3: query q1, document d1: stands already further up; 1 line repeats a pair, which is "
-        "scored and written once\n"
-    ) in ended.err
+    assert ("lbr: warning: run.trec:3: query q1, document d1: duplicate pair, scored and written once\n") in ended.err
     refused = lbr(*OVERLAP, "--duplicates", "error")
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err == "lbr: run.trec:3: query q1, document d1: stands already at run.trec:1\n"
+    assert refused.err == "lbr: run.trec:3: query q1, document d1: duplicate pair, first at run.trec:1\n"
+    write(files, {"run.trec": RUN + RUN})
+    assert lbr(*OVERLAP, "--quiet").err == (
+        "lbr: warning: run.trec:4: query q1, document d1: duplicate pair; 3 duplicate pairs, each scored "
+        "and written once\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,8 @@ def test_no_document_found_is_an_error_whatever_the_policy(files: Path, lbr: Pro
     assert ended.err == (
         "lbr: queries: queries.tsv\n"
         "lbr: run.trec: 0 of 2 documents found in docs.jsonl\n"
-        "lbr: hint: the run has D1, D2; docs.jsonl has d1, d2, d3\n"
+        "lbr: hint: the run has D1, D2; docs.jsonl has d1, d2, d3; 'D1' in run.trec and 'd1' in docs.jsonl differ in "
+        "upper and lower case\n"
     )
 
 
@@ -161,3 +164,55 @@ def test_a_corpus_that_is_not_named(files: Path, lbr: Program) -> None:
 def test_an_empty_text_is_scored_as_what_it_is(files: Path, lbr: Program) -> None:
     write(files, {"docs.jsonl": '{"_id":"d1","text":""}\n{"_id":"d2","text":"  "}\n'})
     assert [line.split()[4] for line in lbr(*OVERLAP).out.splitlines()] == ["0", "-1.4013e-45", "0"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "difference"),
+    [
+        ("cafe\u0301", "café", "Unicode normalization"),
+        ("d\u200b1", "d1", "invisible or no-break characters"),
+        ("d\u00a01", "d 1", "invisible or no-break characters"),
+        ("d1", " d1 ", "surrounding blanks"),
+        ("Doc", "doc", "upper and lower case"),
+        ("007", "7", "leading zeros"),
+        ("CAFE\u0301\u00ad", "café", "invisible or no-break characters, Unicode normalization, upper and lower case"),
+    ],
+)
+def test_ids_that_look_alike(files: Path, lbr: Program, mine: str, theirs: str, difference: str) -> None:
+    def run(doc_id: str, query_id: str) -> str:
+        return json.dumps({"qid": query_id, "docid": doc_id, "score": 1}) + "\n"
+
+    write(
+        files,
+        {
+            "docs.jsonl": "".join(json.dumps({"_id": doc_id, "text": "x"}) + "\n" for doc_id in ("other", theirs)),
+            "queries.tsv": "".join(json.dumps({"_id": query_id, "text": "x"}) + "\n" for query_id in ("q", theirs)),
+        },
+    )
+    command = ["rerank", "run.jsonl", "-c", "docs.jsonl", "--engine", "overlap", "--quiet"]
+    for content, there in ((run("other", "q") + run(mine, "q"), "docs.jsonl"), (run("other", mine), "queries.tsv")):
+        write(files, {"run.jsonl": content})
+        ended = lbr(*command)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"; {mine!a} in run.jsonl and {theirs!a} in {there} differ in {difference}\n" in ended.err
+    write(files, {"run.jsonl": run("other", "q") + run("unlike", "q")})
+    assert "differ in" not in lbr(*command).err
+
+
+def test_a_corpus_that_cannot_be_read_again_has_no_such_hint(files: Path, lbr: Program) -> None:
+    write(files, {"run.trec": RUN.replace(" d", " D")})
+    ended = lbr("rerank", "run.trec", "-c", "-", "--engine", "overlap", "--quiet", stdin=DOCS.encode())
+    assert ended.err == (
+        "lbr: run.trec: 0 of 2 documents found in standard input\n"
+        "lbr: hint: the run has D1, D2; standard input has d1, d2, d3\n"
+    )
+
+
+@pytest.mark.parametrize("option", [["--missing-queries", "skip"], ["--topic-field", "x"], ["--query-columns", "id,x"]])
+def test_options_about_queries_where_none_are_read(lbr: Program, option: list[str]) -> None:
+    line = b'{"qid":"q1","docid":"d1","query":"a","text":"b"}\n'
+    ended = lbr("rerank", "--engine", "overlap", *option, stdin=line)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"lbr: {option[0]} has no effect: standard input holds the query texts, and no file of queries is read\n"
+    )

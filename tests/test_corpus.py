@@ -32,7 +32,7 @@ def lines(*records: Any) -> str:
 
 
 @pytest.mark.parametrize("id_key", ["_id", "id", "doc_id", "docno", "pid", "docid"])
-@pytest.mark.parametrize("text_key", ["text", "contents", "body", "passage", "segment"])
+@pytest.mark.parametrize("text_key", ["text", "contents", "body", "passage", "segment", "content"])
 def test_the_fields_that_corpora_use(tmp_path: Path, id_key: str, text_key: str) -> None:
     texts, notes = read(tmp_path, lines({id_key: "d1", text_key: "x", "title": "t"}))
     assert (texts.documents, notes) == ({"d1": Document("d1", "x", "t")}, [])
@@ -75,7 +75,7 @@ def test_the_same_document_twice_is_fine_and_another_text_is_not(tmp_path: Path)
     ("record", "problem"),
     [
         ({"text": "x"}, "no document id (_id, id, doc_id, docno, pid, docid)"),
-        ({"_id": "z"}, "no text (text, contents, body, passage, segment)"),
+        ({"_id": "z"}, "no text (text, contents, body, passage, segment, content)"),
         ({"_id": "z", "text": None}, '"text" has to be a string, this is null'),
         ({"_id": "z", "text": ["x"]}, '"text" has to be a string, this is an array'),
         ({"_id": "z", "text": "x", "title": 3}, '"title" has to be a string, this is an integer'),
@@ -164,3 +164,42 @@ def test_a_number_beyond_floats_is_good_json(tmp_path: Path) -> None:
 def test_a_form_feed_is_an_id_and_no_blank_line(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, "d1\tx\n\x0c\t\n", **{"\x0c": None})
     assert texts.documents == {"\x0c": Document("\x0c", "")}
+
+
+ON_FILES = ["rerank", "run.trec", "--engine", "overlap", "--quiet"]
+
+
+@pytest.mark.parametrize("option", ["--id-field", "--text-field", "--title-field"])
+def test_names_of_keys_have_no_effect_on_tsv(files: Path, lbr: Program, option: str) -> None:
+    write(
+        files, {"docs.tsv": "d1\tfig\nd2\ttram\n", "one.jsonl": '{"k":"d1","text":"fig"}\n', "rest.tsv": "d2\ttram\n"}
+    )
+    for command in (ON_FILES, ["report", "run.trec", "run.trec", "-o", "page.html"]):
+        ended = lbr(*command, "-c", "docs.tsv", option, "k")
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.endswith(
+            f"lbr: {option} has no effect: docs.tsv is TSV\nlbr: hint: --tsv-columns names its columns\n"
+        )
+    ended = lbr(*ON_FILES, "-c", "one.jsonl", "-c", "rest.tsv", "--id-field", "k")
+    assert (ended.code, ended.out.count("\n"), ended.err) == (0, 3, "")
+
+
+def test_names_of_columns_have_no_effect_on_jsonl(files: Path, lbr: Program) -> None:
+    ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--tsv-columns", "id,text")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "lbr: --tsv-columns has no effect: docs.jsonl is JSONL\n"
+        "lbr: hint: --id-field, --text-field and --title-field name its keys\n"
+    )
+    write(files, {"docs.tsv": "x\td1\tfig\nx\td2\ttram\n", "more.jsonl": '{"_id":"d3","text":"x"}\n'})
+    ended = lbr(*ON_FILES, "-c", "more.jsonl", "-c", "docs.tsv", "--tsv-columns", "x,id,text")
+    assert (ended.code, ended.out.count("\n"), ended.err) == (0, 3, "")
+
+
+def test_a_title_field_that_no_document_has(files: Path, lbr: Program) -> None:
+    ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--title-field", "headline")
+    assert (ended.code, ended.err) == (
+        0,
+        'lbr: warning: docs.jsonl: no document of the run has the title field "headline"\n',
+    )
+    assert lbr(*ON_FILES, "-c", "docs.jsonl", "--title-field", "title").err == ""

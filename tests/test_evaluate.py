@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -372,7 +373,7 @@ def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> 
         ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt:5: query q1, document d2: grade 1, and 2 further up"),
         (
             {"before.trec": BEFORE + "q1 Q0 d1 4 2 x\n"},
-            "before.trec:5: query q1, document d1: stands already at before.trec:1",
+            "before.trec:5: query q1, document d1: duplicate pair, first at before.trec:1",
         ),
         ({"before.trec": "q1 Q0 d1 1 9 x\nq1 Q0 d1\n"}, "before.trec:2: a TREC run line has six fields"),
         ({"before.trec": "Q1 Q0 d1 1 9 x\n"}, "before.trec: none of 1 queries is judged in qrels.txt"),
@@ -389,7 +390,12 @@ def test_files_that_cannot_be_used_are_named(judged: Path, lbr: Program, files: 
 def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> None:
     write(judged, {"other.trec": "q1 Q0 D1 1 9 x\n"})
     ended = lbr(*EVALUATE, "other.trec", "--quiet")
-    assert ended.err.splitlines()[1:] == ["lbr: warning: other.trec: none of the documents in its top 10 is judged"]
+    assert ended.err.splitlines() == [
+        "lbr: warning: other.trec: query q1: similar document ids do not match: 'd1' in qrels.txt and 'D1' in "
+        "other.trec differ in upper and lower case",
+        "lbr: warning: other.trec: lacks 2 of 3 judged queries, which count 0",
+        "lbr: warning: other.trec: none of the documents in its top 10 is judged",
+    ]
 
 
 def test_two_inputs_cannot_be_stdin(judged: Path, lbr: Program) -> None:
@@ -567,3 +573,74 @@ def test_the_t_test_equals_the_textbook() -> None:
     assert paired_t_test([0.1], [0.2]) is None
     assert paired_t_test([0.1, 0.2], [0.1, 0.2]) == 1.0
     assert paired_t_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]) is None  # there is no spread to test against
+
+
+def test_query_ids_that_look_alike(judged: Path, lbr: Program) -> None:
+    write(judged, {"other.trec": BEFORE + "q2\u200b Q0 d1 1 9 x\n"})
+    ended = lbr(*EVALUATE, "other.trec", "--quiet")
+    warning = (
+        "lbr: warning: other.trec: similar query ids do not match: 'q2' in qrels.txt and 'q2\\u200b' in other.trec "
+        "differ in invisible or no-break characters"
+    )
+    assert ended.err.splitlines()[0] == warning
+    write(judged, {"other.trec": "Q1 Q0 d1 1 9 x\n"})
+    ended = lbr(*EVALUATE, "other.trec")
+    assert ended.err.splitlines()[1].endswith(
+        "; 'q1' in qrels.txt and 'Q1' in other.trec differ in upper and lower case"
+    )
+
+
+JSON_QRELS = {
+    "one line": '{"q1": {"d1": 1, "d3": 0}, "q2": {"d2": 2}}',
+    "pretty": json.dumps({"q1": {"d1": 1, "d3": 0}, "q2": {"d2": 2}}, indent=1),
+    "carriage returns": json.dumps({"q1": {"d1": 1, "d3": 0}, "q2": {"d2": 2}}, indent=1).replace("\n", "\r"),
+    "lines": '{"query_id":"q1","doc_id":"d1","relevance":1}\n{"query_id":"q1","doc_id":"d3","relevance":0}\n'
+    '{"query_id":"q2","doc_id":"d2","relevance":2}\n',
+    "BEIR lines": '{"query-id":"q1","corpus-id":"d1","score":1}\n{"query-id":"q1","corpus-id":"d3","score":0}\n'
+    '{"query-id":"q2","corpus-id":"d2","score":2}\n',
+    "an array": '[{"qid":"q1","docid":"d1","rel":1},{"qid":"q1","docid":"d3","rel":0},'
+    '{"qid":"q2","docid":"d2","rel":2}]',
+    "cut off": '{"q1": {"d1": 1,\n"d3": 0}, "q2": {"d2": 2}}',
+}
+
+
+@pytest.mark.parametrize("name", JSON_QRELS)
+@pytest.mark.parametrize("file", ["my qrels.json", "qrels.json.gz"])
+def test_the_command_for_judgments_in_json_works(judged: Path, lbr: Program, name: str, file: str) -> None:
+    content = JSON_QRELS[name].encode()
+    write(judged, {file: gzip.compress(content) if file.endswith(".gz") else content})
+    ended = lbr("evaluate", "--qrels", file, "before.trec")
+    kind = "JSONL" if name.endswith("lines") else "JSON"
+    error, hint = ended.err.splitlines()
+    assert (ended.code, error) == (2, f"lbr: {file}:1: judgments are TREC or BEIR, not {kind}")
+    assert hint.startswith("lbr: hint: make it so: ")
+    assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 0\nq2 0 d2 2\n"
+
+
+def test_lists_of_relevant_documents(judged: Path, lbr: Program) -> None:
+    write(judged, {"q.json": '{"q1": ["d1", "d3"], "q2": ["d2"]}'})
+    hint = lbr("evaluate", "--qrels", "q.json", "before.trec").err.splitlines()[1]
+    assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 1\nq2 0 d2 1\n"
+    write(judged, {"q.json": '{"q1": 5}'})
+    ended = lbr("evaluate", "--qrels", "q.json", "before.trec")
+    assert ended.err == "lbr: q.json:1: judgments are TREC or BEIR, not JSONL\n"
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_command_for_a_run_in_json_works(judged: Path, lbr: Program, indent: int | None) -> None:
+    write(judged, {"run.json": json.dumps({"q1": {"d1": 1.5, "d3": 1}, "q2": {"d2": 2}}, indent=indent)})
+    ended = lbr(*EVALUATE, "run.json")
+    error, hint = ended.err.splitlines()
+    what = "not JSONL, which is one JSON object a line" if indent else "a whole run as one JSON object, not JSONL"
+    assert (ended.code, error) == (2, f"lbr: run.json:1: {what}")
+    made = run_jq(judged, hint)
+    write(judged, {"made.jsonl": made})
+    assert read_run(str(judged / "made.jsonl")).rankings == {"q1": ["d1", "d3"], "q2": ["d2"]}
+
+
+def run_jq(folder: Path, hint: str) -> str:
+    """What the command of a hint prints."""
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    command = hint.removeprefix("lbr: hint: make it so: ")
+    return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from conftest import DOCS, QUERIES, RUN, Program, write
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lbr_cli.errors import InputError
+from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.queries import read_queries
 
 
@@ -93,3 +95,122 @@ def test_none_is_an_error(files: Path, lbr: Program) -> None:
         "lbr: run.trec holds no query texts, and no file queries.* or topics.* lies beside it\n"
         "lbr: hint: name the queries with --queries\n"
     )
+
+
+STANDARD = "q1\tripe fig\tIs a fig ripe?\tNot bread.\nq2\ttram\tWhich tram?\tGauges.\n"
+COLUMNS = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet"]
+
+
+def asked(
+    path: Path, content: str, field: str | None = None, columns: str | None = None
+) -> tuple[list[str], list[str]]:
+    """The texts of the queries, and the warnings."""
+    write(path, {"q": content})
+    warnings: list[str] = []
+    names = tuple(columns.split(",")) if columns else None
+    lines = read_queries(str(path / "q"), field, columns=names, warn=warnings.append)
+    return [line.query.text or "" for line in lines.values()], warnings
+
+
+def test_columns_of_a_trec_set(tmp_path: Path) -> None:
+    warning = (
+        f"{tmp_path}/q: 4 columns; the query is column 2, the title, and columns 3 to 4 are not read; choose with "
+        "--topic-field or --query-columns"
+    )
+    assert asked(tmp_path, STANDARD) == (["ripe fig", "tram"], [warning])
+    assert asked(tmp_path, STANDARD, "title") == (["ripe fig", "tram"], [])
+    assert asked(tmp_path, STANDARD, "description") == (["Is a fig ripe?", "Which tram?"], [])
+    assert asked(tmp_path, STANDARD, "narrative") == (["Not bread.", "Gauges."], [])
+    three = "".join(line.rsplit("\t", 1)[0] + "\n" for line in STANDARD.splitlines())
+    assert asked(tmp_path, three, "description") == (["Is a fig ripe?", "Which tram?"], [])
+    with pytest.raises(UsageError) as error:
+        asked(tmp_path, three, "narrative")
+    assert str(error.value) == f"{tmp_path}/q has no column narrative"
+    assert error.value.hint == "the columns are id, title, description; choose one with --topic-field"
+    five = STANDARD.replace("\n", "\tmore\n")
+    assert asked(tmp_path, five)[0] == ["ripe fig", "tram"]
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    assert asked(tmp_path, STANDARD, columns="id,x,query,y") == (["Is a fig ripe?", "Which tram?"], [])
+    assert asked(tmp_path, STANDARD, "y", "id,x,query,y") == (["Not bread.", "Gauges."], [])
+    assert asked(tmp_path, "ripe\tq1\n", columns="text,id") == (["ripe"], [])
+    # the last column takes the rest of the line
+    assert asked(tmp_path, STANDARD, columns="id,text")[0][0] == "ripe fig\tIs a fig ripe?\tNot bread."
+    with pytest.raises(UsageError, match="q has no column title"):
+        asked(tmp_path, STANDARD, columns="id,a,b,c")
+    with pytest.raises(InputError, match=r"q:1: a line has 5 tab-separated fields \(id, a, b, c, text\)"):
+        asked(tmp_path, STANDARD, columns="id,a,b,c,text")
+
+
+def test_texts_with_tabs_are_no_columns(tmp_path: Path) -> None:
+    texts, warnings = asked(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n")
+    assert texts == ["ripe", "a\ttram\tgauge"]
+    assert warnings == [
+        f"{tmp_path}/q:2: 1 of 2 lines have more than two columns, which are joined to one query text; name the "
+        "columns with --query-columns"
+    ]
+    with pytest.raises(UsageError, match=r"--topic-field has no effect: the lines of .* have different .* \(2, 4\)"):
+        asked(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n", "title")
+
+
+COLUMN = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(
+    st.lists(
+        st.lists(COLUMN, min_size=3, max_size=3),
+        min_size=1,
+        unique_by=lambda row: row[0],
+    )
+)
+def test_every_column_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
+    rows = [[f"q{row[0]}", *row[1:]] for row in rows]
+    content = "".join("\t".join(row) + "\n" for row in rows)
+    folder = tmp_path_factory.mktemp("columns")
+    for field, place in (("title", 1), ("description", 2)):
+        assert asked(folder, content, field) == ([row[place] for row in rows], [])
+
+
+def test_a_key_of_jsonl_queries(files: Path, lbr: Program) -> None:
+    (files / "queries.tsv").unlink()
+    write(files, {"q.jsonl": '{"_id":"q1","text":"x","n":"bread salt"}\n{"_id":"q2","text":"x"}\n{"_id":"q9"}\n'})
+    write(files, {"run.trec": "q1 Q0 d2 1 2 x\nq1 Q0 d3 2 1 x\n"})
+    ended = lbr(*COLUMNS, "-q", "q.jsonl", "--topic-field", "n")
+    assert (ended.code, ended.out.splitlines()[0], ended.err) == (0, "q1 Q0 d3 1 1 lbr-overlap", "")
+    write(files, {"run.trec": "q2 Q0 d2 1 2 x\n"})
+    ended = lbr(*COLUMNS, "-q", "q.jsonl", "--topic-field", "n")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "lbr: q.jsonl:2: no query text (n)\nlbr: hint: name the key with --topic-field; the line has text\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "option", "message"),
+    [
+        (QUERIES, ["--topic-field", "title"], "--topic-field has no effect: q has two columns, an id and a text"),
+        ("q1 a\nq2 b\n", ["--topic-field", "x"], "--topic-field has no effect: q has two columns, an id and a text"),
+        ('{"_id":"q1","text":"a"}\n', ["--query-columns", "id,text"], "--query-columns has no effect: q is JSONL"),
+        ("<top><num>q1<title>a</top>", ["--query-columns", "id,x"], "--query-columns has no effect: q is TREC topics"),
+        (QUERIES, ["--query-columns", "text"], "--query-columns text: needs id once, and each other name once"),
+        (QUERIES, ["--query-columns", "id,a,a"], "--query-columns id,a,a: needs id once, and each other name once"),
+    ],
+)
+@pytest.mark.parametrize("command", [COLUMNS, ["report", "run.trec", "run.trec", "-o", "page.html"]])
+def test_options_that_have_no_effect_on_the_file(
+    files: Path, lbr: Program, command: list[str], content: str, option: list[str], message: str
+) -> None:
+    write(files, {"q": content})
+    ended = lbr(*command, "-q", "q", *option)
+    assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {message}\n")
+
+
+def test_a_report_reads_the_same_field(files: Path, lbr: Program) -> None:
+    write(files, {"queries.tsv": STANDARD})
+    command = ["report", "run.trec", "run.trec", "-o", "-", "--quiet"]
+    ended = lbr(*command, "--topic-field", "description")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Is a fig ripe?" in ended.out
+    (files / "queries.tsv").unlink()
+    assert lbr(*command, "--topic-field", "x").err == "lbr: --topic-field has no effect: no file of queries is read\n"

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, answered, load
+from conftest import ROOT, Listening, Program, answered, load
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_cli.inputs import Inputs
+from lbr_cli.job import Job, run
 
 STREAM = ["rerank", "--stream", "--engine", "overlap", "--quiet"]
 
@@ -202,10 +207,24 @@ def test_lines_come_out_byte_for_byte(lbr: Program) -> None:
     assert top.out == "é fig, ripe\n"
 
 
-def test_lines_that_are_not_utf_8(lbr: Program) -> None:
-    ended = lbr("rerank", "--engine", "overlap", "--query", "x", "--lines", stdin=b"a\ncaf\xe9\n")
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("lbr: standard input:2: byte 4 of the line, 0xe9, is not UTF-8\n")
+def test_lines_that_are_not_utf_8(tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbfno\x00\ncaf\xe9 fig\r\r\n\xff\nfoo\rfig, ripe\n\xef\xbb\xbfripe\xef\xbf\xbd\r"
+    ended = rank(tmp_path, text)
+    assert ended.returncode == 0
+    assert ended.stdout == (
+        b"foo\rfig, ripe\ncaf\xe9 fig\r\r\n\xef\xbb\xbfripe\xef\xbf\xbd\r\n\xef\xbb\xbfno\x00\n\xff\n"
+    )
+    warning = b"lbr: warning: standard input:2: invalid UTF-8; 2 lines are scored with replacement characters\n"
+    assert ended.stderr == warning
+
+
+def rank(folder: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run `--lines` for two words."""
+    command = [sys.executable, "-m", "lbr_cli", "rerank", "--engine", "overlap", "--quiet", "--query", "ripe fig"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, "--lines"], input=text, capture_output=True, cwd=folder, env=environment, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,3 +242,32 @@ def test_options_that_have_no_effect_together(lbr: Program, arguments: list[str]
     ended = lbr("rerank", "--engine", "overlap", *arguments, stdin=b"x")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"lbr: {message}")
+
+
+@given(
+    st.lists(
+        st.binary(min_size=1, max_size=12).filter(lambda line: b"\n" not in line and line.strip(b" \t\r")), min_size=2
+    )
+)
+def test_any_lines_come_out_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+    folder = tmp_path_factory.mktemp("lines")
+    lines[0] = b"# " + lines[0]
+    (folder / "notes").write_bytes(b"\n".join(lines))
+    inputs = Inputs(str(folder / "notes"), query="ripe fig", lines=True)
+    run(Job(inputs, None, "overlap", output=str(folder / "out")), Listening())
+    written = (folder / "out").read_bytes()
+    assert written.endswith(b"\n")
+    assert sorted(written[:-1].split(b"\n")) == sorted(lines)
+
+
+def test_duplicates_in_a_stream(lbr: Program) -> None:
+    lines = jsonl(pair("a", "x"), pair("a", "x"), pair("b", "z"), pair("b", "z"))
+    ended = lbr(*STREAM, stdin=lines)
+    assert (ended.code, len(ended.records)) == (0, 2)
+    assert ended.err == (
+        "lbr: warning: standard input:2: query a, document x: duplicate pair; 2 duplicate pairs, each scored and "
+        "written once\n"
+    )
+    refused = lbr(*STREAM, "--duplicates", "error", stdin=lines)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "lbr: standard input:2: query a, document x: duplicate pair, first at standard input:1\n"

@@ -111,3 +111,105 @@ def test_a_missing_part_names_the_option(files: Path, lbr: Program) -> None:
 @pytest.mark.parametrize("title", ["dogs <i>and</i> cats", "x <= 5 and y > 3 <foo@bar.com> z", "a </b> c"])
 def test_what_looks_like_a_tag_inside_an_sgml_text_is_text(tmp_path: Path, title: str) -> None:
     assert texts(tmp_path, f"<top>\n<num> 1\n<title> {title}\n<url>u\n</top>") == {"1": title}
+
+
+CLINICAL = "<topics>\n<topic number='1'>\nA man of 45\n with fever &amp; a fig.\n</topic>\n</topics>\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<topics>\n<topic number='1'>\nA man of 45\n with fever.\n</topic>\n</topics>",
+        "<topic number='1'>A man of 45 with fever.</topic>\n<topic number='2'>x</topic>",
+        '<top number="1">\nA man of 45\nwith fever.\n</top>',
+        "<top number=1>A man of 45 with fever.</top>",
+        "<top>\n<num> Number: 1 </num>\nA man of 45 with fever.\n</top>",
+        "<topics><topic><number>1</number>A man of 45 with fever.</topic></topics>",
+    ],
+)
+def test_the_text_of_a_topic_without_fields_is_the_query(tmp_path: Path, content: str) -> None:
+    assert texts(tmp_path, content)["1"] == "A man of 45 with fever."
+    assert texts(tmp_path, content, "text")["1"] == "A man of 45 with fever."
+    with pytest.raises(InputError, match="topic 1 has no description"):
+        texts(tmp_path, content, "description")
+
+
+def test_text_beside_fields_is_a_field_too(tmp_path: Path) -> None:
+    mixed = "<t><topic number='1'>A <b>ripe</b> fig.</topic></t>"
+    with pytest.raises(InputError) as error:
+        texts(tmp_path, mixed)
+    assert error.value.hint == "it has b, topic; choose one with --topic-field"
+    assert texts(tmp_path, mixed, "Topic") == {"1": "A ripe fig."}
+
+
+CLEF_XML = """\
+<topics>
+<topic lang="en">
+<identifier>C301</identifier>
+<title>Nestlé Brands</title>
+<description>What brands?</description>
+<narrative>Relevant are brands.</narrative>
+<narrative>Others are not.</narrative>
+</topic>
+</topics>
+"""
+CLEF_SGML = """\
+<top>
+<num> C001 </num>
+<EN-title> Architecture in Berlin </EN-title>
+<EN-desc> Find documents. </EN-desc>
+<EN-desc> Of buildings. </EN-desc>
+</top>
+<top><num>C002</num><EN-title>Drugs</EN-title><EN-desc>a</EN-desc></top>
+"""
+
+
+def test_clef_topics(tmp_path: Path) -> None:
+    assert texts(tmp_path, CLEF_XML) == {"C301": "Nestlé Brands"}
+    assert texts(tmp_path, CLEF_XML, "NARRATIVE") == {"C301": "Relevant are brands. Others are not."}
+    expected = {"C001": "Architecture in Berlin", "C002": "Drugs"}
+    assert texts(tmp_path, CLEF_SGML) == texts(tmp_path, CLEF_SGML, "en-TITLE") == expected
+    assert texts(tmp_path, f"<topics>{CLEF_SGML}</topics>") == expected
+    assert texts(tmp_path, CLEF_SGML, "description") == {"C001": "Find documents. Of buildings.", "C002": "a"}
+
+
+def test_a_field_in_several_languages_has_to_be_chosen(tmp_path: Path) -> None:
+    both = CLEF_SGML.replace("<EN-desc> Find documents. </EN-desc>", "<DE-title> Architektur </DE-title>")
+    with pytest.raises(InputError) as error:
+        texts(tmp_path, both)
+    message = f"{tmp_path}/t:1: topic C001 has title in several languages: en-title, de-title"
+    assert (str(error.value), error.value.hint) == (message, "choose one with --topic-field en-title")
+    # the other topic has no German title, and the run does not need it
+    found = read_queries(str(tmp_path / "t"), "DE-title", wanted={"C001"})
+    assert [line.query.text for line in found.values()] == ["Architektur", None]
+
+
+def test_a_topic_with_two_numbers(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="t:1: a topic with two numbers, 1 and 2"):
+        texts(tmp_path, "<top><num>1</num><num>2</num><title>x</title></top>")
+    assert texts(tmp_path, "<t><topic number='1'><number>1</number><title>x</title></topic></t>") == {"1": "x"}
+
+
+NEEDLESS = "<t><topic number='q1'><title>fig</title></topic><topic number='q2'/>\n<topic><title>x</title></topic></t>"
+
+
+def test_only_topics_that_the_run_names_need_a_title(files: Path, lbr: Program) -> None:
+    (files / "queries.tsv").unlink()
+    write(files, {"topics.xml": NEEDLESS, "one.trec": "q1 Q0 d3 1 2 x\nq1 Q0 d2 2 1 x\n"})
+    ended = lbr("rerank", "one.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
+    assert (ended.code, ended.out.count("\n")) == (0, 2)
+    warning = "lbr: warning: topics.xml:2: a topic without a number; 1 of 3 topics are left out\n"
+    assert ended.err == warning
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "lbr: topics.xml:1: topic q2 has no title\nlbr: hint: it has nothing else; choose one with --topic-field\n"
+    )
+
+
+@pytest.mark.parametrize("content", [SGML, CLEF_SGML, CLEF_XML, CLINICAL])
+def test_topics_whose_lines_end_in_a_carriage_return(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InputError, match="t:1: a carriage return inside the line"):
+        texts(tmp_path, content.replace("\n", "\r"))
+    for ends in ("\r\n", "\r\r\n"):
+        assert texts(tmp_path, content.replace("\n", ends)) == texts(tmp_path, content)

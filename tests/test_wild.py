@@ -183,7 +183,7 @@ def test_a_document_id_may_hold_a_hash(data: Path) -> None:
 REFUSED = {
     "pyterrier.light_results": ("run", 1, "no format that lbr reads begins with this line of 3 fields", "six fields"),
     "ranx.run.json": ("run", 1, "not JSONL", "jq -c 'to_entries[] | {query_id: .key, candidates: "),
-    "ranx.qrels.json": ("qrels", 1, "not JSONL", "jq -r 'to_entries[] | .key as $q"),
+    "ranx.qrels.json": ("qrels", 1, "judgments are TREC or BEIR, not JSON", "jq -r 'to_entries[] | .key as $q"),
     "pyserini.documents_array.json": ("corpus", 1, "not JSONL", "jq -c '.[]' /"),
     "anserini.contents_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),
     "anserini.id_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),

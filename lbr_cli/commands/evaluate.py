@@ -78,7 +78,7 @@ def evaluate(
         judgments = read_judgments(qrels)
         read = [read_run(path) for path in runs]
         for run in read:
-            check_match(run, judgments, display_name(qrels))
+            check_match(run, judgments, display_name(qrels), console)
         everything = judge(judgments, read, list(dict.fromkeys([*chosen, *drawn])))
         evaluation = replace(everything, measures=[str(measure) for measure in chosen])
         if lines_out and as_lines:

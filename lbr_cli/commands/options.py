@@ -98,6 +98,14 @@ TsvColumns = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="Columns of a TSV corpus, else id,text; id, text and title are read."),
 ]
+TopicField = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Field of topics, key of JSONL or column of TSV that is the query, else title."),
+]
+QueryColumns = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Columns of TSV queries, else id,title,description,narrative if more than two."),
+]
 # those that say which model and how it is asked, by the names of their parameters
 MODEL_OPTIONS = (
     *("model", "revision", "family", "instruction", "prompt_file", "labels", "query_prompt", "document_prompt"),
@@ -173,25 +181,40 @@ def chosen_fields(options: Mapping[str, Any]) -> Fields:
     if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
         raise UsageError(f"--tsv-columns {names}: needs id and text once, and may name title once")
     default = Fields()
+    named = {"--id-field": id_field, "--text-field": text_field, "--title-field": title_field}
     return Fields(
         (id_field,) if id_field is not None else default.ids,
         (text_field,) if text_field is not None else default.texts,
         title_field if title_field is not None else default.title,
         columns,
+        tuple(name for name, value in named.items() if value is not None),
     )
+
+
+def chosen_columns(names: str | None) -> tuple[str, ...] | None:
+    """The names of the columns of TSV queries."""
+    columns = tuple(names.split(",")) if names is not None else None
+    if columns and (columns.count("id") != 1 or len(set(columns)) < max(2, len(columns))):
+        raise UsageError(f"--query-columns {names}: needs id once, and each other name once")
+    return columns
 
 
 def refuse(ctx: typer.Context, names: tuple[str, ...], reason: str) -> None:
     """UsageError for an option of these that was given on the command line; the environment's do not count."""
     for name in names:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if on_command_line(ctx, (name,)):
             raise UsageError(f"--{name.replace('_', '-')} has no effect: {reason}")
+
+
+def on_command_line(ctx: typer.Context, names: tuple[str, ...]) -> frozenset[str]:
+    """Those of the options that were given on the command line."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
 
 
 def _template(path: str) -> Template:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # line ends of any kind become \n
             return Template.parse(file.read(), path)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path) from error

@@ -8,12 +8,16 @@ import typer
 
 from lbr_cli.commands.options import (
     IdField,
+    QueryColumns,
     TextField,
     TitleField,
+    TopicField,
     TsvColumns,
+    chosen_columns,
     chosen_fields,
     refuse,
 )
+from lbr_cli.core import Listener
 from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import evaluate, tell_coverage
 from lbr_cli.evaluation.measures import DEFAULTS, curves, parse_measures
@@ -26,7 +30,7 @@ from lbr_cli.join import QUERIES, queries_beside
 from lbr_cli.progress import Console
 from lbr_cli.report import page
 from lbr_cli.report.story import Judged, story
-from lbr_cli.report.texts import find_texts
+from lbr_cli.report.texts import Chosen, find_texts
 
 
 def report(
@@ -53,6 +57,8 @@ def report(
     text_field: TextField = None,
     title_field: TitleField = None,
     tsv_columns: TsvColumns = None,
+    topic_field: TopicField = None,
+    query_columns: QueryColumns = None,
     depth: Annotated[int, typer.Option(metavar="K", min=1, help="Documents of a query that are shown.")] = 100,
     quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but warnings and errors.")] = False,
 ) -> None:
@@ -73,24 +79,26 @@ def report(
             if name is not None:
                 written.check(role, name)
     chosen = parse_measures(measures or DEFAULTS) if qrels is not None else []
+    shown = Chosen(chosen_fields(ctx.params), topic_field, chosen_columns(query_columns), named=queries is not None)
     with Console(bar=False, quiet=quiet) as console, open_output(output, console.warn) as out:
         runs = [read_run(path, keep=True) for path in (before, *after)]
-        judged = _judged(qrels, runs, chosen) if qrels is not None else None
+        judged = _judged(qrels, runs, chosen, console) if qrels is not None else None
         if judged:
             tell_coverage(judged.evaluation, console)
         found = queries if queries is not None else queries_beside(before, corpus or (), console)
         if found is not None:
             written.check(QUERIES, found)
-        fields = chosen_fields(ctx.params)
-        texts = find_texts(runs, corpus or (), found, fields, depth, console, named=queries is not None)
+        else:
+            refuse(ctx, ("topic_field", "query_columns"), "no file of queries is read")
+        texts = find_texts(runs, corpus or (), found, shown, depth, console)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
         out.write(page(story(runs, texts, depth, judged), title))
 
 
-def _judged(qrels: str, runs: list[Run], measures: list[Any]) -> Judged:
+def _judged(qrels: str, runs: list[Run], measures: list[Any], listener: Listener) -> Judged:
     judgments = read_judgments(qrels)
     for run in runs:
-        check_match(run, judgments, display_name(qrels))
+        check_match(run, judgments, display_name(qrels), listener)
     everything = list(dict.fromkeys([*measures, *parse_measures(CURVES)]))
     evaluation = evaluate(judgments, runs, everything)
     return Judged(judgments, evaluation, [str(measure) for measure in measures], curves(everything))

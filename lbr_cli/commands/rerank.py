@@ -22,22 +22,26 @@ from lbr_cli.commands.options import (
     Instruction,
     Labels,
     PromptFile,
+    QueryColumns,
     QueryPrompt,
     RayAddress,
     Revision,
     TextField,
     TitleField,
     Tokenizer,
+    TopicField,
     TrustRemoteCode,
     TsvColumns,
     WorkerCount,
     WorkerCpus,
     WorkerGpus,
+    chosen_columns,
     chosen_fields,
     chosen_model,
     chosen_settings,
+    on_command_line,
 )
-from lbr_cli.commands.together import check_together, chosen_method, told_options
+from lbr_cli.commands.together import QUERY_OPTIONS, check_together, chosen_method, told_options
 from lbr_cli.core import Listener
 from lbr_cli.engines import CONCURRENCY
 from lbr_cli.errors import RunError
@@ -163,9 +167,8 @@ def rerank(
     text_field: TextField = None,
     title_field: TitleField = None,
     tsv_columns: TsvColumns = None,
-    topic_field: Annotated[
-        str, typer.Option(metavar="NAME", help="Part of a TREC topic that is the query: title, description, …")
-    ] = "title",
+    topic_field: TopicField = None,
+    query_columns: QueryColumns = None,
     cache: Annotated[
         bool | None,
         typer.Option(
@@ -214,7 +217,9 @@ def rerank(
             format=run_format(input_format) if input_format else None,
             fields=chosen_fields(ctx.params),
             topic_field=topic_field,
+            query_columns=chosen_columns(query_columns),
             policies=Policies(missing_docs, missing_queries, duplicates, bad_lines),
+            chosen=on_command_line(ctx, QUERY_OPTIONS),
         ),
         model=chosen_model(ctx.params) if engine != "overlap" else None,
         engine=engine,

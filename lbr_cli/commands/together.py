@@ -19,7 +19,9 @@ CACHE_OPTIONS = ("cache_dir", "cache_size")
 # options that have no effect without a corpus, and where the texts are in the lines
 FIELD_OPTIONS = ("id_field", "text_field", "title_field")
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", *FIELD_OPTIONS, "tsv_columns")
-JOIN_OPTIONS = ("corpus", "queries", "input_format", "missing_queries", "topic_field", *CORPUS_OPTIONS)
+# options that have no effect unless a file of queries is read
+QUERY_OPTIONS = ("missing_queries", "topic_field", "query_columns")
+JOIN_OPTIONS = ("corpus", "queries", "input_format", *QUERY_OPTIONS, *CORPUS_OPTIONS)
 WINDOW_OPTIONS = ("passage_words", "passage_stride")
 LINES_REFUSE = (*JOIN_OPTIONS, "stream", "output_format", "tag", "explain", "duplicates", "interpolate")
 
@@ -37,7 +39,7 @@ def check_together(ctx: typer.Context) -> None:
         (lines, LINES_REFUSE, "--lines ranks plain text"),
         (stream, (*JOIN_OPTIONS, "dry_run", "show_prompt"), "--stream reads JSONL that carries its texts"),
         (options["tsv_columns"] is not None, FIELD_OPTIONS, "--tsv-columns says where all is"),
-        (options["query"] is not None, ("queries", "missing_queries", "topic_field"), "--query is the one query"),
+        (options["query"] is not None, ("queries", *QUERY_OPTIONS), "--query is the one query"),
         (options["dry_run"], ("manifest", "show_prompt"), "--dry-run makes no ranking"),
         (options["show_prompt"], ("manifest",), "--show-prompt makes no ranking"),
         (options["passages"] is None, WINDOW_OPTIONS, "there is no --passages"),

@@ -7,15 +7,16 @@ are heard. Without scores it is the order of ranks, or that of the lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lbr_cli.core import Candidate
+from lbr_cli.core import Candidate, Listener
 from lbr_cli.errors import InputError
 from lbr_cli.formats import open_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.qrels import numbered_qrels
+from lbr_cli.formats.similar_ids import similar
 from lbr_cli.numbers import float32
 
 Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
@@ -60,7 +61,7 @@ def read_run(path: str, *, keep: bool = False) -> Run:
         if first is not said:
             pair = f"query {query_id}, document {candidate.doc_id}"
             hint = "keep one of the two; trec_eval takes none of such a run"
-            raise InputError(f"{pair}: stands already at {name}:{first.line}", name, line.number, hint=hint)
+            raise InputError(f"{pair}: duplicate pair, first at {name}:{first.line}", name, line.number, hint=hint)
         if keep:
             candidates.setdefault(query_id, {})[candidate.doc_id] = candidate
             if line.query.text is not None:
@@ -101,14 +102,31 @@ def read_judgments(path: str) -> Judgments:
     return judgments
 
 
-def check_match(run: Run, judgments: Judgments, name: str) -> None:
-    """InputError for a run and judgments, of the file `name`, that have no query in common."""
+def check_match(run: Run, judgments: Judgments, name: str, listener: Listener) -> None:
+    """InputError for a run and judgments, of the file `name`, that have no query in common.
+
+    Warns of ids of the two that look alike and do not match.
+    """
+    queries = similar(judgments, _others(run.rankings, judgments), name, run.name)
     if not any(query_id in judgments for query_id in run.rankings):
-        raise InputError(
-            f"none of {len(run.rankings)} queries is judged in {name}",
-            run.name,
-            hint=f"the run has {_some(run.rankings)}; {name} has {_some(judgments)}",
-        )
+        hint = f"the run has {_some(run.rankings)}; {name} has {_some(judgments)}"
+        message = f"none of {len(run.rankings)} queries is judged in {name}"
+        raise InputError(message, run.name, hint=f"{hint}; {queries}" if queries else hint)
+    if queries:
+        listener.warn(f"{run.name}: similar query ids do not match: {queries}")
+    for query_id, ranking in run.rankings.items():
+        grades = judgments.get(query_id, {})
+        ranked = set(ranking)
+        if grades.keys() <= ranked:
+            continue
+        documents = similar(_others(grades, ranked), _others(ranking, grades), name, run.name)
+        if documents:
+            listener.warn(f"{run.name}: query {query_id}: similar document ids do not match: {documents}")
+            break
+
+
+def _others(ids: Iterable[str], known: Container[str]) -> Iterator[str]:
+    return (text for text in ids if text not in known)
 
 
 def _shown(name: str) -> str:

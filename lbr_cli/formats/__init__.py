@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import Sums, decoded, display_name, numbered, open_input
 from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.formats.line_ends import without_carriage_return
 from lbr_cli.formats.lines import PlainLines
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.records import json_object
@@ -35,10 +36,12 @@ def format_of_name(path: str) -> RunFormat | None:
     return next((known for known in RUN_FORMATS if known.suffix == ending), None)
 
 
-def open_lines(path: str, query: Query, sums: Sums | None = None) -> tuple[RunFormat, Iterator[Line]]:
-    """Read plain text, a document a line, for one query."""
-    format_ = PlainLines(query)
-    return format_, format_.read(enumerate(open_input(path, sums), 1), display_name(path))
+def open_lines(
+    path: str, query: Query, warn: Callable[[str], None], sums: Sums | None = None
+) -> tuple[RunFormat, Iterator[Line]]:
+    """Read plain text, a document a line, for one query; `warn` is called if some of it is not UTF-8."""
+    format_ = PlainLines(query, warn)
+    return format_, format_.read(enumerate(open_input(path, sums, exact=True), 1), display_name(path))
 
 
 def open_run(
@@ -69,6 +72,8 @@ def open_run(
         text = decoded(data, name, number)
         chosen = next((known for known in RUN_FORMATS if known.matches(text)), None)
         if chosen is None:
+            for number, data in seen:
+                without_carriage_return(data, name, number)
             if data.lstrip(b" \t").startswith(b"#"):
                 raise InputError("holds no candidates", name)
             raise _unknown(text, name, number)

@@ -7,16 +7,17 @@ nothing else. The JSONL loop is flat because it decides how fast lbr reads (`ben
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from lbr_cli.core import Document
-from lbr_cli.errors import InputError
+from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import BLANKS, Sums, decoded, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.line_ends import CarriageReturns, has_tabs
 from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
@@ -27,14 +28,16 @@ SAMPLE = 3
 class Fields:
     """Where a corpus keeps what is wanted: of each, the first name that is present counts.
 
-    `columns` names the columns of a TSV file in order, and says that it is one; names other than id, title and text
-    are passed over, and the last column takes the rest of the line, tabs included. None is id and text.
+    `columns` names the columns of a TSV file in order; names other than id, title and text are passed over, and the
+    last column takes the rest of the line, tabs included. None is id and text. `chosen` holds the options that the
+    user has given for JSONL, by their names on the command line.
     """
 
     ids: tuple[str, ...] = IDS
     texts: tuple[str, ...] = TEXTS
     title: str = "title"
     columns: tuple[str, ...] | None = None
+    chosen: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class Texts:
     documents: dict[str, Document] = field(default_factory=dict)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     sample: list[str] = field(default_factory=list)
+    titled: bool = False  # whether a wanted document has the title field
 
     def add(self, document: Document, file: str, line: int) -> None:
         """Keep a document; InputError when another text stands under its id."""
@@ -63,25 +67,55 @@ def read_corpus(
     note: Callable[[str], None],
     bad: Callable[[InputError], None],
     sums: Sums | None = None,
-) -> None:
+) -> bool | None:
     """Add to `texts` the documents of the corpus at `path` that it wants.
 
-    `note` hears of a choice between fields; `bad` gets each line that cannot be read, wanted or not, as an
-    InputError with file and line, and raises it or goes on; `sums` hears every byte.
+    Return True for JSONL, False for TSV, None if no line shows which. `note` is called with a choice between fields.
+    `bad` is called with each line that cannot be read, wanted or not, as an InputError with file and line, and raises
+    it or returns. `sums` adds up every byte.
     """
     name = display_name(path)
     with open_input(path, sums) as stream:
         lines = enumerate(stream, 1)
         seen = []
-        jsonl = False if fields.columns is not None else None
+        jsonl = None
         while jsonl is None and (line := next(lines, None)):
             seen.append(line)
-            jsonl = is_json(line[1])
+            # with --tsv-columns any line but a whole JSON object is TSV
+            jsonl = is_json(line[1]) if fields.columns is None else _is_object(line[1])
         again = itertools.chain(seen, lines)
         if jsonl:
             _read_jsonl(again, name, texts, fields, note, bad)
         else:
             _read_tsv(again, name, texts, fields, bad)
+        return jsonl
+
+
+def _is_object(line: bytes) -> bool | None:
+    """Whether a line is a JSON object; None for a blank line."""
+    if not line.strip(BLANKS):
+        return None
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def check_fields(fields: Fields, read: Mapping[str, bool | None], texts: Texts, warn: Callable[[str], None]) -> None:
+    """UsageError for options that have no effect on the corpora that were `read`; `warn` of a title field never met.
+
+    `read` holds what `read_corpus` returned for each.
+    """
+    kinds = set(read.values())
+    names = ", ".join(map(display_name, read))
+    are = "is" if len(read) == 1 else "are"
+    if fields.chosen and False in kinds and True not in kinds:
+        raise UsageError(f"{fields.chosen[0]} has no effect: {names} {are} TSV", hint="--tsv-columns names its columns")
+    if fields.columns is not None and True in kinds and False not in kinds:
+        hint = "--id-field, --text-field and --title-field name its keys"
+        raise UsageError(f"--tsv-columns has no effect: {names} {are} JSONL", hint=hint)
+    if "--title-field" in fields.chosen and texts.documents and not texts.titled:
+        warn(f'{names}: no document of the run has the title field "{fields.title}"')
 
 
 def _read_jsonl(
@@ -131,6 +165,7 @@ def _read_jsonl(
             continue
         if doc_id in wanted:
             texts.add(Document(doc_id, text, title or ""), name, number)
+            texts.titled = texts.titled or title_key in record
             told = told or _tell_choice(record, fields, name, note)
         elif len(texts.sample) < SAMPLE:
             texts.sample.append(doc_id)
@@ -162,9 +197,14 @@ def _read_tsv(
     columns = fields.columns or ("id", "text")
     id_place, text_place = columns.index("id"), columns.index("text")
     title_place = columns.index("title") if "title" in columns else None
+    returns = CarriageReturns(name, has_tabs(len(columns) - 1))
+    count = 0
     for number, raw in lines:
         if not raw.strip(BLANKS):
             continue
+        count += 1
+        if b"\r" in raw:
+            returns.check(without_end(raw), number)
         try:
             row = decoded(without_end(raw), name, number).split("\t", len(columns) - 1)
             if len(row) < len(columns):
@@ -180,3 +220,4 @@ def _read_tsv(
             texts.add(Document(doc_id, row[text_place], title), name, number)
         elif len(texts.sample) < SAMPLE:
             texts.sample.append(doc_id)
+    returns.finish(count)

@@ -1,8 +1,8 @@
 """Bytes in: open what the user named, whatever it is, and hand out numbered lines.
 
-A file, a FIFO or `-` for standard input; plain, gzip, bzip2, xz or zstd, told by its first bytes. A byte-order mark
-at the start and `\\r` before `\\n` are dropped; a line ends at `\\n` and nowhere else. What the bytes mean is the
-business of the other modules here; what is written is that of `output`.
+A file, a FIFO or `-` for standard input; plain, gzip, bzip2, xz or zstd, told by its first bytes. Byte-order marks at
+the start of a line and every `\\r` before `\\n` are dropped; a line ends at `\\n` and nowhere else. What the bytes mean
+is the business of the other modules here; what is written is that of `output`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import zstandard
 
 from lbr_cli.errors import InputError
+from lbr_cli.formats.line_ends import STDIN_NAME
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 STDIN = "-"
 BLANKS = b" \t\r\n"  # a line of these alone is blank; a form feed may be an id
 CHUNK = 1 << 18
+LINE_MARK = b"\n" + codecs.BOM_UTF8
+LINE_MARKS = re.compile(b"\n(?:" + codecs.BOM_UTF8 + b")+")
 COMPRESSED_CHUNK = 1 << 14  # a few bytes may stand for a thousand times as many
 
 
 def display_name(path: str) -> str:
     """How messages call a path."""
-    return "standard input" if path == STDIN else path
+    return STDIN_NAME if path == STDIN else path
 
 
 class _Members:
@@ -115,16 +118,41 @@ class _Rewound(io.RawIOBase):
         return len(data)
 
 
-class _Text(io.RawIOBase):
-    """The decompressed bytes without their byte-order mark; counts lines so that damage can be placed."""
+class _Marks:
+    """Removes byte-order marks at the start of lines from a file that comes in chunks."""
 
-    def __init__(self, name: str, source: Any, compression: str, file: IO[bytes]) -> None:
+    def __init__(self) -> None:
+        self._at_start = True  # the next byte begins a line
+        self._held = b""  # the first bytes of what may be a mark
+
+    def remove(self, chunk: bytes) -> bytes:
+        """Return `chunk` without marks; an empty chunk is the end of the file."""
+        data = self._held + chunk
+        self._held = b""
+        if not chunk:
+            return data
+        if self._at_start:
+            while data.startswith(codecs.BOM_UTF8):
+                data = data.removeprefix(codecs.BOM_UTF8)
+        if b"\xef" in data:  # a search for one byte costs next to nothing
+            data = LINE_MARKS.sub(b"\n", data) if LINE_MARK in data else data
+            for part in (codecs.BOM_UTF8[:2], codecs.BOM_UTF8[:1]):
+                if data.endswith(b"\n" + part) or (self._at_start and data == part):
+                    self._held, data = part, data.removesuffix(part)
+        self._at_start = data.endswith(b"\n") if data else self._at_start
+        return data
+
+
+class _Text(io.RawIOBase):
+    """The decompressed bytes, without byte-order marks unless `exact`; counts lines so that damage can be placed."""
+
+    def __init__(self, name: str, source: Any, compression: str, file: IO[bytes], exact: bool) -> None:
         self._name = name
         self._source = source
         self._file = file
         self._compression = compression
         self._line = 1
-        self._started = False
+        self._marks = None if exact else _Marks()
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
@@ -139,8 +167,7 @@ class _Text(io.RawIOBase):
             # read1 hands over what a pipe holds without waiting for more
             data: bytes = getattr(self._source, "read1", self._source.read)(size)
         except DAMAGE as error:
-            message = f"the {self._compression} data is cut off or damaged here"
-            raise InputError(message, self._name, self._line, hint="make the file again or copy it again") from error
+            raise self._damaged(error) from error
         except OSError as error:
             if error.errno is None:  # so bz2 reports damage
                 raise InputError(f"the {self._compression} data is damaged here", self._name, self._line) from error
@@ -148,15 +175,23 @@ class _Text(io.RawIOBase):
         self._line += data.count(b"\n")
         return data
 
+    def _damaged(self, error: Exception) -> InputError:
+        if isinstance(error, zstandard.ZstdError) and "dictionary" in str(error).lower():
+            hint = "decompress it before: zstd -dc -D DICTIONARY"
+            return InputError("the zstd data needs a dictionary", self._name, self._line, hint=hint)
+        message = f"the {self._compression} data is cut off or damaged here"
+        return InputError(message, self._name, self._line, hint="make the file again or copy it again")
+
+    def _next(self, size: int) -> bytes:
+        """Some bytes of text; none at the end."""
+        while data := self._pull(size):
+            if text := self._marks.remove(data) if self._marks else data:
+                return text
+        return self._marks.remove(b"") if self._marks else b""
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
-        if not self._started:
-            self._started = True
-            head = b""
-            while len(head) < len(codecs.BOM_UTF8) and (more := self._pull(CHUNK)):
-                head += more
-            self._rest = memoryview(head.removeprefix(codecs.BOM_UTF8))
-        self._rest = self._rest or memoryview(self._pull(len(view)))
+        self._rest = self._rest or memoryview(self._next(len(view)))
         size = min(len(self._rest), len(view))
         view[:size] = self._rest[:size]
         self._rest = self._rest[size:]
@@ -196,8 +231,10 @@ class _Overheard:
         return data
 
 
-def open_input(path: str, sums: Sums | None = None) -> io.BufferedReader:
+def open_input(path: str, sums: Sums | None = None, *, exact: bool = False) -> io.BufferedReader:
     """Open `path` (`-` is standard input) for reading its text as bytes, which `sums` hears of.
+
+    Byte-order marks at the start of lines are left out, unless every byte is to be kept (`exact`).
 
     Raises InputError when it is not there, is a folder, or is not text.
     """
@@ -220,7 +257,7 @@ def open_input(path: str, sums: Sums | None = None) -> io.BufferedReader:
     source, compression = next(
         ((opener(rewound), kind) for magic, kind, opener in COMPRESSIONS if magic.match(head)), (rewound, "")
     )
-    return io.BufferedReader(_Text(name, source, compression, raw), CHUNK)
+    return io.BufferedReader(_Text(name, source, compression, raw, exact), CHUNK)
 
 
 def numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
@@ -232,8 +269,8 @@ def numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
 
 
 def without_end(line: bytes) -> bytes:
-    """A line without its `\\n` or `\\r\\n`."""
-    return line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
+    """Return a line without its `\\n` and every `\\r` before it."""
+    return line[:-1].rstrip(b"\r") if line.endswith(b"\n") else line
 
 
 def decoded(data: bytes, file: str, line: int) -> str:

@@ -15,13 +15,14 @@ from typing import Any
 
 from lbr_cli.core import Candidate, Document, Query, Scored
 from lbr_cli.errors import InputError
-from lbr_cli.formats.records import as_id, dump_json, json_kind, json_object
+from lbr_cli.formats.line_ends import shell_command
+from lbr_cli.formats.records import Verbatim, as_id, dump_json, json_kind, json_object
 from lbr_cli.formats.runs import Line, Style
 from lbr_cli.numbers import as_written
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
-TEXTS = ("text", "contents", "body", "passage", "segment")
+TEXTS = ("text", "contents", "body", "passage", "segment", "content")
 LISTS = ("candidates", "documents")
 # for runs that are one object, {query: {document: score}}
 REMEDY = (
@@ -50,6 +51,9 @@ class Jsonl:
         record = _Record(json_object(data, file, number, REMEDY), file, number)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
+            if _is_whole_run(record.values):
+                hint = f"make it so: {shell_command(REMEDY, file)}"
+                raise record.error("a whole run as one JSON object, not JSONL", hint)
             return [Line(number, self._query(record, None), record.candidate(None, {}))], False
         query = self._query(record, str(number))
         implied = self._given is None and record.query_id() is None
@@ -176,6 +180,14 @@ def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
             message = f"document id {candidate.doc_id} is both given and, for a document without one, its place"
             raise inner.error(message, "give every document an id")
         yield Line(record.number, query, candidate)
+
+
+def _is_whole_run(values: Mapping[str, Any]) -> bool:
+    """Whether an object is {query: {document: score}}."""
+    return all(
+        isinstance(scores, dict) and scores and all(type(score) in (int, float, Verbatim) for score in scores.values())
+        for scores in values.values()
+    ) and bool(values)
 
 
 def _corpus_hint(values: Mapping[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Document, Query, Scored
-from lbr_cli.formats.files import BLANKS, decoded, without_end
+from lbr_cli.formats.files import BLANKS, without_end
+from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.runs import Line, Style
 
+MARK = "\ufeff"
 RAW = "line"  # the key that holds a line's own bytes until they are written
 
 
@@ -17,18 +19,35 @@ class PlainLines:
     name = "lines"
     suffix = ""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, warn: Callable[[str], None]) -> None:
         self._query = query
+        self._warn = warn
 
     def matches(self, line: str) -> bool:
         return False
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
+        """Yield the candidates; bytes that are not UTF-8 are replaced in the text that is scored, with a warning."""
+        invalid: list[int] = []
+        count = separated = 0
         for number, raw in lines:
-            if raw.strip(BLANKS):
-                doc_id = str(number)
-                document = Document(doc_id, decoded(without_end(raw), file, number))
-                yield Line(number, self._query, Candidate(doc_id, document, extra={RAW: raw}))
+            if not raw.strip(BLANKS):
+                continue
+            count += 1
+            data = without_end(raw)
+            if count == 1 and b"\r" in data.rstrip(b"\r"):
+                separated = number
+            text = data.decode("utf-8", "replace")
+            if "\ufffd" in text and not _is_utf8(data):
+                invalid.append(number)
+            doc_id = str(number)
+            yield Line(number, self._query, Candidate(doc_id, Document(doc_id, text.lstrip(MARK)), extra={RAW: raw}))
+        # in a file of several lines a carriage return is part of a text, as in the log of a progress bar
+        if count == 1 and separated:
+            raise CarriageReturnError(file, separated)
+        if invalid:
+            what = "1 line is" if len(invalid) == 1 else f"{len(invalid)} lines are"
+            self._warn(f"{file}:{invalid[0]}: invalid UTF-8; {what} scored with replacement characters")
 
     def objection(self, query_id: str, doc_id: str) -> str:
         return ""
@@ -36,3 +55,11 @@ class PlainLines:
     def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
         lines = [row.candidate.extra[RAW] for row in rows if row.candidate.extra]
         return b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -12,11 +12,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Document, Query, Scored
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
+from lbr_cli.formats.line_ends import CarriageReturns, without_carriage_return
 from lbr_cli.formats.runs import Line, Style
 from lbr_cli.formats.trec import FIELDS
 from lbr_cli.numbers import parse_number
 
 RANK = re.compile(r"[0-9]{1,18}")
+
+
+def _is_record(part: bytes) -> bool:
+    """Whether a part of a line is a line of either form."""
+    fields = part.split(b"\t")
+    return len(fields) > 3 or (len(fields) == 3 and RANK.fullmatch(fields[2].decode("latin-1")) is not None)
 
 
 class MsMarco:
@@ -34,8 +41,13 @@ class MsMarco:
         return len(fields) == 3 and bool(RANK.fullmatch(fields[2]))
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
-        width = 0
+        width = count = 0
+        returns = CarriageReturns(file, _is_record)
         for number, data in lines:
+            count += 1
+            if b"\r" in data:
+                returns.check(data, number)
+                data = data if data.count(b"\t") > 2 else without_carriage_return(data, file, number)
             text = decoded(data, file, number)
             width = width or min(text.count("\t") + 1, 4)
             fields = text.split("\t", 3 if width == 4 else -1)
@@ -53,6 +65,7 @@ class MsMarco:
                 yield Line(number, Query(query_id), Candidate(doc_id, rank=int(fields[2])))
             else:
                 raise InputError(f"the rank, field 3, is not a whole number: {fields[2]}", file, number)
+        returns.finish(count)
 
     def objection(self, query_id: str, doc_id: str) -> str:
         if not query_id or not doc_id:

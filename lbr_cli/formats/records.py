@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable
 from typing import Any, Self
 
 import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import STDIN, decoded, display_name
+from lbr_cli.formats.files import decoded
+from lbr_cli.formats.line_ends import JSON_RECORDS, CarriageReturnError, shell_command
 
 # digits enough, or an exponent, to be more than a float or 64 bits hold
 LONG_NUMBER = re.compile(rb"[0-9][0-9.]{14}|[0-9][eE]")
@@ -97,6 +97,8 @@ def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> d
         record = _parse_json(data)
     except orjson.JSONDecodeError as error:
         decoded(data, file, line)
+        if JSON_RECORDS.search(data):
+            raise CarriageReturnError(file, line) from error
         start = data.strip()
         if start in (b"{", b"[", b"[{"):  # the first line of a file that is no JSONL
             raise _not_jsonl(file, line, "jq -c '.[]'" if start[:1] == b"[" else remedy) from error
@@ -124,8 +126,8 @@ def _inner(value: object) -> Iterable[object]:
 
 
 def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
-    source = "" if file == display_name(STDIN) else f" {shlex.quote(file)}"
-    return InputError("not JSONL, which is one JSON object a line", file, line, hint=f"make it so: {remedy}{source}")
+    hint = f"make it so: {shell_command(remedy, file)}"
+    return InputError("not JSONL, which is one JSON object a line", file, line, hint=hint)
 
 
 def json_kind(value: object) -> str:

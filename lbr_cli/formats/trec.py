@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Query, Scored
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
+from lbr_cli.formats.line_ends import without_carriage_return
 from lbr_cli.formats.runs import Line, Style
 from lbr_cli.numbers import LARGEST, float32, parse_number, shortest, step_below
 
@@ -34,6 +35,8 @@ class Trec:
         for number, data in lines:
             # str.split is faster than FIELDS, and as good where no other blank is in the line
             plain = data.isascii() and not OTHER_BLANKS.search(data)
+            if not plain and b"\r" in data:
+                data = without_carriage_return(data, file, number)
             fields = data.decode().split() if plain else FIELDS.findall(decoded(data, file, number))
             if fields[0].startswith("#"):
                 continue

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lbr_cli.core import Document, Listener
 from lbr_cli.errors import InputError
 from lbr_cli.evaluation.runs import Run
-from lbr_cli.formats.corpus import Fields, read_corpus
+from lbr_cli.formats.corpus import Fields, check_fields, read_corpus
 from lbr_cli.formats.corpus import Texts as Wanted
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.queries import read_queries
+from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.report.story import Texts
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What options say about the files of texts; `named` means that the file of queries was named by the user."""
+
+    fields: Fields = Fields()
+    topic_field: str | None = None
+    query_columns: tuple[str, ...] | None = None
+    named: bool = False
+
+
 def find_texts(
-    runs: Sequence[Run],
-    corpora: Sequence[str],
-    queries: str | None,
-    fields: Fields,
-    depth: int,
-    listener: Listener,
-    *,
-    named: bool,
+    runs: Sequence[Run], corpora: Sequence[str], queries: str | None, chosen: Chosen, depth: int, listener: Listener
 ) -> Texts:
     """The texts of all queries, and of the documents that are shown, as far as they are known.
 
     A text in a line counts before one in a file. Raises InputError for a file that cannot be read, and for one that has
-    none of the texts, save queries that nobody has `named`.
+    none of the texts, save queries that the user has not named.
     """
     asked: dict[str, str] = {}
     shown: dict[str, Document | None] = {}
@@ -38,20 +43,39 @@ def find_texts(
                 shown[doc_id] = shown.get(doc_id) or run.candidates[query_id][doc_id].document
     documents = {doc_id: document for doc_id, document in shown.items() if document is not None}
     if queries is not None:
-        listener.stage(f"reading {display_name(queries)}")
-        found = {query_id: line.query.text or "" for query_id, line in read_queries(queries).items()}
-        if named and not any(query_id in found for run in runs for query_id in run.rankings):
-            raise InputError("holds none of the queries of the runs", display_name(queries))
-        asked = found | asked
+        asked = _query_texts(runs, queries, chosen, listener) | asked
     if corpora:
-        wanted = Wanted(shown.keys() - documents.keys())
-        for path in corpora:
-            listener.stage(f"reading {display_name(path)}")
-            read_corpus(path, wanted, fields, listener.note, _raise)
-        if not documents and not wanted.documents:
-            raise InputError("holds none of the documents of the runs", ", ".join(map(display_name, corpora)))
-        documents |= wanted.documents
+        documents |= _documents(shown.keys() - documents.keys(), corpora, chosen.fields, listener, bool(documents))
     return Texts(asked, documents)
+
+
+def _query_texts(runs: Sequence[Run], path: str, chosen: Chosen, listener: Listener) -> dict[str, str]:
+    """The texts of a file of queries."""
+    name = display_name(path)
+    listener.stage(f"reading {name}")
+    needed = {query_id for run in runs for query_id in run.rankings}
+    lines = read_queries(path, chosen.topic_field, columns=chosen.query_columns, wanted=needed, warn=listener.warn)
+    if chosen.named and not needed & lines.keys():
+        hint = similar(sorted(needed), lines, runs[0].name, name)
+        raise InputError("holds none of the queries of the runs", name, hint=hint)
+    return {query_id: line.query.text or "" for query_id, line in lines.items()}
+
+
+def _documents(
+    missing: set[str], corpora: Sequence[str], fields: Fields, listener: Listener, some: bool
+) -> dict[str, Document]:
+    """The documents of the corpora. InputError if none is found, unless there are `some` already."""
+    wanted = Wanted(missing)
+    read = {}
+    for path in corpora:
+        listener.stage(f"reading {display_name(path)}")
+        read[path] = read_corpus(path, wanted, fields, listener.note, _raise)
+    check_fields(fields, read, wanted, listener.warn)
+    if not some and not wanted.documents:
+        hint = similar_document(sorted(missing), corpora, fields, "the runs")
+        names = ", ".join(map(display_name, corpora))
+        raise InputError("holds none of the documents of the runs", names, hint=hint)
+    return wanted.documents
 
 
 def _raise(error: InputError) -> None:
