@@ -126,7 +126,7 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
             "its modules are Transformer, Pooling, CNN; lbr knows Transformer, Pooling, then Dense or Normalize",
         ),
         (lambda folder: write(folder / "1_Module", {"config.json": '{"pooling_mode": "median"}'}), "pools by median"),
-        (lambda folder: write(folder / "1_Module", {"config.json": "{"}), "config.json: cannot be read"),
+        (lambda folder: write(folder / "1_Module", {"config.json": "{"}), "config.json: invalid JSON"),
         (
             lambda folder: write(folder / "2_Module", {"config.json": '{"activation_function": "os.system"}'}),
             "a Dense module with the activation os.system, which lbr does not know",
@@ -144,7 +144,7 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
         (lambda folder: (folder / "2_Module" / "pytorch_model.bin").unlink(), "its weights cannot be read"),
         (
             lambda folder: write(folder, {"config_sentence_transformers.json": '{"similarity_fn_name": "maxsim"}'}),
-            "its similarity 'maxsim' is none of cosine, dot, euclidean, manhattan",
+            "\"similarity_fn_name\" is 'maxsim', none of cosine, dot, euclidean, manhattan",
         ),
     ],
 )

@@ -51,6 +51,7 @@ FAMILY_HINT = (
     "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
 )
 OTHER_FAMILY_HINT = FAMILY_HINT.replace("name it with --family:", "is it of another --family? there are:")
+ROWS = [list(range(1, 9)), list(range(1, 6))]  # made-up prompts
 LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
 
 
@@ -75,10 +76,14 @@ def test_families_that_files_tell(config: dict[str, Any], family: object, tmp_pa
 
 
 def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
-    write(tmp_path, {"modules.json": '[{"type": "a.Transformer"}]'})
+    modules = [
+        {"type": f"sentence_transformers.models.{name}", "path": path}
+        for name, path in (("Transformer", ""), ("Pooling", "1_Pooling"))
+    ]
+    write(tmp_path, {"modules.json": json.dumps(modules[:1])})
     cross = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "x"}}
     assert told(tmp_path, **cross) == Classifier()
-    write(tmp_path, {"modules.json": '[{"type": "a.Transformer"}, {"type": "a.Pooling"}]'})
+    write(tmp_path, {"modules.json": json.dumps(modules)})
     assert told(tmp_path, **cross) == BiEncoder()
 
 
@@ -321,7 +326,7 @@ def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torc
     config.vocab_size = 300
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     with pytest.raises(MissingError, match="makes its logits in a way that lbr does not know"):
-        Vocabulary(model)
+        Vocabulary(model, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +353,7 @@ def test_heads_that_multiply_are_read_as_the_models_do(config: Any, dtype: torch
     with torch.inference_mode():
         hidden = model.base_model(ids).last_hidden_state[0].float()
         theirs = model(ids).logits[0].float().log_softmax(-1)[:, [3, 7]]
-        logits, normaliser = Vocabulary(model)(hidden, [3, 7])
+        logits, normaliser = Vocabulary(model, ROWS)(hidden, [3, 7])
     assert (logits - normaliser - theirs).abs().max() < (1e-4 if dtype == torch.float32 else 0.1)
 
 
@@ -378,7 +383,7 @@ def test_a_table_of_no_length_is_no_limit() -> None:
 def test_two_empty_texts_of_no_tokens_have_a_score(name: str, tmp_path: Path, lbr: Program) -> None:
     checkpoints.classifier(tmp_path / "tiny", name, checkpoints.bytes_tokenizer())
     lines = ['{"query": "", "documents": [""]}', '{"query": "", "documents": ["", "figs"]}']
-    ended = lbr("rerank", "-m", "tiny", stdin="\n".join(lines).encode())
+    ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin="\n".join(lines).encode())
     assert ended.code == 0, ended.err
     empty = [record["score"] for record in ended.records if not record["text"]]
     assert empty[0] == pytest.approx(empty[1], abs=1e-5)

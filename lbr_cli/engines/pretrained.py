@@ -16,6 +16,7 @@ from lbr_cli.engines.tokenizer_file import FILE, different_part
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import Model
 from lbr_cli.models.files import CODE_HINT, read_config
+from lbr_cli.models.json_file import kind_of
 
 # what goes wrong is raised too, and told in our own words
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
@@ -43,6 +44,11 @@ def load_tokenizer(model: Model) -> Any:
         raise MissingError(f"{model.place}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
+    if not isinstance(tokenizer.model_max_length, int | float):
+        kind = kind_of(tokenizer.model_max_length)
+        raise MissingError(
+            f'{model.place / "tokenizer_config.json"}: "model_max_length" has to be a number, this is {kind}'
+        )
     if not model.gguf and different_part(tokenizer, model.place):
         name = type(tokenizer).__name__
         tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")

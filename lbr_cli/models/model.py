@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_cli.core import Family
+from lbr_cli.families import Classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Model:
         if self.family is None:
             raise ValueError(f"{self.name}: its family is not known before it has been fetched")
         return self.family
+
+    @property
+    def reads_bare_pairs(self) -> bool:
+        """Whether a causal classifier may be given a query and a document without a prompt, as its user says."""
+        return isinstance(self.family, Classifier) and self.family.without_prompt
 
     @property
     def place(self) -> Path:

@@ -38,7 +38,6 @@ from lbr_cli.engines.local.widen import widen_checked
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Maker, Prompt, Prompts, digest_of, prompt_for, spelt_out
 from lbr_cli.errors import MissingError, RunError, first_line
-from lbr_cli.families import Classifier
 from lbr_cli.models import Model
 from lbr_cli.models.files import OTHER_FAMILY_HINT
 
@@ -101,6 +100,7 @@ def _engine(files: Files, settings: Settings, device: torch.device, dtype: torch
     arithmetic = torch.float32 if wide else dtype
     budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
     if files.pooling is not None:
+        own_hidden_states(weights, rows[:1])  # a model that cannot be run is refused now
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
     if head is None:
         return CrossEncoder(
@@ -204,7 +204,7 @@ def _head(files: Files, weights: Any, rows: list[list[int]]) -> Head | None:
         raise MissingError(f"{folder}: {what}; lbr reads one or two")
     if family.asks is not Pair or not _reads_left_to_right(weights):
         return None
-    if isinstance(family, Classifier) and not family.without_prompt:
+    if not files.model.reads_bare_pairs:
         what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'
         hint = "--family classifier reads the bare pair, the query and then the document, if it was trained so"
         raise MissingError(f"{folder / 'config.json'}: {what}", hint=hint)

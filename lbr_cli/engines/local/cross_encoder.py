@@ -15,6 +15,7 @@ from lbr_cli.core import Answer, Answered, Pair, Request
 from lbr_cli.engines.local.loading import finite
 from lbr_cli.engines.local.pairs import Pairs, as_pair
 from lbr_cli.engines.local.plan import Budget, ahead, in_batches, longest_first, padded
+from lbr_cli.engines.local.self_check import running
 from lbr_cli.engines.prompts import NoRoom
 from lbr_cli.errors import MissingError, RequestError
 
@@ -55,7 +56,8 @@ class CrossEncoder:
         longest = min(self._pairs.max_length, 64)
         encoded = self._pairs.encoded([Pair("", "a"), Pair("", "a " * longest)])
         rows, kinds = self._inputs(encoded)
-        alone, beside = self._logits(rows, kinds, [0])[0], self._logits(rows, kinds, [0, 1])[0]
+        with running(self._model):
+            alone, beside = self._logits(rows, kinds, [0])[0], self._logits(rows, kinds, [0, 1])[0]
         if ((alone - beside).abs() > allowed * alone.abs().clamp(min=1)).any():
             raise MissingError(f"a {type(self._model).__name__} reads padding, in a way that lbr does not know")
 

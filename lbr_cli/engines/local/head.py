@@ -13,7 +13,7 @@ import torch
 
 from lbr_cli.core import NextToken, Pair
 from lbr_cli.engines.labels import Labels
-from lbr_cli.engines.local.self_check import own_hidden_states, run
+from lbr_cli.engines.local.self_check import own_hidden_states, own_logits
 from lbr_cli.errors import MissingError
 
 SLICE = 16384
@@ -41,8 +41,7 @@ class Vocabulary:
         """
         ours = torch.cat(list(self._all(own_hidden_states(model, rows))), -1)
         for row, logits in zip(rows, ours, strict=True):
-            ids = torch.tensor([row], device=model.device)
-            _check_alike(model, logits, run(model, input_ids=ids, use_cache=False).logits[0, -1].float())
+            _check_alike(model, logits, own_logits(model, row)[-1])
 
     @torch.inference_mode()
     def _prove(self, model: Any) -> None:
@@ -65,12 +64,11 @@ class Vocabulary:
 
         hook = model.base_model.register_forward_hook(put)
         try:
-            ids = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
-            theirs = run(model, input_ids=ids, use_cache=False).logits[0, -1].float()
+            theirs = own_logits(model, [0])[-1]
         finally:
             hook.remove()
         if not places:
-            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
+            hidden = own_hidden_states(model, [[0]])
         ours = torch.cat(list(self._all(hidden.float())), -1)[0]
         _check_alike(model, ours, theirs, HALF_APART)
 
@@ -132,9 +130,8 @@ class ScoreHead:
     """The one or two logits of a classification head, for `Pair` requests."""
 
     def __init__(self, model: Any, rows: Sequence[list[int]]) -> None:
-        with torch.inference_mode():
-            own = [run(model, input_ids=torch.tensor([row], device=model.device)).logits[0].float() for row in rows]
-            hidden = own_hidden_states(model, rows)
+        own = [own_logits(model, row) for row in rows]
+        hidden = own_hidden_states(model, rows)
         self._layer = model.score.float()
         with torch.inference_mode():
             for logits, theirs in zip(self._layer(hidden), own, strict=True):

@@ -7,15 +7,16 @@ is that of sentence-transformers 6.2; a folder with any other module is refused.
 from __future__ import annotations
 
 import importlib
-import json
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, first_line
+from lbr_cli.models.json_file import JsonFile
+from lbr_cli.models.sentence_transformers import MODULES, TRANSFORMER_CONFIG, read_modules
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 # how older folders name a mode
@@ -61,32 +62,33 @@ class Pooling:
 
 def read_pooling(folder: Path) -> Pooling:
     """The modules of a sentence-transformers folder. MissingError for one that lbr does not know."""
-    if not (folder / "modules.json").exists():
+    modules = read_modules(folder)
+    if not (folder / MODULES).exists():
         raise MissingError(f"{folder}: no modules.json, so how its vectors are made is not known")
-    modules = _json(folder / "modules.json")
-    kinds = [str(module.get("type")).rsplit(".", 1)[-1] for module in modules]
+    kinds = [module.kind for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"}:
         raise MissingError(
             f"{folder}: its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then Dense or Normalize"
         )
-    places = [folder / str(module.get("path", "")) for module in modules]
-    config = places[0] / "sentence_bert_config.json"
-    said = _json(config) if config.exists() else {}
-    if "message" in (said.get("modality_config") or {}):
+    transformer, pooling, *others = modules
+    reading = JsonFile(transformer.folder / TRANSFORMER_CONFIG, optional=True)
+    if "message" in reading.object("modality_config"):
         raise MissingError(f"{folder}: puts its texts into a chat template, which lbr does not")
-    pooling = _json(places[1] / "config.json")
-    modes = pooling.get("pooling_mode") or tuple(mode for key, mode in OLD_MODES.items() if pooling.get(key))
-    modes = (modes,) if isinstance(modes, str) else tuple(modes) or ("mean",)
+    limit = reading.integer("max_seq_length")
+    if limit is not None and limit < 1:
+        raise reading.error("max_seq_length", f"has to be at least 1, this is {limit}")
+    config = JsonFile(pooling.folder / "config.json")
+    modes = tuple(config.strings("pooling_mode"))
+    modes = modes or tuple(mode for key, mode in OLD_MODES.items() if config.boolean(key)) or ("mean",)
     if set(modes) - set(MODES):
-        raise MissingError(f"{places[1]}: pools by {', '.join(modes)}, and lbr knows {', '.join(MODES)}")
-    behind = zip(kinds[2:], places[2:], strict=True)
+        raise MissingError(f"{pooling.folder}: pools by {', '.join(modes)}, and lbr knows {', '.join(MODES)}")
     return Pooling(
-        places[0],
-        said.get("max_seq_length"),
-        bool(said.get("do_lower_case")),
+        transformer.folder,
+        limit,
+        bool(reading.boolean("do_lower_case")),
         modes,
-        bool(pooling.get("include_prompt", True)),
-        tuple(_dense(place) if kind == "Dense" else _normalise for kind, place in behind),
+        config.boolean("include_prompt") is not False,
+        tuple(_dense(module.folder) if module.kind == "Dense" else _normalise for module in others),
     )
 
 
@@ -111,16 +113,17 @@ def _normalise(vectors: torch.Tensor) -> torch.Tensor:
 
 def _dense(folder: Path) -> Step:
     """A linear layer and its activation, which has to be one of torch's own."""
-    config = _json(folder / "config.json")
-    name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    config = JsonFile(folder / "config.json")
+    name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"
     module, _, kind = name.rpartition(".")
     activation = getattr(importlib.import_module("torch.nn"), kind, None) if module.startswith("torch.nn") else None
-    if config.get("use_residual") or not (isinstance(activation, type) and issubclass(activation, torch.nn.Module)):
-        what = "a residual" if config.get("use_residual") else f"the activation {name}"
+    residual = config.boolean("use_residual")
+    if residual or not (isinstance(activation, type) and issubclass(activation, torch.nn.Module)):
+        what = "a residual" if residual else f"the activation {name}"
         raise MissingError(f"{folder}: a Dense module with {what}, which lbr does not know")
     weights = _weights(folder)
     layer, bias = weights.get("linear.weight"), weights.get("linear.bias")
-    if layer is None or (bias is None) == bool(config.get("bias", True)):
+    if layer is None or (bias is None) == (config.boolean("bias") is not False):
         raise MissingError(f"{folder}: does not hold the weights of its Dense module")
     act = activation()
 
@@ -133,6 +136,7 @@ def _dense(folder: Path) -> Step:
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     """Its tensors, in float32."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -140,13 +144,6 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
             tensors = load_file(folder / "model.safetensors")
         else:
             tensors = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise MissingError(f"{folder}: its weights cannot be read: {error}") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise MissingError(f"{folder}: its weights cannot be read: {first_line(error)}") from error
     return {name: tensor.float() for name, tensor in tensors.items()}
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{path}: cannot be read: {error}") from error

@@ -6,13 +6,15 @@ and another attention), so each path that replaces code of a model has to give t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 
 from lbr_cli.engines.local.plan import Budget
-from lbr_cli.errors import MissingError, first_line
+from lbr_cli.errors import LbrError, MissingError, first_line
 
 SHARED, OWN = 8, (3, 6)  # tokens that the two prompts share, and that each has alone
 # how far hidden states may differ, relative to their norm; half precision differs by the order of its sums
@@ -46,12 +48,12 @@ def embedding_rows(model: Any) -> int:
         return int(model.config.vocab_size)
 
 
-@torch.inference_mode()
-def run(model: Any, **inputs: Any) -> Any:
-    """The output of a model's own code. MissingError, whatever that code raises, but for a lack of memory."""
+@contextmanager
+def running(model: Any) -> Iterator[None]:
+    """MissingError for whatever the code of a model raises in this block, but for a lack of memory."""
     try:
-        return model(**inputs)
-    except torch.OutOfMemoryError:
+        yield
+    except (torch.OutOfMemoryError, LbrError):
         raise
     except Exception as error:
         raise MissingError(f"a {type(model).__name__} cannot be run on a prompt: {first_line(error)}") from error
@@ -63,14 +65,23 @@ def own_hidden_states(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
 
     Of an encoder-decoder it is the first token of the decoder.
     """
-    states = []
-    for row in rows:
-        inputs: dict[str, Any] = {"input_ids": torch.tensor([row], device=model.device)}
-        if model.config.is_encoder_decoder:
-            inputs["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-        output = run(model.base_model, **inputs, use_cache=False)
-        states.append(output.last_hidden_state[0, -1].float())
-    return torch.stack(states)
+    base = model.base_model
+    more: dict[str, Any] = {}
+    if model.config.is_encoder_decoder:
+        more["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    if "use_cache" in inspect.signature(base.forward).parameters:
+        more["use_cache"] = False
+    with running(model):
+        outputs = [base(input_ids=torch.tensor([row], device=model.device), **more) for row in rows]
+        return torch.stack([output.last_hidden_state[0, -1].float() for output in outputs])
+
+
+@torch.inference_mode()
+def own_logits(model: Any, row: list[int]) -> torch.Tensor:
+    """What the model's own forward pass gives for a row: its logits, float32, of every place or of the whole row."""
+    with running(model):
+        logits: torch.Tensor = model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits
+        return logits[0].float()
 
 
 @torch.inference_mode()
