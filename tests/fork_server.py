@@ -42,8 +42,11 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "hub": ("torch._dynamo", "torch.distributed.tensor", "torch.nn.attention.flex_attention", "scipy.optimize"),
 }
 # read when the program runs, not when a module is imported
-LATE = ("LBR_", "OPENAI_", "NO_PROXY", "PYTEST_", "RAY_")
+LATE = ("LBR_", "OPENAI_", "NO_PROXY", "RAY_")
 LATE_OF_HUB = ("HF_",)  # of a level that has not imported huggingface_hub
+# of the user, and what pytest, torch and scikit-learn set in the process that imports them
+DROPPED = ("LBR_", "PYTEST_", "COLUMNS", "LINES", "KMP_", "TORCHINDUCTOR_")
+START = dict(os.environ)
 
 
 # ---------------------------------------------------------------- the server
@@ -142,8 +145,8 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
 
 def _difference(environment: Mapping[str, str], late: tuple[str, ...]) -> str:
     """The name of a variable that libraries may have read already and that differs, else ""."""
-    names = environment.keys() | os.environ.keys()
-    different = (name for name in sorted(names) if environment.get(name) != os.environ.get(name))
+    names = environment.keys() | START.keys()
+    different = (name for name in sorted(names) if environment.get(name) != START.get(name))
     return next((name for name in different if not name.startswith(late)), "")
 
 
@@ -153,8 +156,9 @@ def _become(call: Call) -> NoReturn:
         os.dup2(descriptor, place)
         os.close(descriptor)
     os.chdir(call.told["cwd"])
+    set_by_imports = {name: value for name, value in os.environ.items() if name not in START}
     os.environ.clear()
-    os.environ.update(call.told["env"])
+    os.environ.update(set_by_imports | call.told["env"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, os.getcwd())  # as with python -m
@@ -216,11 +220,11 @@ class Server:
 
 
 def program_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a program under test: without the user's LBR_ variables, and without the score cache.
+    """The environment of a program under test, without the score cache.
 
     Most tests are about computing; those of the cache turn it on.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LBR_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
     return environment | {"PYTHONPATH": str(ROOT), "LBR_CACHE": "0"} | (more or {})
 
 
