@@ -33,6 +33,7 @@ def test_terminal_sessions_are_true(session: str, tmp_path: Path, minilm: Path) 
     environment = os.environ | {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "LBR_CACHE_DIR": str(tmp_path / "cache"),
+        "LBR_DTYPE": "bfloat16",  # of the machine that the README shows; other processors choose float32
     }
     folder = tmp_path
     for command, expected in steps(session):
