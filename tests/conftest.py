@@ -65,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         server = Server()
         config.stash[FORK_SERVER] = server.folder
         config.add_cleanup(server.close)
+        if config.args_source is config.ArgsSource.TESTPATHS and not config.option.keyword:  # all tests
+            for level in ("local", "hub", "evaluation"):
+                server.warm(level)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -32,17 +32,19 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
-# the modules that the server of a level imports before it forks
+# imported for every level: the command line, and what it imports when a command begins
+COMMAND_LINE = ("lbr_cli.commands", "lbr_cli.engines.overlap", "pydantic.type_adapter", "pydantic.types")
+# the modules that the server of a level imports besides, before it forks
 LEVELS: dict[str, tuple[str, ...]] = {
     "plain": (),
-    "evaluation": ("ir_measures", "pytrec_eval", "scipy.stats", "matplotlib.figure", "lbr_cli.evaluation.plot"),
+    "evaluation": ("ir_measures", "pytrec_eval", "scipy.stats", "matplotlib.figure", "rich.table", "rich.console"),
     "openai": ("openai", "lbr_cli.engines.openai"),
     "local": ("openai", "lbr_cli.engines.local", "lbr_cli.engines.openai"),
     # what the local engine imports, without the libraries that read HF_HOME and HF_ENDPOINT
     "hub": ("torch._dynamo", "torch.distributed.tensor", "torch.nn.attention.flex_attention", "scipy.optimize"),
 }
 # read when the program runs, not when a module is imported
-LATE = ("LBR_", "OPENAI_", "NO_PROXY", "RAY_")
+LATE = ("LBR_", "OPENAI_", "NO_PROXY", "RAY_", "PATH", "PWD", "OLDPWD", "SHLVL", "_")
 LATE_OF_HUB = ("HF_",)  # of a level that has not imported huggingface_hub
 # of the user, and what pytest, torch and scikit-learn set in the process that imports them
 DROPPED = ("LBR_", "PYTEST_", "COLUMNS", "LINES", "KMP_", "TORCHINDUCTOR_")
@@ -74,7 +76,7 @@ def _wait_for_levels(listeners: dict[str, socket.socket]) -> Call | None:
         if 0 in ready:
             return None
         for level in [level for level, listener in listeners.items() if listener in ready]:
-            importlib.import_module("lbr_cli.commands")
+            _import(COMMAND_LINE)
             if os.fork() == 0:
                 for other in set(listeners) - {level}:
                     listeners[other].close()
@@ -88,16 +90,14 @@ class Call:
 
     def __init__(self, connection: socket.socket) -> None:
         data, self.descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-        while not data.endswith(b"\n"):
+        while data and not data.endswith(b"\n"):
             data += connection.recv(1 << 16)
-        self.told: dict[str, Any] = json.loads(data)
+        self.told: dict[str, Any] = json.loads(data or "{}")
 
 
 def _serve(listener: socket.socket, level: str) -> Call | None:
     """Fork a child for each call. Return the call in the child, and None if standard input ends."""
-    for name in LEVELS[level]:
-        with contextlib.suppress(ImportError):  # an optional library: the program reports it
-            importlib.import_module(name)
+    _import(LEVELS[level])
     gc.collect()
     gc.freeze()
     late = LATE + LATE_OF_HUB if level == "hub" else LATE
@@ -122,6 +122,9 @@ def _serve(listener: socket.socket, level: str) -> Call | None:
         if listener in ready:
             connection, _ = listener.accept()
             call = Call(connection)
+            if not call.told:
+                connection.close()
+                continue
             reason = _difference(call.told["env"], late)
             pid = 0 if reason else os.fork()
             if not reason and pid == 0:
@@ -136,6 +139,12 @@ def _serve(listener: socket.socket, level: str) -> Call | None:
                 connection.close()
             else:
                 running[pid] = connection
+
+
+def _import(names: Sequence[str]) -> None:
+    for name in names:
+        with contextlib.suppress(ImportError):  # an optional library: the program reports it
+            importlib.import_module(name)
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
@@ -212,6 +221,11 @@ class Server:
                 raise RuntimeError(self._process.communicate()[1].decode())
             time.sleep(0.01)
 
+    def warm(self, level: str) -> None:
+        """Let the server import the modules of a level before the first call."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(os.path.join(self.folder, level))
+
     def close(self) -> None:
         """End the server, and print what it reported."""
         _, err = self._process.communicate()  # the end of its standard input ends it
@@ -229,37 +243,53 @@ def program_environment(more: Mapping[str, str] | None = None) -> dict[str, str]
 
 
 class Forked:
-    """A program that a server runs, with the interface of `subprocess.Popen`."""
+    """A program that a server runs, with the interface of `subprocess.Popen` and pipes for its standard streams."""
 
     stdin: IO[bytes]
     stdout: IO[bytes]
     stderr: IO[bytes]
 
     def __init__(self, folder: str, level: str, arguments: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
-        self.args = ["lbr", *arguments]
-        self.returncode: int | None = None
-        self._received = b""
-        self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(os.path.join(folder, level))
         ours, theirs = [], []
         for reads in (True, False, False):
             reader, writer = os.pipe()
             ours.append(writer if reads else reader)
             theirs.append(reader if reads else writer)
+        self.stdin, self.stdout, self.stderr = (
+            os.fdopen(descriptor, mode) for descriptor, mode in zip(ours, ("wb", "rb", "rb"), strict=True)
+        )
+        try:
+            self._begin(folder, level, arguments, cwd, env, theirs)
+        except Refused:
+            for stream in (self.stdin, self.stdout, self.stderr):
+                stream.close()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+
+    def _begin(
+        self,
+        folder: str,
+        level: str,
+        arguments: Sequence[str],
+        cwd: str,
+        env: Mapping[str, str],
+        descriptors: Sequence[int],
+    ) -> None:
+        self.args = ["lbr", *arguments]
+        self.returncode: int | None = None
+        self._received = b""
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(os.path.join(folder, level))
         told = {"arguments": arguments, "cwd": cwd, "env": dict(env)}
         message = json.dumps(told).encode() + b"\n"
-        sent = socket.send_fds(self._connection, [message], theirs)
+        sent = socket.send_fds(self._connection, [message], descriptors)
         if sent < len(message):
             self._connection.sendall(message[sent:])
-        for descriptor in theirs:
-            os.close(descriptor)
-        self.stdin = os.fdopen(ours[0], "wb")
-        self.stdout = os.fdopen(ours[1], "rb")
-        self.stderr = os.fdopen(ours[2], "rb")
         answer = self._receive(None)
         if "refused" in answer:
-            for stream in (self.stdin, self.stdout, self.stderr, self._connection):
-                stream.close()
+            self._connection.close()
             raise Refused(answer["refused"])
         self.pid: int = answer["pid"]
 
@@ -336,5 +366,23 @@ def level_of(arguments: Sequence[str], more: Mapping[str, str]) -> str | None:
     return "plain"
 
 
+class Attached(Forked):
+    """A program that a server runs with the standard streams of this process."""
+
+    def __init__(self, folder: str, level: str, arguments: Sequence[str]) -> None:
+        self._begin(folder, level, arguments, os.getcwd(), dict(os.environ), (0, 1, 2))
+
+
+def run_attached(folder: str, *arguments: str) -> NoReturn:
+    """Run `lbr` as a script of the shell would, forked if that makes no difference, and end with its exit code."""
+    level = level_of(arguments, {})
+    with contextlib.suppress(Refused):
+        if level is not None:
+            sys.exit(Attached(folder, level, arguments).wait())
+    os.execv(sys.executable, [sys.executable, "-m", "lbr_cli", *arguments])
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "run":
+        run_attached(*sys.argv[2:])
     main(sys.argv[1])
