@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fork_server import Forked, Refused, Server, level_of, program_environment
 
 from lbr_cli.core import Answer, Document, Engine, Family, Request
 from lbr_cli.engines import Settings, load_engine
@@ -44,25 +46,97 @@ class Ended:
 
 
 Program = Callable[..., Ended]
+Starter = Callable[..., subprocess.Popen[bytes] | Forked]
+FORK_SERVER = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fresh", action="store_true", help="start a new interpreter for every call of lbr, not a fork")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the fork server in the main process, and give each of several workers one thread of torch."""
+    if hasattr(config, "workerinput"):
+        return
+    if getattr(config.option, "tx", None):  # set by pytest-xdist if there are workers
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # forks of a process that has imported torch are safe on Linux only
+    if sys.platform == "linux" and not config.option.fresh and not config.option.collectonly:
+        server = Server()
+        config.stash[FORK_SERVER] = server.folder
+        config.add_cleanup(server.close)
+        if config.args_source is config.ArgsSource.TESTPATHS and not config.option.keyword:  # all tests
+            for level in ("local", "hub", "evaluation"):
+                server.warm(level)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Send the address of the fork server to a worker of pytest-xdist."""
+    node.workerinput["fork_server"] = node.config.stash.get(FORK_SERVER, None)
+
+
+@pytest.fixture(scope="session")
+def fork_server(pytestconfig: pytest.Config) -> str | None:
+    """The address of the fork server."""
+    worker: dict[str, Any] | None = getattr(pytestconfig, "workerinput", None)
+    return worker["fork_server"] if worker is not None else pytestconfig.stash.get(FORK_SERVER, None)
+
+
+def fresh(arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """`lbr` in a new interpreter."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finished(process: subprocess.Popen[bytes] | Forked, stdin: bytes) -> Ended:
+    try:
+        out, err = process.communicate(stdin, timeout=600)  # a process that hangs, not a slow machine
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Ended(process.wait(), out.decode(), err.decode(errors="surrogateescape"))
 
 
 @pytest.fixture
-def lbr(tmp_path: Path) -> Program:
-    """Run `lbr` in the test's folder: `lbr("rerank", "run.trec", stdin=b"…")`."""
+def lbr_start(tmp_path: Path, fork_server: str | None) -> Starter:
+    """Start `lbr` in the test's folder, forked from a server if that makes no difference to the program."""
+
+    def start(
+        *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes] | Forked:
+        environment = program_environment(env)
+        level = level_of(arguments, env or {})
+        if fork_server is not None and level is not None:
+            with contextlib.suppress(Refused):
+                return Forked(fork_server, level, arguments, str(cwd or tmp_path), environment)
+        return fresh(arguments, cwd or tmp_path, environment)
+
+    return start
+
+
+@pytest.fixture
+def lbr(lbr_start: Starter) -> Program:
+    """Run `lbr` in the test's folder: `lbr("rerank", "run.trec", stdin=b"…")`. See `lbr_start`."""
 
     def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LBR_")}
-        ended = subprocess.run(
-            [sys.executable, "-m", "lbr_cli", *arguments],
-            input=stdin,
-            capture_output=True,
-            cwd=cwd or tmp_path,
-            # most tests are about computing; those of the cache turn it on
-            env=environment | {"PYTHONPATH": str(ROOT), "LBR_CACHE": "0"} | (env or {}),
-            timeout=600,  # a lost process, not a slow machine
-            check=False,
-        )
-        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode(errors="surrogateescape"))
+        return finished(lbr_start(*arguments, env=env, cwd=cwd), stdin)
+
+    return run
+
+
+@pytest.fixture
+def lbr_process(tmp_path: Path) -> Program:
+    """Run `lbr` like the fixture `lbr`, always in a new interpreter: for tests of imports, start-up and signals."""
+
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
+        return finished(fresh(arguments, cwd or tmp_path, program_environment(env)), stdin)
 
     return run
 

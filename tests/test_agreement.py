@@ -131,7 +131,10 @@ def reference(folder: Path) -> Reference:
     return Reference(folder)
 
 
-@pytest.fixture(params=["local", "plain", "server", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))])
+ON_RAY = pytest.param("ray", marks=[pytest.mark.xdist_group("ray"), pytest.mark.slow])
+
+
+@pytest.fixture(params=["local", "plain", "server", ON_RAY])
 def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
     """How each engine is set up for a family and a precision."""
     kind = request.param

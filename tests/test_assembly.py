@@ -309,6 +309,7 @@ def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[flo
         return [score.value for score in scorer.score(Query("q", asked.query), documents)], listener
 
 
+@pytest.mark.slow
 def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Asked, tmp_path: Path) -> None:
     source = random.Random(0)
     texts = [" ".join(source.choices(["ripe", "figs", "turn", "purple", "bread", "salt"], k=9)) for _ in range(60)]

@@ -193,7 +193,9 @@ def test_a_pipe_that_says_not_now(files: Path) -> None:
     assert (job.returncode, out.count(b"\n")) == (0, 3)
 
 
-@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "bzip2" else ()) for kind in COMPRESS]
+)
 def test_data_that_shrinks_a_thousand_times(tmp_path: Path, kind: str) -> None:
     content = b"".join(b"%d %s\n" % (number, b"cats " * 2000) for number in range(1500))
     read = lines(tmp_path, COMPRESS[kind](content))

@@ -220,7 +220,7 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_code_of_a_models_own_is_run_when_it_is_trusted(
     with_code: Path, tmp_path: Path, lbr: Program, dtype: str
 ) -> None:

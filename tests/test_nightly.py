@@ -13,11 +13,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DOCS, QUERIES, ROOT, RUN, Program, write
+from conftest import DOCS, QUERIES, ROOT, RUN, Program, Starter, write
 
 from lbr_cli import __version__
 
@@ -42,9 +43,15 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def answering(folder: Path, model: Path, *more: str) -> subprocess.Popen[bytes]:
+@pytest.fixture
+def cached_start(lbr_start: Starter, tmp_path: Path) -> Starter:
+    """Start `lbr rerank` with a score cache in the test's folder."""
+    return partial(lbr_start, "rerank", env={"LBR_CACHE": "1", "LBR_CACHE_DIR": str(tmp_path / "cache")})
+
+
+def answering(cached_start: Starter, model: Path, *more: str) -> Any:
     """A job that has answered its first query, of two pairs, and waits for the next."""
-    job = started(folder, "-", "--stream", "-m", str(model), "--family", "lb", *more)
+    job = cached_start("-", "--stream", "-m", str(model), "--family", "lb", *more)
     assert job.stdin
     assert job.stdout
     job.stdin.write(line(0))
@@ -55,9 +62,9 @@ def answering(folder: Path, model: Path, *more: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_job_says_how_to_go_on(
-    number: signal.Signals, code: int, chat_model: Path, tmp_path: Path
+    number: signal.Signals, code: int, chat_model: Path, tmp_path: Path, cached_start: Starter
 ) -> None:
-    job = answering(tmp_path, chat_model, "--quiet")
+    job = answering(cached_start, chat_model, "--quiet")
     job.send_signal(number)
     _, err = job.communicate(timeout=30)
     assert job.returncode == code
@@ -68,16 +75,20 @@ def test_an_interrupted_job_says_how_to_go_on(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["scores.sqlite"]
 
 
-def test_without_a_cache_nothing_is_kept_and_that_is_said(chat_model: Path, tmp_path: Path) -> None:
-    job = answering(tmp_path, chat_model, "--quiet", "--no-cache")
+def test_without_a_cache_nothing_is_kept_and_that_is_said(
+    chat_model: Path, tmp_path: Path, cached_start: Starter
+) -> None:
+    job = answering(cached_start, chat_model, "--quiet", "--no-cache")
     job.send_signal(signal.SIGTERM)
     _, err = job.communicate(timeout=30)
     assert err.decode() == "lbr: terminated: nothing is kept without a score cache\n"
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_killed_job_goes_on_where_it_was(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
-    job = answering(tmp_path, chat_model, "--dtype", "float32")
+def test_a_killed_job_goes_on_where_it_was(
+    chat_model: Path, tmp_path: Path, lbr: Program, cached_start: Starter
+) -> None:
+    job = answering(cached_start, chat_model, "--dtype", "float32")
     job.kill()
     job.communicate()
     assert (tmp_path / "cache" / "scores.sqlite-wal").exists()
@@ -94,10 +105,10 @@ def test_a_killed_job_goes_on_where_it_was(chat_model: Path, tmp_path: Path, lbr
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_eight_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_eight_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program, cached_start: Starter) -> None:
     write(tmp_path, {"all.jsonl": b"".join(line(number) for number in range(3))})
     ask = ("all.jsonl", "-m", str(chat_model), "--family", "lb", "--dtype", "float32", "--quiet")
-    jobs = [started(tmp_path, *ask) for _ in range(8)]
+    jobs = [cached_start(*ask) for _ in range(8)]
     ended = [job.communicate(timeout=600) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 8
     (err,) = {err for _, err in ended}

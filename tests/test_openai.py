@@ -189,7 +189,9 @@ def scores_of(model: Any, name: str, settings: Settings) -> Any:
     return [scorer.score(Query(text.split()[0], text), DOCUMENTS[:3]) for text in QUERIES]
 
 
-@pytest.mark.parametrize("manner", [VLLM, MESSAGES], ids=["ids", "messages"])
+@pytest.mark.parametrize(
+    "manner", [pytest.param(VLLM, id="ids"), pytest.param(MESSAGES, id="messages", marks=pytest.mark.slow)]
+)
 def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: None, manner: Manner) -> None:
     kinds = [
         "429",
@@ -294,7 +296,7 @@ def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
 def test_as_many_requests_at_a_time_as_are_allowed_and_across_queries(folder: Path) -> None:
     def trouble(number: int) -> str:
         until = time.monotonic() + 5
-        while server.most_at_once < 9 and time.monotonic() < until:
+        while number > 1 and server.most_at_once < 9 and time.monotonic() < until:
             time.sleep(0.005)
         return ""
 
@@ -328,7 +330,9 @@ def test_the_key_is_sent_and_stands_nowhere(
     assert bool(made["model"]["fingerprint"]) == tokenizer
 
 
-@pytest.mark.parametrize("wrong", ["", "500", "429", "cut", "malformed"])
+@pytest.mark.parametrize(
+    "wrong", ["", "500", "429", *(pytest.param(wrong, marks=pytest.mark.slow) for wrong in ("cut", "malformed"))]
+)
 def test_an_error_shows_no_key(folder: Path, lbr: Program, wrong: str) -> None:
     """The server says the key in its own words, and so would a traceback."""
     with serving.serving(folder, key="another" if not wrong else KEY, trouble=lambda number: wrong) as server:

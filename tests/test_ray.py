@@ -41,6 +41,7 @@ def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
     return model, settings
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
     model, settings = on_ray(folder)
     documents = [Document(str(place), f"{place} bread needs salt " * (1 + place % 7)) for place in range(90)]
@@ -68,6 +69,7 @@ def _kill_a_worker(cluster: Any) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_be_replaced_ends_the_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     model, settings = on_ray(folder)
@@ -79,6 +81,7 @@ def test_a_worker_that_cannot_be_replaced_ends_the_job(folder: Path, monkeypatch
         scorer.score(Query("1", "figs"), [Document("1", "figs")])
 
 
+@pytest.mark.slow
 def test_a_pair_that_cannot_be_scored_is_named(folder: Path) -> None:
     model, settings = on_ray(folder)
     scorer = Scorer(model.known_family, load_engine("ray", model, settings), Listening())
@@ -89,6 +92,7 @@ def test_a_pair_that_cannot_be_scored_is_named(folder: Path) -> None:
     assert told.value.hint.startswith("shorten the query")
 
 
+@pytest.mark.slow
 def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = on_ray(folder, workers=1)
     monkeypatch.setattr(engine, "contents", lambda model: {"model.safetensors": "of another node"})
@@ -121,6 +125,7 @@ def test_room_is_counted_node_by_node() -> None:
     assert joining.room_for({"memory": 1e9}, Workers(1)) == 0
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:
     stdin = json.dumps({"query_id": "1", "query": "figs", "documents": ["figs " * (n % 90) for n in range(9000)]})
     (tmp_path / "run.jsonl").write_text(stdin)
@@ -143,6 +148,7 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
     assert re.search(r"^lbr: terminated: \d+ scores of this run are in the cache", err, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, code: int) -> None:
     """Ray would end the program in its own way, with 0."""
@@ -175,6 +181,7 @@ def _kept(folder: Path) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
     model = fetched(resolve("minilm"), Listening())
     assert isinstance(model.known_family, BiEncoder)
@@ -207,13 +214,12 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
     assert all(line.startswith("lbr: ") for line in found.err.splitlines())
 
 
+@pytest.mark.slow
 def test_more_than_there_is(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--engine", "ray")
-    began = time.monotonic()
     ended = lbr(*options, "--ray-address", "127.0.0.1:1", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("lbr: --ray-address 127.0.0.1:1: cannot be reached: ")
-    assert time.monotonic() - began < 20
     ended = lbr(*options, "--workers", "999", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (2, "")
     assert re.match(r"lbr: the cluster has room for \d+ workers of 1 CPUs, and 999 are wanted\n", ended.err)
