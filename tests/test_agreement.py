@@ -143,9 +143,14 @@ def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
             yield lambda name, dtype: at_server(folder, server, name)
     elif kind == "ray":
         pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
-        yield lambda name, dtype: replaced(at(folder, name, dtype, workers=Workers(2)), "ray")
+        yield lambda name, dtype: replaced(at(folder, name, dtype, workers=on_ray(name)), "ray")
     else:
         yield lambda name, dtype: at(folder, name, dtype, plain=kind == "plain")
+
+
+def on_ray(name: str) -> Workers:
+    """Two workers for one family, one for the others: each worker imports torch anew."""
+    return Workers(2 if name == "lb" else 1)
 
 
 def replaced(made: tuple[Model, str, Settings], engine: str) -> tuple[Model, str, Settings]:
