@@ -291,8 +291,20 @@ CASES = [
         CLASSIFIER,
     ),
     Case("two labels", lambda folder: checkpoints.classifier(folder, "Bert", BYTES(), 2), log_odds, CLASSIFIER),
-    Case("qwen2-classifier", lambda folder: checkpoints.classifier(folder, "Qwen2", BYTES()), logit, CLASSIFIER),
-    Case("gpt2-classifier", lambda folder: checkpoints.classifier(folder, "GPT2", BYTES(), 2), log_odds, CLASSIFIER),
+    Case(
+        "qwen2-classifier",
+        lambda folder: checkpoints.classifier(folder, "Qwen2", BYTES()),
+        logit,
+        CLASSIFIER,
+        "classifier",
+    ),
+    Case(
+        "gpt2-classifier",
+        lambda folder: checkpoints.classifier(folder, "GPT2", BYTES(), 2),
+        log_odds,
+        CLASSIFIER,
+        "classifier",
+    ),
 ]
 
 
