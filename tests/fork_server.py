@@ -205,7 +205,8 @@ class Server:
     """A running server. Its folder is the address for other processes."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="lbr-tests-")
+        # the path of a socket has 107 bytes at most
+        self.folder = tempfile.mkdtemp(prefix="lbr-tests-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
         environment = program_environment()
         # pipes, as the programs have: the standard streams of Python differ for files and terminals
         self._process = subprocess.Popen(

@@ -209,6 +209,7 @@ def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_mode
     assert found[0] == found[1]
 
 
+@pytest.mark.slow  # runs the C++ compiler
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
 def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LBR_COMPILE", "on")
