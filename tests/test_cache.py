@@ -91,6 +91,7 @@ def flipped(path: Path, place: int, bit: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 7))
 def test_a_flipped_bit_loses_rows_and_changes_none(number: int, bit: int) -> None:
@@ -506,6 +507,7 @@ def test_run_error_is_what_a_command_gets(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 7))
 def test_who_looks_after_a_damaged_file_is_told_so_or_sees_something(number: int, bit: int) -> None:

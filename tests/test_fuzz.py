@@ -141,6 +141,7 @@ def test_every_job_gives_what_plain_python_gives(tmp_path_factory: pytest.TempPa
     assert results(folder, files.write(folder)) == expected(files)
 
 
+@pytest.mark.slow
 @given(jobs(), st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_broken_bytes_give_a_clean_error_or_a_right_answer(

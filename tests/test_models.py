@@ -221,6 +221,7 @@ def test_a_model_is_fetched_once_and_used_offline_afterwards(
     assert lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1")).out == first.out
 
 
+@pytest.mark.slow
 def test_a_download_that_broke_off_is_taken_up_again(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     endpoint, server = hub
     assert lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint)).code == 0
@@ -240,6 +241,7 @@ def test_a_model_that_the_hub_does_not_have(files: Path, lbr: Program, hub: tupl
     assert f"lbr: model no/such: not on this machine (looked in {files}/hf/hub), nor on {endpoint}\n" in ended.err
 
 
+@pytest.mark.slow
 def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     ended = lbr("doctor", "-m", "lb", "--dtype", "float32", "--device", "cpu", env=offline(files, HF_ENDPOINT=hub[0]))
     assert ended.code == 1
@@ -248,6 +250,7 @@ def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, 
     assert " for 6.6657, " in ended.err
 
 
+@pytest.mark.slow
 def test_weights_in_the_older_form_are_fetched_too(
     files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
 ) -> None:

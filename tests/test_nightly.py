@@ -105,6 +105,7 @@ def test_a_killed_job_goes_on_where_it_was(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.slow
 def test_eight_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program, cached_start: Starter) -> None:
     write(tmp_path, {"all.jsonl": b"".join(line(number) for number in range(3))})
     ask = ("all.jsonl", "-m", str(chat_model), "--family", "lb", "--dtype", "float32", "--quiet")
@@ -150,6 +151,7 @@ def test_a_full_disk_leaves_the_old_ranking(chat_model: Path, tmp_path: Path) ->
     assert not (tmp_path / ".out.jsonl.lbr-tmp").exists()
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home(chat_model: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom lbr_cli.commands import main\n"
@@ -167,6 +169,7 @@ def test_a_user_without_a_home(chat_model: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_signals_that_come_while_the_first_is_obeyed_are_not_heard(files: Path) -> None:
     for number in range(6):
         job = started(files, "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "-o", "out.trec")

@@ -189,9 +189,8 @@ def scores_of(model: Any, name: str, settings: Settings) -> Any:
     return [scorer.score(Query(text.split()[0], text), DOCUMENTS[:3]) for text in QUERIES]
 
 
-@pytest.mark.parametrize(
-    "manner", [pytest.param(VLLM, id="ids"), pytest.param(MESSAGES, id="messages", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("manner", [pytest.param(VLLM, id="ids"), pytest.param(MESSAGES, id="messages")])
 def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: None, manner: Manner) -> None:
     kinds = [
         "429",
@@ -330,9 +329,8 @@ def test_the_key_is_sent_and_stands_nowhere(
     assert bool(made["model"]["fingerprint"]) == tokenizer
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", "500", "429", *(pytest.param(wrong, marks=pytest.mark.slow) for wrong in ("cut", "malformed"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["", "500", "429", "cut", "malformed"])
 def test_an_error_shows_no_key(folder: Path, lbr: Program, wrong: str) -> None:
     """The server says the key in its own words, and so would a traceback."""
     with serving.serving(folder, key="another" if not wrong else KEY, trouble=lambda number: wrong) as server:

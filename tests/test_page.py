@@ -19,6 +19,7 @@ SAMPLES = ROOT / "samples"
 ARABIC = "ما هي عاصمة البرتغال"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium not found on PATH"),
     pytest.mark.xdist_group("browser"),

@@ -202,6 +202,7 @@ def on_ray_of(model: Any) -> tuple[Any, Any]:
     return model, Settings("cpu", "float32", workers=Workers(2))
 
 
+@pytest.mark.slow
 def test_the_whole_command(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32", "--device", "cpu")
     found = lbr(*options, "--engine", "ray", "--workers", "2", stdin=PAIRS.encode())

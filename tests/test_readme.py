@@ -24,6 +24,7 @@ def steps(session: str) -> list[tuple[str, str]]:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.splitlines()[-1][:30])
 def test_terminal_sessions_are_true(session: str, tmp_path: Path, minilm: Path, fork_server: str | None) -> None:
     shutil.copytree(ROOT / "samples", tmp_path / "samples")

@@ -120,6 +120,7 @@ def test_a_second_run_computes_nothing_and_scores_the_same(family: Family, acros
     assert not warm.computed
 
 
+@pytest.mark.slow
 @every_family
 @every_way
 @settings(max_examples=40, deadline=None)
