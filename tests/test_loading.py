@@ -12,7 +12,7 @@ import checkpoints
 import pytest
 import torch
 from conftest import Program, chat_tokenizer, write
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_authors import farthest
 from test_local_engine import engine, plain_scores, scores
 from transformers import (
@@ -237,6 +237,27 @@ def test_code_of_a_models_own_is_run_when_it_is_trusted(
     mean = tensors["embed.weight"][ids].mean(0)
     expected = float(mean @ tensors["classifier.weight"][0] + tensors["classifier.bias"])
     assert ended.records[0]["score"] == pytest.approx(expected, abs=1e-5 if dtype == "float32" else 0.02)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_that_no_file_holds_is_refused(
+    persistent: bool, with_code: Path, tmp_path: Path, lbr: Program
+) -> None:
+    """transformers leaves it uninitialised, so a score would be whatever the memory held."""
+    path = with_code / "code_of_mine.py"
+    line = "        self.post_init()\n"
+    places = f"        self.register_buffer('places', torch.arange(4), persistent={persistent})\n"
+    path.write_text(path.read_text().replace(line, places + line))
+    tensors = load_file(with_code / "model.safetensors")
+    if persistent:
+        save_file(tensors | {"places": torch.arange(4)}, with_code / "model.safetensors", {"format": "pt"})
+    environment = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    ended = lbr("rerank", "-m", "mine", "--trust-remote-code", stdin=LINE, env=environment)
+    assert ended.code == (0 if persistent else 2), ended.err
+    if not persistent:
+        assert ended.err.splitlines()[0].startswith(
+            "lbr: mine: the buffer places of its own code is in no file (persistent=False), and transformers "
+        )
 
 
 def test_a_head_that_would_be_made_up_is_refused(tmp_path: Path, lbr: Program) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program
+from conftest import Program, write
 from safetensors.torch import load_file
 
 from lbr_cli.errors import MissingError, UsageError
@@ -219,6 +219,29 @@ def test_a_model_is_fetched_once_and_used_offline_afterwards(
     assert (again.code, again.out) == (0, first.out)
     assert server.requests == []
     assert lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1")).out == first.out
+
+
+@pytest.mark.parametrize(
+    ("removed", "missing"),
+    [("model.safetensors", "weights"), ("tokenizer.json", "a tokenizer"), ("config.json", "config.json")],
+)
+def test_a_part_of_a_model_in_the_cache_is_completed(
+    removed: str, missing: str, files: Path, lbr: Program, hub: tuple[str, type[Hub]]
+) -> None:
+    """As `AutoTokenizer.from_pretrained` leaves it, without weights, or an interrupted download."""
+    endpoint, server = hub
+    repository = files / "hf" / "hub" / f"models--{LB.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    write(repository / "refs", {"main": COMMIT})
+    shutil.copytree(server.folder, repository / "snapshots" / COMMIT)
+    (repository / "snapshots" / COMMIT / removed).unlink()
+    ended = lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1"))
+    assert (ended.code, ended.out) == (2, "")
+    part = f"only partly on this machine, without {missing} (looked in {files}/hf/hub)"
+    assert f"lbr: model {LB}: {part}, and HF_HUB_OFFLINE is set\n" in ended.err
+    server.requests.clear()
+    assert lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint)).code == 0
+    assert [path for path in server.requests if path.endswith(removed)]
 
 
 @pytest.mark.slow

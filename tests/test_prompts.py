@@ -134,3 +134,40 @@ def test_a_template_that_takes_no_system_line_is_refused() -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT_TEMPLATE
     with pytest.raises(MissingError, match="m: its chat template fails on a system message: TemplateError: no system"):
         Prompts(chat_tokenizer(template=template), 100, "m").prompt(ask("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            {"tool_use": CHAT_TEMPLATE, "rag": CHAT_TEMPLATE},
+            "m: its chat templates are 'rag', 'tool_use', and none of them is the default",
+        ),
+        (
+            "{% if tools | length > 0 %}tools{% endif %}" + CHAT_TEMPLATE,
+            "m: its chat template fails on a system message: TypeError: object of type 'NoneType' has no len()",
+        ),
+        (
+            "{{ messages[7].content }}" + CHAT_TEMPLATE,
+            "m: its chat template fails on a system message: UndefinedError: list object has no element 7",
+        ),
+        ("{{ 1 // 0 }}", "m: its chat template fails on a system message: ZeroDivisionError: "),
+        (
+            "one line\n{% if %}",
+            "m: invalid chat template: line 2: Expected an expression, got 'end of statement block'",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused_with_its_own_error(template: Any, message: str) -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(MissingError) as error:
+        Prompts(tokenizer, 100, "m").prompt(ask("a", "b"))
+    assert str(error.value).startswith(message)
+
+
+def test_the_default_of_several_templates_is_used() -> None:
+    tokenizer = chat_tokenizer()
+    expected = Prompts(tokenizer, 100, "m").prompt(ask("a", "b"))
+    tokenizer.chat_template = {"default": CHAT_TEMPLATE, "rag": "{{ 1 // 0 }}"}
+    assert Prompts(tokenizer, 100, "m").prompt(ask("a", "b")) == expected

@@ -25,7 +25,7 @@ from lbr_cli.engines.local.devices import (
 )
 from lbr_cli.engines.local.encoder import Encoder, tokenised
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
-from lbr_cli.engines.local.loading import load_model
+from lbr_cli.engines.local.loading import in_float32, load_model
 from lbr_cli.engines.local.packed import Packed, why_not
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.pairs import Pairs
@@ -119,21 +119,39 @@ def _checked_reader(weights: Any, rows: list[list[int]], arithmetic: torch.dtype
 
     Raises MissingError if padded batches do not give them either: the model sees the padding.
     """
-    expected = own_hidden_states(weights, rows)
     reason = "comparison" if plain else why_not(weights)
     if not reason:
         packed = Packed(weights)
-        problem = difference(packed, rows, expected, arithmetic)
+        problem = _problem(packed, weights, rows, arithmetic)
         if not problem:
             return packed
         packed.release()
         reason = f"attention of its own kind ({problem} when packed)"
     padded = Padded(weights, reason)
-    problem = difference(padded, rows, expected, arithmetic)
+    problem = _problem(padded, weights, rows, arithmetic)
     if problem:
         what = f"a {type(weights).__name__} cannot be read in padded batches: {problem}"
         raise MissingError(f"{what}, so lbr cannot compute its scores", hint=OTHER_FAMILY_HINT)
     return padded
+
+
+def _problem(reader: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
+    """How a reader differs from the model's own code, in words; "" if it does not.
+
+    In half precision a mixture of experts may choose another expert after another rounding, so a difference there
+    counts only if it is one in float32, too.
+    """
+    problem = _difference(reader, weights, rows, arithmetic)
+    if problem and arithmetic != torch.float32:
+        with in_float32(weights):
+            problem = _difference(reader, weights, rows, torch.float32)
+    return problem
+
+
+def _difference(reader: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
+    with reader.own_code():
+        expected = own_hidden_states(weights, rows)
+    return difference(reader, rows, expected, arithmetic)
 
 
 def read(model: Model, settings: Settings) -> Files:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -62,19 +62,31 @@ class Packed:
 
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(ATTENTION, _attention)
-        self._own_attention = model.config._attn_implementation
-        model.set_attn_implementation(ATTENTION)
         self._model = model
         self._base = model.base_model
         self._last = self._base.layers[-1]
         self._last_forward = self._last.forward
-        self._last.forward = self._last_layer
+        self._own_attention = model.config._attn_implementation
         self._prefix: _Prefix | None = None
+        self._replace()
+
+    def _replace(self) -> None:
+        self._model.set_attn_implementation(ATTENTION)
+        self._last.forward = self._last_layer
 
     def release(self) -> None:
         """Give the model back its own attention and its own last layer."""
         self._model.set_attn_implementation(self._own_attention)
         del self._last.forward
+
+    @contextmanager
+    def own_code(self) -> Iterator[None]:
+        """Let the model compute as its own code does in this block."""
+        self.release()
+        try:
+            yield
+        finally:
+            self._replace()
 
     def read(
         self, rows: Sequence[list[int]], groups: Sequence[Hashable], budget: Budget

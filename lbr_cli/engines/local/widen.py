@@ -8,6 +8,7 @@ runs through the model is float32, so scores are those of the same weights in a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from lbr_cli.engines.local.loading import in_float32
 from lbr_cli.engines.local.self_check import TOLERANCE, own_hidden_states, relative_difference
+from lbr_cli.errors import MissingError
 
 
 def widen_checked(model: Any, rows: Sequence[list[int]], *, its_own: bool) -> bool:
@@ -29,12 +31,9 @@ def widen_checked(model: Any, rows: Sequence[list[int]], *, its_own: bool) -> bo
     with in_float32(model):
         expected = own_hidden_states(model, rows)
     widen(model, its_own=False)
-    try:
+    with suppress(MissingError):  # its code cannot run like this
         if relative_difference(own_hidden_states(model, rows), expected) <= TOLERANCE:
             return True
-    except (RuntimeError, TypeError, AttributeError, ValueError, LookupError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
     for module in model.modules():
         vars(module).pop("forward", None)  # what `widen` assigned to linear layers
     model.float()

@@ -1,0 +1,103 @@
+"""Fast paths that replace code of a model are compared with that code when the model is loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+import torch
+import transformers
+from conftest import chat_tokenizer
+from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
+
+from lbr_cli.engines.local import widen as widening
+from lbr_cli.engines.local.packed import Packed
+from lbr_cli.engines.local.self_check import made_up_prompts
+from lbr_cli.errors import MissingError
+
+SOME_PAIRS = PAIRS[::5]
+
+
+def causal(folder: Path, name: str) -> Path:
+    sizes = {
+        key: value for key, value in checkpoints.SIZES.items() if key not in ("head_dim", "max_position_embeddings")
+    }
+    config = getattr(transformers, f"{name}Config")(**sizes, max_position_embeddings=1024)
+    return checkpoints.saved(folder, f"{name}ForCausalLM", config, chat_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DiffLlama", r"attention of its own kind \(hidden states differ by [\d.]+ of their norm when packed\)"),
+        ("Nemotron", r"attention of its own kind \(it fails: .+ when packed\)"),
+    ],
+)
+def test_an_architecture_that_packing_would_change_is_padded(name: str, reason: str, tmp_path: Path) -> None:
+    folder = causal(tmp_path / "tiny", name)
+    loaded = engine(folder, device="cpu", dtype="float32")
+    assert farthest(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
+    assert re.fullmatch(f"cpu, float32, padded for {reason}", loaded.setting)
+    assert re.fullmatch(f"padded batches of similar lengths, for {reason}", loaded.attention)
+
+
+def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model gets its own attention and its own last layer back."""
+    read = Packed.read
+
+    def wrong(self: Packed, *arguments: Any) -> Any:
+        for places, hidden in read(self, *arguments):
+            yield places, hidden * 1.01
+
+    monkeypatch.setattr(Packed, "read", wrong)
+    loaded = engine(chat_model, device="cpu", dtype="float32")
+    assert (
+        "padded for attention of its own kind (hidden states differ by 0.01 of their norm when packed)"
+        in loaded.setting
+    )
+    assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
+
+
+def test_a_model_that_neither_way_reads_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lbr_cli.engines.local.own_hidden_states", lambda model, rows: torch.ones(len(rows), 32))
+    with pytest.raises(
+        MissingError, match="a Qwen2ForCausalLM cannot be read in padded batches: hidden states differ by"
+    ):
+        engine(chat_model, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("problem", ["wrong", "fails"])
+def test_float32_arithmetic_that_is_wrong_is_not_used(
+    problem: str, chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights become float32, and the model's own code computes."""
+
+    def linear(module: torch.nn.Linear, scratch: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        if problem == "fails":
+            raise TypeError("no such layer")
+        return torch.nn.functional.linear(inputs, module.weight.float() * 1.5)
+
+    monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: True)
+    usual = engine(chat_model, device="cpu", dtype="bfloat16")
+    assert "converted" not in usual.setting
+    expected = scores(usual)
+    monkeypatch.setattr(widening, "_linear", linear)
+    loaded = engine(chat_model, device="cpu", dtype="bfloat16")
+    assert "weights converted to float32" in loaded.setting
+    assert farthest(scores(loaded), expected) < 1e-5
+
+
+def test_made_up_prompts_share_a_prefix_and_fit(chat_model: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat_model)
+    model = transformers.AutoModelForCausalLM.from_pretrained(chat_model)
+    for longest in (1, 2, 3, 9, 512):
+        one, other = made_up_prompts(tokenizer, model, longest)
+        assert 1 <= len(one) <= longest
+        assert 1 <= len(other) <= longest
+        assert not set(one + other) & set(tokenizer.all_special_ids)
+    assert one[:8] == other[:8]
+    assert one[8:] != other[8:11]
+    assert (len(one), len(other)) == (11, 14)
