@@ -318,7 +318,7 @@ def test_any_value_of_any_key_is_read_or_refused(kind: str, bi_encoder: Path, ch
         if path.name == "tokenizer.json":
             continue
         for key in whole if isinstance(whole, dict) else range(len(whole)):
-            for value in (None, True, -1, "x", [], {"x": 1}):
+            for value in (True, -1, "x", [1]):
                 changed = json.loads(content)
                 changed[key] = value
                 path.write_text(json.dumps(changed))

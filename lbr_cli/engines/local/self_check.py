@@ -71,9 +71,28 @@ def own_hidden_states(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
         more["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     if "use_cache" in inspect.signature(base.forward).parameters:
         more["use_cache"] = False
-    with running(model):
+    with running(model), _without_head(base):
         outputs = [base(input_ids=torch.tensor([row], device=model.device), **more) for row in rows]
-        return torch.stack([output.last_hidden_state[0, -1].float() for output in outputs])
+        states = [output.logits if _has_logits(output) else output.last_hidden_state for output in outputs]
+        return torch.stack([state[0, -1].float() for state in states])
+
+
+def _has_logits(output: Any) -> bool:
+    """Whether an output is that of a model with its head: T5 has no base model of its own."""
+    return "last_hidden_state" not in output
+
+
+@contextmanager
+def _without_head(model: Any) -> Iterator[None]:
+    """Let an encoder-decoder give its hidden states as logits in this block."""
+    head = model.get_output_embeddings() if model.config.is_encoder_decoder else None
+    if head is not None:
+        model.set_output_embeddings(torch.nn.Identity())
+    try:
+        yield
+    finally:
+        if head is not None:
+            model.set_output_embeddings(head)
 
 
 @torch.inference_mode()
