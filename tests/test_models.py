@@ -244,19 +244,6 @@ def test_a_part_of_a_model_in_the_cache_is_completed(
     assert [path for path in server.requests if path.endswith(removed)]
 
 
-@pytest.mark.slow
-def test_a_download_that_broke_off_is_taken_up_again(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
-    endpoint, server = hub
-    assert lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint)).code == 0
-    (snapshot,) = (files / "hf").rglob(f"snapshots/{COMMIT}")
-    weights = snapshot / "model.safetensors"
-    weights.resolve().unlink()
-    weights.unlink()
-    server.requests.clear()
-    assert lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint)).code == 0
-    assert [path for path in server.requests if path.endswith(".safetensors")]
-
-
 def test_a_model_that_the_hub_does_not_have(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     endpoint, _ = hub
     ended = lbr(*ASK, "-m", "no/such", "--family", "lb", env=offline(files, HF_ENDPOINT=endpoint))
