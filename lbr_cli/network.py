@@ -7,7 +7,7 @@ made, and fail on a value that they cannot use even if it does not apply to thei
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from urllib.parse import urlsplit
@@ -27,21 +27,27 @@ def checked_environment(url: str) -> Iterator[None]:
     proxy URL, or certificates that do not exist.
     """
     applies = proxy_variable(url)
-    hidden = {}
+    hidden = []
     for name in _proxy_variables():
         problem, hint = _proxy_problem(name)
         if problem and name == applies:
             raise MissingError(f"{name}: {problem}", hint=hint)
         if problem:
-            hidden[name] = os.environ[name]
+            hidden.append(name)
     for name in CERTIFICATES:
         path = os.environ.get(name)
         if path and not os.path.exists(path):
             if url.startswith("https"):
                 raise MissingError(f"{name}: no such file or folder: {path}", hint=f"unset {name}, or correct it")
-            hidden[name] = path
-    for name in hidden:
-        del os.environ[name]
+            hidden.append(name)
+    with without(hidden):
+        yield
+
+
+@contextmanager
+def without(names: Iterable[str]) -> Iterator[None]:
+    """Remove these variables from the environment in this block."""
+    hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:

@@ -108,11 +108,7 @@ def as_json(folder: Path, **files: Any) -> Path:
 def test_folders_of_other_forms_are_refused(files: dict[str, Any], message: str, tmp_path: Path, lbr: Program) -> None:
     as_json(encoder(tmp_path / "tiny"), **files)
     ended = lbr("rerank", "-m", "tiny", stdin=LINE)
-    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", f"lbr: {tmp_path / 'tiny'}/{message}") or (
-        ended.code,
-        ended.out,
-        ended.err.splitlines()[0],
-    ) == (2, "", f"lbr: tiny/{message}")
+    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", f"lbr: tiny/{message}")
 
 
 def test_an_adapter_alone_is_refused(tmp_path: Path, lbr: Program) -> None:
@@ -225,7 +221,6 @@ LFS = "a Git LFS pointer, not the file itself"
 def test_weights_that_are_none(
     spoil: Callable[[Path], None], message: str, tmp_path: Path, lbr: Program, chat_model: Path
 ) -> None:
-    write((tmp_path / "tiny").absolute().parent, {})
     (tmp_path / "tiny").mkdir()
     for path in chat_model.iterdir():
         write(tmp_path / "tiny", {path.name: path.read_bytes()})

@@ -172,7 +172,7 @@ def _complete(model: Model) -> Model:
 
 
 def _requested(name: str) -> Family:
-    """The family that `--family` names. A classifier that is asked for may be a causal model without a prompt."""
+    """The family that `--family` names. An explicit classifier may be a causal model without a prompt."""
     requested = family(name)
     return replace(requested, without_prompt=True) if isinstance(requested, Classifier) else requested
 

@@ -9,15 +9,14 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from lbr_cli.engines import Server
 from lbr_cli.errors import LbrError, MissingError, RunError, UsageError
-from lbr_cli.network import checked_environment, through_proxy
+from lbr_cli.network import checked_environment, through_proxy, without
 
 T = TypeVar("T")
 KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
@@ -55,7 +54,7 @@ class Client:
         self.base_url = checked_url(server.base_url)
         self._key = api_key(self.base_url)
         self._proxy = through_proxy(self.base_url)
-        with checked_environment(self.base_url), _library_unaware(self.base_url):
+        with checked_environment(self.base_url), without(_library_variables(self.base_url)):
             import openai
 
             self._openai = openai
@@ -178,24 +177,13 @@ def api_key(base_url: str) -> str:
     return key
 
 
-@contextmanager
-def _library_unaware(base_url: str) -> Iterator[None]:
-    """Hides what the library would read for itself: other keys and headers of the user's, meant for another server.
+def _library_variables(base_url: str) -> list[str]:
+    """The variables that the library would read itself: keys and headers for another server, and its log level.
 
-    Its log, which may hold requests, goes with them.
+    The log may hold requests, so it stays off for every server.
     """
     its_own = is_openai(base_url)
-    hidden = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "OPENAI_LOG" or (name.startswith("OPENAI_") and not its_own)
-    }
-    for name in hidden:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
+    return [name for name in os.environ if name == "OPENAI_LOG" or (name.startswith("OPENAI_") and not its_own)]
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
