@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,6 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the fork server in the main process, and give each of several workers one thread of torch."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests in the background of a script; `lbr` would ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return
     if getattr(config.option, "tx", None):  # set by pytest-xdist if there are workers
