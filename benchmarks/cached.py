@@ -23,20 +23,22 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 # the program with an engine that makes vectors up
 STAND_IN = """
 import numpy as np
-from lbr_cli.core import Answer
-from lbr_cli.engines import Lazy
+from lbr_cli.core import Answer, Batch
+from lbr_cli.scoring import Scorer
 from lbr_cli.commands import main
 class StandIn:
-    setting = "stand-in"
-    def expect(self, requests): return sum(1 for _ in requests)
-    def answer(self, requests):
-        for start in range(0, len(requests), 1000):
-            some = requests[start : start + 1000]
-            yield [(one, Answer(np.array([1, len(one.text) % 97], dtype=np.float32))) for one in some]
-Lazy._loaded = lambda self: StandIn()
+    description, window = "stand-in", 1
+    def check(self, requests):
+        for _ in requests: pass
+    def answer(self, windows):
+        for window in windows:
+            for start in range(0, len(window), 1000):
+                some = window[start : start + 1000]
+                yield Batch([(one, Answer(np.array([1, len(one.text) % 97], dtype=np.float32))) for one in some])
+Scorer._loaded = lambda self, pairs: StandIn()
 main()
 """
-# the program, that says at its end whether it has loaded torch
+# the program, which prints at its end whether it has loaded torch
 LOADED = """
 import sys
 from lbr_cli.commands import main

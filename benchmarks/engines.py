@@ -21,7 +21,6 @@ import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lbr_cli.collect import collect
 from lbr_cli.core import Document, Query
@@ -29,7 +28,7 @@ from lbr_cli.engines import Server, Settings, Workers, load_engine
 from lbr_cli.inputs import Inputs
 from lbr_cli.models import fetched, resolve, served
 from lbr_cli.progress import Console
-from lbr_cli.scoring import Scorer
+from lbr_cli.scoring import QueryDocuments, Scorer
 
 Scores = dict[str, float]
 
@@ -61,7 +60,7 @@ def main() -> None:
                 scorer = _loaded(name, arguments, console)
                 rate, found[name] = _timed(scorer, rankings)
                 rates[name].append(rate)
-                settings[name] = scorer.engine.setting
+                settings[name] = scorer.description
                 del scorer
                 if name.startswith("ray"):
                     ray = importlib.import_module("ray")
@@ -102,7 +101,8 @@ def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Score
         settings = replace(settings, threads=arguments.threads if kind == "local" else None)
         if kind == "ray":
             settings = replace(settings, workers=Workers(int(count)))
-    return Scorer(model.known_family, load_engine(kind, model, settings), console)
+    engine = load_engine(kind, model, settings)
+    return Scorer(model.known_family, lambda pairs: engine, console)
 
 
 def _timed(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> tuple[float, Scores]:
@@ -115,12 +115,12 @@ def _timed(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> tupl
 
 
 def _scored(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> Scores:
-    scorer.expect(lambda: ((query, document) for query, documents in rankings for document in documents))
+    plan = scorer.plan(lambda: ((query, document) for query, documents in rankings for document in documents))
+    items = [QueryDocuments(query, documents) for query, documents in rankings]
     found: Scores = {}
-    for query, documents in rankings:
-        scores: Any = scorer.score(query, documents)
-        for document, score in zip(documents, scores, strict=True):
-            found[f"{query.query_id} {document.doc_id}"] = score.value
+    for item, scores in scorer.score(items, plan):
+        for document, score in zip(item.documents, scores, strict=True):
+            found[f"{item.query.query_id} {document.doc_id}"] = score.value
     return found
 
 

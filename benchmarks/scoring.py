@@ -85,8 +85,8 @@ def prompts(tokenizer: Any, pairs: Pairs) -> list[list[int]]:
     for pair in pairs:
         (asked,) = Lb().requests(pair[0], Document("", pair[1]))
         assert isinstance(asked, NextToken)
-        assert isinstance(asked.frame, Chat)
-        turns = [("system", asked.frame.system), ("user", asked.before[0] + asked.document + asked.after[0])]
+        assert isinstance(asked.template, Chat)
+        turns = [("system", asked.template.system), ("user", asked.before[0] + asked.document + asked.after[0])]
         messages = [{"role": role, "content": content} for role, content in turns]
         found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
     return found

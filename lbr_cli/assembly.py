@@ -17,8 +17,8 @@ import orjson
 
 from lbr_cli.cache import Cache, key_of
 from lbr_cli.cache.scores import Scores
-from lbr_cli.core import Engine, Listener
-from lbr_cli.engines import Lazy, Prepared, Settings, Terms, prepare_engine
+from lbr_cli.core import Engine, Progress
+from lbr_cli.engines import Prepared, Settings, Terms, prepare_engine
 from lbr_cli.engines.machine import this_machine
 from lbr_cli.errors import MissingError, RunError
 from lbr_cli.families.shared_words import SharedWords
@@ -43,40 +43,40 @@ class Assembly:
         engine: str,
         settings: Settings,
         cache: Cache,
-        listener: Listener,
+        progress: Progress,
         *,
         identify: bool = False,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._cache = cache
-        self._listener = listener
+        self._listener = progress
         self._prepared: Prepared | None = None
         self._digests: dict[tuple[str, ...], str] = {}
         self._identified = False
         self.files: dict[str, str] = {}
         self.terms: Terms | None = None
-        self.model = model = fetched(model, listener, self._digest) if model else None
+        self.model = model = fetched(model, progress, self._digest) if model else None
         kept = model is not None and cache.on
         if model and kept and has_code_elsewhere(model):
-            listener.note(f"scores of {model.name} are not kept: its code lies in another repository, and may change")
+            progress.note(f"scores of {model.name} are not kept: its code lies in another repository, and may change")
             kept = False
         self._scores = Scores(cache if kept else None, model=model.label if model else "")
         if model and (kept or identify):
-            listener.stage(f"looking at the files of {model.name}")
+            progress.status(f"looking at the files of {model.name}")
             self.files = contents(model, self._digest)
             self._identified = True
             self._settle(self._recalled() or self._prepare().terms)
         family = model.known_family if model else SharedWords()
-        self.scorer = Scorer(family, Lazy(self._load), listener, self._scores)
+        self.scorer = Scorer(family, self._load, progress, self._scores)
 
-    def _load(self) -> Engine:
+    def _load(self, pairs: int) -> Engine:
         if self.model:
-            self._listener.stage(f"loading {self.model.name}")
-        engine = (self._prepared or self._prepare()).load()
+            self._listener.status(f"loading {self.model.name}")
+        engine = (self._prepared or self._prepare()).load(pairs)
         if self.model and self._identified and contents(self.model, self._digest) != self.files:
             raise RunError(f"{self.model.folder}: its files have changed since this run began", hint="run it again")
-        self._listener.stage("checking the prompts")
+        self._listener.status("checking the prompts")
         return engine
 
     def _prepare(self) -> Prepared:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lbr_cli.core import Candidate, Document, Listener, Query, Ranking
+from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, RunFormat, open_lines, open_run
 from lbr_cli.formats.files import display_name
@@ -32,24 +32,24 @@ class Collection:
         return iter(self.rankings)
 
 
-def collect(inputs: Inputs, listener: Listener) -> Collection:
+def collect(inputs: Inputs, progress: Progress) -> Collection:
     """Read and check everything.
 
     Raises InputError for what cannot be read or joined, and UsageError where texts are needed that no option names.
     """
     name = display_name(inputs.run)
-    listener.stage(f"reading {name}")
+    progress.status(f"reading {name}")
     given = None if inputs.query is None else Query("1", inputs.query)
     if inputs.lines and given is not None:
-        format_, lines = open_lines(inputs.run, given, listener.warn, inputs.sums)
+        format_, lines = open_lines(inputs.run, given, progress.warn, inputs.sums)
     else:
         format_, lines = open_run(inputs.run, inputs.format, given, inputs.sums)
     groups, duplicates = _group(lines, name, inputs.policies)
-    duplicates.tell(listener)
+    duplicates.tell(progress)
     if not groups:
         raise InputError("holds no candidates", name)
-    groups = find_query_texts(groups, inputs, listener)
-    documents = find_documents(groups, inputs, listener)
+    groups = find_query_texts(groups, inputs, progress)
+    documents = find_documents(groups, inputs, progress)
     # each group goes as its ranking comes, so that the two never stand side by side in memory
     rankings = [_ranking(groups.pop(query_id), documents) for query_id in list(groups)]
     return Collection(format_, duplicates.count, rankings)

@@ -1,15 +1,15 @@
-"""The nouns of reranking, and the two roles that a score needs.
+"""The types of reranking, and the two roles that compute a score.
 
-A *run* is an iterable of `Ranking`s. Reranking turns each into `Scored` lines. A `Family` knows what to ask a model
-about a query and a document and how to read a score from what it answers; an `Engine` knows how to compute answers.
-Between the two pass three kinds of request and one kind of answer, so that neither has to know the other.
+A *run* is an iterable of `Ranking`s. Reranking turns each `Ranking` into `RankedCandidate`s. A `Family` defines what to
+ask a model about a query and a document, and how to compute a score from the answers. An `Engine` computes answers.
+They exchange three kinds of request and one kind of answer, so that neither depends on the other.
 
 Names are those of ir_datasets and ir_measures. Standard library only: nothing here computes, reads or writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What was searched for. `text` is None while only the id is known."""
+    """A query. `text` is None while only the id is known."""
 
     query_id: str
     text: str | None = None
@@ -25,7 +25,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What may answer a query."""
+    """A document, or a passage of one."""
 
     doc_id: str
     text: str
@@ -33,16 +33,16 @@ class Document:
 
     @property
     def contents(self) -> str:
-        """What a model reads: the title, one space, the text; or the one of them that is there."""
+        """The text that a model reads: title, one space and text, or the one of them that is not empty."""
         return f"{self.title} {self.text}" if self.title and self.text else self.title or self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document proposed for a query, as a line of the input said it.
+    """A document proposed for a query, from one line of the input.
 
-    `document` is None while its text is not known, `score` and `rank` are those of the first stage, and `extra`
-    holds the keys of a JSONL line that have no meaning here and come out again as they were.
+    `document` is None while its text is not known. `score` and `rank` are those of the first stage. `extra` holds the
+    unknown keys of a JSONL line, which are written again unchanged.
     """
 
     doc_id: str
@@ -61,75 +61,110 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A line of the output. Ranks count from 1; `score` is None for what no model has read."""
+class RankedCandidate:
+    """One line of the output. Ranks count from 1; `score` is None for a candidate that no model has scored."""
 
     candidate: Candidate
     first_stage_rank: int
     rank: int
     score: float | None
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The model's own chat template around the texts: a system line (none if empty), the texts as the user's turn.
+    """The model's own chat template around the texts: a system message (none if empty), the texts as user message.
 
-    `answer` is how the model is made to begin its answer.
+    `assistant_prefix` is the beginning of the assistant's answer.
     """
 
     system: str = ""
-    answer: str = ""
+    assistant_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Verbatim:
-    """No template: these strings around the texts, in which special tokens are spelt out.
+class RawTemplate:
+    """No chat template: `before` and `after` around the texts, with special tokens written out.
 
-    `adds` says which special tokens come besides: none, the one that begins a text where the tokenizer has one
-    ("bos"), or all that the tokenizer puts around any text.
+    `special_tokens` are added by the tokenizer: none, the one that begins a text if the tokenizer has one ("bos"), or
+    all that it puts around a text.
     """
 
     before: str = ""
     after: str = ""
-    adds: Literal["none", "bos", "all"] = "none"
+    special_tokens: Literal["none", "bos", "all"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
-    """Ask a model which token comes next.
+    """Ask a model for the next token.
 
-    The prompt is `frame` around `before`, `document`, `after`. The strings of `before` and `after` are turned into
-    tokens one by one, save that the document belongs to the last of `before` and the first of `after`; each of the
-    two holds one string at least. Special tokens spelt out in them stay plain text. Only the document may be shortened.
+    The prompt is `template` around `before`, `document` and `after`. Each string of `before` and `after` is tokenized
+    on its own, except that the last of `before`, the document and the first of `after` are tokenized as one string;
+    neither may be empty. Special tokens written out in them stay plain text. Only the document may be truncated.
 
-    The answer's values are the natural log-probabilities, over the whole vocabulary, of each label being the next
-    token or, if `raw`, the logits themselves. A label is the text of a single token, or its name in the vocabulary;
-    of a longer one a `raw` request means the first token, any other is refused.
+    The values of the answer are, for each label, the natural logarithm of its probability over the whole vocabulary,
+    or its logit if `logits` is set. A label is the text of one token, or its name in the vocabulary; of a longer label
+    a request for logits means the first token, and any other request is refused.
     """
 
-    frame: Chat | Verbatim
+    template: Chat | RawTemplate
     before: tuple[str, ...]
     document: str
     after: tuple[str, ...]
     labels: tuple[str, ...]
-    raw: bool = False
+    logits: bool = False
+
+    @property
+    def prefix(self) -> Hashable:
+        """What precedes the document."""
+        return self.template, self.before
+
+    @property
+    def suffix(self) -> Hashable:
+        """What follows the document."""
+        return self.after
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Ask a model that reads query and document together. The answer's values are its logits, one or two."""
+    """Ask a model that reads query and document together. The values of the answer are its logits, one or two."""
 
     query: str
     document: str
 
+    @property
+    def prefix(self) -> Hashable:
+        """What precedes the document."""
+        return self.query
+
+    @property
+    def suffix(self) -> Hashable:
+        """What follows the document: nothing."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Ask for the vector of a text behind a prompt. The answer's values are its components, as the model gives them."""
+    """Ask for the vector of a text after a prompt. The values of the answer are its components."""
 
     text: str
     prompt: str = ""
+
+    @property
+    def document(self) -> str:
+        """The text, which may be a query's."""
+        return self.text
+
+    @property
+    def prefix(self) -> Hashable:
+        """What precedes the text."""
+        return self.prompt
+
+    @property
+    def suffix(self) -> Hashable:
+        """What follows the text: nothing."""
+        return ()
 
 
 Request = NextToken | Pair | Embedding
@@ -137,104 +172,113 @@ Request = NextToken | Pair | Embedding
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine computed for a request.
+    """The answer to a request: `values` as its docstring defines them, and whether the document was truncated.
 
-    `values` is what the request's docstring says, float32 or wider; `truncated` tells whether the document was
-    shortened. `tokens` counts what the model has read since the last answer, and `work` how many of the computations
-    that `Engine.expect` counted are done with it: none where the answer was known already.
+    `values` are float32 or wider; an engine may return vectors as NumPy arrays.
     """
 
     values: Sequence[float]
     truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Answers that were computed together, and how many tokens the model read for them."""
+
+    answers: Sequence[tuple[Request, Answer]]
     tokens: int = 0
-    work: int = 1
-
-
-Answered = Sequence[tuple[Request, Answer]]  # of one batch
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How well a document answers a query: higher is better, on the scale that the family documents.
+    """How relevant a document is to a query: higher is better, on the scale that the family documents.
 
-    `detail` is what `--explain` adds to the output. `doubt`, if not empty, says why this score may mean nothing.
+    `details` are added to the output by `--explain`. `warning`, if not empty, says why the score may be meaningless.
     """
 
     value: float
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    doubt: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
 
 
 class Family(Protocol):
-    """What to ask a model and how to read its answers. Pure: the same texts give the same requests.
+    """What to ask a model, and how to compute a score from its answers. Pure: equal texts give equal requests.
 
-    A frozen dataclass, whose fields are what a user may choose: an instruction, labels.
+    A frozen dataclass; its fields are the options of the family: an instruction, labels.
     """
 
     name: ClassVar[str]
-    scale: ClassVar[str]  # of its scores, in a line
-    asks: ClassVar[type[Request]]
+    scale: ClassVar[str]  # of the scores, in one line
+    request_type: ClassVar[type[Request]]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @property
+    def shares(self) -> Literal["query", "document"]:
+        """Which text comes first in the requests, so that work on it can be shared between pairs."""
+        ...
+
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
-        """What has to be known to score this pair; of several, the first is what the pairs of a query share."""
+        """Return the requests that score a pair. If there are several, the first depends on the query alone."""
         ...
 
     def score(self, answers: Sequence[Answer]) -> Score:
-        """The score, from the answers to `requests` in their order."""
+        """Return the score, from the answers to `requests` in the same order."""
         ...
 
 
 class Engine(Protocol):
-    """Who computes. The only code that sees torch, a tokenizer or a network."""
+    """Computes answers. The only code that imports torch, a tokenizer or an HTTP client.
+
+    An engine keeps nothing between two calls except weights, connections, workers and memoized pure functions.
+    """
 
     @property
-    def setting(self) -> str:
-        """Where and how it computes, in a few words for the closing summary: "cpu, bfloat16"."""
+    def description(self) -> str:
+        """Where and how it computes, in a few words for the summary: "cpu, bfloat16"."""
         ...
 
-    def expect(self, requests: Iterable[Request]) -> int:
-        """Hear what a job is going to ask, before its first question, and count the computations it takes.
+    @property
+    def window(self) -> int:
+        """How many requests it prefers to receive at once, to choose batches among them."""
+        ...
 
-        Lets an engine refuse at once what it could not answer hours later, and plan its batches over the whole
-        job. `requests` may be gone through more than once. Raises `RequestError` for a request that cannot be
-        answered.
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raise `RequestError` if a request cannot be answered, before a job that would fail hours later."""
+        ...
+
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        """Yield one answer for each request of all windows, in any order within a window.
+
+        Requests are distinct within a window. `windows` is read when there is room for more work, so an engine with
+        many requests in flight begins the next window before it has all answers to this one. Raises `RequestError` for
+        a request that cannot be answered.
         """
         ...
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        """Yield what each batch gave: an answer once for each request, in whatever order is fastest.
 
-        A batch may bring answers to requests that were announced and are not asked yet, where computing them together
-        is faster; they are given again when they are asked. Raises `RequestError` for a request that cannot be
-        answered, with a place in `requests`.
-        """
-        ...
+class Progress(Protocol):
+    """Receives the progress of a job. The library reports; only a command decides what to print."""
 
-
-class Listener(Protocol):
-    """Who hears how a job goes. The library tells; only a command decides what a person sees."""
-
-    def stage(self, what: str) -> None:
-        """Something slow begins: "reading docs.jsonl"."""
+    def status(self, what: str) -> None:
+        """A slow step begins: "reading docs.jsonl"."""
         ...
 
     def note(self, message: str) -> None:
-        """A choice that was made for the user and may be silenced."""
+        """A choice made for the user. `--quiet` hides it."""
         ...
 
     def warn(self, message: str) -> None:
-        """Something that the user has to know."""
+        """A problem that the user has to know."""
         ...
 
-    def begin(self, queries: int, pairs: int, work: int) -> None:
-        """Scoring begins; `work` is what `Engine.expect` counted, and time goes by it."""
+    def start(self, queries: int, pairs: int, cached: int) -> None:
+        """Scoring begins; `cached` of the pairs need no computation. All are 0 for a stream."""
         ...
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
-        """So many more are done; `cached` of the pairs were known."""
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
+        """Add finished queries and pairs, how many of the pairs were cached, and the tokens that the model read."""
         ...
 
-    def aside(self) -> AbstractContextManager[None]:
-        """Results are written in this block: whatever stands on the same screen has to make room."""
+    def paused(self) -> AbstractContextManager[None]:
+        """Hide the progress display in this block, in which results are written to the same terminal."""
         ...

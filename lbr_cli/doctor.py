@@ -1,8 +1,8 @@
-"""Whether this machine and a model work together: what is here, how it would compute, and a numeric self-test.
+"""Check a model on this machine: versions, devices, precision, and a numeric self-test.
 
-The self-test scores two documents of very different length together, as a job would, and one by one in float32 on
-the CPU with transformers' own attention; the two have to agree. For `lb` it also scores the pairs whose scores its
-authors have published.
+The self-test scores two documents of very different length together, as a job would, and one by one in float32 on the
+CPU with transformers' own attention; the two have to agree. For `lb` it also scores the pairs whose scores its authors
+have published.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from lbr_cli import __version__
-from lbr_cli.core import Document, Listener, Query
-from lbr_cli.engines import Settings, load_engine
+from lbr_cli.core import Document, Progress, Query
+from lbr_cli.engines import Settings
 from lbr_cli.errors import RunError
 from lbr_cli.models import ALIASES, Model, fetched
 from lbr_cli.scoring import Scorer
@@ -24,7 +24,7 @@ DOCUMENTS = [
     Document("long", "Trams have run on rails through this town since the bridge was built. " * 12),
 ]
 PLAIN = Settings("cpu", "float32", plain=True)
-# how far scores may lie apart, as a share of the larger one but at least of 1
+# relative to the score, or absolute below 1
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 # published with lightblue/lb-reranker-0.5B-v1.0 for one document (vLLM); LMDeploy's lie up to 0.024 from them
 PUBLISHED_TEXT = (
@@ -40,8 +40,9 @@ PUBLISHED_TOLERANCE = 0.024
 ELSEWHERE = "try --dtype float32 or --device cpu; scores of this setting are not to be trusted"
 
 
-def examine(model: Model | None, settings: Settings, listener: Listener) -> Iterator[tuple[str, str]]:
-    """Name and finding, as they come. Raises RunError where the self-test is off."""
+def examine(model: Model | None, settings: Settings, progress: Progress) -> Iterator[tuple[str, str]]:
+    """Yield the name of each check and what it found. RunError if the self-test fails."""
+    from lbr_cli.engines.local import prepare
     from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
 
     yield "lbr", f"{__version__}, Python {platform.python_version()}"
@@ -52,16 +53,16 @@ def examine(model: Model | None, settings: Settings, listener: Listener) -> Iter
     dtype = dtype_name(choose_dtype(settings.dtype, choose_device(settings.device)))
     if model is None:
         return
-    model = fetched(model, listener)
+    model = fetched(model, progress)
     family = model.known_family
     yield "model", f"{model.name}, family {family.name}, {model.place / model.gguf}"
-    engine = load_engine("local", model, settings)
-    yield "computes", engine.setting
-    yield "attention", getattr(engine, "attention", "its own")
-    scorer = Scorer(family, engine, listener)
-    together = scorer.score(QUERY, DOCUMENTS)
-    plain = Scorer(family, load_engine("local", model, PLAIN), listener)
-    alone = [plain.score(QUERY, [document])[0] for document in DOCUMENTS]
+    engine = prepare(model, settings).load(0)
+    yield "computes", engine.description
+    yield "attention", engine.attention
+    scorer = Scorer(family, lambda pairs: engine, progress)
+    together = scorer.score_query(QUERY, DOCUMENTS)
+    plain = Scorer(family, prepare(model, PLAIN).load, progress)
+    alone = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
     allowed = TOLERANCE if dtype == "float32" else HALF_TOLERANCE
@@ -77,9 +78,9 @@ def examine(model: Model | None, settings: Settings, listener: Listener) -> Iter
 
 
 def _published(scorer: Scorer) -> str:
-    """How far the scores of the published pairs lie from theirs. RunError where that is too far."""
+    """Compare scores with those published with the model. RunError if one differs too much."""
     document = Document("apple", PUBLISHED_TEXT)
-    found = [scorer.score(Query(text, text), [document])[0].value for text in PUBLISHED]
+    found = [scorer.score_query(Query(text, text), [document])[0].value for text in PUBLISHED]
     off = max(abs(score - published) for score, published in zip(found, PUBLISHED.values(), strict=True))
     if not off <= PUBLISHED_TOLERANCE:
         scores = ", ".join(

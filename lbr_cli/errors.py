@@ -1,24 +1,27 @@
-"""Everything that can go wrong for a user, in one tree.
+"""All errors that a user can cause, in one tree.
 
     LbrError                 never raised itself
     ├── InputError      2    a file that cannot be used as it is
-    ├── UsageError      2    options that make no sense, or not together
-    ├── MissingError    2    a model, device or extra that is not there
+    ├── UsageError      2    invalid options, or options that exclude each other
+    ├── MissingError    2    a model, device or extra that is not installed
     ├── RequestError    2    a pair that no engine can score
-    │   └── ComputeError 1   a pair on which computing failed
+    │   └── ComputeError 1   a pair whose computation failed
     └── RunError        1    failed while running; may succeed if tried again
 
-The number is the exit code: 2 says that trying again changes nothing. `lbr_cli.commands.main` is the one place that
-catches them; a message is one sentence without a full stop, a hint says what to do.
+The number is the exit code: 2 means that a retry changes nothing. `lbr_cli.commands.main` is the one place that
+catches these errors. A message is one sentence without a full stop; a hint says what to do.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from lbr_cli.core import Request
 
 
 class LbrError(Exception):
-    """The root of the tree."""
+    """The base class."""
 
     exit_code: ClassVar[int]
 
@@ -27,16 +30,16 @@ class LbrError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors go from process to process, whatever their classes are made from."""
-        return _again, (type(self), self.args), vars(self)
+        """Pickle without calling the constructor, whose arguments differ between classes."""
+        return _unpickled, (type(self), self.args), vars(self)
 
 
-def _again(kind: type[LbrError], arguments: tuple[object, ...]) -> LbrError:
+def _unpickled(kind: type[LbrError], arguments: tuple[object, ...]) -> LbrError:
     return kind.__new__(kind, *arguments)
 
 
 class InputError(LbrError):
-    """`FILE:LINE: what is wrong`; the line counts from 1, and is left out where the whole file is meant."""
+    """`FILE:LINE: what is wrong`. Lines count from 1; without a line, the whole file is meant."""
 
     exit_code = 2
 
@@ -54,21 +57,21 @@ class MissingError(LbrError):
 
 
 class RequestError(LbrError):
-    """Raised by an engine with the place of the request in what it was given; `scoring` adds the ids."""
+    """A request that cannot be answered. An engine raises it with the request; `scoring` adds the ids of its pair."""
 
     exit_code = 2
 
-    def __init__(self, message: str, place: int, *, hint: str = "") -> None:
+    def __init__(self, message: str, request: Request, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.place = place
+        self.request = request
 
-    def at(self, place: int, whose: str = "") -> Self:
-        """The same error for a caller who counts otherwise or knows `whose` request it was."""
-        return type(self)(f"{whose}{self}", place, hint=self.hint)
+    def of_pair(self, query_id: str, doc_id: str) -> Self:
+        """Return the same error with the ids of the pair that the request belongs to."""
+        return type(self)(f"query {query_id}, document {doc_id}: {self}", self.request, hint=self.hint)
 
 
 class ComputeError(RequestError):
-    """Memory ran out or the model failed; a smaller batch or another device may do."""
+    """Out of memory, or the model failed. A smaller batch or another device may help."""
 
     exit_code = 1
 
@@ -78,5 +81,5 @@ class RunError(LbrError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, in a line."""
+    """Return the first line of the message of a foreign error, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lbr_cli.core import Candidate, Listener, Query
+from lbr_cli.core import Candidate, Progress, Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, RunFormat
 from lbr_cli.formats.corpus import Fields
@@ -98,11 +98,11 @@ class Duplicates:
     count: int = 0
     first: str = ""
 
-    def tell(self, listener: Listener) -> None:
+    def tell(self, progress: Progress) -> None:
         if self.count:
             what = "scored" if self.count == 1 else f"{self.count} duplicate pairs, each scored"
             separator = "," if self.count == 1 else ";"
-            listener.warn(f"{self.first}: duplicate pair{separator} {what} and written once")
+            progress.warn(f"{self.first}: duplicate pair{separator} {what} and written once")
 
     def note(self, line: Line, file: str) -> None:
         self.count += 1

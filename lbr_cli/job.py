@@ -16,7 +16,7 @@ from lbr_cli.assembly import Assembly
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 from lbr_cli.collect import collect
-from lbr_cli.core import Listener, Ranking
+from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
 from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
@@ -65,7 +65,7 @@ class Job:
         return self.model.name if self.model else self.engine
 
 
-def run(job: Job, listener: Listener) -> None:
+def run(job: Job, progress: Progress) -> None:
     """Run a job.
 
     All input (the first query, for a stream) is read and checked before a model is loaded; each query is written as
@@ -76,7 +76,7 @@ def run(job: Job, listener: Listener) -> None:
     digest = hashlib.sha256() if job.manifest is not None else None
     sums = Sums() if digest else None
     reading = replace(job, inputs=replace(job.inputs, sums=sums, written=check_written(job)))
-    warn = listener.warn
+    warn = progress.warn
     with ExitStack() as record:
         # opened first, so that a file that cannot be written ends the job before anything is computed
         paper = None
@@ -84,10 +84,10 @@ def run(job: Job, listener: Listener) -> None:
             paper = record.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
         # stdout is for results, which have its descriptor by now; what a library prints goes to stderr
         with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
-            cache = Cache(job.cache, listener)
+            cache = Cache(job.cache, progress)
             try:
                 with cache:
-                    made = (_run_stream if job.stream else _run_whole)(reading, output, cache, listener)
+                    made = (_run_stream if job.stream else _run_whole)(reading, output, cache, progress)
             except BaseException as stop:
                 if job.model and not isinstance(stop, Exception):
                     stop.add_note(_how_to_go_on(cache))
@@ -97,7 +97,7 @@ def run(job: Job, listener: Listener) -> None:
                 named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
                 paper.write(manifest(made, job.options, sums.told(), named, started))
                 paper.finish()
-    _tell(job, made, started, listener)
+    _tell(job, made, started, progress)
 
 
 def check_written(job: Job) -> WrittenFiles:
@@ -134,23 +134,23 @@ def _how_to_go_on(cache: Cache) -> str:
     return f"{scores} in the cache, and the same command goes on from there"
 
 
-def _tell(job: Job, made: Assembly, started: datetime, listener: Listener) -> None:
+def _tell(job: Job, made: Assembly, started: datetime, progress: Progress) -> None:
     """Print the warnings about scores and the summary."""
-    tally = made.scorer.tally
+    counts = made.scorer.counts
     read = "passages" if job.method.passages else "pairs"
-    for doubt, count in tally.doubts.items():
-        listener.warn(f"{count} of {tally.pairs} {read}: {doubt}")
-    if job.method.passages and tally.truncated > tally.pairs * OVERLONG:
-        what = f"{tally.truncated} of {tally.pairs} passages are longer than the model reads"
-        listener.warn(f"{what}; fewer --passage-words make them shorter")
-    queries = _counted(tally.queries, "query", "queries")
-    pairs = _counted(tally.candidates, "pair")
-    passages = f" as {_counted(tally.pairs, 'passage')}" if job.method.passages else ""
-    cached = f"{tally.cached} cached, " if job.cache and job.model else ""
+    for warning, count in counts.warnings.items():
+        progress.warn(f"{count} of {counts.pairs} {read}: {warning}")
+    if job.method.passages and counts.truncated > counts.pairs * OVERLONG:
+        what = f"{counts.truncated} of {counts.pairs} passages are longer than the model reads"
+        progress.warn(f"{what}; fewer --passage-words make them shorter")
+    queries = _counted(counts.queries, "query", "queries")
+    pairs = _counted(counts.candidates, "pair")
+    passages = f" as {_counted(counts.pairs, 'passage')}" if job.method.passages else ""
+    cached = f"{counts.cached} cached, " if job.cache and job.model else ""
     seconds = (datetime.now(UTC) - started).total_seconds()
-    listener.note(
-        f"{queries}, {pairs}{passages} ({cached}{tally.truncated} truncated) in {seconds:.1f} s "
-        f"with {job.model_name} ({made.scorer.engine.setting})"
+    progress.note(
+        f"{queries}, {pairs}{passages} ({cached}{counts.truncated} truncated) in {seconds:.1f} s "
+        f"with {job.model_name} ({made.scorer.description})"
     )
 
 
@@ -158,47 +158,52 @@ def _counted(count: int, one: str, more: str = "") -> str:
     return f"1 {one}" if count == 1 else f"{count} {more or one + 's'}"
 
 
-def _run_whole(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
-    collection = collect(job.inputs, listener)
+def _run_whole(job: Job, output: Output, cache: Cache, progress: Progress) -> Assembly:
+    collection = collect(job.inputs, progress)
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
     for ranking in collection:
         check_scores(ranking, job.method, display_name(job.inputs.run))
         if format_ is not collection.format:  # what came in this way can go out this way
             check_ids(ranking, format_)
-    made = _assembled(job, cache, listener)
-    listener.stage("looking up scores" if cache.on else "checking the prompts")
-    pairs, work = made.scorer.expect(lambda: pairs_to_score(collection, job.method))
-    listener.begin(len(collection), pairs, work)
-    _write(collection, made.scorer, job, format_, style, output)
+    made = _assembled(job, cache, progress)
+    progress.status("looking up scores" if cache.on else "checking the prompts")
+    plan = made.scorer.plan(lambda: pairs_to_score(collection, job.method))
+    progress.start(len(collection), plan.pairs, plan.hits)
+    _write(rerank(collection, made.scorer, job.method, plan), made.scorer, format_, style, output)
     return made
 
 
-def _run_stream(job: Job, output: Output, cache: Cache, listener: Listener) -> Assembly:
+def _run_stream(job: Job, output: Output, cache: Cache, progress: Progress) -> Assembly:
     format_ = output_format(job, run_format("jsonl"))
     style = style_of(job, format_)
-    rankings = _checked(stream(job.inputs, listener), job, format_)
-    listener.stage("waiting for the first query")
+    rankings = _checked(stream(job.inputs, progress), job, format_)
+    progress.status("waiting for the first query")
     first = next(rankings, None)
     if first is None:
         raise InputError("holds no candidates", display_name(job.inputs.run))
-    made = _assembled(job, cache, listener)
-    listener.begin(0, 0, 0)
+    made = _assembled(job, cache, progress)
+    progress.start(0, 0, 0)
     try:
-        _write(itertools.chain([first], rankings), made.scorer, job, format_, style, output)
+        reranked = rerank(itertools.chain([first], rankings), made.scorer, job.method)
+        _write(reranked, made.scorer, format_, style, output)
     except LbrError as error:
-        if made.scorer.tally.queries:  # some answers are out: the job as a whole has failed while running
+        if made.scorer.counts.queries:  # some answers are out: the job as a whole has failed while running
             raise RunError(str(error), hint=error.hint) from error
         raise
     return made
 
 
 def _write(
-    rankings: Iterable[Ranking], scorer: Scorer, job: Job, format_: RunFormat, style: Style, output: Output
+    reranked: Iterable[tuple[Query, list[RankedCandidate]]],
+    scorer: Scorer,
+    format_: RunFormat,
+    style: Style,
+    output: Output,
 ) -> None:
-    """Rerank, and write each query as soon as it is scored."""
-    for query, rows in rerank(rankings, scorer, job.method):
-        with scorer.listener.aside():
+    """Write each query as soon as it is scored."""
+    for query, rows in reranked:
+        with scorer.progress.paused():
             output.write(format_.write(query, rows, style))
 
 
@@ -237,10 +242,10 @@ def style_of(job: Job, format_: RunFormat) -> Style:
     return Style(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
-def _assembled(job: Job, cache: Cache, listener: Listener) -> Assembly:
+def _assembled(job: Job, cache: Cache, progress: Progress) -> Assembly:
     if job.model is None:
-        listener.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-    assembly = Assembly(job.model, job.engine, job.settings, cache, listener, identify=job.manifest is not None)
+        progress.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
+    assembly = Assembly(job.model, job.engine, job.settings, cache, progress, identify=job.manifest is not None)
     if assembly.model:
         _check_model(job.inputs.written, assembly.model)
     return assembly

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from lbr_cli.core import Document, Listener
+from lbr_cli.core import Document, Progress
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.corpus import Texts, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, display_name
@@ -19,7 +19,7 @@ EXAMPLES = 5
 QUERIES = "queries file"  # what messages call it
 
 
-def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listener) -> dict[str, Group]:
+def find_query_texts(groups: dict[str, Group], inputs: Inputs, progress: Progress) -> dict[str, Group]:
     """The groups with the texts of their queries, less those that `--missing-queries skip` leaves out.
 
     Raises InputError for queries without a text, as the policy says, and where none has one; UsageError where there
@@ -32,21 +32,21 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
         if not lacking:
             _refuse_query_options(inputs, run_name)
             return groups
-        path = queries_beside(inputs.run, inputs.corpora, listener)
+        path = queries_beside(inputs.run, inputs.corpora, progress)
         if path is None:
             raise UsageError(
                 f"{run_name} holds no query texts, and no file queries.* or topics.* lies beside it",
                 hint="name the queries with --queries",
             )
         inputs.written.check(QUERIES, path)
-    listener.stage(f"reading {display_name(path)}")
+    progress.status(f"reading {display_name(path)}")
     queries = read_queries(
         path,
         inputs.topic_field,
         inputs.sums,
         columns=inputs.query_columns,
         wanted={group.query.query_id for group in lacking},
-        warn=listener.warn,
+        warn=progress.warn,
     )
     name = display_name(path)
     for query_id, group in groups.items():
@@ -70,7 +70,7 @@ def find_query_texts(groups: dict[str, Group], inputs: Inputs, listener: Listene
         if inputs.policies.missing_queries == "error":
             hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
             raise InputError(message, run_name, missing[0].lines[0], hint=hint)
-        listener.warn(f"{run_name}: {message}")
+        progress.warn(f"{run_name}: {message}")
         if inputs.policies.missing_queries == "skip":
             return {query_id: group for query_id, group in groups.items() if group.query.text is not None}
     return groups
@@ -83,7 +83,7 @@ def _refuse_query_options(inputs: Inputs, run_name: str) -> None:
         raise UsageError(f"--{option} has no effect: {run_name} holds the query texts, and no file of queries is read")
 
 
-def queries_beside(run: str, corpora: Sequence[str], listener: Listener) -> str | None:
+def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str | None:
     """The one file named queries.* or topics.* beside the run, or else beside the first corpus.
 
     Raises UsageError where there are several.
@@ -102,7 +102,7 @@ def queries_beside(run: str, corpora: Sequence[str], listener: Listener) -> str 
         if len(found) > 1:
             raise UsageError(f"several files may hold the queries: {', '.join(found)}", hint="name one with --queries")
         if found:
-            listener.note(f"queries: {found[0]}")
+            progress.note(f"queries: {found[0]}")
             return found[0]
     return None
 
@@ -122,7 +122,7 @@ class _BadLines:
         self.first = self.first or str(error)
 
 
-def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener) -> Mapping[str, Document]:
+def find_documents(groups: dict[str, Group], inputs: Inputs, progress: Progress) -> Mapping[str, Document]:
     """The texts that the candidates lack, by document id; forgets those that `--missing-docs skip` leaves out.
 
     Raises InputError for documents without a text, as the policy says, and where none has one; UsageError where
@@ -142,22 +142,22 @@ def find_documents(groups: dict[str, Group], inputs: Inputs, listener: Listener)
     bad = _BadLines(inputs.policies.bad_lines == "skip")
     read = {}
     for path in inputs.corpora:
-        listener.stage(f"reading {display_name(path)}")
-        read[path] = read_corpus(path, texts, inputs.fields, listener.note, bad, inputs.sums)
-    check_fields(inputs.fields, read, texts, listener.warn)
+        progress.status(f"reading {display_name(path)}")
+        read[path] = read_corpus(path, texts, inputs.fields, progress.note, bad, inputs.sums)
+    check_fields(inputs.fields, read, texts, progress.warn)
     if bad.count:
         what = "1 line was" if bad.count == 1 else f"{bad.count} lines were"
-        listener.warn(f"{bad.first}; {what} left out")
+        progress.warn(f"{bad.first}; {what} left out")
     missing = len(wanted) - len(texts.documents)
     if missing:
-        _handle_missing(groups, texts, missing, len(wanted), inputs, listener)
+        _handle_missing(groups, texts, missing, len(wanted), inputs, progress)
         if inputs.policies.missing_docs == "skip":
             _drop_missing(groups, texts)
     return texts.documents
 
 
 def _handle_missing(
-    groups: dict[str, Group], texts: Texts, missing: int, wanted: int, inputs: Inputs, listener: Listener
+    groups: dict[str, Group], texts: Texts, missing: int, wanted: int, inputs: Inputs, progress: Progress
 ) -> None:
     run_name = display_name(inputs.run)
     corpora = ", ".join(map(display_name, inputs.corpora))
@@ -183,7 +183,7 @@ def _handle_missing(
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
         raise InputError(message, run_name, pairs[0][0], hint=hint)
-    listener.warn(f"{run_name}: {message}")
+    progress.warn(f"{run_name}: {message}")
 
 
 def _drop_missing(groups: dict[str, Group], texts: Texts) -> None:

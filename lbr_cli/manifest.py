@@ -27,7 +27,7 @@ def manifest(
     started: datetime,
 ) -> bytes:
     """A JSON object, indented. `inputs` and `output` are (path, sha256); `options` those of the command line."""
-    model, terms, tally = made.model, made.terms, made.scorer.tally
+    model, terms, counts = made.model, made.terms, made.scorer.counts
     engine = options.get("engine")
     packages = [*PACKAGES, engine] if engine in ENGINE_PACKAGES else PACKAGES
     told: dict[str, Any] = {
@@ -40,14 +40,14 @@ def manifest(
         "inputs": [{"file": path, "sha256": digest} for path, digest in inputs],
         "output": {"file": output[0], "sha256": output[1]},
         "counts": {
-            "queries": tally.queries,
-            "candidates": tally.candidates,
-            "pairs": tally.pairs,
-            "computed": tally.pairs - tally.cached,
-            "cached": tally.cached,
-            "cached_share": round(tally.cached / tally.pairs, 6) if tally.pairs else 0.0,
-            "truncated": tally.truncated,
-            "tokens": tally.tokens,
+            "queries": counts.queries,
+            "candidates": counts.candidates,
+            "pairs": counts.pairs,
+            "computed": counts.pairs - counts.cached,
+            "cached": counts.cached,
+            "cached_share": round(counts.cached / counts.pairs, 6) if counts.pairs else 0.0,
+            "truncated": counts.truncated,
+            "tokens": counts.tokens,
         },
     }
     if model is not None:

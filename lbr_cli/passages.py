@@ -77,12 +77,12 @@ class Passages:
             told["of"] = passage.of
         told |= {"start": passage.start, "text": passage.document.text}
         if self.score != "mean":
-            return Score(best.value, {**best.detail, "passage": told}, best.doubt)
+            return Score(best.value, {**best.details, "passage": told}, best.warning)
         mean = sum(score.value for score in scores) / len(scores)
-        truncated = any(score.detail.get("truncated", False) for score in scores)
-        said = {key: value for key, value in best.detail.items() if key != "truncated"}
+        truncated = any(score.details.get("truncated", False) for score in scores)
+        said = {key: value for key, value in best.details.items() if key != "truncated"}
         detail = {"truncated": truncated, "passage": {**told, "score": as_written(best.value), **said}}
-        return Score(mean, detail, next((score.doubt for score in scores if score.doubt), ""))
+        return Score(mean, detail, next((score.warning for score in scores if score.warning), ""))
 
 
 def windows(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:

@@ -30,17 +30,20 @@ ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code
 
 @dataclass(slots=True)
 class _Counts:
-    """Amounts of work: the total, or what is done."""
+    """Amounts of work, in total or done."""
 
     queries: int = 0
     pairs: int = 0
     cached: int = 0
     tokens: int = 0
-    work: int = 0
+
+    @property
+    def computed(self) -> int:
+        return self.pairs - self.cached
 
 
 class Console:
-    """The `Listener` of the command line. Use it in a `with` block, so that a bar never outlives its job.
+    """The progress display of the command line. Use it in a `with` block, so that a bar never outlives its job.
 
     `bar` shows progress, as a bar on a terminal and as plain lines elsewhere; `quiet` silences notes; `unit` is the
     word for pairs in the counts.
@@ -70,7 +73,7 @@ class Console:
             self._live.stop()
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Hide the bar while results are written, if stdout is a terminal as well."""
         if self._live is None or not self._shares_terminal:
             yield
@@ -79,7 +82,7 @@ class Console:
         yield
         self._live.start()
 
-    def stage(self, what: str) -> None:
+    def status(self, what: str) -> None:
         if self._live and self._task is not None:
             self._live.update(self._task, description=printable(what), visible=bool(what))
         elif self._plain and what not in ("", self._stage):
@@ -93,20 +96,20 @@ class Console:
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
 
-    def begin(self, queries: int, pairs: int, work: int) -> None:
-        self._total = _Counts(queries, pairs, work=work)
+    def start(self, queries: int, pairs: int, cached: int) -> None:
+        self._total = _Counts(queries, pairs, cached)
         self._began = self._last_line = time.monotonic()
         if self._live and self._task is not None:
-            self._live.update(self._task, description="", total=work or None, counts=self._counts(), visible=True)
+            total = self._total.computed or None
+            self._live.update(self._task, description="", total=total, counts=self._counts(), visible=True)
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
         self._done.queries += queries
         self._done.pairs += pairs
         self._done.cached += cached
         self._done.tokens += tokens
-        self._done.work += work
         if self._live and self._task is not None:
-            self._live.update(self._task, description="", completed=self._done.work, counts=self._counts())
+            self._live.update(self._task, description="", completed=self._done.computed, counts=self._counts())
         elif self._plain and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._last_line = time.monotonic()
             self._say(self._counts())
@@ -114,16 +117,16 @@ class Console:
     def _counts(self) -> str:
         """Return "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left.
 
-        The speed does not count cached pairs.
+        Speed and time left are those of the pairs that are not cached.
         """
         done, total = self._done, self._total
         cached = f" ({done.cached} cached)" if done.cached else ""
         if not total.pairs:  # a stream, the length of which is unknown
             return f"{done.pairs} {self._unit}{cached}  {done.queries} queries"
         seconds = max(time.monotonic() - self._began, 1e-9)
-        left = int(seconds / done.work * max(total.work - done.work, 0)) if done.work else 0
+        left = int(seconds / done.computed * max(total.computed - done.computed, 0)) if done.computed else 0
         return (
-            f"{done.pairs}/{total.pairs} {self._unit}{cached}  {_brief((done.pairs - done.cached) / seconds)}/s  "
+            f"{done.pairs}/{total.pairs} {self._unit}{cached}  {_brief(done.computed / seconds)}/s  "
             f"{_brief(done.tokens / seconds)} tokens/s  {done.queries}/{total.queries} queries  "
             f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         )

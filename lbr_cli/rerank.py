@@ -1,8 +1,8 @@
-"""Ranking -> Scored lines: whom to score, in which order they come out, and what becomes of the rest.
+"""Rankings -> ranked candidates: which candidates are scored, in which order they are written, and where the rest goes.
 
-First-stage order is by score, descending, where all candidates of a query have one; else by rank where all have one;
-else by place. Scores are compared as the float32 values that are written; ties keep first-stage order. What was not
-scored (below the depth, or without a text) follows in first-stage order.
+First-stage order is by score, descending, if all candidates of a query have one; else by rank if all have one; else by
+position. Scores are compared as the float32 values that are written; ties keep first-stage order. Candidates without a
+score (below the depth, or without a text) follow in first-stage order.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lbr_cli.core import Candidate, Document, Query, Ranking, Score, Scored
+from lbr_cli.core import Candidate, Document, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError
 from lbr_cli.numbers import as_written, float32
 from lbr_cli.passages import Passages
-from lbr_cli.scoring import Scorer
+from lbr_cli.scoring import Plan, Scorer
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a ranking is made anew.
+    """The options of reranking.
 
-    `depth` and `top_k` are how many candidates of a query are scored, and how many are written; None is all.
-    `passages` None reads a document as a whole. `interpolate` is the weight, from 0 to 1, that first-stage scores have
-    beside those of the model; None leaves them out.
+    `depth` is how many candidates of a query are scored, `top_k` how many are written; None is all. `passages` None
+    scores a document as a whole. `interpolate` is the weight, from 0 to 1, of the first-stage score beside the model's;
+    None ignores it.
     """
 
     depth: int | None = None
@@ -34,100 +34,109 @@ class Method:
 
 
 def rerank(
-    rankings: Iterable[Ranking], scorer: Scorer, method: Method = Method()
-) -> Iterator[tuple[Query, list[Scored]]]:
-    """Each query with its candidates in their new order, as soon as it is done, in the order of `rankings`.
+    rankings: Iterable[Ranking], scorer: Scorer, method: Method = Method(), plan: Plan | None = None
+) -> Iterator[tuple[Query, list[RankedCandidate]]]:
+    """Yield each query with its candidates in their new order, in the order of `rankings`, as soon as it is complete.
 
-    Raises InputError for a candidate without the first-stage score that `method` asks for.
+    `plan` is that of `pairs_to_score` for the same arguments; without it each query is complete before the next is
+    read. Raises InputError for a candidate without the first-stage score that `method` needs.
     """
-    for ranking in rankings:
-        ordered = first_stage_order(ranking.candidates)
-        chosen = _to_score(ranking.query, ordered, method)
-        first_stage = _first_stage_scores(ranking.query, ordered, chosen) if method.interpolate is not None else []
-        scores = _scores(ranking.query, chosen, scorer, method.passages)
+    for selection, scores in scorer.score((_select(ranking, method) for ranking in rankings), plan):
+        by_place = selection.aggregate(scores)
         if method.interpolate is not None:
-            scores = _interpolated(first_stage, scores, method.interpolate)
-        scorer.tally.candidates += len(chosen)
-        yield ranking.query, new_order(ordered, scores)[: method.top_k]
-        scorer.tally.queries += 1
-        scorer.listener.advance(queries=1)
+            by_place = _interpolated(selection.first_stage_scores(), by_place, method.interpolate)
+        scorer.counts.candidates += len(selection.chosen)
+        yield selection.query, new_order(selection.ordered, by_place)[: method.top_k]
+        scorer.counts.queries += 1
+        scorer.progress.advance(queries=1)
 
 
 def pairs_to_score(rankings: Iterable[Ranking], method: Method) -> Iterator[tuple[Query, Document]]:
-    """The pairs that `rerank` will score; a passage makes one."""
+    """Yield the pairs that `rerank` scores, in its order; each passage is one pair."""
     for ranking in rankings:
-        # without a depth all are scored, and their order is of no matter here
-        ordered = ranking.candidates if method.depth is None else first_stage_order(ranking.candidates)
-        for document in _to_score(ranking.query, ordered, method).values():
-            if method.passages is None:
-                yield ranking.query, document
-            else:
-                for passage in method.passages.cut(document):
-                    yield ranking.query, passage.document
+        for document in _select(ranking, method).documents:
+            yield ranking.query, document
 
 
 def check_scores(ranking: Ranking, method: Method, file: str) -> None:
-    """InputError for a candidate that lacks the first-stage score which `method` asks for."""
+    """Raise InputError for a candidate without the first-stage score that `method` needs."""
     if method.interpolate is not None:
-        ordered = first_stage_order(ranking.candidates)
-        _first_stage_scores(ranking.query, ordered, _to_score(ranking.query, ordered, method), file)
+        _select(ranking, method).first_stage_scores(file)
 
 
-def _first_stage_scores(
-    query: Query, ordered: Sequence[Candidate], places: Iterable[int], file: str = ""
-) -> list[float]:
-    scores = []
-    for candidate in (ordered[place] for place in places):
-        if candidate.score is None:
-            pair = f"query {query.query_id}, document {candidate.doc_id}"
-            hint = 'an MS MARCO run has ranks and no scores; JSONL has them as "score"'
-            raise InputError(f"{pair}: no first-stage score, and --interpolate needs one", file, hint=hint)
-        scores.append(candidate.score)
-    return scores
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The candidates of a query in first-stage order, and the documents to score by their places in that order."""
+
+    query: Query
+    ordered: Sequence[Candidate]
+    chosen: Mapping[int, Document]
+    passages: Passages | None
+
+    @property
+    def documents(self) -> list[Document]:
+        """What the model reads: the chosen documents, or all passages of each."""
+        documents = list(self.chosen.values())
+        if self.passages is None:
+            return documents
+        return [passage.document for document in documents for passage in self.passages.cut(document)]
+
+    def aggregate(self, scores: Sequence[Score]) -> dict[int, Score]:
+        """Return the score of each chosen document by its place, from the scores of `documents`."""
+        if self.passages is None:
+            return dict(zip(self.chosen, scores, strict=True))
+        coming = iter(scores)
+        by_place = {}
+        for place, document in self.chosen.items():
+            parts = self.passages.cut(document)
+            by_place[place] = self.passages.fold(parts, [next(coming) for _ in parts])
+        return by_place
+
+    def first_stage_scores(self, file: str = "") -> list[float]:
+        """Return the first-stage scores of the chosen documents. InputError if one is missing."""
+        scores = []
+        for candidate in (self.ordered[place] for place in self.chosen):
+            if candidate.score is None:
+                pair = f"query {self.query.query_id}, document {candidate.doc_id}"
+                hint = 'an MS MARCO run has ranks and no scores; JSONL has them as "score"'
+                raise InputError(f"{pair}: no first-stage score, and --interpolate needs one", file, hint=hint)
+            scores.append(candidate.score)
+        return scores
 
 
-def _to_score(query: Query, ordered: Sequence[Candidate], method: Method) -> dict[int, Document]:
-    """The first `depth` candidates that have a text, by their places in first-stage order."""
-    if query.text is None:
-        return {}
-    there = ((place, candidate.document) for place, candidate in enumerate(ordered))
-    known = ((place, document) for place, document in there if document is not None)
-    return dict(list(known)[: method.depth])
-
-
-def _scores(
-    query: Query, chosen: Mapping[int, Document], scorer: Scorer, passages: Passages | None
-) -> dict[int, Score]:
-    """The model's score of each document."""
-    if passages is None:
-        return dict(zip(chosen, scorer.score(query, list(chosen.values())), strict=True))
-    cut = {place: passages.cut(document) for place, document in chosen.items()}
-    scores = iter(scorer.score(query, [passage.document for parts in cut.values() for passage in parts]))
-    return {place: passages.fold(parts, [next(scores) for _ in parts]) for place, parts in cut.items()}
+def _select(ranking: Ranking, method: Method) -> _Selection:
+    """The first `depth` candidates that have a text are scored; none if the query has no text."""
+    ordered = first_stage_order(ranking.candidates)
+    chosen: dict[int, Document] = {}
+    if ranking.query.text is not None:
+        known = (
+            (place, candidate.document) for place, candidate in enumerate(ordered) if candidate.document is not None
+        )
+        chosen = dict(list(known)[: method.depth])
+    return _Selection(ranking.query, ordered, chosen, method.passages)
 
 
 def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], weight: float) -> dict[int, Score]:
-    """`weight` times the first-stage score and the rest of the model's, each brought to 0 … 1 over the query."""
-    ours = normalised([score.value for score in scores.values()])
-    theirs = normalised(first_stage)
+    """`weight` · first-stage score + (1 - `weight`) · model score, each scaled to 0 … 1 over the query."""
+    model = normalised([score.value for score in scores.values()])
     mixed = {}
-    for (place, score), first, second in zip(scores.items(), theirs, ours, strict=True):
-        detail = {"reranker_score": as_written(score.value), **score.detail}
-        mixed[place] = Score(weight * first + (1 - weight) * second, detail, score.doubt)
+    for (place, score), first, second in zip(scores.items(), normalised(first_stage), model, strict=True):
+        details = {"reranker_score": as_written(score.value), **score.details}
+        mixed[place] = Score(weight * first + (1 - weight) * second, details, score.warning)
     return mixed
 
 
 def normalised(values: Sequence[float]) -> list[float]:
-    """(v - min) / (max - min), or 0 for all where they are equal."""
+    """Return (v - min) / (max - min) for each value, or 0 if all are equal."""
     low, high = min(values, default=0.0), max(values, default=0.0)
     if low == high:
         return [0.0] * len(values)
-    unit = 1.0 if math.isfinite(high - low) else 0.5  # two floats may lie farther apart than a float holds
+    unit = 1.0 if math.isfinite(high - low) else 0.5  # the difference of two floats may exceed the largest float
     return [(value * unit - low * unit) / (high * unit - low * unit) for value in values]
 
 
 def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates as the first stage ranked them. A rank beside a score is not trusted."""
+    """Return the candidates in first-stage order. A rank beside a score is ignored."""
     scores = [candidate.score for candidate in candidates if candidate.score is not None]
     ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
     if len(scores) == len(candidates):
@@ -139,18 +148,18 @@ def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [candidates[place] for place in places]
 
 
-def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[Scored]:
-    """`scores` by place in first-stage order -> the lines of the output."""
+def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[RankedCandidate]:
+    """Return the lines of the output; `scores` are by place in first-stage order."""
     values = {place: float32(score.value) for place, score in scores.items()}
     places = sorted(values, key=lambda place: (-values[place], place))
     places += [place for place in range(len(ordered)) if place not in values]
     return [
-        Scored(
+        RankedCandidate(
             candidate=ordered[place],
             first_stage_rank=place + 1,
             rank=rank,
             score=values.get(place),
-            detail=scores[place].detail if place in scores else {},
+            details=scores[place].details if place in scores else {},
         )
         for rank, place in enumerate(places, 1)
     ]

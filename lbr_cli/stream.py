@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from lbr_cli.core import Listener, Query, Ranking
+from lbr_cli.core import Progress, Query, Ranking
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import BLANKS, display_name, open_input, without_end
 from lbr_cli.formats.jsonl import Jsonl
@@ -17,7 +17,7 @@ from lbr_cli.inputs import Duplicates, Group, Inputs
 REMEMBERED = 10_000
 
 
-def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
+def stream(inputs: Inputs, progress: Progress) -> Iterator[Ranking]:
     """The rankings of a stream of JSONL lines.
 
     Raises InputError for a line that cannot be read, a candidate without its texts, and a query id of the last
@@ -53,7 +53,7 @@ def stream(inputs: Inputs, listener: Listener) -> Iterator[Ranking]:
                 group = None
     if group:
         yield _complete(group, name, done)
-    duplicates.tell(listener)
+    duplicates.tell(progress)
 
 
 def _check_again(group: Group, earlier: Group, whole: bool, name: str, number: int) -> None:

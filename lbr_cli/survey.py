@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lbr_cli.collect import Collection, collect
-from lbr_cli.core import Document, Listener, Query, Request
+from lbr_cli.core import Progress, Request
 from lbr_cli.engines import UNLIMITED
-from lbr_cli.engines.reading import measured, reader
+from lbr_cli.engines.prompt_preview import prompt_preview, token_lengths
 from lbr_cli.errors import InputError, RequestError, UsageError
 from lbr_cli.formats import RunFormat
 from lbr_cli.formats.files import display_name
@@ -17,12 +17,11 @@ from lbr_cli.models import at_hand, fetched
 from lbr_cli.models.contents import sha256
 from lbr_cli.progress import printable
 from lbr_cli.rerank import check_scores, pairs_to_score
-from lbr_cli.scoring import named
 
 
-def survey(job: Job, listener: Listener) -> str:
+def survey(job: Job, progress: Progress) -> str:
     """A few lines: queries, candidates, what is double or lacks a text, and how many tokens a model would read."""
-    collection, format_ = _checked(job, listener)
+    collection, format_ = _checked(job, progress)
     candidates = lacking = 0
     for ranking in collection:
         candidates += len(ranking.candidates)
@@ -32,15 +31,15 @@ def survey(job: Job, listener: Listener) -> str:
         "candidates": f"{candidates}, {lacking} of them without a text",
         "duplicates": f"{collection.duplicates}",
         "to score": _amount(job, collection),
-        "tokens": _tokens(job, collection, listener),
+        "tokens": _tokens(job, collection, progress),
         "output": format_.name,
     }
     return "".join(f"{name:<12}{value}\n" for name, value in rows.items())
 
 
-def first_prompt(job: Job, listener: Listener) -> str:
+def first_prompt(job: Job, progress: Progress) -> str:
     """What the model reads of the first pair: how many tokens there are, and the text that they stand for."""
-    collection, _ = _checked(job, listener)
+    collection, _ = _checked(job, progress)
     pair = next(pairs_to_score(collection, replace(job.method, depth=1, passages=None)), None)
     if pair is None:
         raise InputError("no candidate has a text", display_name(job.inputs.run))
@@ -50,9 +49,9 @@ def first_prompt(job: Job, listener: Listener) -> str:
         message = "--show-prompt: the server's own template makes the prompt"
         raise UsageError(message, hint="name the tokenizer of its model with --tokenizer")
     query, document = pair
-    listener.stage("looking for the tokenizer")
-    model = at_hand(job.model) or fetched(job.model, listener, sha256)
-    made = reader(job.engine, model, job.settings)
+    progress.status("looking for the tokenizer")
+    model = at_hand(job.model) or fetched(job.model, progress, sha256)
+    preview = prompt_preview(job.engine, model, job.settings)
     lines = [f"query     {printable(query.query_id)}", f"document  {printable(document.doc_id)}"]
     if job.method.passages:
         passage = job.method.passages.cut(document)[0]
@@ -60,19 +59,20 @@ def first_prompt(job: Job, listener: Listener) -> str:
         lines.append(f"passage   {passage.number}{f' of {passage.of}' if passage.of else ''}")
     for request in model.known_family.requests(query.text or "", document):
         try:
-            ids, truncated = made.prompt(request)
+            prompt = preview.prompt(request)
         except RequestError as error:
-            raise named(error, query, document) from error
-        limit = f" of at most {made.max_length}" if made.max_length < UNLIMITED else ""
-        lines.append(f"tokens    {len(ids)}{limit}{', the text truncated' if truncated else ''}\n")
-        lines.append(made.text(ids) + "\n")
+            raise error.of_pair(query.query_id, document.doc_id) from error
+        limit = f" of at most {preview.max_length}" if preview.max_length < UNLIMITED else ""
+        truncated = ", the text truncated" if prompt.truncated else ""
+        lines.append(f"tokens    {len(prompt.ids)}{limit}{truncated}\n")
+        lines.append(preview.text(prompt.ids) + "\n")
     return "\n".join(lines)
 
 
-def _checked(job: Job, listener: Listener) -> tuple[Collection, RunFormat]:
+def _checked(job: Job, progress: Progress) -> tuple[Collection, RunFormat]:
     """All that a job reads, and the format that it would write."""
     written = check_written(job)
-    collection = collect(replace(job.inputs, written=written), listener)
+    collection = collect(replace(job.inputs, written=written), progress)
     format_ = output_format(job, collection.format)
     style_of(job, format_)
     for ranking in collection:
@@ -87,30 +87,30 @@ def _amount(job: Job, collection: Collection) -> str:
     return f"{pairs} pairs{passages}"
 
 
-def _tokens(job: Job, collection: Collection, listener: Listener) -> str:
+def _tokens(job: Job, collection: Collection, progress: Progress) -> str:
     if job.model is None:
         return f"not counted, {job.engine} reads words"
-    listener.stage("measuring the prompts")
+    progress.status("measuring the prompts")
     model = at_hand(job.model)
     if model is None and not job.model.hub_id:
         return "not counted, they are the server's, and no --tokenizer is named"
     if model is None:
         return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
-    made = reader(job.engine, model, job.settings)
-    chosen = model.known_family
-    current = (Query(""), Document("", ""))
+    preview = prompt_preview(job.engine, model, job.settings)
+    family = model.known_family
 
     def requests() -> Iterator[Request]:
-        nonlocal current
-        for current in pairs_to_score(collection, job.method):
-            yield from chosen.requests(current[0].text or "", current[1])
+        for query, document in pairs_to_score(collection, job.method):
+            yield from family.requests(query.text or "", document)
 
     try:
-        lengths, truncated = measured(made, requests())
+        lengths, truncated = token_lengths(preview, requests())
     except RequestError as error:
-        raise named(error, *current) from error
+        pairs = pairs_to_score(collection, job.method)
+        query, document = next(pair for pair in pairs if error.request in family.requests(pair[0].text or "", pair[1]))
+        raise error.of_pair(query.query_id, document.doc_id) from error
     lengths.sort()
     marks = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
     spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in marks)
-    cut = f"{truncated} truncated at {made.max_length}" if made.max_length < UNLIMITED else "no limit"
+    cut = f"{truncated} truncated at {preview.max_length}" if preview.max_length < UNLIMITED else "no limit"
     return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {cut}"

@@ -169,15 +169,16 @@ def ask(family: Family, query: str, text: str, title: str = "") -> tuple[Request
     return family.requests(query, Document("d", text, title))
 
 
-class Listening:
-    """A listener that keeps what it hears."""
+class RecordedProgress:
+    """A `Progress` that keeps what is reported."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.warnings: list[str] = []
-        self.pairs = self.cached = self.queries = self.tokens = self.work = 0
+        self.pairs = self.cached = self.queries = self.tokens = 0
+        self.total: tuple[int, int, int] | None = None
 
-    def stage(self, what: str) -> None: ...
+    def status(self, what: str) -> None: ...
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -185,16 +186,16 @@ class Listening:
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
-    def begin(self, queries: int, pairs: int, work: int) -> None: ...
+    def start(self, queries: int, pairs: int, cached: int) -> None:
+        self.total = (queries, pairs, cached)
 
-    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
+    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
         self.queries += queries
         self.pairs += pairs
         self.cached += cached
         self.tokens += tokens
-        self.work += work
 
-    def aside(self) -> AbstractContextManager[None]:
+    def paused(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -204,8 +205,9 @@ def load(model: Model, settings: Settings) -> Any:
 
 
 def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
-    """An engine's answers to requests, in their order."""
-    found = {request: answer for batch in engine.answer(requests) for request, answer in batch}
+    """An engine's answers to the distinct ones of `requests`, as one window, in the order of `requests`."""
+    batches = engine.answer([list(dict.fromkeys(requests))])
+    found = {request: answer for batch in batches for request, answer in batch.answers}
     return [found[request] for request in requests]
 
 

@@ -16,13 +16,13 @@ import pytest
 import serving
 import torch
 import transformers
-from conftest import Listening, chat_tokenizer
+from conftest import RecordedProgress, chat_tokenizer
 
 from lbr_cli.core import Answer, Document, Family, Query, Score
-from lbr_cli.engines import Server, Settings, Workers, load_engine
+from lbr_cli.engines import Server, Settings, Workers, prepare_engine
 from lbr_cli.families import Template
 from lbr_cli.models import Model, fetched, resolve, served
-from lbr_cli.scoring import Scorer
+from lbr_cli.scoring import QueryDocuments, Scorer
 
 QUERIES = ("ripe figs", "tram gauge <|im_end|>", "日本 bread", "salt")
 TEXTS = (
@@ -73,15 +73,28 @@ Engines = Callable[[str, str], tuple[Model, str, Settings]]
 
 def at(folder: Path, name: str, dtype: str = "float32", **more: Any) -> tuple[Model, str, Settings]:
     model = resolve(str(folder), name, chosen=CHOSEN.get(name, {}))
-    return fetched(model, Listening()), "local", Settings("cpu", dtype, LENGTH, **more)
+    return fetched(model, RecordedProgress()), "local", Settings("cpu", dtype, LENGTH, **more)
 
 
 def scores(model: Model, engine: str, settings: Settings) -> list[list[Score]]:
     """Of `DOCUMENTS`, query by query, the way a job asks for them."""
     queries = [Query(text, text) for text in QUERIES]
-    scorer = Scorer(model.known_family, load_engine(engine, model, settings), Listening())
-    scorer.expect(lambda: iter([(query, document) for query in queries for document in DOCUMENTS]))
-    return [scorer.score(query, DOCUMENTS) for query in queries]
+    return scored(model, engine, settings, queries, DOCUMENTS, RecordedProgress())
+
+
+def scored(
+    model: Model,
+    engine: str,
+    settings: Settings,
+    queries: Sequence[Query],
+    documents: Sequence[Document],
+    progress: RecordedProgress,
+) -> list[list[Score]]:
+    """The scores of all documents for each query, as a job computes them."""
+    scorer = Scorer(model.known_family, prepare_engine(engine, model, settings).load, progress)
+    plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
+    items = [QueryDocuments(query, documents) for query in queries]
+    return [found for _, found in scorer.score(items, plan)]
 
 
 def values(found: Sequence[Sequence[Score]]) -> list[list[float]]:
@@ -104,10 +117,10 @@ class Reference:
     folder: Path
 
     def scores(self, name: str, top: int | None = None) -> list[list[float]]:
-        from lbr_cli.engines.next_token import TokenIds
+        from lbr_cli.engines.token_prompts import TokenPrompts
 
         model, _, settings = at(self.folder, name)
-        ids = TokenIds(model, settings, "reference")
+        ids = TokenPrompts(model, settings, "reference")
         weights: Any = transformers.AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
         chosen: Family = model.known_family
         found = []
@@ -119,7 +132,7 @@ class Reference:
                     logits = weights(torch.tensor([ids.prompt(request).ids])).logits[0, -1].double()
                 said = logits.log_softmax(-1)
                 least = float(said.topk(top).values[-1]) if top else -math.inf
-                labels = [float(said[label]) for label in ids.labels(request)]
+                labels = [float(said[label]) for label in ids.label_ids(request)]
                 kept = [value if value >= least else -math.inf for value in labels]
                 row.append(chosen.score([Answer(kept)]).value)
             found.append(row)
@@ -131,30 +144,15 @@ def reference(folder: Path) -> Reference:
     return Reference(folder)
 
 
-ON_RAY = pytest.param("ray", marks=[pytest.mark.xdist_group("ray"), pytest.mark.slow])
-
-
-@pytest.fixture(params=["local", "plain", "server", ON_RAY])
+@pytest.fixture(params=["local", "plain", "server"])
 def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
     """How each engine is set up for a family and a precision."""
     kind = request.param
     if kind == "server":
         with serving.serving(folder) as server:
             yield lambda name, dtype: at_server(folder, server, name)
-    elif kind == "ray":
-        pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
-        yield lambda name, dtype: replaced(at(folder, name, dtype, workers=on_ray(name)), "ray")
     else:
         yield lambda name, dtype: at(folder, name, dtype, plain=kind == "plain")
-
-
-def on_ray(name: str) -> Workers:
-    """Two workers for one family, one for the others: each worker imports torch anew."""
-    return Workers(2 if name == "lb" else 1)
-
-
-def replaced(made: tuple[Model, str, Settings], engine: str) -> tuple[Model, str, Settings]:
-    return made[0], engine, made[2]
 
 
 def at_server(
@@ -168,6 +166,15 @@ def at_server(
 @pytest.mark.parametrize("name", FAMILIES)
 def test_float32_scores_are_those_of_a_plain_loop(engine: Engines, reference: Reference, name: str) -> None:
     agree(values(scores(*engine(name, "float32"))), reference.scores(name), TOLERANCE["float32"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+@pytest.mark.parametrize(("name", "workers"), [("lb", 2), ("lb-rev", 1)])
+def test_workers_give_the_scores_of_a_plain_loop(folder: Path, reference: Reference, name: str, workers: int) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'lbr-cli[ray]'")
+    model, _, settings = at(folder, name, workers=Workers(workers))
+    agree(values(scores(model, "ray", settings)), reference.scores(name), TOLERANCE["float32"])
 
 
 def test_bfloat16_scores_are_near(folder: Path, reference: Reference) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import checkpoints
 import pytest
-from conftest import CHAT_TEMPLATE, ROOT, Listening, Program, chat_tokenizer, write
+from conftest import CHAT_TEMPLATE, ROOT, Program, RecordedProgress, chat_tokenizer, write
 
 from lbr_cli import assembly, engines
 from lbr_cli.assembly import Assembly
@@ -27,6 +27,7 @@ from lbr_cli.errors import MissingError, RunError
 from lbr_cli.families import Template
 from lbr_cli.models import resolve
 from lbr_cli.models.contents import contents, fingerprint, has_code_elsewhere
+from lbr_cli.scoring import QueryDocuments
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Asked:
 
 def known(asked: Asked, cache: Path) -> bool:
     """Score the pair, and tell whether its score was known."""
-    listener = Listening()
+    listener = RecordedProgress()
     with Cache(Place(cache, 10**9), listener) as opened:
         model = resolve(str(asked.folder), asked.family, chosen=asked.chosen)
         scorer = Assembly(model, "local", asked.settings, opened, listener).scorer
         documents = [Document("d", asked.text, asked.title)]
-        scorer.expect(lambda: iter([(Query("q", asked.query), documents[0])]))
-        scorer.score(Query("q", asked.query), documents)
+        items = [QueryDocuments(Query("q", asked.query), documents)]
+        list(scorer.score(items, scorer.plan(lambda: [(items[0].query, documents[0])])))
     assert listener.warnings == []
     assert (listener.tokens == 0) == (listener.cached == 1)
     return listener.cached == 1
@@ -216,14 +217,14 @@ def test_a_template_that_names_the_date_is_asked_again_in_each_run(
 def test_files_that_change_while_the_model_is_loaded_end_the_run(
     chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = local.Local.load
+    load = local.PreparedLocal.load
 
-    def meddled(self: Any) -> Any:
-        engine = load(self)
+    def meddled(self: Any, pairs: int) -> Any:
+        engine = load(self, pairs)
         rewritten(chat.folder / "model.safetensors", last_byte)
         return engine
 
-    monkeypatch.setattr(local.Local, "load", meddled)
+    monkeypatch.setattr(local.PreparedLocal, "load", meddled)
     with pytest.raises(RunError, match="its files have changed since this run began"):
         known(chat, tmp_path / "cache")
     monkeypatch.undo()
@@ -283,8 +284,8 @@ def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path)
 def test_a_file_that_goes_away_is_told(chat: Asked, tmp_path: Path) -> None:
     (chat.folder / "gone.json").symlink_to(tmp_path / "nowhere")
     assert not known(chat, tmp_path / "cache")  # loading does not read it either
-    with Cache(None, Listening()) as cache:
-        made = Assembly(None, "overlap", Settings(), cache, Listening())
+    with Cache(None, RecordedProgress()) as cache:
+        made = Assembly(None, "overlap", Settings(), cache, RecordedProgress())
     with pytest.raises(MissingError, match=r"gone\.json: cannot be read: No such file or directory"):
         made._digest(chat.folder / "gone.json")
 
@@ -299,14 +300,16 @@ def test_a_gguf_file_is_told_by_its_contents(tmp_path: Path) -> None:
     assert contents(model) != before
 
 
-def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[float], Listening]:
-    listener = Listening()
+def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[float], RecordedProgress]:
+    listener = RecordedProgress()
     with Cache(Place(cache, 10**9) if cache else None, listener) as opened:
         model = resolve(str(asked.folder), asked.family)
         scorer = Assembly(model, "local", asked.settings, opened, listener).scorer
         documents = [Document(text, text) for text in texts]
-        scorer.expect(lambda: ((Query("q", asked.query), document) for document in documents))
-        return [score.value for score in scorer.score(Query("q", asked.query), documents)], listener
+        items = [QueryDocuments(Query("q", asked.query), documents)]
+        plan = scorer.plan(lambda: ((items[0].query, document) for document in documents))
+        ((_, found),) = scorer.score(items, plan)
+        return [score.value for score in found], listener
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ import torch
 import transformers
 from conftest import chat_tokenizer
 
-from lbr_cli.core import Document, Query, Score, Verbatim
-from lbr_cli.engines import Settings, load_engine
+from lbr_cli.core import Document, Query, RawTemplate, Score
+from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.families import Template
 from lbr_cli.models import fetched, resolve
 from lbr_cli.progress import Console
@@ -46,11 +46,11 @@ def scored(folder: Path, family: str | None, dtype: str, chosen: dict[str, Any],
     """What lbr makes of `PAIRS`, the documents of a query together."""
     with Console(bar=False, quiet=True) as console:
         model = fetched(resolve(str(folder), family, chosen=chosen, trusted=trusted), console)
-        scorer = Scorer(model.known_family, load_engine("local", model, Settings("cpu", dtype)), console)
+        scorer = Scorer(model.known_family, prepare_engine("local", model, Settings("cpu", dtype)).load, console)
         found = []
         for number, query in enumerate(QUERIES):
             documents = [Document(str(place), text) for place, text in enumerate(DOCUMENTS)]
-            found += scorer.score(Query(str(number), query), documents)
+            found += scorer.score_query(Query(str(number), query), documents)
     return found
 
 
@@ -218,7 +218,7 @@ TEVATRON = Template.parse(
     'text = "query: {query} passage: {title} {document}\\nIs the passage relevant to the query?"', "p.toml"
 )
 FLAN = Template(
-    Verbatim(adds="all"),
+    RawTemplate(special_tokens="all"),
     "Passage: {document}\nQuery: {query}\nDoes the passage answer the query? Answer 'Yes' or 'No'",
 )
 CHAT = Template.parse('system = "Be brief."\nuser = "{document}\\nabout {query}?"\nassistant = "Answer:"', "p.toml")
@@ -334,10 +334,10 @@ def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
     found = scored(folder, case.family, "float32", case.chosen)
     assert farthest([score.value for score in found], expected) < 1e-4
     assert max(expected) - min(expected) > 0.05  # or agreement would mean nothing
-    assert [score.detail["probability"] for score in found] == pytest.approx(
+    assert [score.details["probability"] for score in found] == pytest.approx(
         [1 / (1 + math.exp(-score)) for score in expected], abs=1e-4
     )
-    cut = [score.detail["truncated"] for score in found]
+    cut = [score.details["truncated"] for score in found]
     reads_all = case.kind == SEQ2SEQ  # T5 has no table of positions
     assert cut == [len(document) > 1000 and not reads_all for _, document in PAIRS]
 

@@ -88,7 +88,7 @@ def test_scores_are_those_of_sentence_transformers(folder: Path, monkeypatch: py
     found = scored(folder, None, "float32", {})
     assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
     assert max(expected) - min(expected) > 0.05
-    assert [score.detail["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
+    assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
 
 
 def family(folder: Path, **chosen: str) -> object:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Listening
+from conftest import ROOT, RecordedProgress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +26,8 @@ from lbr_cli.errors import RunError, UsageError
 LIMIT = 10**9
 
 
-def opened(folder: Path, listener: Listening | None = None, limit: int = LIMIT) -> Cache:
-    return Cache(Place(folder, limit), listener or Listening())
+def opened(folder: Path, listener: RecordedProgress | None = None, limit: int = LIMIT) -> Cache:
+    return Cache(Place(folder, limit), listener or RecordedProgress())
 
 
 def key(number: int) -> bytes:
@@ -49,7 +49,7 @@ def filled(folder: Path, count: int, size: int = 20) -> dict[bytes, bytes]:
 
 
 def test_what_is_kept_is_found_by_the_next_one_and_nothing_stays_beside_the_file(tmp_path: Path) -> None:
-    listener = Listening()
+    listener = RecordedProgress()
     rows = filled(tmp_path, 1234)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.sqlite"]
     with opened(tmp_path, listener) as cache:
@@ -66,7 +66,7 @@ def test_it_is_in_the_file_before_keep_returns(tmp_path: Path) -> None:
 
 
 def test_no_cache_keeps_nothing() -> None:
-    with Cache(None, Listening()) as cache:
+    with Cache(None, RecordedProgress()) as cache:
         cache.keep({key(1): b"one"}, "m")
         assert (cache.on, cache.find([key(1)]), cache.holds([key(1)]), cache.kept) == (False, {}, set(), 0)
 
@@ -104,7 +104,7 @@ def test_a_flipped_bit_loses_rows_and_changes_none(number: int, bit: int) -> Non
     shutil.copy(FLIPPED / "scores.sqlite", path)
     flipped(path, number % path.stat().st_size, bit)
     fresh = {key(-number): b"new" for number in range(1, 50)}
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(folder, listener) as cache:
         found = cache.find(list(rows))
         assert found.items() <= rows.items()
@@ -135,7 +135,7 @@ def test_a_file_that_was_begun_otherwise_can_be_emptied_too(tmp_path: Path) -> N
 
 
 def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         cache.keep({key(1): b"one"}, "m")
         with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
@@ -150,7 +150,7 @@ def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
 
 def test_a_folder_that_leads_to_itself(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path / "loop" / "lbr", listener) as cache:
         assert not cache.on
     assert listener.warnings == [f"no score cache in this run: {tmp_path}/loop/lbr: Too many levels of symbolic links"]
@@ -213,7 +213,7 @@ def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, 
     path = tmp_path / "scores.sqlite"
     spoil(path)  # type: ignore[operator]
     before = path.is_dir() or path.read_bytes()
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         for _ in range(2):
             assert cache.find(list(rows)).items() <= rows.items()
@@ -226,7 +226,7 @@ def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path / "file" / "folder", listener) as cache:
         assert not cache.on
     assert listener.warnings == [f"no score cache in this run: {tmp_path}/file/folder: Not a directory"]
@@ -235,12 +235,12 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from conftest import Listening
+from conftest import RecordedProgress
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 if os.geteuid() == 0:
     os.setuid(65534)
-listener = Listening()
+listener = RecordedProgress()
 with Cache(Place(Path(sys.argv[1]), 10**9), listener) as cache:
     print(cache.on, *listener.warnings)
 """
@@ -274,7 +274,7 @@ def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "nfs4",
         "",
     ]
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(shared / "lbr", listener) as cache:
         assert not cache.on
     assert listener.warnings == [f"no score cache in this run: {shared}/lbr lies on a network file system (nfs4)"]
@@ -284,13 +284,13 @@ def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from conftest import Listening
+from conftest import RecordedProgress
 from lbr_cli.cache import Cache, key_of
 from lbr_cli.cache.place import Place
 from lbr_cli.errors import RunError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 try:
-    with Cache(Place(Path(sys.argv[1]), 10**9), Listening()) as cache:
+    with Cache(Place(Path(sys.argv[1]), 10**9), RecordedProgress()) as cache:
         for number in range(10_000):
             cache.keep({key_of(str(number).encode()): bytes(100)}, "m")
 except RunError as error:
@@ -309,10 +309,10 @@ def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
 TOGETHER = """
 import sys
 from pathlib import Path
-from conftest import Listening
+from conftest import RecordedProgress
 from lbr_cli.cache import Cache, key_of
 from lbr_cli.cache.place import Place
-listener = Listening()
+listener = RecordedProgress()
 with Cache(Place(Path(sys.argv[1]), 10**9), listener) as cache:
     for number in range(0, 400, 4):
         keys = [key_of(f"{sys.argv[2]} {one}".encode()) for one in range(number, number + 4)]
@@ -341,7 +341,7 @@ def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, mo
     rows = filled(tmp_path, 10)
     holder = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         assert cache.find(list(rows)) == rows
         cache.keep({key(-1): b"new"}, "m")
@@ -374,7 +374,7 @@ def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, mon
     on_day(monkeypatch, today() + 1)
     monkeypatch.setattr(Database, "touch", fail)
     monkeypatch.setattr(Database, "shrink", fail)
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         assert cache.find(list(rows)) == rows
     assert listener.warnings == []
@@ -395,7 +395,7 @@ def test_what_a_lock_keeps_from_the_file_is_found_and_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.cache.SHORT_WAIT", 0.01)
-    listener = Listening()
+    listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         holder = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")

@@ -92,7 +92,7 @@ def farthest(one: Sequence[float], other: Sequence[float]) -> float:
 def test_logits_equal_the_plain_loop(folder: Path, budget: int | None) -> None:
     exact = plain(folder)
     loaded = engine(folder, dtype="float32", batch_tokens=budget)
-    assert loaded.expect(PAIRS) == len(PAIRS)
+    loaded.check(PAIRS)
     assert farthest(logits(loaded), exact) < 1e-5
     assert max(exact) - min(exact) > 0.1
     assert [answer.truncated for answer in answers(loaded)] == [len(pair.document) > 1000 for pair in PAIRS]
@@ -126,12 +126,12 @@ def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypat
 def test_a_query_without_room_is_refused(folder: Path) -> None:
     loaded = engine(folder)
     long = Pair("fig " * 130, "x")
-    for ask in (lambda: loaded.expect([*PAIRS, long]), lambda: list(loaded.answer([*PAIRS, long]))):
+    for ask in (lambda: loaded.check([*PAIRS, long]), lambda: list(loaded.answer([[*PAIRS, long]]))):
         with pytest.raises(
             RequestError, match="the prompt has 133 tokens without a document and may have 128"
         ) as caught:
             ask()
-        assert caught.value.place == len(PAIRS)
+        assert caught.value.request == long
 
 
 def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder: Path, lbr: Program) -> None:

@@ -58,10 +58,10 @@ def test_the_demonstration_model_works(minilm: Path, lbr: Program) -> None:
 def test_scores_that_are_off(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Packed.read
 
-    def wrong(self: Packed, rows: Any, groups: Any, budget: Any) -> Any:
-        checked = "self-check" in groups  # when it is loaded, it is still right
-        for batch, hidden in read(self, rows, groups, budget):
-            yield batch, hidden if checked else hidden.flip(0)  # each gets the other's score
+    def wrong(self: Packed, prompts: Any, keys: Any, budget: Any) -> Any:
+        checked = "self-check" in keys  # when it is loaded, it is still right
+        for batch, tokens, hidden in read(self, prompts, keys, budget):
+            yield batch, tokens, hidden if checked else hidden.flip(0)  # each gets the other's score
 
     monkeypatch.setattr(Packed, "read", wrong)
     told = []

@@ -10,7 +10,7 @@ from conftest import ask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, Verbatim
+from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, RawTemplate
 from lbr_cli.errors import InputError
 from lbr_cli.families import (
     FAMILIES,
@@ -44,13 +44,13 @@ def texts(request: NextToken) -> str:
 @pytest.mark.parametrize("family", CHOSEN, ids=lambda family: family.name)
 def test_families_are_pure(family: Family) -> None:
     assert ask(family, "q", "d", "t") == ask(family, "q", "d", "t")
-    assert all(isinstance(request, family.asks) for request in ask(family, "q", "d"))
+    assert all(isinstance(request, family.request_type) for request in ask(family, "q", "d"))
     assert family.scale
 
 
 def test_lb_asks_letter_for_letter() -> None:
     request = prompt(Lb(), "ripe fig", "turn purple.", "Figs")
-    assert request.frame == Chat(
+    assert request.template == Chat(
         "Given a query and a piece of text, output a score of 1-7 based on how related the query is to the text. "
         "1 means least related and 7 is most related."
     )
@@ -62,8 +62,8 @@ def test_lb_asks_letter_for_letter() -> None:
 
 def test_qwen3_asks_letter_for_letter() -> None:
     request = prompt(Qwen3(), "ripe fig", "turn purple.")
-    assert isinstance(request.frame, Verbatim)
-    assert request.frame.before + texts(request) + request.frame.after == (
+    assert isinstance(request.template, RawTemplate)
+    assert request.template.before + texts(request) + request.template.after == (
         "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
         'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
         "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n<Query>: ripe fig\n"
@@ -80,8 +80,8 @@ def test_mxbai_v2_asks_letter_for_letter_and_in_parts() -> None:
         "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
         "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
     )
-    assert isinstance(request.frame, Verbatim)
-    assert request.frame.before + texts(request) + request.frame.after == (
+    assert isinstance(request.template, RawTemplate)
+    assert request.template.before + texts(request) + request.template.after == (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         f"<|im_start|>user\nquery: ripe fig\ndocument: turn purple.\n{task}<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -95,13 +95,13 @@ def test_bge_gemma_asks_letter_for_letter_and_in_parts() -> None:
         "A: ripe fig\nB: turn purple.\nGiven a query A and a passage B, determine whether the passage contains an "
         "answer to the query by providing a prediction of either 'Yes' or 'No'."
     )
-    assert (request.frame, request.labels, request.raw) == (Verbatim(adds="bos"), ("Yes",), True)
+    assert (request.template, request.labels, request.logits) == (RawTemplate(special_tokens="bos"), ("Yes",), True)
 
 
 def test_monot5_asks_letter_for_letter() -> None:
     request = prompt(MonoT5(), "ripe fig", "turn purple.")
     assert texts(request) == "Query: ripe fig Document: turn purple. Relevant:"
-    assert (request.frame, request.labels) == (Verbatim(adds="all"), ("▁true", "▁false"))
+    assert (request.template, request.labels) == (RawTemplate(special_tokens="all"), ("▁true", "▁false"))
 
 
 def digits(**probabilities: float) -> Answer:
@@ -113,13 +113,13 @@ def test_lb_scores_the_expectation_and_does_not_renormalise() -> None:
     assert Lb().score([digits(p1=0.1, p7=0.9)]).value == pytest.approx(6.4)
     half = Lb().score([digits(p4=0.25, p6=0.25)])
     assert half.value == pytest.approx(2.5)
-    assert half.detail["mass"] == pytest.approx(0.5)
-    assert half.detail["digits"] == pytest.approx([0, 0, 0, 0.25, 0, 0.25, 0])
+    assert half.details["mass"] == pytest.approx(0.5)
+    assert half.details["digits"] == pytest.approx([0, 0, 0, 0.25, 0, 0.25, 0])
 
 
 def test_lb_doubts_a_model_that_does_not_answer_in_digits() -> None:
-    assert Lb().score([digits(p4=0.6)]).doubt == ""
-    assert "does not answer in digits" in Lb().score([digits(p4=0.4)]).doubt
+    assert Lb().score([digits(p4=0.6)]).warning == ""
+    assert "does not answer in digits" in Lb().score([digits(p4=0.4)]).warning
 
 
 LOGITS = st.floats(-800, 800)
@@ -133,7 +133,7 @@ def test_two_labels_are_read_as_log_odds(relevant: float, other: float) -> None:
     for family in (Qwen3(), MxbaiV2(), CUSTOM, MonoT5()):
         score = family.score([answer])
         assert score.value == pytest.approx(relevant - other, abs=1e-9)
-        assert score.detail["probability"] == pytest.approx(math.exp(relevant - normaliser), abs=1e-12)
+        assert score.details["probability"] == pytest.approx(math.exp(relevant - normaliser), abs=1e-12)
     assert Classifier().score([Answer([other, relevant])]).value == relevant - other
     assert BgeGemma().score([Answer([relevant])]).value == relevant
 
@@ -144,8 +144,8 @@ def test_a_squashed_score_never_overflows() -> None:
 
 
 def test_a_model_that_answers_otherwise_is_doubted() -> None:
-    assert Qwen3().score([Answer([math.log(0.4), math.log(0.2)])]).doubt == ""
-    doubt = CUSTOM.score([Answer([math.log(0.2), math.log(0.2)])]).doubt
+    assert Qwen3().score([Answer([math.log(0.4), math.log(0.2)])]).warning == ""
+    doubt = CUSTOM.score([Answer([math.log(0.2), math.log(0.2)])]).warning
     assert doubt == "'yes' and 'no' hold less than half of the probability: this model answers otherwise"
 
 
@@ -169,7 +169,7 @@ def test_prompt_files() -> None:
     chat = Template.parse('system = "s"\nuser = """\n{query}\n{document}"""\nassistant = "<think>"', "p.toml")
     assert chat == Template(Chat("s", "<think>"), "{query}\n{document}")
     bare = Template.parse('text = "{document} {query}"', "p.toml")
-    assert bare == Template(Verbatim(adds="all"), "{document} {query}")
+    assert bare == Template(RawTemplate(special_tokens="all"), "{document} {query}")
 
 
 @pytest.mark.parametrize(
@@ -218,4 +218,4 @@ def test_the_classifier_squashes_nothing() -> None:
     assert ask(Classifier(), "q", "d") == (Pair("q", "d"),)
     scores = [Classifier().score([Answer([logit])]) for logit in (12.0, 9.4, 9.1)]
     assert [score.value for score in scores] == [12.0, 9.4, 9.1]
-    assert scores[0].detail["probability"] == pytest.approx(1 / (1 + math.exp(-12)))
+    assert scores[0].details["probability"] == pytest.approx(1 / (1 + math.exp(-12)))

@@ -11,7 +11,7 @@ from typing import Any
 import checkpoints
 import pytest
 import torch
-from conftest import Listening, Program, ask, chat_tokenizer, load, write
+from conftest import Program, RecordedProgress, answered, ask, chat_tokenizer, load, write
 from safetensors.torch import load_file, save_file
 
 from lbr_cli.core import Answer
@@ -282,9 +282,9 @@ def test_values_of_the_wrong_type(file: str, value: Any, message: str, bi_encode
 
 
 def scored(folder: Path, family: str | None) -> None:
-    model = fetched(resolve(str(folder), family), Listening())
+    model = fetched(resolve(str(folder), family), RecordedProgress())
     engine = load(model, Settings("cpu", "float32"))
-    list(engine.answer(ask(model.known_family, "ripe figs", "figs turn purple")))
+    answered(engine, ask(model.known_family, "ripe figs", "figs turn purple"))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import zstandard
+from conftest import RecordedProgress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_rerank import Silence
 
 from lbr_cli.collect import collect
 from lbr_cli.errors import LbrError
@@ -129,7 +129,7 @@ def expected(files: Files) -> list[tuple[str, str, int, float]]:
 
 
 def results(folder: Path, inputs: Inputs, **options: Any) -> list[tuple[str, str, int, float]]:
-    run(Job(inputs, None, "overlap", output=str(folder / "out.jsonl"), **options), Silence())
+    run(Job(inputs, None, "overlap", output=str(folder / "out.jsonl"), **options), RecordedProgress())
     records = [json.loads(line) for line in (folder / "out.jsonl").read_bytes().decode().split("\n")[:-1]]
     return [(r["query_id"], r["doc_id"], r["rank"], float32(r["score"])) for r in records]
 
@@ -176,7 +176,7 @@ def test_broken_bytes_give_a_clean_error_or_a_right_answer(
     )
     inputs = Inputs(inputs.run, inputs.corpora, inputs.queries, policies=policies)
     try:
-        collection = collect(inputs, Silence())
+        collection = collect(inputs, RecordedProgress())
     except LbrError as error:
         assert str(error)
         assert error.exit_code == 2
@@ -184,7 +184,7 @@ def test_broken_bytes_give_a_clean_error_or_a_right_answer(
             results(folder, inputs)
         assert not (folder / "out.jsonl").exists()
         return
-    run(Job(inputs, None, "overlap", output=str(folder / "out.jsonl")), Silence())
+    run(Job(inputs, None, "overlap", output=str(folder / "out.jsonl")), RecordedProgress())
     written = [json.loads(line) for line in (folder / "out.jsonl").read_bytes().decode().split("\n")[:-1]]
     wanted = {
         (ranking.query.query_id, candidate.doc_id): None
@@ -209,7 +209,7 @@ def test_a_stream_of_anything_ends_cleanly(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("stream")
     (folder / "run").write_bytes(content)
     try:
-        for ranking in stream(Inputs(str(folder / "run")), Silence()):
+        for ranking in stream(Inputs(str(folder / "run")), RecordedProgress()):
             assert ranking.query.text is not None
             assert all(candidate.document is not None for candidate in ranking.candidates)
     except LbrError as error:

@@ -37,7 +37,7 @@ from transformers import (
 )
 
 from lbr_cli.engines import UNLIMITED
-from lbr_cli.engines.local.head import Vocabulary
+from lbr_cli.engines.local.head import LMHead
 from lbr_cli.engines.pretrained import longest_input
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Classifier, MonoT5, Qwen3
@@ -346,8 +346,8 @@ def test_a_family_that_does_not_fit_the_architecture(family: str, what: str, tmp
 def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torch.dtype) -> None:
     config.vocab_size = 300
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    with pytest.raises(MissingError, match="makes its logits in a way that lbr does not know"):
-        Vocabulary(model, ROWS)
+    with pytest.raises(MissingError, match="computes its logits in a way that lbr does not know"):
+        LMHead(model, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_heads_that_multiply_are_read_as_the_models_do(config: Any, dtype: torch
     with torch.inference_mode():
         hidden = model.base_model(ids).last_hidden_state[0].float()
         theirs = model(ids).logits[0].float().log_softmax(-1)[:, [3, 7]]
-        logits, normaliser = Vocabulary(model, ROWS)(hidden, [3, 7])
+        logits, normaliser = LMHead(model, ROWS)(hidden, [3, 7])
     assert (logits - normaliser - theirs).abs().max() < (1e-4 if dtype == torch.float32 else 0.1)
 
 
@@ -385,7 +385,7 @@ def test_a_classifier_that_reads_padding_is_refused(dtype: str, tmp_path: Path, 
     checkpoints.saved(tmp_path / "tiny", "XLNetForSequenceClassification", config, tokenizer)
     ended = lbr("rerank", "-m", "tiny", "--dtype", dtype, stdin=LINE)
     assert (ended.code, ended.out) == (2, "")
-    reads = "lbr: a XLNetForSequenceClassification reads padding, in a way that lbr does not know\n"
+    reads = "lbr: unsupported model: the scores of a XLNetForSequenceClassification depend on padding\n"
     # where a processor computes in bfloat16 it comes to that: XLNet's own code mixes precisions
     fails = "lbr: tiny: cannot be computed in bfloat16 on cpu: expected scalar type Float but found BFloat16\n"
     assert ended.err in (reads, f"{fails}lbr: hint: try --dtype float32\n" if dtype == "bfloat16" else reads)

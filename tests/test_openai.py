@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 import serving
-from conftest import Listening, Program
+from conftest import Program, RecordedProgress
 from serving import FIVE, HOSTED, KEY, LLAMA, MESSAGES, SILENT, VLLM, Manner, Serving
 from test_agreement import DOCUMENTS, LENGTH, QUERIES, Reference, agree, at, at_server, folder, scores, values
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 from lbr_cli.cache.scores import Scores
-from lbr_cli.core import Query
-from lbr_cli.engines import Server, Settings, load_engine, prepare_engine
-from lbr_cli.engines.next_token import TokenIds
+from lbr_cli.core import Pair, Query
+from lbr_cli.engines import Server, Settings, prepare_engine
 from lbr_cli.engines.openai import client
 from lbr_cli.engines.openai.answers import Token, TwoAlike, likeliest, told, values_of
 from lbr_cli.engines.openai.client import Malformed, api_key, checked_url
+from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import InputError, LbrError, MissingError, RequestError, RunError, UsageError
-from lbr_cli.scoring import Scorer
+from lbr_cli.scoring import QueryDocuments, Scorer
 
 __all__ = ["folder"]
 PAIRS = (
@@ -79,23 +79,22 @@ def reranked(lbr: Program, server: Serving, *more: str, **env: str) -> Any:
 def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
     folder: Path, manner: Manner, tokenizer: bool, top: int | None, how: str
 ) -> None:
-    listening = Listening()
+    listening = RecordedProgress()
     with serving.serving(folder, manner) as server:
         model, name, settings = at_server(folder, server, "lb", tokenizer=tokenizer)
         prepared = prepare_engine(name, model, settings)
-        engine = prepared.load()
-        scorer = Scorer(model.known_family, engine, listening)
+        scorer = Scorer(model.known_family, prepared.load, listening)
         # a server that is sent messages shortens nothing
         documents = DOCUMENTS if tokenizer else DOCUMENTS[:3]
-        found = [scorer.score(Query(text, text), documents) for text in QUERIES if tokenizer or "<|" not in text]
-    assert engine.setting == f"{server.url}: {how}"
+        found = [scorer.score_query(Query(text, text), documents) for text in QUERIES if tokenizer or "<|" not in text]
+    assert scorer.description == f"{server.url}: {how}"
     assert len(prepared.warnings) == (top is not None and top < 20)
     expected = Reference(folder).scores("lb", top)
     if not tokenizer:
         expected = [row[:3] for row, text in zip(expected, QUERIES, strict=True) if "<|" not in text]
     agree(values(found), expected, 1e-6)
     for score in found[0]:
-        assert score.detail["mass"] == pytest.approx(sum(score.detail["digits"]), abs=1e-9)
+        assert score.details["mass"] == pytest.approx(sum(score.details["digits"]), abs=1e-9)
 
 
 def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
@@ -103,7 +102,7 @@ def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
         model, name, settings = at_server(folder, server, "lb")
         scores(model, name, settings)
     local, _, local_settings = at(folder, "lb")
-    ids = TokenIds(local, local_settings, "local")
+    ids = TokenPrompts(local, local_settings, "local")
     asked = set(server.prompts[1:])  # the first tries the server out
     requests = [local.known_family.requests(query, document)[0] for query in QUERIES for document in DOCUMENTS]
     assert asked == {tuple(ids.prompt(request).ids) for request in requests}
@@ -128,8 +127,9 @@ def test_a_limit_of_the_server_shortens_documents(folder: Path) -> None:
         prepared = prepare_engine(name, model, Settings(server=Server(server.url)))
         assert prepared.terms is not None
         assert prepared.terms.max_length == 349
-        found = Scorer(model.known_family, prepared.load(), Listening()).score(Query("1", "figs"), DOCUMENTS)
-    assert [score.detail["truncated"] for score in found] == [False] * 5 + [True]
+        scorer = Scorer(model.known_family, prepared.load, RecordedProgress())
+        found = scorer.score_query(Query("1", "figs"), DOCUMENTS)
+    assert [score.details["truncated"] for score in found] == [False] * 5 + [True]
     assert max(map(len, server.prompts)) == 349
 
 
@@ -180,13 +180,15 @@ def test_a_label_that_is_not_told_has_no_probability(folder: Path) -> None:
     """Of digits it counts as 0; a ratio of two has no value then, and none is made up."""
     with serving.serving(folder, FIVE) as server:
         model, name, settings = at_server(folder, server, "next-token", tokenizer=False)
-        with pytest.raises(UsageError, match=r"^query \S+, document \d: the engine does not tell of each label"):
+        with pytest.raises(
+            UsageError, match=r"^query \S+, document \d: the server did not return a log-probability for every label"
+        ):
             values(scores_of(model, name, settings))
 
 
 def scores_of(model: Any, name: str, settings: Settings) -> Any:
-    scorer = Scorer(model.known_family, load_engine(name, model, settings), Listening())
-    return [scorer.score(Query(text.split()[0], text), DOCUMENTS[:3]) for text in QUERIES]
+    scorer = Scorer(model.known_family, prepare_engine(name, model, settings).load, RecordedProgress())
+    return [scorer.score_query(Query(text.split()[0], text), DOCUMENTS[:3]) for text in QUERIES]
 
 
 @pytest.mark.slow
@@ -268,16 +270,16 @@ def test_a_base_url_without_its_v1(folder: Path, hasty: None) -> None:
 def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
     folder: Path, hasty: None, tmp_path: Path
 ) -> None:
-    listening = Listening()
+    listening = RecordedProgress()
     pairs = [(Query(text, text), document) for text in QUERIES for document in DOCUMENTS]
 
     def scored(server: Serving) -> list[Any]:
         model, name, settings = at_server(folder, server, "lb", concurrency=3)
         with Cache(Place(tmp_path, 10**9), listening) as cache:
             kept = Scores(cache, b"the same", "tiny")
-            scorer = Scorer(model.known_family, load_engine(name, model, settings), listening, kept)
-            scorer.expect(lambda: iter(pairs))
-            return [scorer.score(Query(text, text), DOCUMENTS) for text in QUERIES]
+            scorer = Scorer(model.known_family, prepare_engine(name, model, settings).load, listening, kept)
+            items = [QueryDocuments(Query(text, text), DOCUMENTS) for text in QUERIES]
+            return [found for _, found in scorer.score(items, scorer.plan(lambda: pairs))]
 
     with (
         serving.serving(folder, trouble=lambda number: "503" if number > 10 else "") as server,
@@ -527,11 +529,11 @@ def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: 
         ),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--model", "bge-v2-gemma"],
-            "--engine openai: it tells probabilities of tokens, and the family bge-gemma reads logits",
+            "--engine openai: unsupported family bge-gemma: it needs logits, not log-probabilities",
         ),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--model", "bge-v2-m3"],
-            "--engine openai: it tells probabilities of tokens, and bge-v2-m3 is asked otherwise",
+            "--engine openai: unsupported family classifier: it needs more than log-probabilities of tokens",
         ),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--model", "qwen3-0.6b"],
@@ -556,7 +558,7 @@ def test_errors_go_from_process_to_process() -> None:
     import pickle
 
     errors: list[LbrError] = [
-        RequestError("no room", 3, hint="make some"),
+        RequestError("no room", Pair("q", "d"), hint="make some"),
         InputError("is bad", "file", 7, hint="mend it"),
         RunError("failed"),
     ]

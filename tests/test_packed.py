@@ -24,12 +24,13 @@ from transformers import (
     Qwen3Config,
 )
 
-from lbr_cli.core import Answer
-from lbr_cli.engines import Settings
-from lbr_cli.engines.local.packed import Packed, why_not
+from lbr_cli.core import Embedding, Request
+from lbr_cli.engines import Settings, load_engine
+from lbr_cli.engines.local.batching import TokenBudget
+from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
-from lbr_cli.engines.local.plan import Budget
-from lbr_cli.engines.local.prompted import Prompted
+from lbr_cli.engines.local.prompt_engine import PromptEngine
+from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import LbRev
 from lbr_cli.models import resolve
@@ -76,11 +77,13 @@ def one_by_one(model: Any, rows: list[list[int]]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def read(reader: Packed | Padded, rows: list[list[int]], groups: list[Any], budget: int) -> torch.Tensor:
-    found: dict[int, torch.Tensor] = {}
-    for batch, hidden in reader.read(rows, groups, Budget(budget)):
-        found |= dict(zip(batch, hidden, strict=True))
-    return torch.stack([found[place] for place in range(len(rows))])
+def read(backbone: Packed | Padded, rows: list[list[int]], keys: list[Any], budget: int) -> torch.Tensor:
+    """The hidden states of rows, in their order."""
+    prompts = [Prompt(Embedding(str(number)), row, False) for number, row in enumerate(rows)]
+    found: dict[Request, torch.Tensor] = {}
+    for batch, _, hidden in backbone.read(prompts, keys, TokenBudget(budget)):
+        found |= {prompt.request: state for prompt, state in zip(batch, hidden, strict=True)}
+    return torch.stack([found[prompt.request] for prompt in prompts])
 
 
 def prompts() -> tuple[list[list[int]], list[str]]:
@@ -101,7 +104,7 @@ def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, 
     model = made(config)
     rows, groups = prompts()
     plain = one_by_one(model, rows)
-    assert why_not(model) == ""
+    assert reason_not_packable(model) == ""
     packed = Packed(model)
     assert (read(packed, rows, groups, budget) - plain).abs().max() < 1e-4
 
@@ -113,7 +116,7 @@ def test_models_that_cannot_be_packed_are_told_by_their_configuration(config: An
     if getattr(config, "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")
     plain = one_by_one(model, rows)
-    assert why_not(model) == reason
+    assert reason_not_packable(model) == reason
     assert (read(Padded(made(config), reason), rows, groups, 5000) - plain).abs().max() < 1e-4
 
 
@@ -124,18 +127,11 @@ TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so t
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 60), st.integers(1, 6)
-)
-def test_whatever_prompts_share_their_hidden_states_stay(groups: list[list[list[int]]], budget: int, cut: int) -> None:
+@given(st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 60))
+def test_whatever_prompts_share_their_hidden_states_stay(groups: list[list[list[int]]], budget: int) -> None:
     rows = [row for group in groups for row in group]
-    names = [number for number, group in enumerate(groups) for _ in group]
-    plain = one_by_one(PLAIN, rows)
-    READER._prefix = None
-    found = torch.cat(  # in several calls, as a long list of candidates comes
-        [read(READER, rows[at : at + cut], names[at : at + cut], budget) for at in range(0, len(rows), cut)]
-    )
-    assert (found - plain).abs().max() < 1e-4
+    keys = [number for number, group in enumerate(groups) for _ in group]
+    assert (read(READER, rows, keys, budget) - one_by_one(PLAIN, rows)).abs().max() < 1e-4
 
 
 def read_tokens(model: Any) -> list[int]:
@@ -152,8 +148,7 @@ def test_a_prefix_is_read_once_for_all_batches_of_its_group() -> None:
     reader = Packed(model)
     sizes = read_tokens(model)
     rows = [[*range(40), number, 1, 2] for number in range(20)]
-    for at in (0, 10):
-        read(reader, rows[at : at + 10], ["q"] * 10, 12)
+    read(reader, rows, ["q"] * 20, 12)
     assert sum(sizes) == 40 + 20 * 3
     assert len(sizes) > 4
 
@@ -162,51 +157,35 @@ def test_only_the_last_tokens_go_through_the_last_layer() -> None:
     model = made(Qwen2Config(**TINY))
     reader = Packed(model)
     sizes: list[int] = []
-    model.base_model.layers[-1].mlp.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[1]))
+    model.base_model.layers[-1].layer.mlp.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(inputs[0].shape[1])
+    )
     rows, groups = prompts()
     read(reader, rows, groups, 5000)
     assert sizes == [len(rows)]
 
 
-def rev_engine(folder: Path, **options: Any) -> Prompted:
+def rev_engine(folder: Path, **options: Any) -> PromptEngine:
     loaded = load(resolve(str(folder), "lb-rev"), Settings(dtype="float32", **options))
-    assert isinstance(loaded, Prompted)
+    assert isinstance(loaded, PromptEngine)
     return loaded
 
 
 def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Path) -> None:
-    asked = {pair: ask(LbRev(), *pair)[0] for pair in PAIRS}
-    plain = {pair: answered(rev_engine(chat_model), [request])[0] for pair, request in asked.items()}
+    requests = [ask(LbRev(), *pair)[0] for pair in PAIRS]
     loaded = rev_engine(chat_model)
-    assert loaded.expect(list(asked.values())) == len(asked)
-    sizes = read_tokens(loaded._reader._model)
-    found: dict[tuple[str, str], Answer] = {}
-    work = 0
-    for query in dict.fromkeys(query for query, _ in PAIRS):
-        mine = [pair for pair in PAIRS if pair[0] == query]
-        for batch in loaded.answer([asked[pair] for pair in mine]):
-            work += sum(answer.work for _, answer in batch)
-            given = dict(batch)
-            found |= {pair: given[asked[pair]] for pair in mine if asked[pair] in given}
-    assert (
-        farthest(
-            [LbRev().score([found[pair]]).value for pair in PAIRS],
-            [LbRev().score([plain[pair]]).value for pair in PAIRS],
-        )
-        < 1e-6
-    )
-    assert work == len(PAIRS)
-    assert sum(sizes) < 0.6 * sum(answer.tokens for answer in plain.values())
-
-
-def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_model: Path) -> None:
-    found = []
-    for pairs in (PAIRS, PAIRS[::-1]):
-        loaded = rev_engine(chat_model)
-        asked = [ask(LbRev(), *pair)[0] for pair in pairs]
-        loaded.expect(asked)
-        found.append({pair: answered(loaded, [request])[0].values for pair, request in zip(pairs, asked, strict=True)})
-    assert found[0] == found[1]
+    plain = [answered(loaded, [request])[0] for request in requests]
+    sizes = read_tokens(loaded._backbone._model)
+    for request in requests:
+        answered(loaded, [request])
+    alone = sum(sizes)
+    sizes.clear()
+    found = answered(loaded, requests)
+    assert sum(sizes) < 0.6 * alone
+    assert farthest([LbRev().score([one]).value for one in found], [LbRev().score([one]).value for one in plain]) < 1e-6
+    once = sum(sizes)
+    (batch,) = loaded.answer([requests])
+    assert batch.tokens == once
 
 
 @pytest.mark.slow  # runs the C++ compiler
@@ -214,9 +193,7 @@ def test_the_order_of_queries_does_not_show_where_documents_come_first(chat_mode
 def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LBR_COMPILE", "on")
     loaded = engine(chat_model, dtype="float32")
-    (request,) = ask(LbRev(), "figs", "ripe")
-    loaded.expect([request])
-    assert loaded.setting == "cpu, float32, compiled"
+    assert loaded.description == "cpu, float32, compiled"
     assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
@@ -228,22 +205,19 @@ def test_nothing_is_compiled_where_it_would_not_pay(
 ) -> None:
     monkeypatch.setenv("LBR_COMPILE", mode)
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
-    loaded = engine(chat_model, dtype=dtype)
-    (request,) = ask(LbRev(), "figs", "ripe")
-    loaded.expect([request] * pairs)
-    assert loaded.setting == f"cpu, {dtype}"
+    loaded = load_engine("local", resolve(str(chat_model), "lb"), Settings(dtype=dtype), pairs)
+    assert loaded.description == f"cpu, {dtype}"
 
 
 def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = engine(chat_model)
-    (request,) = ask(LbRev(), "figs", "ripe")
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setenv("LBR_COMPILE", "on")
-    with pytest.raises(MissingError, match=r"LBR_COMPILE=on: no working compiler: neither g\+\+ nor clang\+\+ is here"):
-        loaded.expect([request])
+    message = r"LBR_COMPILE=on: no working compiler: neither g\+\+ nor clang\+\+ is installed"
+    with pytest.raises(MissingError, match=message):
+        engine(chat_model)
     monkeypatch.setenv("LBR_COMPILE", "yes")
-    with pytest.raises(UsageError, match="LBR_COMPILE=yes: it is auto, on or off"):
-        loaded.expect([request])
+    with pytest.raises(UsageError, match="LBR_COMPILE=yes: has to be auto, on or off"):
+        engine(chat_model)
 
 
 def test_prompts_that_turn_their_positions_otherwise_are_not_read_together() -> None:
@@ -253,6 +227,6 @@ def test_prompts_that_turn_their_positions_otherwise_are_not_read_together() -> 
     rows, groups = prompts()
     model = made(config)
     plain = one_by_one(model, rows)
-    assert why_not(model) == "longrope position embeddings"
+    assert reason_not_packable(model) == "longrope position embeddings"
     found = read(Padded(made(config), "longrope"), rows, groups, 50_000)
     assert (found - plain).abs().max() < 1e-4

@@ -197,10 +197,10 @@ def test_the_keyboard_is_enough(browser: Any, samples: Path) -> None:
     keyboard.press("ArrowLeft")
     visit.page.get_by_role("heading", name=f"Query {rows[0]}").wait_for()
     keyboard.press("Escape")
-    assert visit.page.locator("#all").is_visible()
+    visit.page.locator("#all").wait_for()
     assert visit.page.evaluate("document.activeElement.textContent") == rows[0]
     visit.page.go_back()
-    assert visit.page.locator("#query-title").inner_text() == f"Query {rows[0]}"
+    visit.page.get_by_role("heading", name=f"Query {rows[0]}").wait_for()
 
 
 def test_runs_are_chosen_by_tab(browser: Any, samples: Path) -> None:

@@ -93,7 +93,7 @@ def test_the_score_of_a_document() -> None:
     first = Passages("first", 4, 3)
     assert [passage.document.text for passage in first.cut(Document("d", TEN))] == ["w0 w1 w2 w3"]
     folded = first.fold(first.cut(Document("d", TEN)), scores[:1])
-    assert folded.detail["passage"] == {
+    assert folded.details["passage"] == {
         "number": 1,
         "start": 0,
         "text": "w0 w1 w2 w3",

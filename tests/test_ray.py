@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Listening, Program
-from test_agreement import QUERIES, agree, at, folder, values
+from conftest import ROOT, Program, RecordedProgress
+from test_agreement import QUERIES, agree, at, folder, scored, values
 
 from lbr_cli.core import Document, Query
 from lbr_cli.engines import Workers, load_engine, prepare_engine
 from lbr_cli.errors import MissingError, RequestError, RunError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetched, resolve
-from lbr_cli.scoring import Scorer
+from lbr_cli.scoring import Plan, QueryDocuments, Scorer
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
@@ -46,21 +46,19 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
     model, settings = on_ray(folder)
     documents = [Document(str(place), f"{place} bread needs salt " * (1 + place % 7)) for place in range(90)]
     queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
-    pairs = [(query, document) for query in queries for document in documents]
-    local = Scorer(model.known_family, load_engine("local", model, settings), Listening())
-    expected = [local.score(query, documents) for query in queries]
+    expected = scored(model, "local", settings, queries, documents, RecordedProgress())
 
     cluster: Any = load_engine("ray", model, settings)
-    listening = Listening()
-    scorer = Scorer(model.known_family, cluster, listening)
-    scorer.expect(lambda: iter(pairs))
+    progress = RecordedProgress()
+    scorer = Scorer(model.known_family, lambda pairs: cluster, progress)
+    plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
     found = []
-    for place, query in enumerate(queries):
+    for place, (_, scores) in enumerate(scorer.score([QueryDocuments(query, documents) for query in queries], plan)):
         if place in (2, 5):
             _kill_a_worker(cluster)
-        found.append(scorer.score(query, documents))
+        found.append(scores)
     agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
-    assert (listening.pairs, listening.work) == (len(pairs), len(pairs))
+    assert progress.pairs == len(queries) * len(documents)
 
 
 def _kill_a_worker(cluster: Any) -> None:
@@ -76,20 +74,25 @@ def test_a_worker_that_cannot_be_replaced_ends_the_job(folder: Path, monkeypatch
     cluster: Any = load_engine("ray", model, settings)
     for worker in cluster._workers:
         ray.kill(worker, no_restart=True)
-    scorer = Scorer(model.known_family, cluster, Listening())
+    scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
     with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
-        scorer.score(Query("1", "figs"), [Document("1", "figs")])
+        scorer.score_query(Query("1", "figs"), [Document("1", "figs")])
 
 
 @pytest.mark.slow
 def test_a_pair_that_cannot_be_scored_is_named(folder: Path) -> None:
     model, settings = on_ray(folder)
-    scorer = Scorer(model.known_family, load_engine("ray", model, settings), Listening())
-    with pytest.raises(
-        RequestError, match=r"^query q2, document d: the prompt has \d+ tokens without a document"
-    ) as told:
-        scorer.score(Query("q2", "figs " * 900), [Document("d", "x")])
-    assert told.value.hint.startswith("shorten the query")
+    cluster = load_engine("ray", model, settings)
+    queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
+    items = [QueryDocuments(query, [Document("d1", "x"), Document("d2", "y")]) for query in queries]
+    pairs = [(item.query, document) for item in items for document in item.documents]
+    message = r"^query q2, document d1: the prompt has \d+ tokens without a document"
+    for planned in (True, False):
+        scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
+        with pytest.raises(RequestError, match=message) as caught:
+            list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
+        assert caught.value.hint.startswith("shorten the query")
+        assert scorer.counts.pairs == (0 if planned else 2)  # q0, which was computed alone
 
 
 @pytest.mark.slow
@@ -115,7 +118,7 @@ def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, m
     expected = engine.Expected(engine.__version__, engine.fingerprint(engine.contents(model)))
     worker = engine.Worker(model, settings, expected)
     with pytest.raises(RunError, match=r"^node 10.0.0.7: computes in another way"):
-        worker.answers([], replace(worker.terms(), dtype="float16"))
+        worker.answer([], replace(worker.terms(), dtype="float16"))
 
 
 def test_room_is_counted_node_by_node() -> None:
@@ -183,16 +186,12 @@ def _kept(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
-    model = fetched(resolve("minilm"), Listening())
+    model = fetched(resolve("minilm"), RecordedProgress())
     assert isinstance(model.known_family, BiEncoder)
     _, settings = on_ray_of(model)
     documents = [Document(str(place), f"figs number {place % 5}") for place in range(12)]
     queries = [Query(text, text) for text in QUERIES]
-    found = []
-    for name in ("local", "ray"):
-        scorer = Scorer(model.known_family, load_engine(name, model, settings), Listening())
-        scorer.expect(lambda: iter([(query, document) for query in queries for document in documents]))
-        found.append(values([scorer.score(query, documents) for query in queries]))
+    found = [values(scored(model, name, settings, queries, documents, RecordedProgress())) for name in ("local", "ray")]
     agree(found[1], found[0], 1e-6)
 
 

@@ -4,66 +4,40 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from conftest import Program, RecordedProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Answer, Answered, Candidate, Document, Pair, Query, Ranking, Request, Score
+from lbr_cli.core import Answer, Batch, Candidate, Document, Pair, Query, Ranking, Request, Score
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.families import Classifier
 from lbr_cli.rerank import Method, first_stage_order, new_order, normalised, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 
 
-class Silence:
-    """A listener that counts."""
-
-    def __init__(self) -> None:
-        self.pairs = self.queries = self.work = 0
-
-    def stage(self, what: str) -> None: ...
-
-    def note(self, message: str) -> None: ...
-
-    def warn(self, message: str) -> None: ...
-
-    def begin(self, queries: int, pairs: int, work: int) -> None: ...
-
-    def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0, work: int = 0) -> None:
-        self.queries += queries
-        self.pairs += pairs
-        self.work += work
-
-    def aside(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
 class Lookup:
     """An engine that reads the score from the document and answers in an order of its own."""
 
-    setting = "test"
+    description = "test"
+    window = 1
 
     def __init__(self, seed: int = 0) -> None:
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self._random = random.Random(seed)
 
-    def expect(self, requests: Iterable[Request]) -> int:
-        return len(set(requests))
+    def check(self, requests: Iterable[Request]) -> None: ...
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        self.asked += requests
-        places = list(range(len(requests)))
-        self._random.shuffle(places)
-        for place in places:
-            request = requests[place]
-            assert isinstance(request, Pair)
-            if request.document == "refused":
-                raise RequestError("no", place)
-            yield [(request, Answer((float(request.document),)))]
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        for window in windows:
+            self.requests += window
+            for request in self._random.sample(window, len(window)):
+                assert isinstance(request, Pair)
+                if request.document == "refused":
+                    raise RequestError("no", request)
+                yield Batch([(request, Answer((float(request.document),)))])
 
 
 def candidates(*scores: float | None, ranks: Sequence[int | None] | None = None) -> list[Candidate]:
@@ -103,7 +77,8 @@ def ranking(*documents: str | None) -> Ranking:
 
 
 def scorer(engine: Lookup | None = None) -> Scorer:
-    return Scorer(Classifier(), engine or Lookup(), Silence())
+    found = engine or Lookup()
+    return Scorer(Classifier(), lambda pairs: found, RecordedProgress())
 
 
 def test_depth_counts_candidates_that_have_a_text_and_the_rest_follows() -> None:
@@ -119,7 +94,7 @@ def test_top_k_cuts_what_is_written_and_not_what_is_scored() -> None:
     work = scorer()
     ((_, lines),) = rerank([ranking("1", "2", "3")], work, Method(top_k=1))
     assert [line.candidate.doc_id for line in lines] == ["d2"]
-    assert work.tally.pairs == 3
+    assert work.counts.pairs == 3
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 100))
@@ -131,11 +106,11 @@ def test_the_order_of_computing_never_shows(values: list[int], seed: int) -> Non
 
 
 def test_equal_texts_are_scored_once() -> None:
-    engine, listener = Lookup(), Silence()
-    ((_, lines),) = rerank([ranking("5", "5", "4", "5")], Scorer(Classifier(), engine, listener))
-    assert engine.asked == [Pair("text", "5"), Pair("text", "4")]
+    engine, progress = Lookup(), RecordedProgress()
+    ((_, lines),) = rerank([ranking("5", "5", "4", "5")], Scorer(Classifier(), lambda pairs: engine, progress))
+    assert engine.requests == [Pair("text", "5"), Pair("text", "4")]
     assert [line.candidate.doc_id for line in lines] == ["d0", "d1", "d3", "d2"]
-    assert (listener.pairs, listener.queries, listener.work) == (4, 1, 2)
+    assert (progress.pairs, progress.queries) == (4, 1)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -182,7 +157,7 @@ def test_interpolation_is_the_weighted_mean_of_both(pairs: list[tuple[int, int]]
         first, model = pairs[int(line.candidate.doc_id[1:])]
         expected = weight * share(first, firsts) + (1 - weight) * share(model, models)
         assert line.score == pytest.approx(expected, abs=1e-6)
-        assert line.detail["reranker_score"] == model
+        assert line.details["reranker_score"] == model
     assert [line.score for line in lines] == sorted((line.score for line in lines), reverse=True)  # type: ignore[type-var]
 
 

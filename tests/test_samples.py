@@ -49,7 +49,7 @@ def test_minilm_raises_ndcg_by_a_tenth_and_more(minilm: Path, tmp_path: Path, lb
     assert gain >= 0.10
 
 
-@pytest.mark.slow  # tens of thousands of pairs
+@pytest.mark.slow  # thousands of pairs
 @pytest.mark.parametrize(("name", "least", "interpolated"), [("medquad_liveqa", 0.79, 0.81)])
 def test_minilm_on_real_collections(
     data: Path, minilm: Path, tmp_path: Path, lbr: Program, name: str, least: float, interpolated: float

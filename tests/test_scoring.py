@@ -1,4 +1,4 @@
-"""Scoring with a cache: what is known is not computed, what is computed is kept, and neither shows in a score."""
+"""Scoring with a cache and an engine that reads windows: what is computed, stored, yielded and counted, and when."""
 
 from __future__ import annotations
 
@@ -7,71 +7,73 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Listening
+from conftest import RecordedProgress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbr_cli import scoring
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 from lbr_cli.cache.scores import Scores
-from lbr_cli.core import Answer, Answered, Document, Embedding, Family, Pair, Query, Request, Score
+from lbr_cli.core import Answer, Batch, Document, Embedding, Engine, Family, Pair, Query, Request, Score
 from lbr_cli.errors import ComputeError, RequestError, RunError
-from lbr_cli.families import BiEncoder, Classifier, Lb
-from lbr_cli.scoring import Scorer
+from lbr_cli.families import BiEncoder, Classifier, Lb, LbRev
+from lbr_cli.scoring import QueryDocuments, Scorer
 
 QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]  # two have the text of another
-TEXTS = [f"text {number}" for number in range(7)]
+DOCUMENTS = [Document(f"text {number}", f"text {number}") for number in range(7)]
+ITEMS = [QueryDocuments(query, DOCUMENTS) for query in QUERIES]
+FAMILIES: list[Family] = [Lb(), Classifier(), LbRev(), BiEncoder()]
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
 
 class Stop(BaseException):
     """The process is killed."""
 
 
-class Counting:
-    """An engine that computes in batches, across queries if `across`, and is killed behind `lasts` of them."""
+class FakeEngine:
+    """Computes in batches of `size` and is killed after `lasts` of them. Requests that contain `refused` fail."""
 
-    setting = "test"
+    description = "test"
 
-    def __init__(self, *, size: int = 3, across: bool = False, lasts: int = 10**9) -> None:
+    def __init__(self, *, size: int = 3, window: int = 1, lasts: int = 10**9, refused: str = "\0") -> None:
+        self.window = window
+        self.checked: list[Request] = []
+        self.windows: list[list[Request]] = []
         self.computed: Counter[Request] = Counter()
-        self.batches: list[set[Request]] = []
-        self._size = size
-        self._across = across
-        self._lasts = lasts
-        self._announced: list[Request] = []
-        self._known: dict[Request, Answer] = {}
+        self.batches = 0
+        self._size, self._lasts, self._refused = size, lasts, refused
 
-    def expect(self, requests: Iterable[Request]) -> int:
-        if self._across:
-            self._announced = sorted(set(requests), key=repr)
-        return len(set(requests))
-
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        yield [(request, self._known[request]) for request in requests if request in self._known]
+    def check(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            if request not in self._known:
-                yield self._batch(request, requests)
-        if not self._across:
-            self._known.clear()
+            self.checked.append(request)
+            if self._refused in repr(request):
+                raise RequestError("no room", request)
 
-    def _batch(self, request: Request, requests: Sequence[Request]) -> Answered:
-        if len(self.batches) == self._lasts:
-            raise Stop
-        others = [one for one in (self._announced or requests) if one not in self._known and one != request]
-        batch = [request, *others[: self._size - 1]]
-        self.batches.append(set(batch))
-        self.computed.update(batch)
-        answers = [(one, Answer(values(one), "6" in repr(one), 1)) for one in batch]
-        self._known.update((one, Answer(answer.values, answer.truncated, 0, 0)) for one, answer in answers)
-        return answers
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        for window in windows:
+            assert len(set(window)) == len(window) > 0
+            self.windows.append(list(window))
+            for start in range(0, len(window), self._size):
+                if self.batches == self._lasts:
+                    raise Stop
+                self.batches += 1
+                yield self.batch(window[start : start + self._size])
+
+    def batch(self, requests: Sequence[Request]) -> Batch:
+        for request in requests:
+            if self._refused in repr(request):
+                raise ComputeError("out of memory", request)
+        self.computed.update(requests)
+        return Batch([(one, Answer(values(one), "6" in repr(one))) for one in requests], len(requests))
 
 
 def values(request: Request) -> Any:
-    """Some numbers that hang on the texts."""
+    """Numbers that depend on the texts."""
     seed = sum(repr(request).encode())
     if isinstance(request, Embedding):
         return np.array([seed % 7 + 1, seed % 11, seed % 13], dtype=np.float32)
@@ -80,176 +82,323 @@ def values(request: Request) -> Any:
     return [math.log(1 / (7 + (seed + digit) % 5)) for digit in range(7)]
 
 
+def pairs() -> Iterator[tuple[Query, Document]]:
+    return itertools.product(QUERIES, DOCUMENTS)
+
+
+def new_scorer(family: Family, engine: Engine, cache: Cache, progress: RecordedProgress | None = None) -> Scorer:
+    return Scorer(family, lambda pairs: engine, progress or RecordedProgress(), Scores(cache, b"context", "m"))
+
+
 def run(
-    family: Family, engine: Counting, folder: Path | None, listener: Listening | None = None, announced: bool = True
+    family: Family,
+    engine: FakeEngine,
+    folder: Path | None,
+    progress: RecordedProgress | None = None,
+    *,
+    planned: bool = True,
 ) -> dict[tuple[str, str], Score]:
-    """All pairs, query by query, as `rerank` does it."""
-    listener = listener or Listening()
-    documents = [Document(text, text) for text in TEXTS]
-    with Cache(Place(folder, 10**9) if folder else None, listener) as cache:
-        scorer = Scorer(family, engine, listener, Scores(cache, b"context", "m"))
-        if announced:
-            scorer.expect(lambda: itertools.product(QUERIES, documents))
+    """Score all pairs as a job does, or as a stream does."""
+    progress = progress or RecordedProgress()
+    with Cache(Place(folder, 10**9) if folder else None, progress) as cache:
+        scorer = new_scorer(family, engine, cache, progress)
+        plan = scorer.plan(pairs) if planned else None
         found = {}
-        for query in QUERIES:
-            for document, score in zip(documents, scorer.score(query, documents), strict=True):
-                found[query.query_id, document.doc_id] = score
-        assert scorer.tally.pairs == len(found)
-        assert scorer.tally.tokens == sum(engine.computed.values())
-    assert listener.warnings == []
+        for item, scores in scorer.score(ITEMS, plan):
+            for document, score in zip(item.documents, scores, strict=True):
+                found[item.query.query_id, document.doc_id] = score
+        assert list(found) == [(query.query_id, document.doc_id) for query, document in pairs()]
+        assert scorer.counts.pairs == progress.pairs == len(found)
+        assert scorer.counts.cached == progress.cached
+        assert scorer.counts.tokens == progress.tokens == sum(engine.computed.values())
+    assert progress.warnings == []
     return found
 
 
-FAMILIES: list[Family] = [Lb(), Classifier(), BiEncoder()]
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-every_way = pytest.mark.parametrize("across", [False, True], ids=["by query", "across queries"])
-
-
 @every_family
-@every_way
-def test_a_second_run_computes_nothing_and_scores_the_same(family: Family, across: bool, tmp_path: Path) -> None:
-    plain = run(family, Counting(across=across), None)
-    first, second = Listening(), Listening()
-    engine = Counting(across=across)
-    assert run(family, engine, tmp_path, first) == plain
-    # a pair of an equal query is known by then, unless it was computed together with the first
-    assert max(engine.computed.values()) == 1 or isinstance(family, BiEncoder)
-    warm = Counting(across=across, lasts=0)
-    assert run(family, warm, tmp_path, second) == plain
-    assert (second.pairs, second.cached, second.tokens, second.work) == (len(plain), len(plain), 0, 0)
-    assert not warm.computed
+@pytest.mark.parametrize("window", [1, 10, 100])
+def test_a_second_run_computes_nothing_and_gives_the_same_scores(family: Family, window: int, tmp_path: Path) -> None:
+    plain = run(family, FakeEngine(), None)
+    engine, progress = FakeEngine(window=window), RecordedProgress()
+    assert run(family, engine, tmp_path) == plain
+    assert set(engine.computed.values()) == {1}  # also of pairs with equal texts
+    warm = FakeEngine(lasts=0)
+    assert run(family, warm, tmp_path, progress) == plain
+    assert (progress.pairs, progress.cached, progress.tokens) == (len(plain), len(plain), 0)
+    assert not warm.windows
 
 
 @pytest.mark.slow
 @every_family
-@every_way
-@settings(max_examples=40, deadline=None)
-@given(kills=st.lists(st.integers(0, 12), min_size=1, max_size=8), size=st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+@given(
+    kills=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+    size=st.integers(1, 9),
+    windows=st.lists(st.sampled_from([1, 10, 100]), min_size=9, max_size=9),
+)
 def test_a_job_that_is_killed_again_and_again_computes_no_pair_twice(
-    family: Family, across: bool, kills: list[int], size: int, tmp_path_factory: pytest.TempPathFactory
+    family: Family, kills: list[int], size: int, windows: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("cache")
-    pairs: Counter[Request] = Counter()
-    for lasts in [*kills, 10**9]:
-        engine = Counting(size=size, across=across, lasts=lasts)
+    computed: Counter[Request] = Counter()
+    for lasts, window in zip([*kills, 10**9], windows, strict=False):
+        engine = FakeEngine(size=size, window=window, lasts=lasts)
         try:
             found = run(family, engine, folder)
         except Stop:
             assert lasts != 10**9
-        pairs += engine.computed
-    assert found == run(family, Counting(), None)
-    if isinstance(family, BiEncoder):  # whose queries are read again in each run that has a pair of theirs to compute
-        pairs = Counter({text: count for text, count in pairs.items() if "query" not in repr(text)})
-        if not across:
-            return
-    assert set(pairs.values()) <= {1}
+        computed += engine.computed
+    assert found == run(family, FakeEngine(), None)
+    if isinstance(family, BiEncoder):  # queries are encoded again in each run in which one of their pairs is missing
+        computed = Counter({text: count for text, count in computed.items() if "query" not in repr(text)})
+    assert set(computed.values()) <= {1}
 
 
 @every_family
-def test_a_job_that_finds_nothing_says_so_though_its_queries_are_alike(family: Family, tmp_path: Path) -> None:
-    listener = Listening()
-    run(family, Counting(), tmp_path, listener)
-    assert (listener.pairs, listener.cached) == (len(QUERIES) * len(TEXTS), 0)
-
-
-@every_family
-def test_what_is_computed_for_other_queries_counts_as_computed(family: Family, tmp_path: Path) -> None:
-    listener = Listening()
-    run(family, Counting(across=True, size=100), tmp_path, listener)
-    assert (listener.pairs, listener.cached) == (len(QUERIES) * len(TEXTS), 0)
+def test_pairs_that_this_job_computed_do_not_count_as_cached(family: Family, tmp_path: Path) -> None:
+    progress = RecordedProgress()
+    run(family, FakeEngine(), tmp_path, progress)
+    assert (progress.pairs, progress.cached) == (len(QUERIES) * len(DOCUMENTS), 0)
 
 
 @every_family
 def test_a_stream_is_cached_too(family: Family, tmp_path: Path) -> None:
-    plain = run(family, Counting(), None)
-    assert run(family, Counting(), tmp_path, announced=False) == plain
-    assert run(family, Counting(lasts=0), tmp_path, announced=False) == plain
+    plain = run(family, FakeEngine(), None)
+    assert run(family, FakeEngine(), tmp_path, planned=False) == plain
+    progress = RecordedProgress()
+    assert run(family, FakeEngine(lasts=0), tmp_path, progress, planned=False) == plain
+    assert progress.cached == len(plain)
 
 
-def test_an_engine_hears_only_of_what_is_not_known(tmp_path: Path) -> None:
-    class Hearing(Counting):
-        heard: ClassVar[list[list[Request]]] = []
+@every_family
+def test_each_query_of_a_stream_is_complete_before_the_next_is_read(family: Family) -> None:
+    read: list[str] = []
 
-        def expect(self, requests: Iterable[Request]) -> int:
-            self.heard.append(list(requests))
-            return super().expect(requests)
+    def items() -> Iterator[QueryDocuments]:
+        for item in ITEMS:
+            read.append(item.query.query_id)
+            yield item
 
-    documents = [Document(text, text) for text in TEXTS]
-    for count in (3, 7, 7):
-        with Cache(Place(tmp_path, 10**9), Listening()) as cache:
-            scorer = Scorer(Classifier(), Hearing(), Listening(), Scores(cache, b"context", "m"))
-            assert scorer.expect(lambda: ((QUERIES[0], document) for document in documents[:count])) in (  # noqa: B023
-                (3, 3),
-                (7, 4),
-                (7, 0),
-            )
-            scorer.score(QUERIES[0], documents[:count])
-    assert Hearing.heard == [
-        [Pair("query 0", text) for text in TEXTS[:3]],
-        [Pair("query 0", text) for text in TEXTS[3:]],
-    ]
+    scorer = new_scorer(family, FakeEngine(window=100), Cache(None, RecordedProgress()))
+    for number, (item, _) in enumerate(scorer.score(items())):
+        assert read[-1] == item.query.query_id == f"q{number}"
 
 
-def test_a_pair_that_fails_is_not_kept_and_the_others_of_its_batch_are(tmp_path: Path) -> None:
-    class Odd(Counting):
-        def _batch(self, request: Request, requests: Sequence[Request]) -> Answered:
-            batch = super()._batch(request, requests)
-            return [(one, Answer([math.nan]) if "text 2" in repr(one) else answer) for one, answer in batch]
+@pytest.mark.parametrize("family", [Lb(), Classifier()], ids=lambda family: family.name)
+def test_windows_are_whole_queries_and_grow_to_what_the_engine_prefers(family: Family, tmp_path: Path) -> None:
+    queries = [Query(str(number), f"text of {number}") for number in range(40)]
+    items = [QueryDocuments(query, DOCUMENTS[: 3 + number % 3]) for number, query in enumerate(queries)]
+    engine = FakeEngine(size=100, window=30)
+    scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
+    plan = scorer.plan(lambda: ((item.query, document) for item in items for document in item.documents))
+    assert [item for item, _ in scorer.score(items, plan)] == items
+    assert list(map(len, engine.windows[:4])) == [3, 9, 19, 32]  # 3 + 4 + 5 documents, again and again
+    assert all(30 <= len(window) < 35 for window in engine.windows[3:-1])
+    flat = [request for window in engine.windows for request in window]
+    assert flat == [scorer.requests(item.query, document)[0] for item in items for document in item.documents]
+
+
+@pytest.mark.parametrize("family", [LbRev(), BiEncoder()], ids=lambda family: family.name)
+def test_a_family_that_shares_documents_gets_one_window_with_the_longest_first(family: Family) -> None:
+    engine = FakeEngine()
+    run(family, engine, None)
+    (window,) = engine.windows
+    if isinstance(family, BiEncoder):  # what the pairs of a query share comes before all documents
+        assert [request.document for request in window[:4]] == [f"query {number}" for number in range(4)]
+        window = window[4:]
+    texts = [request.document for request in window]
+    assert texts == sorted(texts)  # equally long ones
+    documents = [Document(str(size), "x" * size) for size in (3, 1, 2)]
+    scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
+    scorer.score_query(QUERIES[0], documents)
+    assert [len(one.document) for one in engine.windows[1] if "x" in one.document] == [3, 2, 1]
+
+
+@every_family
+def test_a_query_is_yielded_as_soon_as_it_and_those_before_it_are_complete(family: Family, tmp_path: Path) -> None:
+    engine = FakeEngine(size=4, window=14)
+    yielded_after = []
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scorer = new_scorer(family, engine, cache)
+        yielded_after = [engine.batches for _ in scorer.score(ITEMS, scorer.plan(pairs))]
+    if family.shares == "query":  # two batches a query; the texts of the last two are those of the first two
+        assert yielded_after == [2, 4, 6, 8, 8, 8]
+    else:  # a query needs all of the seven documents
+        assert yielded_after == [engine.batches] * 6
+
+
+@every_family
+def test_cached_queries_are_yielded_at_once_and_in_order(family: Family, tmp_path: Path) -> None:
+    missing = {"q2"}
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scorer = new_scorer(family, FakeEngine(), cache)
+        list(scorer.score(item for item in ITEMS if item.query.query_id not in missing))
+    engine = FakeEngine()
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scorer = new_scorer(family, engine, cache)
+        found = [(item.query.query_id, engine.batches) for item, _ in scorer.score(ITEMS, scorer.plan(pairs))]
+        assert scorer.counts.cached == 5 * len(DOCUMENTS)
+    assert found[:2] == [("q0", 0), ("q1", 0)]
+    assert [query_id for query_id, _ in found] == [query.query_id for query in QUERIES]
+
+
+def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "CACHED_RUN", 2 * len(DOCUMENTS))
+    items = [QueryDocuments(Query(str(number), f"text {number}"), DOCUMENTS) for number in range(20)]
+
+    def all_pairs() -> Iterator[tuple[Query, Document]]:
+        return ((item.query, document) for item in items for document in item.documents)
+
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scorer = new_scorer(Classifier(), FakeEngine(), cache)
+        list(scorer.score(items[1:10] + items[11:]))
+    read: list[int] = []
+
+    def reading() -> Iterator[QueryDocuments]:
+        for number, item in enumerate(items):
+            read.append(number)
+            yield item
+
+    engine = FakeEngine(window=1000)
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scorer = new_scorer(Classifier(), engine, cache)
+        for number, _ in enumerate(scorer.score(reading(), scorer.plan(all_pairs))):
+            assert read[-1] <= number + 2
+    assert list(map(len, engine.windows)) == [len(DOCUMENTS)] * 2
+    assert not any(engine.computed[request] > 1 for request in engine.computed)
+
+
+def test_a_row_that_is_damaged_after_the_plan_is_computed(tmp_path: Path) -> None:
+    plain = run(Classifier(), FakeEngine(), tmp_path)
+    engine = FakeEngine()
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scores = Scores(cache, b"context", "m")
+        find = scores.find
+        lost = (Pair("query 1", "text 3"),)
+        scores.find = lambda pairs: [  # type: ignore[method-assign]
+            None if pair == lost else score for pair, score in zip(pairs, find(pairs), strict=True)
+        ]
+        scorer = Scorer(Classifier(), lambda pairs: engine, RecordedProgress(), scores)
+        plan = scorer.plan(pairs)
+        assert plan.hits == plan.pairs
+        found = {
+            (item.query.query_id, document.doc_id): score
+            for item, row in scorer.score(ITEMS, plan)
+            for document, score in zip(item.documents, row, strict=True)
+        }
+    assert found == plain
+    assert set(engine.computed) == {lost[0]}
+
+
+@every_family
+def test_the_requests_of_a_pair_are_built_at_most_three_times(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: Counter[tuple[str, str]] = Counter()
+    requests = type(family).requests
+
+    def counted(self: Family, query: str, document: Document) -> tuple[Request, ...]:
+        built[query, document.doc_id] += 1
+        return requests(self, query, document)
+
+    monkeypatch.setattr(type(family), "requests", counted)
+    for passes in (3, 2):  # looked up, checked and scored; then only looked up and scored
+        built.clear()
+        run(family, FakeEngine(), tmp_path)
+        alike = Counter((query.text or "", document.doc_id) for query, document in pairs())
+        assert built == Counter({pair: passes * count for pair, count in alike.items()})
+
+
+def test_the_engine_checks_and_computes_only_what_is_not_cached(tmp_path: Path) -> None:
+    loaded: list[int] = []
+    for count, cached in ((3, 0), (7, 3), (7, 7)):
+        engine = FakeEngine(size=10)
+
+        def load(pairs: int, engine: FakeEngine = engine) -> Engine:
+            loaded.append(pairs)
+            return engine
+
+        some = [(QUERIES[0], document) for document in DOCUMENTS[:count]]
+        with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+            scorer = Scorer(Classifier(), load, RecordedProgress(), Scores(cache, b"context", "m"))
+            plan = scorer.plan(lambda: some)  # noqa: B023 - called at once
+            assert (plan.pairs, plan.hits) == (count, cached)
+            assert scorer.description == ("nothing computed" if cached == count else "test")
+            list(scorer.score([QueryDocuments(QUERIES[0], DOCUMENTS[:count])], plan))
+        new = [Pair("query 0", document.text) for document in DOCUMENTS[cached:count]]
+        assert (engine.checked, engine.windows) == (new, [new] if new else [])
+    assert loaded == [3, 4]
+
+
+def test_other_pairs_than_those_of_the_plan_are_refused() -> None:
+    scorer = new_scorer(Classifier(), FakeEngine(), Cache(None, RecordedProgress()))
+    plan = scorer.plan(lambda: [(QUERIES[0], DOCUMENTS[0])])
+    with pytest.raises(ValueError, match="the pairs are not those of the plan"):
+        list(scorer.score(ITEMS, plan))
+
+
+@every_family
+@pytest.mark.parametrize("window", [1, 100])
+@pytest.mark.parametrize("planned", [True, False], ids=["when planned", "while computing"])
+@pytest.mark.parametrize(
+    ("text", "pair"), [("text 5", "query q0, document text 5"), ("query 2", "query q2, document text 0")]
+)
+def test_an_error_names_the_pair_that_it_is_about(
+    family: Family, window: int, planned: bool, text: str, pair: str
+) -> None:
+    engine = FakeEngine(size=4, window=window, refused=text)
+    scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
+    if planned:
+        with pytest.raises(RequestError, match=f"^{pair}: no room$") as caught:
+            scorer.plan(pairs)
+    else:
+        plan = scoring.Plan(bytes(len(list(pairs()))))
+        with pytest.raises(ComputeError, match=f"^{pair}: out of memory$") as caught:
+            list(scorer.score(ITEMS, plan))
+    assert text in repr(caught.value.request)
+
+
+def test_a_pair_that_fails_is_not_stored_and_the_others_of_its_batch_are(tmp_path: Path) -> None:
+    class Odd(FakeEngine):
+        def batch(self, requests: Sequence[Request]) -> Batch:
+            batch = super().batch(requests)
+            odd = [(one, Answer([math.nan]) if "text 2" in repr(one) else answer) for one, answer in batch.answers]
+            return Batch(odd, batch.tokens)
 
     with pytest.raises(RunError, match="query q0, document text 2: the score is nan"):
         run(Classifier(), Odd(size=5), tmp_path)
-    engine = Counting()
-    assert run(Classifier(), engine, tmp_path) == run(Classifier(), Counting(), None)
+    engine = FakeEngine()
+    assert run(Classifier(), engine, tmp_path) == run(Classifier(), FakeEngine(), None)
     assert not {Pair("query 0", "text 0"), Pair("query 0", "text 1")} & set(engine.computed)
     assert Pair("query 0", "text 2") in engine.computed
 
 
-def test_no_number_is_kept_in_passing_either(tmp_path: Path) -> None:
-    class Odd(Counting):
-        def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-            for batch in super().answer(requests):
-                yield [
-                    (one, Answer([math.inf], False, answer.tokens) if "query 3" in repr(one) else answer)
-                    for one, answer in batch
-                ]
-
-    with pytest.raises(RunError, match="query q3, document text 0: the score is inf"):
-        run(Classifier(), Odd(size=100, across=True), tmp_path)
-    assert run(Classifier(), Counting(), tmp_path) == run(Classifier(), Counting(), None)
-
-
-def test_an_error_in_a_pair_is_named(tmp_path: Path) -> None:
-    class Failing(Counting):
-        def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-            yield from itertools.islice(super().answer(requests), 2)
-            raise ComputeError("too long", requests.index(Pair("query 1", "text 4")))
-
-    documents = [Document(text, text) for text in TEXTS]
-    with Cache(Place(tmp_path, 10**9), Listening()) as cache:
-        scorer = Scorer(Classifier(), Failing(), Listening(), Scores(cache, b"context", "m"))
-        with pytest.raises(RequestError, match="query q1, document text 4: too long"):
-            scorer.score(QUERIES[1], documents)
+def test_answers_before_an_error_are_stored(tmp_path: Path) -> None:
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        scorer = new_scorer(Classifier(), FakeEngine(refused="text 4"), cache)
+        with pytest.raises(RequestError, match="query q1, document text 4: out of memory"):
+            scorer.score_query(QUERIES[1], DOCUMENTS)
         assert cache.kept == 3
 
 
-def test_details_and_doubts_come_back_as_they_were(tmp_path: Path) -> None:
+def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
     score = Score(0.1 + 0.2, {"digits": [1e-300, 5e-324, 0.1], "mass": -0.0, "truncated": True}, "why")
     pair = (Pair("q", "d"),)
-    with Cache(Place(tmp_path, 10**9), Listening()) as cache:
+    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
         Scores(cache, b"1", "m").keep({pair: score})
         assert Scores(cache, b"1", "m").find([pair, (Pair("q", "e"),)]) == [score, None]
         assert Scores(cache, b"2", "m").find([pair]) == [None]
-        assert not Scores(cache, b"", "m").on  # in which all models would be one
+        assert not Scores(cache, b"", "m").on  # all models would be one
         (back,) = Scores(cache, b"1", "m").find([pair])
         assert back
-        assert math.copysign(1, back.detail["mass"]) == -1
+        assert math.copysign(1, back.details["mass"]) == -1
 
 
 texts = st.text(alphabet=st.sampled_from('ab"\\,[]{}: \n\udc80é'), max_size=5)
 
 
 @given(st.tuples(texts, texts), st.tuples(texts, texts))
-def test_different_questions_have_different_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
+def test_different_requests_have_different_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
     scores = Scores(None, b"", "")
     assert (scores._key((Pair(*one),)) == scores._key((Pair(*other),))) == (one == other)
     assert scores._key((Pair(*one),)) != scores._key((Embedding(*one),))

@@ -13,7 +13,7 @@ import transformers
 from conftest import chat_tokenizer
 from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
 
-from lbr_cli.engines.local import widen as widening
+from lbr_cli.engines.local.float32_compute import Float32Linear
 from lbr_cli.engines.local.packed import Packed
 from lbr_cli.engines.local.self_check import made_up_prompts
 from lbr_cli.errors import MissingError
@@ -40,7 +40,7 @@ def test_an_architecture_that_packing_would_change_is_padded(name: str, reason: 
     folder = causal(tmp_path / "tiny", name)
     loaded = engine(folder, device="cpu", dtype="float32")
     assert farthest(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
-    assert re.fullmatch(f"cpu, float32, padded for {reason}", loaded.setting)
+    assert re.fullmatch(f"cpu, float32, padded for {reason}", loaded.description)
     assert re.fullmatch(f"padded batches of similar lengths, for {reason}", loaded.attention)
 
 
@@ -49,14 +49,14 @@ def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatc
     read = Packed.read
 
     def wrong(self: Packed, *arguments: Any) -> Any:
-        for places, hidden in read(self, *arguments):
-            yield places, hidden * 1.01
+        for batch, tokens, hidden in read(self, *arguments):
+            yield batch, tokens, hidden * 1.01
 
     monkeypatch.setattr(Packed, "read", wrong)
     loaded = engine(chat_model, device="cpu", dtype="float32")
     assert (
         "padded for attention of its own kind (hidden states differ by 0.01 of their norm when packed)"
-        in loaded.setting
+        in loaded.description
     )
     assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
@@ -75,18 +75,18 @@ def test_float32_arithmetic_that_is_wrong_is_not_used(
 ) -> None:
     """The weights become float32, and the model's own code computes."""
 
-    def linear(module: torch.nn.Linear, scratch: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self: Float32Linear, inputs: torch.Tensor) -> torch.Tensor:
         if problem == "fails":
             raise TypeError("no such layer")
-        return torch.nn.functional.linear(inputs, module.weight.float() * 1.5)
+        return torch.nn.functional.linear(inputs, self.weight.float() * 1.5)
 
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: True)
     usual = engine(chat_model, device="cpu", dtype="bfloat16")
-    assert "converted" not in usual.setting
+    assert "converted" not in usual.description
     expected = scores(usual)
-    monkeypatch.setattr(widening, "_linear", linear)
+    monkeypatch.setattr(Float32Linear, "forward", forward)
     loaded = engine(chat_model, device="cpu", dtype="bfloat16")
-    assert "weights converted to float32" in loaded.setting
+    assert "weights converted to float32" in loaded.description
     assert farthest(scores(loaded), expected) < 1e-5
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Listening, Program, answered, load
+from conftest import ROOT, Program, RecordedProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,18 +161,6 @@ def test_trec_output_of_a_stream(lbr: Program) -> None:
     assert ended.out == "1 Q0 1 1 1 lbr-overlap\n1 Q0 0 2 0 lbr-overlap\n"
 
 
-def test_vectors_of_a_stream_are_not_kept(minilm: Path) -> None:
-    from lbr_cli.core import Embedding
-    from lbr_cli.engines import Settings
-    from lbr_cli.engines.local.encoder import Encoder
-    from lbr_cli.models import resolve
-
-    encoder = load(resolve("minilm"), Settings())
-    assert isinstance(encoder, Encoder)
-    assert len(answered(encoder, [Embedding("a"), Embedding("b"), Embedding("a")])) == 3
-    assert (encoder._vectors, encoder._chunk_of, encoder._chunks, encoder._encoded) == ({}, {}, {}, {})
-
-
 def test_one_query_for_jsonl_that_has_none(lbr: Program) -> None:
     ended = lbr(
         "rerank", "--engine", "overlap", "--query", "fig", stdin=jsonl({"id": 7, "text": "a"}, {"id": 8, "text": "fig"})
@@ -254,7 +242,7 @@ def test_any_lines_come_out_byte_for_byte(tmp_path_factory: pytest.TempPathFacto
     lines[0] = b"# " + lines[0]
     (folder / "notes").write_bytes(b"\n".join(lines))
     inputs = Inputs(str(folder / "notes"), query="ripe fig", lines=True)
-    run(Job(inputs, None, "overlap", output=str(folder / "out")), Listening())
+    run(Job(inputs, None, "overlap", output=str(folder / "out")), RecordedProgress())
     written = (folder / "out").read_bytes()
     assert written.endswith(b"\n")
     assert sorted(written[:-1].split(b"\n")) == sorted(lines)

@@ -10,7 +10,7 @@ from conftest import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Candidate, Query, Scored
+from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Style
 from lbr_cli.formats.trec import Trec
@@ -56,8 +56,8 @@ def test_a_line_that_cannot_be_read_is_named(line: str, problem: str) -> None:
     assert str(error.value) == problem
 
 
-def rows(scores: list[float | None]) -> list[Scored]:
-    return [Scored(Candidate(f"d{rank}"), rank, rank, score) for rank, score in enumerate(scores, 1)]
+def rows(scores: list[float | None]) -> list[RankedCandidate]:
+    return [RankedCandidate(Candidate(f"d{rank}"), rank, rank, score) for rank, score in enumerate(scores, 1)]
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30), st.integers(0, 5))
@@ -75,7 +75,10 @@ def test_equal_scores_fall_by_one_step_each() -> None:
 
 
 def test_a_query_without_any_score_keeps_those_of_the_first_stage() -> None:
-    kept = [Scored(Candidate("a", score=2.0), 1, 1, None), Scored(Candidate("b", score=2.0), 2, 2, None)]
+    kept = [
+        RankedCandidate(Candidate("a", score=2.0), 1, 1, None),
+        RankedCandidate(Candidate("b", score=2.0), 2, 2, None),
+    ]
     assert Trec().write(Query("q"), kept, Style("t")) == b"q Q0 a 1 2 t\nq Q0 b 2 1.9999999 t\n"
     assert Trec().write(Query("q"), rows([None, None]), Style("t")) == b"q Q0 d1 1 0 t\nq Q0 d2 2 -1.4013e-45 t\n"
 
@@ -107,7 +110,10 @@ def test_a_query_id_that_would_be_a_comment_is_refused(lbr: Program) -> None:
 
 
 def test_first_stage_scores_at_the_end_of_the_floats_leave_no_infinity() -> None:
-    kept = [Scored(Candidate("a", score=-1e39), 1, 1, None), Scored(Candidate("b", score=-1e40), 2, 2, None)]
+    kept = [
+        RankedCandidate(Candidate("a", score=-1e39), 1, 1, None),
+        RankedCandidate(Candidate("b", score=-1e40), 2, 2, None),
+    ]
     assert Trec().write(Query("q"), kept, Style("t")) == b"q Q0 a 1 0 t\nq Q0 b 2 -1.4013e-45 t\n"
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Listening, Program
+from conftest import ROOT, Program, RecordedProgress
 from serving import Serving
 from test_agreement import (
     DOCUMENTS,
@@ -35,7 +35,7 @@ from test_agreement import (
 )
 
 from lbr_cli.core import Query
-from lbr_cli.engines import load_engine
+from lbr_cli.engines import prepare_engine
 from lbr_cli.scoring import Scorer
 
 __all__ = ["folder"]
@@ -127,9 +127,9 @@ def test_a_vllm_server_agrees_is_killed_and_comes_back(folder: Path, lbr: Progra
             model, engine, settings = at_server(folder, server, name)
             agree(values(scores(model, engine, settings)), Reference(folder).scores(name), TOLERANCE["float32"])
         model, engine, settings = at_server(folder, server, "lb", tokenizer=False)
-        scorer = Scorer(model.known_family, load_engine(engine, model, settings), Listening())
+        scorer = Scorer(model.known_family, prepare_engine(engine, model, settings).load, RecordedProgress())
         plain = [text for text in QUERIES if "<|" not in text]
-        found = [scorer.score(Query(text, text), DOCUMENTS[:3]) for text in plain]
+        found = [scorer.score_query(Query(text, text), DOCUMENTS[:3]) for text in plain]
         expected = [
             row[:3] for row, text in zip(Reference(folder).scores("lb", 20), QUERIES, strict=True) if "<|" not in text
         ]

@@ -16,7 +16,7 @@ from typing import Self
 
 from lbr_cli.cache.database import LOCKED, Database, UnknownFile, primary_code, today
 from lbr_cli.cache.place import Place
-from lbr_cli.core import Listener
+from lbr_cli.core import Progress
 from lbr_cli.errors import RunError
 
 __all__ = ["Cache", "key_of", "opened"]
@@ -61,8 +61,8 @@ def opened(place: Place) -> Iterator[Database]:
 class Cache:
     """Use it in a `with` block, which keeps what is left to be kept. A `place` of None is no cache at all."""
 
-    def __init__(self, place: Place | None, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, place: Place | None, progress: Progress) -> None:
+        self._listener = progress
         self._database: Database | None = None
         self._limit = place.limit if place else 0
         # what another process's lock has kept from the file, by model
@@ -200,7 +200,7 @@ class Cache:
         """A run that ends well waits for its scores to be written; one that does not, hardly, and keeps its reason."""
         if kind is None:
             if self._waiting:
-                self._listener.stage("waiting for the score cache")
+                self._listener.status("waiting for the score cache")
             self._write(LAST_WAIT)
             self._touch()
             if self._written:

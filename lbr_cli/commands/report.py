@@ -17,7 +17,7 @@ from lbr_cli.commands.options import (
     chosen_fields,
     refuse,
 )
-from lbr_cli.core import Listener
+from lbr_cli.core import Progress
 from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import evaluate, tell_coverage
 from lbr_cli.evaluation.measures import DEFAULTS, curves, parse_measures
@@ -95,10 +95,10 @@ def report(
         out.write(page(story(runs, texts, depth, judged), title))
 
 
-def _judged(qrels: str, runs: list[Run], measures: list[Any], listener: Listener) -> Judged:
+def _judged(qrels: str, runs: list[Run], measures: list[Any], progress: Progress) -> Judged:
     judgments = read_judgments(qrels)
     for run in runs:
-        check_match(run, judgments, display_name(qrels), listener)
+        check_match(run, judgments, display_name(qrels), progress)
     everything = list(dict.fromkeys([*measures, *parse_measures(CURVES)]))
     evaluation = evaluate(judgments, runs, everything)
     return Judged(judgments, evaluation, [str(measure) for measure in measures], curves(everything))

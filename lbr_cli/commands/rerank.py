@@ -42,7 +42,6 @@ from lbr_cli.commands.options import (
     on_command_line,
 )
 from lbr_cli.commands.together import QUERY_OPTIONS, check_together, chosen_method, told_options
-from lbr_cli.core import Listener
 from lbr_cli.engines import CONCURRENCY
 from lbr_cli.errors import RunError
 from lbr_cli.formats import run_format
@@ -238,10 +237,9 @@ def rerank(
     )
     bar = not quiet and (progress if progress is not None else sys.stderr is not None and sys.stderr.isatty())
     with Console(bar=bar, quiet=quiet, unit="passages" if passages else "pairs") as console:
-        listener: Listener = console
         if dry_run or show_prompt:
             if sys.stdout is None:
                 raise RunError("standard output is closed")
-            typer.echo((survey if dry_run else first_prompt)(job, listener), nl=False)
+            typer.echo((survey if dry_run else first_prompt)(job, console), nl=False)
         else:
-            run(job, listener)
+            run(job, console)

@@ -1,16 +1,16 @@
-"""Who computes, one file or folder each. An engine loads its libraries only when it is prepared itself."""
+"""The engines, one module or folder each. The libraries of an engine are imported only when it is used."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lbr_cli.core import Answered, Engine, Request
+from lbr_cli.core import Engine
 from lbr_cli.models import Model
 
-# name -> the function that prepares it
+# name -> the function that prepares the engine
 ENGINES = {
     "local": "lbr_cli.engines.local:prepare",
     "vllm": "lbr_cli.engines.vllm:prepare",
@@ -24,7 +24,7 @@ UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where an OpenAI-compatible server answers, and how many requests it is given at a time."""
+    """The URL of an OpenAI-compatible server, and how many requests are sent to it at a time."""
 
     base_url: str
     concurrency: int = CONCURRENCY
@@ -32,9 +32,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Processes of a Ray cluster that each hold a local engine, and what each of them takes of its node.
+    """Processes of a Ray cluster that each hold a local engine, and the CPUs and GPUs that each of them reserves.
 
-    `address` None is a cluster of this machine alone, for as long as the job lasts.
+    `address` None is a cluster of this machine alone, which ends with the job.
     """
 
     count: int = 1
@@ -45,25 +45,25 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to compute. None and "auto" leave the choice to the model and the device."""
+    """How to compute. None and "auto" leave the choice to model and device."""
 
     device: str = "auto"
     dtype: str = "auto"
     max_length: int | None = None
     batch_tokens: int | None = None
     threads: int | None = None
-    plain: bool = False  # transformers' own attention, text by text: what the fast ways are checked against
+    plain: bool = False  # transformers' own attention, one text at a time: the reference for the fast paths
     server: Server | None = None
     workers: Workers | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an engine's choices add to the score of a pair.
+    """The choices of an engine on which a score depends.
 
-    `device` is its kind, `dtype` the precision in words; `prompt` digests what a pair of placeholders is turned into,
-    and `dated` says that any of this may be something else a while later. `weights` names them where no file of them is
-    at hand: a server, and what it calls the model.
+    `device` is its kind, `dtype` the precision in words, `prompt` a digest of the tokens of a pair of placeholders.
+    `dated` means that any of this may differ later. `weights` identifies weights without files: a server, and its name
+    of the model.
     """
 
     device: str
@@ -75,9 +75,9 @@ class Terms:
 
 
 class Prepared(Protocol):
-    """An engine that knows how it will compute and has not loaded weights.
+    """An engine that knows how it will compute, without weights.
 
-    `terms` None: its scores are not kept. `warnings` say what its scores lack.
+    If `terms` is None, its scores are not cached. `warnings` are for the user.
     """
 
     @property
@@ -86,39 +86,18 @@ class Prepared(Protocol):
     @property
     def warnings(self) -> Sequence[str]: ...
 
-    def load(self) -> Engine: ...
-
-
-class Lazy:
-    """An engine that is loaded with the first question."""
-
-    def __init__(self, load: Callable[[], Engine]) -> None:
-        self._load = load
-        self._engine: Engine | None = None
-
-    @property
-    def setting(self) -> str:
-        return self._engine.setting if self._engine else "nothing computed"
-
-    def expect(self, requests: Iterable[Request]) -> int:
-        return self._loaded().expect(requests)
-
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        return self._loaded().answer(requests)
-
-    def _loaded(self) -> Engine:
-        if self._engine is None:
-            self._engine = self._load()
-        return self._engine
+    def load(self, pairs: int = 0) -> Engine:
+        """Load the weights, for a job of so many pairs (0 if unknown)."""
+        ...
 
 
 def prepare_engine(name: str, model: Model | None, settings: Settings) -> Prepared:
-    """The engine of that name, for what the model's family asks; engines without a model take None."""
+    """Return the engine of that name for a model; engines without a model take None."""
     module, function = ENGINES[name].split(":")
     prepare: Callable[[Model | None, Settings], Prepared] = getattr(importlib.import_module(module), function)
     return prepare(model, settings)
 
 
-def load_engine(name: str, model: Model | None, settings: Settings) -> Engine:
-    """The same, with its weights and ready to answer."""
-    return prepare_engine(name, model, settings).load()
+def load_engine(name: str, model: Model | None, settings: Settings, pairs: int = 0) -> Engine:
+    """Return the same engine with its weights, for a job of so many pairs (0 if unknown)."""
+    return prepare_engine(name, model, settings).load(pairs)

@@ -1,7 +1,7 @@
-"""The engine without a model: the share of the query's distinct words that the document holds.
+"""The engine without a model: the share of the query's distinct words that the document contains.
 
-Words are runs of `\\w`, case-folded; a query without a word scores 0. It is there to try files and pipelines in no
-time, not to rank well.
+Words are runs of `\\w`, case-folded; a query without a word scores 0. It is for trying files and pipelines without
+waiting, not for ranking.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from lbr_cli.core import Answer, Answered, Engine, Pair, Request
+from lbr_cli.core import Answer, Batch, Engine, Pair, Request
 from lbr_cli.engines import Settings
 from lbr_cli.models import Model
 
@@ -17,38 +17,41 @@ WORD = re.compile(r"\w+")
 
 
 def prepare(model: Model | None, settings: Settings) -> Overlap:
-    """There is nothing to prepare, and nothing to load."""
+    """Return the engine: there is nothing to prepare, and nothing to load."""
     return Overlap()
 
 
 class Overlap:
-    setting = "no model"
+    description = "no model"
+    window = 1
     terms = None
     warnings = ()
 
-    def load(self) -> Engine:
+    def load(self, pairs: int = 0) -> Engine:
+        """Return the engine itself."""
         return self
 
-    def expect(self, requests: Iterable[Request]) -> int:
-        """Nothing to prepare: every pair can be answered."""
-        return sum(1 for _ in requests)
+    def check(self, requests: Iterable[Request]) -> None:
+        """Any pair can be answered."""
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        words_of: dict[str, set[str]] = {}
-        batch = []
-        for request in requests:
-            if not isinstance(request, Pair):
-                raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
-            if request.query not in words_of:
-                words_of[request.query] = set(WORD.findall(request.query.casefold()))
-            wanted = words_of[request.query]
-            document = request.document.casefold()
-            found = sum(_holds(document, word) for word in wanted)
-            batch.append((request, Answer((found / len(wanted) if wanted else 0.0,))))
-        yield batch
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        """Yield a batch for each window."""
+        for window in windows:
+            words_of: dict[str, set[str]] = {}
+            answers = []
+            for request in window:
+                if not isinstance(request, Pair):
+                    raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
+                if request.query not in words_of:
+                    words_of[request.query] = set(WORD.findall(request.query.casefold()))
+                wanted = words_of[request.query]
+                document = request.document.casefold()
+                found = sum(_contains(document, word) for word in wanted)
+                answers.append((request, Answer((found / len(wanted) if wanted else 0.0,))))
+            yield Batch(answers)
 
 
-def _holds(text: str, word: str) -> bool:
+def _contains(text: str, word: str) -> bool:
     """Whether `word` is one of the runs of `\\w` in `text`; a query has few words, so finding beats splitting."""
     place = text.find(word)
     while place >= 0:

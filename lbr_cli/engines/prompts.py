@@ -1,19 +1,19 @@
 """`NextToken` requests -> token ids, exactly as the model's chat template, or its author's own code, makes them.
 
-In a chat the ids are those of `apply_chat_template` on the whole conversation; in a verbatim frame those of the
-whole text, or of its parts where a request has several. With two liberties that the model never had a say in: special
-tokens spelt out inside a query or a document stay plain text, and a document that does not fit is shortened.
+For a chat the ids are those of `apply_chat_template` on the whole conversation; for a raw template those of the whole
+text, or of its parts if a request has several. There are two deviations: special tokens written out inside a query or
+a document stay plain text, and a document that does not fit is truncated.
 
-A frame falls into three parts: `head` ends with the last special token before the texts, `tail` begins with the first
-one after them, and what lies between is encoded with special tokens off, as one piece where the request has no parts.
-Tokenizers never merge across a special token, so the three make up the whole; `Prompts` proves it on a sample when it
-first meets a frame.
+A template is split into three parts: `head` ends with the last special token before the texts, `tail` begins with the
+first one after them, and what lies between is tokenized without special tokens, as one string if the request has no
+parts. Tokenizers never merge across a special token, so the three parts give the whole; `PromptTokenizer` verifies
+that on samples when it first meets a template.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,13 +21,13 @@ from typing import Any, NamedTuple, Protocol
 
 import jinja2
 
-from lbr_cli.core import Chat, Document, Family, NextToken, Request, Verbatim
+from lbr_cli.core import Chat, Document, Family, NextToken, RawTemplate, Request
 from lbr_cli.errors import MissingError, RequestError, first_line
 
-MARK = "\ufdd0"  # a noncharacter: no template holds it
+PLACEHOLDER = "\ufdd0"  # a noncharacter, which is in no template
 SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
 PARTS_KEPT = 1024  # parts of prompts that are the same for many documents
-# what a template can raise: its own errors, and those of Python that the expressions in it cause
+# what a template can raise: its own errors, and those of Python that its expressions cause
 TEMPLATE_ERRORS = (
     *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
 )
@@ -35,76 +35,83 @@ DATES = "strftime_now"  # what a chat template calls for the date of today
 
 
 class Prompt(NamedTuple):
-    """Token ids, and whether the document was shortened to make them fit."""
+    """The token ids of a request, and whether its document was truncated to make them fit."""
 
+    request: Request
     ids: list[int]
     truncated: bool
 
 
-def spelt_out(tokenizer: Any, ids: list[int]) -> str:
-    """Token ids as text, special tokens spelt out."""
-    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text
-
-
-class NoRoom(Exception):
-    """The query alone fills the prompt. `used` counts its tokens without any document."""
-
-    def __init__(self, used: int) -> None:
-        super().__init__(used)
-        self.used = used
-
-    def at(self, place: int, limit: int) -> RequestError:
-        message = (
-            f"the prompt has {self.used} tokens without a document and may have {limit}, so the query leaves no room"
-        )
-        return RequestError(message, place, hint="shorten the query, or raise --max-length where the model reads more")
-
-
-class Maker(Protocol):
-    """Requests -> token ids."""
+class Tokenizes(Protocol):
+    """Requests -> prompts of at most `max_length` tokens."""
 
     max_length: int
 
-    def prompt(self, request: Any) -> Prompt: ...
+    def prompt(self, request: Any) -> Prompt:
+        """Return the prompt of a request. RequestError if not one token of the document fits."""
+        ...
 
     def length_without_document(self, request: Any) -> int: ...
 
 
-def prompt_for(maker: Maker, request: Request, place: int) -> Prompt:
-    """The token ids of a request. RequestError with its place where the query leaves no room for the document."""
-    try:
-        return maker.prompt(request)
-    except NoRoom as error:
-        raise error.at(place, maker.max_length) from error
+def check_room(tokenizer: Tokenizes, request: Request) -> None:
+    """Raise RequestError if the query of a request leaves no room for a document."""
+    used = tokenizer.length_without_document(request)
+    if used >= tokenizer.max_length:
+        raise query_too_long(request, used, tokenizer.max_length)
 
 
-def check_room(maker: Maker, request: Request, place: int) -> None:
-    """RequestError where the query of a request leaves no room for any document."""
-    used = maker.length_without_document(request)
-    if used >= maker.max_length:
-        raise NoRoom(used).at(place, maker.max_length)
+def query_too_long(request: Request, used: int, limit: int) -> RequestError:
+    """The error for a query that leaves no room for a document; `used` tokens without it, of at most `limit`."""
+    message = f"the prompt has {used} tokens without a document and may have {limit}, so the query leaves no room"
+    return RequestError(message, request, hint="shorten the query, or raise --max-length where the model reads more")
 
 
-def digest_of(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:
-    """A digest of what a pair becomes, told by one of placeholders, and whether a date may stand in it.
+def distinct_prompts(requests: Iterable[Request]) -> Iterator[Request]:
+    """Yield one request of each kind that differs in more than the document."""
+    seen: set[tuple[Hashable, Hashable]] = set()
+    for request in requests:
+        kind = request.prefix, request.suffix
+        if kind not in seen:
+            seen.add(kind)
+            yield request
 
-    `tokens` says what an engine makes of a request.
+
+def prefix_keys(requests: Sequence[Request]) -> list[Hashable]:
+    """Return for each request a key that is equal for requests whose prompts begin alike.
+
+    Prompts begin alike up to the document, or through it if documents come before queries: then the requests differ
+    more in what follows the document than in what precedes it.
+    """
+    through_document = len({one.suffix for one in requests}) > len({one.prefix for one in requests})
+    return [(one.prefix, one.document) if through_document else one.prefix for one in requests]
+
+
+def decode_with_special_tokens(tokenizer: Any, ids: list[int]) -> str:
+    """Return token ids as text, special tokens written out."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def prompt_digest(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:
+    """Return a digest of the prompt of a pair of placeholders, and whether the prompt may contain a date.
+
+    `tokens` returns what an engine makes of a request.
     """
     digest = hashlib.sha256()
     dated = False
     for request in family.requests("{query}", Document("", "{document}", "{title}")):
         digest.update(repr(request).encode())
-        with suppress(RequestError):  # a limit may have room for a short query and none for a placeholder
+        with suppress(RequestError):  # the limit may have room for a short query and none for a placeholder
             digest.update(repr(tokens(request)).encode())
-        templated = isinstance(request, NextToken) and isinstance(request.frame, Chat)
+        templated = isinstance(request, NextToken) and isinstance(request.template, Chat)
         dated |= templated and DATES in str(getattr(tokenizer, "chat_template", ""))
     return digest.hexdigest(), dated
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """What a frame puts around the texts. `cuts` says that a long document loses tokens, not characters."""
+class _Template:
+    """What a template puts around the texts. `cuts` means that a long document loses tokens, not characters."""
 
     head: list[int]
     before: str
@@ -114,7 +121,7 @@ class _Frame:
     cuts: bool
 
     def parts(self, request: NextToken, document: str) -> tuple[list[str], str, int, list[str]]:
-        """The parts before the document's, that part, the place in it where the document begins, the parts after."""
+        """The parts before the document's part, that part, where in it the document begins, and the parts after it."""
         before = [self.before + request.before[0], *request.before[1:]]
         after = [*request.after[:-1], request.after[-1] + self.after]
         if self.strips:
@@ -124,7 +131,7 @@ class _Frame:
         return before[:-1], before[-1] + document + after[0], len(before[-1]), after[1:]
 
 
-class Prompts:
+class PromptTokenizer:
     """Turns `NextToken` requests into prompts of at most `max_length` tokens."""
 
     def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
@@ -132,104 +139,108 @@ class Prompts:
         self._tokenizer = tokenizer
         self._model = model
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._frames: dict[Chat | Verbatim, _Frame] = {}
+        self._templates: dict[Chat | RawTemplate, _Template] = {}
         self._part = lru_cache(PARTS_KEPT)(lambda text: self._encode(text, plain=True)[0])
 
     def prompt(self, request: NextToken) -> Prompt:
-        """The ids of a request. Raises NoRoom where not one token of the document fits."""
-        frame = self._frame(request.frame)
+        """Return the prompt of a request. RequestError if not one token of the document fits."""
+        template = self._template(request.template)
         document = request.document
-        before, text, start, after = frame.parts(request, document)
-        head = [*frame.head, *(i for part in before for i in self._part(part))]
-        tail = [*(i for part in after for i in self._part(part)), *frame.tail]
+        before, text, start, after = template.parts(request, document)
+        head = [*template.head, *(i for part in before for i in self._part(part))]
+        tail = [*(i for part in after for i in self._part(part)), *template.tail]
         room = self.max_length - len(head) - len(tail)
         ids, offsets = self._encode(text, plain=True)
         if len(ids) <= room:
-            return Prompt(head + ids + tail, False)
+            return Prompt(request, head + ids + tail, False)
         ends = [stop - start for _, stop in offsets if 0 < stop - start <= len(document)]
         kept = len(ends)
-        if frame.cuts and len(text) == start + len(document):
+        if template.cuts and len(text) == start + len(document):
             if len(ids) - room >= kept:
-                raise NoRoom(self.length_without_document(request))
-            return Prompt(head + ids[:room] + tail, True)
-        # Cut where a token of the document ends, and encode again what is left: the model then reads exactly what it
-        # would read had the document always been that short. What is left may merge otherwise and need another cut.
+                raise self._too_long(request)
+            return Prompt(request, head + ids[:room] + tail, True)
+        # Cut at the end of a token and tokenize the rest again, so that the model reads what it would read of a
+        # document of that length. The rest may merge in another way and need another cut.
         while (over := len(ids) - room) > 0:
             kept -= over
             if kept <= 0:
-                raise NoRoom(self.length_without_document(request))
-            ids, _ = self._encode(frame.parts(request, document[: ends[kept - 1]])[1], plain=True)
-        return Prompt(head + ids + tail, True)
+                raise self._too_long(request)
+            ids, _ = self._encode(template.parts(request, document[: ends[kept - 1]])[1], plain=True)
+        return Prompt(request, head + ids + tail, True)
 
     def length_without_document(self, request: NextToken) -> int:
-        frame = self._frame(request.frame)
-        before, text, _, after = frame.parts(request, "")
-        return len(frame.head) + sum(len(self._part(part)) for part in (*before, text, *after)) + len(frame.tail)
+        """Return how many tokens the prompt has if its document is empty."""
+        template = self._template(request.template)
+        before, text, _, after = template.parts(request, "")
+        return len(template.head) + sum(len(self._part(part)) for part in (*before, text, *after)) + len(template.tail)
+
+    def _too_long(self, request: NextToken) -> RequestError:
+        return query_too_long(request, self.length_without_document(request), self.max_length)
 
     def _encode(self, text: str, *, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and the characters that each stands for; `plain` reads special tokens as ordinary text."""
+        """Ids and their character offsets; `plain` reads special tokens as ordinary text."""
         encoded = self._tokenizer(
             text, add_special_tokens=False, split_special_tokens=plain, return_offsets_mapping=True, verbose=False
         )
         return encoded["input_ids"], encoded["offset_mapping"]
 
-    def _frame(self, frame: Chat | Verbatim) -> _Frame:
-        if frame not in self._frames:
-            self._frames[frame] = self._make_frame(frame)
-        return self._frames[frame]
+    def _template(self, template: Chat | RawTemplate) -> _Template:
+        if template not in self._templates:
+            self._templates[template] = self._split(template)
+        return self._templates[template]
 
-    def _make_frame(self, frame: Chat | Verbatim) -> _Frame:
-        rendered = self._render(frame, f" {MARK} ")
-        strips = f" {MARK} " not in rendered
-        before, _, after = rendered.partition(MARK if strips else f" {MARK} ")
+    def _split(self, template: Chat | RawTemplate) -> _Template:
+        rendered = self._render(template, f" {PLACEHOLDER} ")
+        strips = f" {PLACEHOLDER} " not in rendered
+        before, _, after = rendered.partition(PLACEHOLDER if strips else f" {PLACEHOLDER} ")
         head, head_offsets = self._encode(before, plain=False)
         last = max((place for place, i in enumerate(head) if i in self._special), default=-1)
         tail, tail_offsets = self._encode(after, plain=False)
         first = min((place for place, i in enumerate(tail) if i in self._special), default=len(tail))
-        opening, closing = self._added(frame)
-        made = _Frame(
+        opening, closing = self._added(template)
+        split = _Template(
             opening + head[: last + 1],
             before[head_offsets[last][1] if last >= 0 else 0 :],
             after[: tail_offsets[first][0] if first < len(tail) else len(after)],
             tail[first:] + closing,
             strips,
-            isinstance(frame, Verbatim),
+            isinstance(template, RawTemplate),
         )
         for sample in SAMPLES:
-            request = NextToken(frame, (sample,), sample, ("",), ())
-            whole = opening + self._encode(self._render(frame, sample + sample), plain=False)[0] + closing
-            if made.head + self._encode(made.parts(request, sample)[1], plain=True)[0] + made.tail != whole:
+            request = NextToken(template, (sample,), sample, ("",), ())
+            whole = opening + self._encode(self._render(template, sample + sample), plain=False)[0] + closing
+            if split.head + self._encode(split.parts(request, sample)[1], plain=True)[0] + split.tail != whole:
                 raise MissingError(
-                    f"{self._model}: its chat template or tokenizer changes what it is given, so that lbr cannot "
+                    f"{self._model}: its chat template or tokenizer changes the texts of a prompt, so lbr cannot "
                     "build its prompts exactly"
                 )
-        return made
+        return split
 
-    def _render(self, frame: Chat | Verbatim, user: str) -> str:
-        """A frame as text, with `user` for the texts."""
-        if isinstance(frame, Verbatim):
-            return frame.before + user + frame.after
-        template = self._tokenizer.chat_template
-        if not template:
+    def _render(self, template: Chat | RawTemplate, user: str) -> str:
+        """The template as text, with `user` in the place of the texts."""
+        if isinstance(template, RawTemplate):
+            return template.before + user + template.after
+        chat_template = self._tokenizer.chat_template
+        if not chat_template:
             raise MissingError(f"{self._model}: its tokenizer has no chat template, and this family needs one")
-        if isinstance(template, dict) and "default" not in template:
-            named = ", ".join(map(repr, sorted(template)))
+        if isinstance(chat_template, dict) and "default" not in chat_template:
+            named = ", ".join(map(repr, sorted(chat_template)))
             raise MissingError(f"{self._model}: its chat templates are {named}, and none of them is the default")
-        messages = [{"role": "system", "content": frame.system}] if frame.system else []
+        messages = [{"role": "system", "content": template.system}] if template.system else []
         messages.append({"role": "user", "content": user})
         try:
             rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except jinja2.TemplateSyntaxError as error:
             raise MissingError(f"{self._model}: invalid chat template: line {error.lineno}: {error.message}") from error
         except TEMPLATE_ERRORS as error:
-            what = "a system message" if frame.system else "a user message alone"
+            what = "a system message" if template.system else "a user message alone"
             problem = f"{type(error).__name__}: {first_line(error)}"
             raise MissingError(f"{self._model}: its chat template fails on {what}: {problem}") from error
-        return rendered + frame.answer
+        return rendered + template.assistant_prefix
 
-    def _added(self, frame: Chat | Verbatim) -> tuple[list[int], list[int]]:
-        """The special tokens that come before and after a verbatim frame."""
-        adds = frame.adds if isinstance(frame, Verbatim) else "none"
+    def _added(self, template: Chat | RawTemplate) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts before and after a raw template."""
+        adds = template.special_tokens if isinstance(template, RawTemplate) else "none"
         if adds == "bos":
             bos = self._tokenizer.bos_token_id
             return [bos] if bos is not None and bos != self._tokenizer.pad_token_id else [], []

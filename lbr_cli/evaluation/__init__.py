@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lbr_cli.core import Listener
+from lbr_cli.core import Progress
 from lbr_cli.errors import UsageError
 from lbr_cli.evaluation.measures import alike
 from lbr_cli.evaluation.ours import OURS
@@ -190,13 +190,13 @@ def _coverage(run: Run, judgments: Judgments) -> Coverage:
     return Coverage(len(judgments) - len(both), len(run.rankings) - len(both), share)
 
 
-def tell_coverage(evaluation: Evaluation, listener: Listener) -> None:
+def tell_coverage(evaluation: Evaluation, progress: Progress) -> None:
     """Say what the figures do not: which queries count 0 and which do not count, and that nothing is judged."""
     for run in evaluation.runs:
         told = run.coverage
         if told.missing:
-            listener.warn(f"{run.run}: lacks {told.missing} of {len(evaluation.queries)} judged queries, which count 0")
+            progress.warn(f"{run.run}: lacks {told.missing} of {len(evaluation.queries)} judged queries, which count 0")
         if told.unjudged:
-            listener.note(f"{run.run}: queries that are not judged, and do not count: {told.unjudged}")
+            progress.note(f"{run.run}: queries that are not judged, and do not count: {told.unjudged}")
         if not told.judged_share:
-            listener.warn(f"{run.run}: none of the documents in its top {TOP} is judged")
+            progress.warn(f"{run.run}: none of the documents in its top {TOP} is judged")

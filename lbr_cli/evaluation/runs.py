@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lbr_cli.core import Candidate, Listener
+from lbr_cli.core import Candidate, Progress
 from lbr_cli.errors import InputError
 from lbr_cli.formats import open_run
 from lbr_cli.formats.files import display_name
@@ -102,7 +102,7 @@ def read_judgments(path: str) -> Judgments:
     return judgments
 
 
-def check_match(run: Run, judgments: Judgments, name: str, listener: Listener) -> None:
+def check_match(run: Run, judgments: Judgments, name: str, progress: Progress) -> None:
     """InputError for a run and judgments, of the file `name`, that have no query in common.
 
     Warns of ids of the two that look alike and do not match.
@@ -113,7 +113,7 @@ def check_match(run: Run, judgments: Judgments, name: str, listener: Listener) -
         message = f"none of {len(run.rankings)} queries is judged in {name}"
         raise InputError(message, run.name, hint=f"{hint}; {queries}" if queries else hint)
     if queries:
-        listener.warn(f"{run.name}: similar query ids do not match: {queries}")
+        progress.warn(f"{run.name}: similar query ids do not match: {queries}")
     for query_id, ranking in run.rankings.items():
         grades = judgments.get(query_id, {})
         ranked = set(ranking)
@@ -121,7 +121,7 @@ def check_match(run: Run, judgments: Judgments, name: str, listener: Listener) -
             continue
         documents = similar(_others(grades, ranked), _others(ranking, grades), name, run.name)
         if documents:
-            listener.warn(f"{run.name}: query {query_id}: similar document ids do not match: {documents}")
+            progress.warn(f"{run.name}: query {query_id}: similar document ids do not match: {documents}")
             break
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
 from lbr_cli.families.odds import sigmoid
 
 TASK = (
@@ -26,11 +26,12 @@ TASK = (
 class BgeGemma:
     name: ClassVar[str] = "bge-gemma"
     scale: ClassVar[str] = "logit of Yes"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         before, after = (f"A: {query}", "\n", "B: "), ("", "\n", TASK)
-        return (NextToken(Verbatim(adds="bos"), before, document.contents, after, ("Yes",), raw=True),)
+        return (NextToken(RawTemplate(special_tokens="bos"), before, document.contents, after, ("Yes",), logits=True),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         (logit,) = answers[0].values

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lbr_cli.core import Answer, Document, Embedding, Request, Score
 
@@ -25,7 +25,8 @@ class BiEncoder:
 
     name: ClassVar[str] = "bi-encoder"
     scale: ClassVar[str] = "cosine, or the model's own similarity"
-    asks: ClassVar[type[Request]] = Embedding
+    request_type: ClassVar[type[Request]] = Embedding
+    shares: ClassVar[Literal["query", "document"]] = "document"
     query_prompt: str | None = None
     document_prompt: str | None = None
     similarity: str | None = None

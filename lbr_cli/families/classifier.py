@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Document, Pair, Request, Score
 from lbr_cli.families.odds import sigmoid
@@ -27,7 +27,8 @@ class Classifier:
 
     name: ClassVar[str] = "classifier"
     scale: ClassVar[str] = "logit of one label, log-odds of two"
-    asks: ClassVar[type[Request]] = Pair
+    request_type: ClassVar[type[Request]] = Pair
+    shares: ClassVar[Literal["query", "document"]] = "query"
     relevant: int = 1
     without_prompt: bool = False
 

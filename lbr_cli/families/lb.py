@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Chat, Document, NextToken, Request, Score
 
@@ -26,14 +26,15 @@ REVERSED_SYSTEM = (
     "1 means least related and 7 is most related."
 )
 DIGITS = ("1", "2", "3", "4", "5", "6", "7")
-DOUBTFUL_MASS = 0.5
+LEAST_MASS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Lb:
     name: ClassVar[str] = "lb"
     scale: ClassVar[str] = "expectation of a digit from 1 to 7"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         before = f"<<<Query>>>\n{query}\n\n<<<Context>>>\n"
@@ -47,7 +48,8 @@ class Lb:
 class LbRev:
     name: ClassVar[str] = "lb-rev"
     scale: ClassVar[str] = "expectation of a digit from 1 to 7, text before query"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "document"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         after = f"\n\n<<<Query>>>\n{query}"
@@ -62,5 +64,5 @@ def expectation(answer: Answer) -> Score:
     digits = [math.exp(log_probability) for log_probability in answer.values]
     mass = math.fsum(digits)
     value = math.fsum(digit * p for digit, p in enumerate(digits, 1))
-    doubt = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
-    return Score(value, {"digits": digits, "mass": mass}, doubt if mass < DOUBTFUL_MASS else "")
+    warning = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
+    return Score(value, {"digits": digits, "mass": mass}, warning if mass < LEAST_MASS else "")

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
 from lbr_cli.families.odds import log_odds
 
 TRUE_FALSE = ("▁true", "▁false")
@@ -27,12 +27,13 @@ class MonoT5:
 
     name: ClassVar[str] = "monot5"
     scale: ClassVar[str] = "log-odds of true against false"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
     labels: tuple[str, str] = TRUE_FALSE
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         before, after = (f"Query: {query} Document: ",), (" Relevant:",)
-        return (NextToken(Verbatim(adds="all"), before, document.contents, after, self.labels),)
+        return (NextToken(RawTemplate(special_tokens="all"), before, document.contents, after, self.labels),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], self.labels)

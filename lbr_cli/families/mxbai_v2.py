@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
 from lbr_cli.families.odds import sigmoid
 
-FRAME = Verbatim(
+TEMPLATE = RawTemplate(
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n",
     "<|im_end|>\n<|im_start|>assistant\n",
@@ -34,13 +34,14 @@ LABELS = ("1", "0")
 class MxbaiV2:
     name: ClassVar[str] = "mxbai-v2"
     scale: ClassVar[str] = "logit of 1 less that of 0"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
     instruction: str = ""
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         asked = f"instruction: {self.instruction}\nquery: {query}" if self.instruction else f"query: {query}"
         before = ("", asked, "\n", "document: ")
-        return (NextToken(FRAME, before, document.contents, ("", "\n", TASK, ""), LABELS),)
+        return (NextToken(TEMPLATE, before, document.contents, ("", "\n", TASK, ""), LABELS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         relevant, other = answers[0].values

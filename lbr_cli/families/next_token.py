@@ -18,9 +18,9 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from lbr_cli.core import Answer, Chat, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.core import Answer, Chat, Document, NextToken, RawTemplate, Request, Score
 from lbr_cli.errors import InputError
 from lbr_cli.families.odds import log_odds
 
@@ -33,7 +33,7 @@ KEYS = ("system", "user", "assistant", "text")
 class Template:
     """A prompt with places for query, document and title."""
 
-    frame: Chat | Verbatim
+    template: Chat | RawTemplate
     text: str
 
     @classmethod
@@ -64,7 +64,7 @@ class Template:
         if WORD.search(table.get("system", "") + table.get("assistant", "")):
             raise InputError("{query}, {document} and {title} have their place in user", file)
         if "text" in table:
-            return cls(Verbatim(adds="all"), text)
+            return cls(RawTemplate(special_tokens="all"), text)
         return cls(Chat(table.get("system", ""), table.get("assistant", "")), text)
 
     def parts(self, query: str, document: Document) -> tuple[str, str, str]:
@@ -87,14 +87,20 @@ class UserPrompt:
 
     name: ClassVar[str] = "next-token"
     scale: ClassVar[str] = "log-odds of the first label against the second"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
     prompt: Template | None = None
     labels: tuple[str, str] | None = None
+
+    @property
+    def shares(self) -> Literal["query", "document"]:
+        """Whichever of the two the prompt names first."""
+        text = self._chosen()[0].text
+        return "query" if text.index("{query}") < text.index("{document}") else "document"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         template, labels = self._chosen()
         before, between, after = template.parts(query, document)
-        return (NextToken(template.frame, (before,), between, (after,), labels),)
+        return (NextToken(template.template, (before,), between, (after,), labels),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], self._chosen()[1])

@@ -6,7 +6,7 @@ import math
 
 from lbr_cli.core import Answer, Score
 
-DOUBTFUL_MASS = 0.5
+LEAST_MASS = 0.5
 
 
 def log_odds(answer: Answer, labels: tuple[str, str]) -> Score:
@@ -17,9 +17,9 @@ def log_odds(answer: Answer, labels: tuple[str, str]) -> Score:
     """
     relevant, other = answer.values
     mass = math.exp(relevant) + math.exp(other)
-    doubt = f"{labels[0]!r} and {labels[1]!r} hold less than half of the probability: this model answers otherwise"
+    warning = f"{labels[0]!r} and {labels[1]!r} hold less than half of the probability: this model answers otherwise"
     score = relevant - other
-    return Score(score, {"probability": sigmoid(score), "mass": mass}, doubt if mass < DOUBTFUL_MASS else "")
+    return Score(score, {"probability": sigmoid(score), "mass": mass}, warning if mass < LEAST_MASS else "")
 
 
 def sigmoid(x: float) -> float:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from lbr_cli.core import Answer, Document, NextToken, Request, Score, Verbatim
+from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
 from lbr_cli.families.odds import log_odds
 
-FRAME = Verbatim(
+TEMPLATE = RawTemplate(
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
     'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n',
     "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
@@ -29,12 +29,13 @@ LABELS = ("yes", "no")
 class Qwen3:
     name: ClassVar[str] = "qwen3"
     scale: ClassVar[str] = "log-odds of yes against no"
-    asks: ClassVar[type[Request]] = NextToken
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
     instruction: str = INSTRUCTION
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         before = f"<Instruct>: {self.instruction}\n<Query>: {query}\n<Document>: "
-        return (NextToken(FRAME, (before,), document.contents, ("",), LABELS),)
+        return (NextToken(TEMPLATE, (before,), document.contents, ("",), LABELS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], LABELS)

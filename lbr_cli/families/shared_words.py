@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Document, Pair, Request, Score
 
@@ -16,7 +16,8 @@ from lbr_cli.core import Answer, Document, Pair, Request, Score
 class SharedWords:
     name: ClassVar[str] = "shared-words"
     scale: ClassVar[str] = "share of words, 0 to 1"
-    asks: ClassVar[type[Request]] = Pair
+    request_type: ClassVar[type[Request]] = Pair
+    shares: ClassVar[Literal["query", "document"]] = "query"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         return (Pair(query, document.contents),)

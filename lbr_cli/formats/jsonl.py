@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lbr_cli.core import Candidate, Document, Query, Scored
+from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats.line_ends import shell_command
 from lbr_cli.formats.records import Verbatim, as_id, dump_json, json_kind, json_object
@@ -72,7 +72,7 @@ class Jsonl:
     def objection(self, query_id: str, doc_id: str) -> str:
         return ""
 
-    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
         return b"".join(dump_json(_row(query, row, style)) for row in rows)
 
 
@@ -196,7 +196,7 @@ def _corpus_hint(values: Mapping[str, Any]) -> str:
     return ""
 
 
-def _row(query: Query, row: Scored, style: Style) -> dict[str, Any]:
+def _row(query: Query, row: RankedCandidate, style: Style) -> dict[str, Any]:
     ours: dict[str, Any] = {
         "query_id": query.query_id,
         "doc_id": row.candidate.doc_id,
@@ -205,5 +205,5 @@ def _row(query: Query, row: Scored, style: Style) -> dict[str, Any]:
         "first_stage_score": row.candidate.score,
         "first_stage_rank": row.first_stage_rank,
     }
-    details = row.detail if style.explain else {}
+    details = row.details if style.explain else {}
     return ours | {key: value for key, value in (row.candidate.extra or {}).items() if key not in ours} | dict(details)

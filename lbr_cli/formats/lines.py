@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from lbr_cli.core import Candidate, Document, Query, Scored
+from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.formats.files import BLANKS, without_end
 from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.runs import Line, Style
@@ -52,7 +52,7 @@ class PlainLines:
     def objection(self, query_id: str, doc_id: str) -> str:
         return ""
 
-    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
         lines = [row.candidate.extra[RAW] for row in rows if row.candidate.extra]
         return b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from lbr_cli.core import Candidate, Document, Query, Scored
+from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.line_ends import CarriageReturns, without_carriage_return
@@ -72,5 +72,5 @@ class MsMarco:
             return "an empty id"
         return "an id with a tab or a line break" if re.search(r"[\t\n]", query_id + doc_id) else ""
 
-    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
         return "".join(f"{query.query_id}\t{row.candidate.doc_id}\t{row.rank}\n" for row in rows).encode()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from lbr_cli.core import Candidate, Query, Scored
+from lbr_cli.core import Candidate, Query, RankedCandidate
 
 
 class Line(NamedTuple):
@@ -50,6 +50,6 @@ class RunFormat(Protocol):
         """Why a line with these ids cannot be written, or ""."""
         ...
 
-    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
         """The lines of one query."""
         ...

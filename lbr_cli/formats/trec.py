@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from lbr_cli.core import Candidate, Query, Scored
+from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.line_ends import without_carriage_return
@@ -60,7 +60,7 @@ class Trec:
             return "an id with a blank"
         return "a query id that begins with #, as a comment does," if query_id.startswith("#") else ""
 
-    def write(self, query: Query, rows: Sequence[Scored], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
         lines = []
         ceiling = float("inf")
         for row, value in zip(rows, self._scores(rows), strict=True):
@@ -70,7 +70,7 @@ class Trec:
         return "".join(lines).encode()
 
     @staticmethod
-    def _scores(rows: Sequence[Scored]) -> list[float]:
+    def _scores(rows: Sequence[RankedCandidate]) -> list[float]:
         """The scores before they are made to fall: +inf stands for "as high as the line before allows".
 
         Where nothing was scored the first stage's own scores are the best there is, and without them the list

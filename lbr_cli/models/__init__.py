@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lbr_cli.core import Family, Listener
+from lbr_cli.core import Family, Progress
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import Classifier, UserPrompt, family
 from lbr_cli.models.contents import Digest, sha256
@@ -89,7 +89,7 @@ def served(
     return _settled(model, of_name or chosen_family)
 
 
-def fetched(model: Model, listener: Listener, digest: Digest = sha256) -> Model:
+def fetched(model: Model, progress: Progress, digest: Digest = sha256) -> Model:
     """The model with its folder and family set and its files checked; fetches what is not on this machine.
 
     `digest` tells the sha256 of a file, from memory if it likes.
@@ -97,7 +97,7 @@ def fetched(model: Model, listener: Listener, digest: Digest = sha256) -> Model:
     """
     if model.served and not (model.folder or model.hub_id):
         return model
-    folder = model.folder or from_hub(model, listener)
+    folder = model.folder or from_hub(model, progress)
     if model.served:
         return replace(model, folder=folder)
     if model.sha256:

@@ -87,7 +87,7 @@ def check_adapter(folder: Path) -> None:
 def check_architecture(family: Family, folder: Path) -> None:
     """UsageError where a model's files name an architecture that cannot answer what the family asks."""
     named = architecture(read_config(folder))
-    if family.asks is NextToken and named.endswith("ForSequenceClassification"):
+    if family.request_type is NextToken and named.endswith("ForSequenceClassification"):
         wrong = "has no vocabulary to answer with"
     elif isinstance(family, MonoT5) and named and "T5" not in named:
         wrong = "is no T5"

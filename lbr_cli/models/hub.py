@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lbr_cli.core import Listener
+from lbr_cli.core import Progress
 from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models.model import Model
 from lbr_cli.models.snapshot import missing_part
@@ -16,12 +16,12 @@ PROBE_SECONDS = 3.0
 NEEDED = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
-def from_hub(model: Model, listener: Listener) -> Path:
+def from_hub(model: Model, progress: Progress) -> Path:
     """The model's snapshot in the hub's own cache. Files that are missing there are fetched.
 
     Raises MissingError for a model, a revision or a proxy that cannot be used, RunError for a hub that does not answer.
     """
-    listener.stage(f"looking for {model.hub_id}")
+    progress.status(f"looking for {model.hub_id}")
     from huggingface_hub import constants, errors
 
     found = _local_snapshot(model)
@@ -41,8 +41,8 @@ def from_hub(model: Model, listener: Listener) -> Path:
             message = f"model {model.hub_id}: {here}, and {constants.ENDPOINT} cannot be reached{proxy} ({problem})"
             hint = f"set HF_ENDPOINT to a mirror, {ways_out}, or try another model: --model minilm"
             raise RunError(message, hint=hint)
-        listener.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
-        listener.stage("")
+        progress.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
+        progress.status("")
         try:
             return _snapshot(model, local=False)
         except errors.RepositoryNotFoundError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lbr_cli.core import Document, Listener
+from lbr_cli.core import Document, Progress
 from lbr_cli.errors import InputError
 from lbr_cli.evaluation.runs import Run
 from lbr_cli.formats.corpus import Fields, check_fields, read_corpus
@@ -27,7 +27,7 @@ class Chosen:
 
 
 def find_texts(
-    runs: Sequence[Run], corpora: Sequence[str], queries: str | None, chosen: Chosen, depth: int, listener: Listener
+    runs: Sequence[Run], corpora: Sequence[str], queries: str | None, chosen: Chosen, depth: int, progress: Progress
 ) -> Texts:
     """The texts of all queries, and of the documents that are shown, as far as they are known.
 
@@ -43,18 +43,18 @@ def find_texts(
                 shown[doc_id] = shown.get(doc_id) or run.candidates[query_id][doc_id].document
     documents = {doc_id: document for doc_id, document in shown.items() if document is not None}
     if queries is not None:
-        asked = _query_texts(runs, queries, chosen, listener) | asked
+        asked = _query_texts(runs, queries, chosen, progress) | asked
     if corpora:
-        documents |= _documents(shown.keys() - documents.keys(), corpora, chosen.fields, listener, bool(documents))
+        documents |= _documents(shown.keys() - documents.keys(), corpora, chosen.fields, progress, bool(documents))
     return Texts(asked, documents)
 
 
-def _query_texts(runs: Sequence[Run], path: str, chosen: Chosen, listener: Listener) -> dict[str, str]:
+def _query_texts(runs: Sequence[Run], path: str, chosen: Chosen, progress: Progress) -> dict[str, str]:
     """The texts of a file of queries."""
     name = display_name(path)
-    listener.stage(f"reading {name}")
+    progress.status(f"reading {name}")
     needed = {query_id for run in runs for query_id in run.rankings}
-    lines = read_queries(path, chosen.topic_field, columns=chosen.query_columns, wanted=needed, warn=listener.warn)
+    lines = read_queries(path, chosen.topic_field, columns=chosen.query_columns, wanted=needed, warn=progress.warn)
     if chosen.named and not needed & lines.keys():
         hint = similar(sorted(needed), lines, runs[0].name, name)
         raise InputError("holds none of the queries of the runs", name, hint=hint)
@@ -62,15 +62,15 @@ def _query_texts(runs: Sequence[Run], path: str, chosen: Chosen, listener: Liste
 
 
 def _documents(
-    missing: set[str], corpora: Sequence[str], fields: Fields, listener: Listener, some: bool
+    missing: set[str], corpora: Sequence[str], fields: Fields, progress: Progress, some: bool
 ) -> dict[str, Document]:
     """The documents of the corpora. InputError if none is found, unless there are `some` already."""
     wanted = Wanted(missing)
     read = {}
     for path in corpora:
-        listener.stage(f"reading {display_name(path)}")
-        read[path] = read_corpus(path, wanted, fields, listener.note, _raise)
-    check_fields(fields, read, wanted, listener.warn)
+        progress.status(f"reading {display_name(path)}")
+        read[path] = read_corpus(path, wanted, fields, progress.note, _raise)
+    check_fields(fields, read, wanted, progress.warn)
     if not some and not wanted.documents:
         hint = similar_document(sorted(missing), corpora, fields, "the runs")
         names = ", ".join(map(display_name, corpora))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 import transformers
@@ -12,8 +12,9 @@ from tokenizers import normalizers
 
 from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
 from lbr_cli.engines import Settings, Terms
-from lbr_cli.engines.labels import Labels
-from lbr_cli.engines.local.compiling import Compiling
+from lbr_cli.engines.label_ids import LabelIds
+from lbr_cli.engines.local.batching import TokenBudget
+from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
     choose_budget,
@@ -23,20 +24,19 @@ from lbr_cli.engines.local.devices import (
     dtype_name,
     keep_freed_memory,
 )
-from lbr_cli.engines.local.encoder import Encoder, tokenised
+from lbr_cli.engines.local.encoder import Encoder, as_embedding, tokenized
+from lbr_cli.engines.local.float32_compute import compute_in_float32
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
 from lbr_cli.engines.local.loading import in_float32, load_model
-from lbr_cli.engines.local.packed import Packed, why_not
+from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
-from lbr_cli.engines.local.pairs import Pairs
-from lbr_cli.engines.local.plan import Budget
+from lbr_cli.engines.local.pair_tokenizer import PairTokenizer
 from lbr_cli.engines.local.pooling import Pooling, read_pooling
-from lbr_cli.engines.local.prompted import Head, Prompted
+from lbr_cli.engines.local.prompt_engine import Head, PromptEngine
 from lbr_cli.engines.local.self_check import difference, embedding_rows, made_up_prompts, own_hidden_states
 from lbr_cli.engines.local.seq2seq import Seq2Seq
-from lbr_cli.engines.local.widen import widen_checked
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
-from lbr_cli.engines.prompts import Maker, Prompt, Prompts, digest_of, prompt_for, spelt_out
+from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens, prompt_digest
 from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models import Model
 from lbr_cli.models.files import OTHER_FAMILY_HINT
@@ -44,27 +44,33 @@ from lbr_cli.models.files import OTHER_FAMILY_HINT
 T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
-    """The small files of a model, read, and where and in which precision it will compute."""
+class LocalEngine(Engine, Protocol):
+    """An engine on this machine. `attention` says which tokens see each other."""
 
-    files: Files
+    attention: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLocal:
+    """The small files of a model, and the device and precision to compute in."""
+
+    files: Frontend
     settings: Settings
     device: torch.device
     dtype: torch.dtype
     terms: Terms
     warnings: ClassVar[Sequence[str]] = ()
 
-    def load(self) -> Engine:
-        """The engine for the requests of the model's family, with the weights of its folder."""
+    def load(self, pairs: int = 0) -> LocalEngine:
+        """Return the engine for the requests of the model's family, with the weights of its folder."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         if self.device.type == "cpu":
             keep_freed_memory()
         try:
-            return _engine(self.files, self.settings, self.device, self.dtype)
+            return _engine(self.files, self.settings, self.device, self.dtype, pairs)
         except torch.OutOfMemoryError as error:
-            raise RunError(f"{self.files.model.place}: it does not fit into the memory that is free") from error
+            raise RunError(f"{self.files.model.place}: out of memory: the weights do not fit") from error
         except RuntimeError as error:  # some models mix precisions in their own code
             what = f"cannot be computed in {dtype_name(self.dtype)} on {self.device}"
             raise MissingError(
@@ -72,54 +78,58 @@ class Local:
             ) from error
 
 
-def prepare(model: Model | None, settings: Settings) -> Local:
-    """Read the files and choose. Raises for a device that is not here, and for a model that cannot be used."""
+def prepare(model: Model | None, settings: Settings) -> PreparedLocal:
+    """Read the small files, and choose device and precision.
+
+    Raises UsageError and MissingError for a device that is not on this machine, and for a model that cannot be used.
+    """
     if model is None:
         raise ValueError("the local engine needs a model")
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     files = _read(model, settings)
-    prompt, dated = digest_of(model.known_family, lambda request: files.prompt(request).ids, files.tokenizer)
+    prompt, dated = prompt_digest(model.known_family, lambda request: files.prompt(request).ids, files.tokenizer)
     terms = Terms(device.type, _precision(device, dtype), files.max_length, prompt, dated)
-    return Local(files, settings, device, dtype, terms)
+    return PreparedLocal(files, settings, device, dtype, terms)
 
 
 def _precision(device: torch.device, dtype: torch.dtype) -> str:
     return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
 
 
-def _engine(files: Files, settings: Settings, device: torch.device, dtype: torch.dtype) -> Engine:
+def _engine(files: Frontend, settings: Settings, device: torch.device, dtype: torch.dtype, pairs: int) -> LocalEngine:
     weights = load_model(files.kind, files.model, device, dtype)
     check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
     rows = made_up_prompts(files.tokenizer, weights, files.max_length)
-    head = _head(files, weights, rows)  # before the weights are widened: it is checked against the model as it is
+    head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
     wide = computes_wide(device, dtype)
-    setting = f"{device}, {_precision(device, dtype)}"
-    if wide and not widen_checked(weights, rows, its_own=files.model.trusted):
-        setting += ", weights converted to float32"
+    description = f"{device}, {_precision(device, dtype)}"
+    if wide and not compute_in_float32(weights, rows, own_code=files.model.trusted):
+        description += ", weights converted to float32"
     arithmetic = torch.float32 if wide else dtype
-    budget = Budget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
+    budget = TokenBudget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
     if files.pooling is not None:
-        own_hidden_states(weights, rows[:1])  # a model that cannot be run is refused now
-        return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, setting)
+        own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
+        return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, description)
     if head is None:
-        return CrossEncoder(
-            weights, cast(Pairs, files.maker), files.tokenizer.pad_token_id or 0, budget, setting, arithmetic
-        )
+        pairs_of = cast(PairTokenizer, files.prompts)
+        return CrossEncoder(weights, pairs_of, files.tokenizer.pad_token_id or 0, budget, description, arithmetic)
     if weights.config.is_encoder_decoder:
-        return Prompted(Seq2Seq(weights), files.maker, head, budget, setting)
-    reader = _checked_reader(weights, rows, arithmetic, plain=settings.plain)
-    if isinstance(reader, Packed):
-        return Prompted(reader, files.maker, head, budget, setting, Compiling(weights, arithmetic))
-    return Prompted(reader, files.maker, head, budget, f"{setting}, padded for {reader.reason}")
+        return PromptEngine(Seq2Seq(weights), files.prompts, head, budget, description)
+    backbone = _checked_backbone(weights, rows, arithmetic, plain=settings.plain)
+    if isinstance(backbone, Padded):
+        description += f", padded for {backbone.reason}"
+    elif compile_layers(weights, backbone.layers, arithmetic, pairs):
+        description += ", compiled"
+    return PromptEngine(backbone, files.prompts, head, budget, description)
 
 
-def _checked_reader(weights: Any, rows: list[list[int]], arithmetic: torch.dtype, *, plain: bool) -> Packed | Padded:
-    """The fastest reader that gives the hidden states of the model's own code.
+def _checked_backbone(weights: Any, rows: list[list[int]], arithmetic: torch.dtype, *, plain: bool) -> Packed | Padded:
+    """The fastest backbone that gives the hidden states of the model's own code.
 
     Raises MissingError if padded batches do not give them either: the model sees the padding.
     """
-    reason = "comparison" if plain else why_not(weights)
+    reason = "comparison" if plain else reason_not_packable(weights)
     if not reason:
         packed = Packed(weights)
         problem = _problem(packed, weights, rows, arithmetic)
@@ -135,57 +145,60 @@ def _checked_reader(weights: Any, rows: list[list[int]], arithmetic: torch.dtype
     return padded
 
 
-def _problem(reader: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
-    """How a reader differs from the model's own code, in words; "" if it does not.
+def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
+    """How a backbone differs from the model's own code, in words; "" if it does not.
 
     In half precision a mixture of experts may choose another expert after another rounding, so a difference there
     counts only if it is one in float32, too.
     """
-    problem = _difference(reader, weights, rows, arithmetic)
+    problem = _difference(backbone, weights, rows, arithmetic)
     if problem and arithmetic != torch.float32:
         with in_float32(weights):
-            problem = _difference(reader, weights, rows, torch.float32)
+            problem = _difference(backbone, weights, rows, torch.float32)
     return problem
 
 
-def _difference(reader: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
-    with reader.own_code():
+def _difference(backbone: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
+    with backbone.own_code():
         expected = own_hidden_states(weights, rows)
-    return difference(reader, rows, expected, arithmetic)
+    return difference(backbone, rows, expected, arithmetic)
 
 
-def read(model: Model, settings: Settings) -> Files:
+def read(model: Model, settings: Settings) -> Frontend:
     """The small files of a model, for a device that is here."""
     choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not
     return _read(model, settings)
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """What is needed of a model before its weights: `kind` is the Auto class to load those of `model` with."""
+class Frontend:
+    """What precedes the weights of a model: its tokenizer, its limit and its prompts.
+
+    `kind` is the Auto class that loads the weights of `model`.
+    """
 
     model: Model
     kind: Any
     tokenizer: Any
     max_length: int
-    maker: Maker
+    prompts: Tokenizes
     pooling: Pooling | None = None
 
-    def prompt(self, request: Request, place: int = 0) -> Prompt:
-        """The tokens of a request. RequestError with its place where the query leaves no room for the document."""
+    def prompt(self, request: Request) -> Prompt:
+        """Return the prompt of a request. RequestError if the query leaves no room for the document."""
         if not isinstance(request, Embedding):
-            return prompt_for(self.maker, request, place)
-        encoded = tokenised(self.tokenizer, [request], self.max_length)
-        return Prompt(encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
+            return self.prompts.prompt(request)
+        encoded = tokenized(self.tokenizer, [as_embedding(request)], self.max_length)
+        return Prompt(request, encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
 
     def text(self, ids: list[int]) -> str:
-        """Token ids as text, special tokens spelt out."""
-        return spelt_out(self.tokenizer, ids)
+        """Return token ids as text, special tokens written out."""
+        return decode_with_special_tokens(self.tokenizer, ids)
 
 
-def _read(model: Model, settings: Settings) -> Files:
-    asks = model.known_family.asks
-    pooling = read_pooling(model.place) if asks is Embedding else None
+def _read(model: Model, settings: Settings) -> Frontend:
+    request_type = model.known_family.request_type
+    pooling = read_pooling(model.place) if request_type is Embedding else None
     if pooling is not None:
         model = replace(model, folder=pooling.transformer)
     config = load_config(model)
@@ -194,33 +207,35 @@ def _read(model: Model, settings: Settings) -> Files:
         own = tokenizer.backend_tokenizer.normalizer
         lower = normalizers.Lowercase()
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
-    least = tokenizer.num_special_tokens_to_add(pair=asks is Pair) + 1
+    least = tokenizer.num_special_tokens_to_add(pair=request_type is Pair) + 1
     limit = longest_input(tokenizer, config)
     max_length = choose_length(model, settings, limit, least, pooling.limit if pooling else None)
     kind: Any = transformers.AutoModelForSequenceClassification
-    maker: Maker = Pairs(tokenizer, max_length) if asks is Pair else Prompts(tokenizer, max_length, model.name)
-    if asks is NextToken:
-        # a template that cannot be used is told now, before the weights are loaded
-        maker.length_without_document(model.known_family.requests("", Document("", ""))[0])
+    prompts: Tokenizes = PairTokenizer(tokenizer, max_length)
+    if request_type is not Pair:
+        prompts = PromptTokenizer(tokenizer, max_length, model.name)
+    if request_type is NextToken:
+        # fails now, before the weights are loaded, if the chat template cannot be used
+        prompts.length_without_document(model.known_family.requests("", Document("", ""))[0])
         kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    elif asks is Embedding:
+    elif request_type is Embedding:
         encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
         kind = transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
-    return Files(model, kind, tokenizer, max_length, maker, pooling)
+    return Frontend(model, kind, tokenizer, max_length, prompts, pooling)
 
 
-def _head(files: Files, weights: Any, rows: list[list[int]]) -> Head | None:
+def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
     """What reads the last token of a prompt; None for models that read a whole text at once.
 
     `rows` are made-up prompts, on which a head is compared with the model's own.
     """
     family, folder = files.model.known_family, files.model.place
-    if family.asks is NextToken:
-        return LabelHead(weights, Labels(files.tokenizer, files.model.name), rows)
-    if family.asks is Pair and weights.config.num_labels > 2:
+    if family.request_type is NextToken:
+        return LabelHead(weights, LabelIds(files.tokenizer, files.model.name), rows)
+    if family.request_type is Pair and weights.config.num_labels > 2:
         what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
         raise MissingError(f"{folder}: {what}; lbr reads one or two")
-    if family.asks is not Pair or not _reads_left_to_right(weights):
+    if family.request_type is not Pair or not _reads_left_to_right(weights):
         return None
     if not files.model.reads_bare_pairs:
         what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'

@@ -1,64 +1,56 @@
-"""Fusing what lies between the matrix products, for jobs long enough to repay the compiler.
+"""Compile what lies between the matrix products, for jobs that are long enough to repay the compiler.
 
 The parts of a layer that work token by token (norms, MLP) are compiled once for all layers; torch keeps the result on
-disk for the next run (`TORCHINDUCTOR_CACHE_DIR` says where). Attention stays as it is.
+disk for the next run (`TORCHINDUCTOR_CACHE_DIR`). Attention is not compiled.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
-from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.errors import MissingError, UsageError, first_line
 
 REPAID = 5000  # pairs: from here on `auto` compiles
 
 
-@dataclass(slots=True)
-class Compiling:
-    """Whether to compile, by `LBR_COMPILE`: `on`, `off`, or `auto`: where a CPU computes in bfloat16, the case seen to
-    gain by it.
+def compile_layers(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype, pairs: int) -> bool:
+    """Compile the layers of a packed model that computes in `dtype`, if it helps a job of so many pairs.
 
-    `model` is one that is read packed, `dtype` what it computes in.
+    `LBR_COMPILE` is `on`, `off`, or `auto`: if a CPU computes in bfloat16, the case that was measured to gain. Return
+    whether they are compiled. MissingError if `on` is impossible.
     """
+    mode = os.environ.get("LBR_COMPILE") or "auto"
+    if mode not in ("auto", "on", "off"):
+        raise UsageError(f"LBR_COMPILE={mode}: has to be auto, on or off")
+    helps = model.device.type == "cpu" and dtype == torch.bfloat16 and pairs >= REPAID
+    if mode == "off" or (mode == "auto" and not helps):
+        return False
+    problem = _compile(model, layers, dtype)
+    if problem and mode == "on":
+        hint = "install one, or set LBR_COMPILE=off"
+        raise MissingError(f"LBR_COMPILE=on: no working compiler: {problem}", hint=hint)
+    return not problem
 
-    model: Any
-    dtype: torch.dtype
-    done: bool = False
 
-    def expect(self, pairs: int) -> None:
-        """Compile the parts of a packed model if so many pairs repay it. MissingError where `on` cannot."""
-        mode = os.environ.get("LBR_COMPILE") or "auto"
-        if mode not in ("auto", "on", "off"):
-            raise UsageError(f"LBR_COMPILE={mode}: it is auto, on or off")
-        helps = self.model.device.type == "cpu" and self.dtype == torch.bfloat16
-        if self.done or not (mode == "on" or (mode == "auto" and helps and pairs >= REPAID)):
-            return
-        problem = self._compile()
-        self.done = not problem
-        if problem and mode == "on":
-            hint = "install one, or set LBR_COMPILE=off"
-            raise MissingError(f"LBR_COMPILE=on: no working compiler: {problem}", hint=hint)
-
-    @torch.inference_mode()
-    def _compile(self) -> str:
-        """Why it was not possible, or ""."""
-        model = self.model
-        if model.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
-            return "neither g++ nor clang++ is here"
-        layers = model.base_model.layers
-        parts = [part for layer in layers for name, part in layer.named_children() if name != "self_attn"]
+@torch.inference_mode()
+def _compile(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype) -> str:
+    """Why it is not possible, or ""."""
+    if model.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
+        return "neither g++ nor clang++ is installed"
+    parts = [part for layer in layers for name, part in layer.named_children() if name != "self_attn"]
+    for part in parts:
+        part.compile(dynamic=True)
+    try:
+        for part in parts[: len(parts) // len(layers)]:
+            part(torch.zeros(1, 8, model.config.hidden_size, dtype=dtype, device=model.device))
+    except RuntimeError as error:
         for part in parts:
-            part.compile(dynamic=True)
-        try:
-            for part in parts[: len(parts) // len(layers)]:
-                part(torch.zeros(1, 8, model.config.hidden_size, dtype=self.dtype, device=model.device))
-        except RuntimeError as error:
-            for part in parts:
-                part._compiled_call_impl = None  # as it was before `compile`
-            return str(error).splitlines()[0]
-        return ""
+            part._compiled_call_impl = None  # as before `compile`
+        return first_line(error)
+    return ""

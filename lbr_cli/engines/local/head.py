@@ -1,7 +1,7 @@
-"""What becomes of the hidden state of a prompt's last token, in float32.
+"""Heads: the hidden state of a prompt's last token -> the values of an answer, in float32.
 
-The weights of a vocabulary head in bfloat16 are turned into float32 a slice of the vocabulary at a time, so that no
-second copy of them is kept, and the sum is carried from slice to slice.
+The weights of a vocabulary head in bfloat16 are converted to float32 a slice of the vocabulary at a time, so that no
+second copy of them is kept, and the normalizer is accumulated from slice to slice.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from lbr_cli.core import NextToken, Pair
-from lbr_cli.engines.labels import Labels
+from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.local.self_check import own_hidden_states, own_logits
 from lbr_cli.errors import MissingError
 
 SLICE = 16384
-APART, HALF_APART = 1e-4, 0.02  # how far logits may lie from the model's own, as a share of the largest
-PROOF = 50.0  # how large the largest logit is made on which a head is tried: no cap leaves it as it is
+TOLERANCE, HALF_TOLERANCE = 1e-4, 0.02  # of the difference from the model's own logits, relative to the largest
+TEST_LOGIT = 50.0  # the largest logit of the test: a cap would change it
 
 
-class Vocabulary:
+class LMHead:
     """Hidden states -> logits of some tokens, and the log of the sum over the whole vocabulary."""
 
     def __init__(self, model: Any, rows: Sequence[list[int]]) -> None:
@@ -29,31 +29,31 @@ class Vocabulary:
         if self._layer is None:
             raise MissingError(f"a {type(model).__name__} has no vocabulary head, so lbr cannot read its answers")
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
-        if not model.config.is_encoder_decoder:  # of those the model's own forward pass is used up to this layer
-            self._prove(model)
-            self._prove_on(model, rows)
+        if not model.config.is_encoder_decoder:  # for those the model's own forward pass is used up to this layer
+            self._check_on_hidden_state(model)
+            self._check_on_prompts(model, rows)
 
     @torch.inference_mode()
-    def _prove_on(self, model: Any, rows: Sequence[list[int]]) -> None:
-        """MissingError where the model's logits of prompts are not those of what its base model makes of them.
+    def _check_on_prompts(self, model: Any, rows: Sequence[list[int]]) -> None:
+        """MissingError if the model's logits of prompts are not those of its base model's hidden states.
 
-        Some architectures give their base model more than the tokens of a prompt.
+        Some architectures pass more than the tokens of a prompt to their base model.
         """
         ours = torch.cat(list(self._all(own_hidden_states(model, rows))), -1)
         for row, logits in zip(rows, ours, strict=True):
-            _check_alike(model, logits, own_logits(model, row)[-1])
+            _check_equal(model, logits, own_logits(model, row)[-1])
 
     @torch.inference_mode()
-    def _prove(self, model: Any) -> None:
-        """MissingError where the model's own forward pass makes other logits of a hidden state than this does.
+    def _check_on_hidden_state(self, model: Any) -> None:
+        """MissingError if the model's own forward pass computes other logits from a hidden state than this head does.
 
-        Some architectures scale or cap their logits, or transform hidden states first. The hidden state is made up,
-        and put in the place of what the layers make; where there is no such place (OPT), theirs has to do.
+        Some architectures scale or cap their logits, or transform hidden states first. The hidden state is made up and
+        replaces the output of the layers; if there is no place to put it (OPT), that output is used.
         """
         rows = self._layer.weight[:256].float()
         hidden = rows[rows.norm(dim=1).argmax()][None]
         largest = max(float(logits.abs().max()) for logits in self._all(hidden))
-        hidden = (hidden * (PROOF / largest)).to(model.dtype)
+        hidden = (hidden * (TEST_LOGIT / largest)).to(model.dtype)
 
         places = []
 
@@ -70,7 +70,7 @@ class Vocabulary:
         if not places:
             hidden = own_hidden_states(model, [[0]])
         ours = torch.cat(list(self._all(hidden.float())), -1)[0]
-        _check_alike(model, ours, theirs, HALF_APART)
+        _check_equal(model, ours, theirs, HALF_TOLERANCE)
 
     def __call__(self, hidden: torch.Tensor, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """[rows, size] -> logits [rows, len(ids)] and their normaliser [rows, 1], both float32.
@@ -97,32 +97,32 @@ class Vocabulary:
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
 
 
-def _check_alike(model: Any, ours: torch.Tensor, theirs: torch.Tensor, allowed: float | None = None) -> None:
-    """MissingError for logits that are not the model's own. How far they may lie apart depends on its precision."""
+def _check_equal(model: Any, ours: torch.Tensor, theirs: torch.Tensor, allowed: float | None = None) -> None:
+    """MissingError for logits that are not the model's own. The tolerance depends on its precision."""
     if allowed is None:
-        allowed = APART if model.dtype == torch.float32 else HALF_APART
+        allowed = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
     if ours.shape != theirs.shape or not (theirs - ours).abs().max() <= allowed * ours.abs().max().clamp(min=1e-2):
-        raise MissingError(f"a {type(model).__name__} makes its logits in a way that lbr does not know")
+        raise MissingError(f"a {type(model).__name__} computes its logits in a way that lbr does not know")
 
 
 class LabelHead:
-    """What `NextToken` requests want to know: of each label the log-probability, or the logit."""
+    """The log-probability or logit of each label, for `NextToken` requests."""
 
-    def __init__(self, model: Any, labels: Labels, rows: Sequence[list[int]]) -> None:
-        self._vocabulary = Vocabulary(model, rows)
-        self._labels = labels
+    def __init__(self, model: Any, label_ids: LabelIds, rows: Sequence[list[int]]) -> None:
+        self._lm_head = LMHead(model, rows)
+        self._label_ids = label_ids
 
     def check(self, request: NextToken) -> None:
-        """MissingError where the tokenizer does not know a label of the request."""
-        self._labels.ids(request)
+        """Raise MissingError if the tokenizer has no token for a label of the request."""
+        self._label_ids(request)
 
     def __call__(self, hidden: torch.Tensor, request: NextToken) -> list[list[float]]:
-        """[rows, size], all asked for the labels of one request -> their values, row by row."""
-        ids = self._labels.ids(request)
-        if request.raw:
-            return self._vocabulary.logits(hidden, ids).tolist()
-        logits, normaliser = self._vocabulary(hidden, ids)
-        # in float64, so that the difference of two of them is that of the logits
+        """[rows, size], all with the labels of `request` -> their values, row by row."""
+        ids = self._label_ids(request)
+        if request.logits:
+            return self._lm_head.logits(hidden, ids).tolist()
+        logits, normaliser = self._lm_head(hidden, ids)
+        # in float64, so that the difference of two values is that of the logits
         return (logits.cpu().double() - normaliser.cpu().double()).tolist()
 
 
@@ -135,10 +135,10 @@ class ScoreHead:
         self._layer = model.score.float()
         with torch.inference_mode():
             for logits, theirs in zip(self._layer(hidden), own, strict=True):
-                _check_alike(model, logits, theirs)
+                _check_equal(model, logits, theirs)
 
     def check(self, request: Pair) -> None:
-        """Any pair will do."""
+        """Any pair can be answered."""
 
     def __call__(self, hidden: torch.Tensor, request: Pair) -> list[list[float]]:
         """[rows, size] -> logits, row by row."""

@@ -77,10 +77,10 @@ def in_float32(model: Any) -> Iterator[None]:
             tensor.data = tensor.data.to(dtype)
 
 
-def finite(values: torch.Tensor, model: Any, compute: Callable[[int], torch.Tensor]) -> torch.Tensor:
-    """`values`, float32, of which those rows that are not finite are computed again in float32.
+def recompute_nonfinite(values: torch.Tensor, model: Any, compute: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    """Return `values`, float32, after computing its non-finite rows again in float32.
 
-    `compute` gives one row, [1, ...], by its place. What a float32 model makes stays as it is.
+    `compute` returns one row, [1, ...], by its number. Rows of a float32 model stay as they are.
     """
     odd = (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
     if odd and model.dtype != torch.float32:

@@ -1,10 +1,9 @@
-"""Plain causal models, the fast way: prompts laid end to end in one row, without padding, behind what they share.
+"""Plain causal models, the fast way: prompts packed end to end in one row, without padding, behind a shared prefix.
 
-Prompts of one group begin alike: a query's prompts with the system line and the query, or, where the document comes
-first, a document's prompts with the document. What they share, the *prefix*, is read once, and each prompt's own
-tokens see the prefix and themselves. All that works token by token (projections, norms, MLP) sees one long row;
-attention alone has to know who may see whom, and is told by a `Layout`. In the last layer only the last token of
-each prompt goes further than its keys and values.
+What prompts of a group begin with (the system message and the query or, if documents come first, the document) is read
+once, and each prompt's own tokens see that prefix and themselves. All that works token by token (projections, norms,
+MLP) sees one long row; attention alone needs to know which token sees which (`packing.py`, `packed_attention.py`). In
+the last layer only the last token of each prompt is computed beyond its keys and values.
 
 Scores are those of prompts read one by one: every token meets the same keys at the same positions.
 """
@@ -13,24 +12,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
+from torch import nn
 from transformers import AttentionInterface
 
-from lbr_cli.engines.local.layout import Call, KeysAndValuesKnown, KeysValues, Layout
-from lbr_cli.engines.local.loading import finite
-from lbr_cli.engines.local.plan import Budget, in_batches
+from lbr_cli.engines.local.batching import TokenBudget, batches
+from lbr_cli.engines.local.loading import recompute_nonfinite
+from lbr_cli.engines.local.packed_attention import PackedAttention, Prefix
+from lbr_cli.engines.local.packing import Group, Member, members, pack
+from lbr_cli.engines.prompts import Prompt
 
 ATTENTION = "lbr_packed"
-STEADY_ROPE = ("default", "linear", "llama3", "yarn", None)  # others change with the longest text of a batch
+LENGTH_INDEPENDENT_ROPE = ("default", "linear", "llama3", "yarn", None)  # others depend on the longest text of a batch
 
 
-def why_not(model: Any) -> str:
-    """Why a model cannot be packed, "" where it can: from its configuration and the parts it is made of."""
+def reason_not_packable(model: Any) -> str:
+    """Return why a model cannot be packed, from its configuration and its parts; "" if it can."""
     config, base = model.config, model.base_model
     kinds = set(getattr(config, "layer_types", None) or ())
     rope = getattr(config, "rope_parameters", None) or {}
@@ -42,7 +42,7 @@ def why_not(model: Any) -> str:
         return "a sliding window"
     if getattr(config, "attn_logit_softcapping", None):
         return "capped attention"
-    if rope.get("rope_type") not in STEADY_ROPE:
+    if rope.get("rope_type") not in LENGTH_INDEPENDENT_ROPE:
         return f"{rope['rope_type']} position embeddings"
     if not (hasattr(base, "rotary_emb") and getattr(model, "_supports_attention_backend", False)):
         return "attention of its own kind"
@@ -56,137 +56,126 @@ def why_not(model: Any) -> str:
 
 
 class Packed:
-    """Reads prompts packed, each group behind its prefix. For models of which `why_not` says nothing."""
+    """Reads packed prompts. For models for which `reason_not_packable` returns ""."""
 
-    manner = "packed without padding, prefixes shared"
+    attention = "packed without padding, prefixes shared"
 
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(ATTENTION, _attention)
         self._model = model
         self._base = model.base_model
-        self._last = self._base.layers[-1]
-        self._last_forward = self._last.forward
         self._own_attention = model.config._attn_implementation
-        self._prefix: _Prefix | None = None
-        self._replace()
+        self._own_last_layer = self._base.layers[-1]
+        self._last_tokens_only = LastTokensOnly(self._own_last_layer)
+        self._install()
 
-    def _replace(self) -> None:
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The model's own layers."""
+        return [*self._base.layers[:-1], self._own_last_layer]
+
+    def _install(self) -> None:
         self._model.set_attn_implementation(ATTENTION)
-        self._last.forward = self._last_layer
+        self._base.layers[-1] = self._last_tokens_only
 
     def release(self) -> None:
-        """Give the model back its own attention and its own last layer."""
+        """Restore the model's own attention and last layer."""
         self._model.set_attn_implementation(self._own_attention)
-        del self._last.forward
+        self._base.layers[-1] = self._own_last_layer
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
-        """Let the model compute as its own code does in this block."""
+        """Let the model compute with its own code in this block."""
         self.release()
         try:
             yield
         finally:
-            self._replace()
+            self._install()
 
     def read(
-        self, rows: Sequence[list[int]], groups: Sequence[Hashable], budget: Budget
-    ) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Yield places of `rows` and [places, hidden size], what the model makes of the last token of each.
+        self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
+    ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
+        """Yield batches of prompts, how many tokens were read, and the hidden states of their last tokens.
 
-        `groups` names for each row the group it belongs to. The prefix of the group that came last is kept, should
-        the next call go on with it.
+        The states are float32, [prompts, hidden size]. `keys` says which prompts begin alike.
         """
-        members: dict[Hashable, list[int]] = {}
-        for place, group in enumerate(groups):
-            members.setdefault(group, []).append(place)
-        prefixes = {
-            group: self._prefix_of(group, [rows[place] for place in places]) for group, places in members.items()
-        }
-        order: list[int] = []
-        sizes = [0] * len(rows)
-        for group, places in members.items():
-            first = len(order)
-            order += sorted(places, key=lambda place: -len(rows[place]))
-            for place in places:
-                sizes[place] = len(rows[place]) - _shared(prefixes[group], rows[place])
-            if self._prefix is None or self._prefix.group != group:
-                sizes[order[first]] += len(prefixes[group])
+        ordered = members(prompts, keys)
+        prefix: Prefix | None = None
 
-        def compute(batch: list[int]) -> torch.Tensor:
-            parts = [
-                (group, prefixes[group], [rows[place] for place in places])
-                for group, places in groupby(batch, key=lambda place: groups[place])
-            ]
-            # again, and alone: what other prompts made of the prefix is not finite either
-            return finite(
-                self._compute(parts), self._model, lambda row: self._compute([(None, [], [rows[batch[row]]])])
-            )
+        def compute(batch: list[Member]) -> tuple[int, torch.Tensor]:
+            nonlocal prefix
+            tokens, hidden, prefix = self._forward(batch, prefix)
 
-        return in_batches(order, sizes, budget, compute, to_longest=False)
+            def alone(number: int) -> torch.Tensor:
+                # without a prefix, whose keys and values may be what is not finite
+                prompt = batch[number].prompt
+                return self._forward([Member(prompt, Group(()), 0, len(prompt.ids))], None)[1]
 
-    def _prefix_of(self, group: Hashable, rows: list[list[int]]) -> list[int]:
-        if self._prefix is not None and self._prefix.group == group:
-            return self._prefix.tokens
-        # what the first and the last in alphabetical order share, all share
-        return rows[0][:0] if len(rows) == 1 else min(rows)[: _shared(max(rows), min(rows))]
+            return tokens, recompute_nonfinite(hidden, self._model, alone)
 
-    def _compute(self, parts: list[tuple[Hashable, list[int], list[list[int]]]]) -> torch.Tensor:
-        """Groups with their prefix and their rows -> [rows, hidden size], float32, of the last token of each."""
-        row: list[int] = []
-        positions: list[int] = []
-        layout = Layout(len(self._base.layers) - 1)
-        for group, prefix, rows in parts:
-            known = None
-            behind = slice(0, 0)
-            if prefix and self._prefix is not None and self._prefix.group == group:
-                known = self._prefix.known
-            elif prefix:
-                behind = slice(len(row), len(row) + len(prefix))
-                row += prefix
-                positions += range(len(prefix))
-                layout.calls.append(Call([behind], 0, behind, None, ends=None))
-            spans = []
-            for tokens in rows:
-                shared = _shared(prefix, tokens)
-                spans.append((shared, slice(len(row), len(row) + len(tokens) - shared)))
-                row += tokens[shared:]
-                positions += range(shared, len(tokens))
-            layout.add(spans, behind, known)
-            if group is not None and prefix and known is None:
-                layout.keeps = behind  # of several the last one, which may go on in the next batch
-                kept = _Prefix(group, prefix, layout.kept)
+        for batch, (tokens, hidden) in batches(
+            ordered, [member.size for member in ordered], budget, compute, padded=False
+        ):
+            yield [member.prompt for member in batch], tokens, hidden
+
+    def _forward(self, batch: Sequence[Member], prefix: Prefix | None) -> tuple[int, torch.Tensor, Prefix | None]:
+        """Tokens read, float32 hidden states [prompts, hidden size], and the prefix that the next row may continue."""
+        row = pack(batch, prefix.group if prefix else None)
         device = self._base.device
-        layout.finish(len(row), device)
+        packed = PackedAttention(row, prefix, device)
         hidden: torch.Tensor = self._base(
-            input_ids=torch.tensor([row], device=device),
-            position_ids=torch.tensor([positions], device=device),
+            input_ids=torch.tensor([row.tokens], device=device),
+            position_ids=torch.tensor([row.positions], device=device),
             use_cache=False,
-            layout=layout,
+            packed=packed,
         ).last_hidden_state
-        if layout.keeps is not None:
-            self._prefix = kept
-        return hidden[0].float()
+        return len(row.tokens), hidden[0].float(), packed.carried
 
-    def _last_layer(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The last layer: keys and values of all tokens, everything else for the last token of each prompt."""
-        layout: Layout = kwargs["layout"]
-        with suppress(KeysAndValuesKnown):
-            self._last_forward(hidden, *args, **kwargs)
+
+class LastTokensOnly(nn.Module):
+    """The last layer of a model: keys and values of all tokens, all else for the last token of each prompt."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes that a model's own code reads from its layers."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, hidden: torch.Tensor, *args: Any, packed: PackedAttention, **kwargs: Any) -> Any:
+        """[1, tokens, size] -> what the layer returns for [1, prompts, size], the last tokens."""
+        try:
+            self.layer(hidden, *args, packed=_KeysAndValues.raised, **kwargs)
+        except _KeysAndValues as found:
+            layer, key, value = found.layer, found.key, found.value
+        packed.keep(layer, key, value)
+
+        def attention(_: int, query: torch.Tensor, __: Any, ___: Any, scale: float) -> torch.Tensor:
+            return packed.of_last_tokens(layer, query, key, value, scale)
+
         cut = {
-            name: tuple(part[:, layout.ends] for part in value) if isinstance(value, tuple) else value[:, layout.ends]
+            name: tuple(part[:, packed.last] for part in value) if isinstance(value, tuple) else value[:, packed.last]
             for name, value in kwargs.items()
             if name in ("position_embeddings", "position_ids") and value is not None
         }
-        return self._last_forward(hidden[:, layout.ends], *args, **(kwargs | cut))
+        return self.layer(hidden[:, packed.last], *args, packed=attention, **(kwargs | cut))
 
 
-@dataclass(frozen=True, slots=True)
-class _Prefix:
-    """What a group shares, and what each layer made of it."""
+class _KeysAndValues(Exception):
+    """Ends the pass through the last layer that computes keys and values, and carries them out of it."""
 
-    group: Hashable
-    tokens: list[int]
-    known: dict[int, KeysValues]
+    def __init__(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        super().__init__()
+        self.layer, self.key, self.value = layer, key, value
+
+    @classmethod
+    def raised(cls, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> NoReturn:
+        """In the place of attention."""
+        raise cls(layer, key, value)
 
 
 def _attention(
@@ -197,14 +186,8 @@ def _attention(
     attention_mask: None,
     scaling: float,
     *,
-    layout: Layout,
+    packed: Any,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in place of its own attention."""
-    return layout.attend(module.layer_idx, query, key, value, scaling), None
-
-
-def _shared(one: list[int], other: list[int]) -> int:
-    """How many tokens two begin with alike; at least one of `other` is left to it."""
-    most = min(len(one), len(other) - 1)
-    return next((place for place in range(most) if one[place] != other[place]), most)
+    """What transformers calls in the place of its own attention: `packed` is a function of the same tensors."""
+    return packed(module.layer_idx, query, key, value, scaling), None

@@ -1,6 +1,6 @@
-"""Decoder-only models of any kind: rows of one length, padded on the right.
+"""Decoder-only models of any kind: rows of similar lengths, padded on the right.
 
-In a causal model no token sees what stands to its right, so padding cannot touch a score, and no mask is needed.
+In a causal model no token sees what is to its right, so padding cannot change a score, and no mask is needed.
 """
 
 from __future__ import annotations
@@ -12,47 +12,50 @@ from typing import Any
 import torch
 
 from lbr_cli.engines import UNLIMITED
-from lbr_cli.engines.local.loading import finite
-from lbr_cli.engines.local.plan import Budget, in_batches, longest_first, padded
+from lbr_cli.engines.local.batching import TokenBudget, batches, padded_rows
+from lbr_cli.engines.local.loading import recompute_nonfinite
+from lbr_cli.engines.prompts import Prompt
 
 
 class Padded:
-    """Reads prompts in batches sorted by length, for a reason."""
+    """Reads prompts in batches sorted by length, for a `reason`."""
 
     def __init__(self, model: Any, reason: str) -> None:
         self.reason = reason
-        self.manner = f"padded batches of similar lengths, for {reason}"
+        self.attention = f"padded batches of similar lengths, for {reason}"
         self._model = model
-        # longrope turns its positions otherwise when any text of a batch is longer than this
+        # longrope computes other positions if any text of a batch is longer than this
         rope = getattr(model.config, "rope_parameters", None) or {}
-        self._turn = rope.get("original_max_position_embeddings") or UNLIMITED
+        self._original_length = rope.get("original_max_position_embeddings") or UNLIMITED
         if getattr(model.config, "attn_logit_softcapping", None):
-            model.set_attn_implementation("eager")  # the others leave the cap out
+            model.set_attn_implementation("eager")  # the others ignore the cap
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
-        """Let the model compute as its own code does in this block, which it does anyway."""
+        """Let the model compute with its own code in this block, as it always does."""
         yield
 
     def read(
-        self, rows: Sequence[list[int]], groups: Sequence[Hashable], budget: Budget
-    ) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Yield places of `rows` and [places, hidden size], what the model makes of the last token of each.
+        self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
+    ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
+        """Yield batches of prompts, how many tokens were read, and the hidden states of their last tokens.
 
-        `groups` says which rows begin alike; nothing is made of it here.
+        The states are float32, [prompts, hidden size]. `keys` says which prompts begin alike, which is not used here.
         """
-        sizes = [len(row) for row in rows]
-        order = longest_first(sizes)
 
-        def compute(batch: list[int]) -> torch.Tensor:
-            hidden = self._hidden([rows[place] for place in batch])
-            return finite(hidden, self._model, lambda row: self._hidden([rows[batch[row]]]))
+        def compute(batch: list[Prompt]) -> torch.Tensor:
+            return recompute_nonfinite(self._hidden(batch), self._model, lambda number: self._hidden([batch[number]]))
 
-        for part in ([place for place in order if (sizes[place] > self._turn) is long] for long in (True, False)):
-            yield from in_batches(part, sizes, budget, compute, to_longest=True)
+        ordered = sorted(prompts, key=lambda prompt: -len(prompt.ids))
+        for is_long in (True, False):
+            part = [prompt for prompt in ordered if (len(prompt.ids) > self._original_length) is is_long]
+            sizes = [len(prompt.ids) for prompt in part]
+            for batch, hidden in batches(part, sizes, budget, compute, padded=True):
+                yield batch, sum(len(prompt.ids) for prompt in batch), hidden
 
-    def _hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
-        """Rows of token ids -> [rows, hidden size], float32, of the last token of each."""
-        ids, _ = padded(rows, self._model.device)
+    def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
+        """[prompts, hidden size], float32, of the last token of each."""
+        rows = [prompt.ids for prompt in batch]
+        ids, _ = padded_rows(rows, self._model.device)
         hidden: torch.Tensor = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])].float()

@@ -9,22 +9,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from lbr_cli.engines.local.plan import Budget
+from lbr_cli.core import Pair
+from lbr_cli.engines.local.batching import TokenBudget
+from lbr_cli.engines.local.prompt_engine import Backbone
+from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import LbrError, MissingError, first_line
 
+MADE_UP = Pair("", "")  # a request for rows that come from none
 SHARED, OWN = 8, (3, 6)  # tokens that the two prompts share, and that each has alone
 # how far hidden states may differ, relative to their norm; half precision differs by the order of its sums
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
-
-
-class Reader(Protocol):
-    """Rows of token ids -> hidden states of their last tokens; see `prompted.Reader`."""
-
-    def read(self, rows: Sequence[list[int]], groups: Sequence[Any], budget: Budget) -> Any: ...
 
 
 def made_up_prompts(tokenizer: Any, model: Any, longest: int) -> list[list[int]]:
@@ -104,19 +102,20 @@ def own_logits(model: Any, row: list[int]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def difference(reader: Reader, rows: Sequence[list[int]], expected: torch.Tensor, dtype: torch.dtype) -> str:
-    """How the hidden states of a reader differ from `expected`, in words; "" if they agree.
+def difference(backbone: Backbone, rows: Sequence[list[int]], expected: torch.Tensor, dtype: torch.dtype) -> str:
+    """Return how the hidden states of a backbone differ from `expected`, in words; "" if they agree.
 
-    The rows are read as one batch, and one by one, where a prefix has to go on from batch to batch.
+    The rows are read as one batch, and one by one, so that a prefix has to be carried from batch to batch.
     """
+    prompts = [Prompt(MADE_UP, row, False) for row in rows]
+    numbers = {id(prompt): number for number, prompt in enumerate(prompts)}
     for tokens in (1 << 20, 1):
+        found = torch.empty_like(expected)
         try:
-            batches = list(reader.read(rows, ["self-check"] * len(rows), Budget(tokens)))
+            for batch, _, hidden in backbone.read(prompts, ["self-check"] * len(rows), TokenBudget(tokens)):
+                found[[numbers[id(prompt)] for prompt in batch]] = hidden
         except Exception as error:  # whatever code of a model raises
             return f"it fails: {first_line(error)}"
-        found = torch.empty_like(expected)
-        for places, hidden in batches:
-            found[places] = hidden
         off = relative_difference(found, expected)
         if not off <= (TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE):
             return f"hidden states differ by {off:.2g} of their norm"

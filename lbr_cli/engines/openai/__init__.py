@@ -1,9 +1,10 @@
-"""Any OpenAI-compatible server: one request a pair, many at a time, for the log-probabilities of the labels.
+"""OpenAI-compatible servers: one request for each pair, many at a time, for the log-probabilities of the labels.
 
-A server that takes token ids, and whose tokenizer is at hand, is sent the prompts of the local engine; one that knows
-`logprob_token_ids` (vLLM) then tells each label, others tell the likeliest tokens. Every other server is sent chat
-messages: its own template makes the prompt, and nothing is shortened. Which of these it is, is found out before the
-first pair. A label that is not among the likeliest counts as probability 0.
+If the model's tokenizer is on this machine and the server accepts token ids, it receives the prompts of the local
+engine. A server that supports `logprob_token_ids` (vLLM) then returns the log-probability of each label, others those
+of the top tokens. Any other server receives chat messages: its own template makes the prompt, and nothing is
+truncated. Probes before the first pair find out which of these applies. A label that is not among the top tokens has
+probability 0.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
-from lbr_cli.core import Answer, Answered, Chat, Document, Engine, Request
+from lbr_cli.core import Answer, Batch, Chat, Document, Engine, NextToken, Request
 from lbr_cli.engines import UNLIMITED, Settings, Terms
-from lbr_cli.engines.announced import look_over
-from lbr_cli.engines.next_token import TokenIds, check_family, next_token
+from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import Told, TwoAlike, likeliest, told, values_of
 from lbr_cli.engines.openai.client import Client, Malformed, Refused
-from lbr_cli.engines.prompts import Prompt, digest_of
-from lbr_cli.engines.window import Chunk, Window
+from lbr_cli.engines.prompts import Prompt, prompt_digest
+from lbr_cli.engines.token_prompts import TokenPrompts, as_next_token, check_family
 from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import Model
 
@@ -43,7 +44,7 @@ class Form:
     """
 
     name: str
-    ids: TokenIds | None
+    ids: TokenPrompts | None
     labels: bool = False
     top: int = MOST
     limit: str = "max_tokens"
@@ -56,14 +57,14 @@ class Form:
 
     def body(self, request: Request, prompt: Prompt | None) -> Mapping[str, Any]:
         """What is sent, less what the library adds."""
-        asked = next_token(request)
+        asked = as_next_token(request)
         body: dict[str, Any] = {"model": self.name, self.limit: 1, **GREEDY}
         if prompt is None or self.ids is None:
             return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
         body["prompt"] = prompt.ids
         if not self.labels:
             return body | {"logprobs": self.top} | ({"extra_body": BY_ID} if self.extra else {})
-        labels = self.ids.labels(asked)
+        labels = self.ids.label_ids(asked)
         return body | {"logprobs": len(labels), "extra_body": naming(labels)}
 
 
@@ -77,7 +78,7 @@ class Prepared:
     terms: Terms
     warnings: Sequence[str]
 
-    def load(self) -> Engine:
+    def load(self, pairs: int = 0) -> Engine:
         return OpenAi(self.client, self.form, self.concurrency)
 
 
@@ -90,14 +91,14 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
     if model is None or settings.server is None:
         raise ValueError("a server needs its address and a model")
     if find_spec("openai") is None:
-        raise MissingError("--engine openai: the package openai is not here", hint="pip install 'lbr-cli[openai]'")
+        raise MissingError("--engine openai: openai is not installed", hint="pip install 'lbr-cli[openai]'")
     check_family(model, "openai")
     if model.folder is None and not _is_chat(model):
         what = f"the prompt of {model.known_family.name} is more than chat messages"
         raise UsageError(f"--engine openai: {what}", hint=TOKENIZER_HINT)
     client = Client(settings.server)
     name, limit = _found(client, model)
-    ids = TokenIds(model, settings, "openai", limit) if model.folder else None
+    ids = TokenPrompts(model, settings, "openai", limit) if model.folder else None
     form = (_by_ids(client, model, name, ids) if ids else None) or _by_messages(client, model, name)
     weights = f"{client.base_url} {name}"
     if form.ids:
@@ -105,7 +106,7 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
     else:
         if settings.max_length is not None:
             raise UsageError("--max-length has no effect: the server takes no token ids, and nothing is shortened")
-        digest, dated = digest_of(model.known_family, messages, None)
+        digest, dated = prompt_digest(model.known_family, messages, None)
         terms = Terms("server", form.manner, UNLIMITED, digest, dated, weights)
     warnings = []
     if ids and not form.ids:
@@ -119,57 +120,57 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
 class OpenAi:
     """Answers `NextToken` requests."""
 
+    window = 1  # requests are independent of each other
+
     def __init__(self, client: Client, form: Form, concurrency: int) -> None:
-        self.setting = f"{client.base_url}: {form.manner}"
+        self.description = f"{client.base_url}: {form.manner}"
         self._client = client
         self._form = form
-        self._window = Window(self._started, size=1, flight=concurrency)
+        self._concurrency = concurrency
 
-    def expect(self, requests: Iterable[Request]) -> int:
-        ids = self._form.ids
-        announced = ids.look_over(requests) if ids else look_over(requests, lambda request, place: None)
-        return self._window.expect(requests, document_first=announced.document_first)
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raise RequestError for a query without room for a document, if the tokenizer is on this machine."""
+        if self._form.ids:
+            self._form.ids.check(requests)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        return self._window.answer(requests)
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        """Send the requests in their order, as many at a time as the server may be given."""
+        for finished in in_flight(chain.from_iterable(windows), self._send, self._concurrency):
+            answers = [(request, answer) for request, (answer, _) in finished]
+            yield Batch(answers, sum(tokens for _, (_, tokens) in finished))
 
-    def _started(self, chunk: Chunk) -> Future[Sequence[Answer]]:
-        (request,) = chunk
-        try:
-            prompt = self._form.ids.prompt(request) if self._form.ids else None
-        except RequestError as error:
-            failed: Future[Sequence[Answer]] = Future()
-            failed.set_exception(error)
-            return failed
-        return self._client.start(self._answer(request, prompt))
+    def _send(self, request: Request) -> Future[tuple[Answer, int]]:
+        prompt = self._form.ids.prompt(request) if self._form.ids else None
+        return self._client.start(self._answer(as_next_token(request), prompt))
 
-    async def _answer(self, request: Request, prompt: Prompt | None) -> list[Answer]:
+    async def _answer(self, request: NextToken, prompt: Prompt | None) -> tuple[Answer, int]:
+        """The answer to a request, and how many tokens the server read for it."""
         form = self._form
-        ids = form.ids.labels(request) if form.ids else None
+        ids = form.ids.label_ids(request) if form.ids else None
 
-        def read(answer: Mapping[str, Any]) -> tuple[list[float], int]:
-            given = told(answer)
+        def read(response: Mapping[str, Any]) -> tuple[list[float], int]:
+            given = told(response)
             if prompt is not None and given.read != len(prompt.ids):
                 raise Malformed(f"it read {given.read} tokens and was sent {len(prompt.ids)}")
             if not form.labels and _really(form.top, given) < form.top:
-                raise Malformed(f"it tells {len(given.tokens)} tokens, and told {form.top} at first")
+                raise Malformed(f"it returned {len(given.tokens)} top tokens, and {form.top} at first")
             tokens = given.tokens if form.labels else likeliest(given.tokens, form.top)
-            values = values_of(tokens, next_token(request).labels, ids)
+            values = values_of(tokens, request.labels, ids)
             if form.labels and any(value == -float("inf") for value in values):
-                raise Malformed("it does not tell each label")
+                raise Malformed("it did not return every label")
             return values, given.read
 
-        ask = self._client.chat if prompt is None else self._client.complete
+        send = self._client.chat if prompt is None else self._client.complete
         try:
-            values, tokens = await ask(form.body(request, prompt), read)
+            values, tokens = await send(form.body(request, prompt), read)
         except Refused as error:
             if not error.about_it:
                 raise RunError(f"{self._client.base_url}: {error}") from None
             hint = TOKENIZER_HINT if prompt is None else ""  # it may be too long
-            raise RequestError(f"the server refuses it: {error}", 0, hint=hint) from None
+            raise RequestError(f"the server refuses it: {error}", request, hint=hint) from None
         except TwoAlike as error:
-            raise RequestError(f"two tokens of the server read {str(error)!r}", 0, hint=TOKENIZER_HINT) from None
-        return [Answer(values, prompt.truncated if prompt else False, tokens)]
+            raise RequestError(f"two tokens of the server read {str(error)!r}", request, hint=TOKENIZER_HINT) from None
+        return Answer(values, prompt.truncated if prompt else False), tokens
 
 
 TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that takes token ids"
@@ -177,10 +178,10 @@ TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that
 
 def messages(request: Request) -> list[dict[str, str]]:
     """A request as a chat."""
-    asked = next_token(request)
-    if not isinstance(asked.frame, Chat) or asked.frame.answer:
+    asked = as_next_token(request)
+    if not isinstance(asked.template, Chat) or asked.template.assistant_prefix:
         raise TypeError("this request is no chat")
-    system = [{"role": "system", "content": asked.frame.system}] if asked.frame.system else []
+    system = [{"role": "system", "content": asked.template.system}] if asked.template.system else []
     text = "".join((*asked.before, asked.document, *asked.after))
     return [*system, {"role": "user", "content": text}]
 
@@ -192,8 +193,8 @@ def naming(tokens: Sequence[int]) -> dict[str, Any]:
 
 def _is_chat(model: Model) -> bool:
     """Whether a model is asked by messages, and by nothing that goes on in the answer."""
-    frame = next_token(model.known_family.requests(*SAMPLE)[0]).frame
-    return isinstance(frame, Chat) and not frame.answer
+    template = as_next_token(model.known_family.requests(*SAMPLE)[0]).template
+    return isinstance(template, Chat) and not template.assistant_prefix
 
 
 def _found(client: Client, model: Model) -> tuple[str, int]:
@@ -210,9 +211,9 @@ def _found(client: Client, model: Model) -> tuple[str, int]:
     raise MissingError(f"{client.base_url}: has no model {model.served}", hint=f"--model is one of: {shown}")
 
 
-def _by_ids(client: Client, model: Model, name: str, ids: TokenIds) -> Form | None:
+def _by_ids(client: Client, model: Model, name: str, ids: TokenPrompts) -> Form | None:
     """How a server is sent token ids; None if it takes none."""
-    request = next_token(model.known_family.requests(*SAMPLE)[0])
+    request = as_next_token(model.known_family.requests(*SAMPLE)[0])
     prompt = ids.prompt(request)
     some = sorted(set(prompt.ids))[:CHECKED]  # of the prompt itself: hardly the likeliest answers
 

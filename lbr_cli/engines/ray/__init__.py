@@ -1,8 +1,7 @@
 """Several local engines, on this machine or in a cluster: Ray actors that each hold one, and are replaced if they die.
 
-A worker is told where the model's files are and looks there itself: a node that has not the same files, or would
-compute in another way, ends the job before it begins. Scores are those of the local engine, up to what other batches
-move.
+A worker looks for the model's files itself, at the same path: a node that has other files, or would compute in another
+way, ends the job before it begins. Scores are those of the local engine, up to the effect of other batches.
 """
 
 from __future__ import annotations
@@ -14,28 +13,39 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from lbr_cli import __version__, engines
-from lbr_cli.core import Answer, Answered, Embedding, Engine, Request
+from lbr_cli.core import Answer, Batch, Embedding, Engine, Request
 from lbr_cli.engines import Settings, Terms, prepare_engine
-from lbr_cli.engines.announced import look_over
+from lbr_cli.engines.in_flight import in_flight
+from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
 from lbr_cli.engines.ray.joining import join
-from lbr_cli.engines.window import Chunk, Window
 from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError, first_line
 from lbr_cli.models import Model
 from lbr_cli.models.contents import contents, fingerprint
 
-AT_ONCE = 64  # requests that are sent to a worker together, or the rest of their query
-AHEAD = 2  # chunks for each worker: one at work, one that waits
-CHECKED = 4096  # kinds of requests that a worker looks at together
+CHUNK_SIZE = 64  # requests that are sent to a worker at once
+QUEUED = 2  # chunks for each worker: one that it computes, one that waits
+CHECK_SIZE = 4096  # requests that a worker checks at once
 RESTARTS = 3  # of one worker, and of one chunk
-START_SECONDS = 600.0  # a worker has to import torch, and to look at all files of a model
+START_SECONDS = 600.0  # a worker has to import torch, and to read all files of a model
+
+Chunk = Sequence[Request]
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a worker has to find where it runs, also when it is started again elsewhere: lbr, and a model's files."""
+    """What a worker has to find on its node, also if it is started again on another one: lbr, and the model's files."""
 
     version: str
     files: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker returns for a chunk: the answers, up to the first request that it could not answer."""
+
+    answers: list[tuple[Request, Answer]]
+    tokens: int
+    failure: RequestError | None
 
 
 class Worker:
@@ -48,32 +58,36 @@ class Worker:
         self._engine: Engine | None = None
 
     def terms(self) -> Terms:
-        """How it computes. MissingError where this is another lbr, or the model is not there as it should be."""
+        """Return how it computes. MissingError for another version of lbr, or other files of the model."""
         terms = self._prepared().terms
         if terms is None:
             raise TypeError("the local engine has terms")
         return terms
 
-    def expect(self, requests: Sequence[Request]) -> None:
-        """Refuse what no worker could answer."""
-        self._loaded().expect(requests)
+    def check(self, requests: Chunk) -> None:
+        """Raise RequestError for what no worker could answer."""
+        self._loaded().check(requests)
 
-    def setting(self) -> str:
-        return self._loaded().setting
+    def description(self) -> str:
+        return self._loaded().description
 
-    def answers(self, requests: Sequence[Request], terms: Terms) -> list[Answer]:
-        """In the order of the requests. RunError where this would compute otherwise than by `terms`."""
+    def answer(self, requests: Chunk, terms: Terms) -> Outcome:
+        """Answer a chunk. RunError if this worker would compute in another way than `terms` say."""
         if self._engine is None and self.terms() != terms:
             raise RunError(f"node {_node()}: computes in another way than the worker that was lost")
-        engine = self._loaded()
-        found: dict[Request, Answer] = {}
-        for batch in engine.answer(requests):
-            found.update(batch)
-        return [found[request] for request in requests]
+        answers: list[tuple[Request, Answer]] = []
+        tokens = 0
+        try:
+            for batch in self._loaded().answer([requests]):
+                answers += batch.answers
+                tokens += batch.tokens
+        except RequestError as error:
+            return Outcome(answers, tokens, error)
+        return Outcome(answers, tokens, None)
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            self._engine = self._prepared().load()
+            self._engine = self._prepared().load(0)
         return self._engine
 
     def _prepared(self) -> engines.Prepared:
@@ -95,9 +109,10 @@ class Prepared:
     terms: Terms
     warnings: ClassVar[Sequence[str]] = ()
 
-    def load(self) -> Engine:
-        settings = _got([worker.setting.remote() for worker in self.workers])
-        return Cluster(self.workers, replace(self.terms, dated=False), settings[0])
+    def load(self, pairs: int = 0) -> Engine:
+        """Have each worker load its weights."""
+        descriptions = _got([worker.description.remote() for worker in self.workers])
+        return Cluster(self.workers, replace(self.terms, dated=False), descriptions[0])
 
 
 def prepare(model: Model | None, settings: Settings) -> Prepared:
@@ -109,7 +124,7 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
     if model is None or settings.workers is None:
         raise ValueError("a cluster needs a model and workers")
     if find_spec("ray") is None:
-        raise MissingError("--engine ray: the package ray is not here", hint="pip install 'lbr-cli[ray]'")
+        raise MissingError("--engine ray: ray is not installed", hint="pip install 'lbr-cli[ray]'")
     wanted = settings.workers
     device = settings.device
     if not wanted.gpus:  # ray gives them none, and does not hide those that are there
@@ -136,61 +151,88 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
 
 
 class Cluster:
-    """Answers what the local engine of each worker answers."""
+    """Answers requests of any kind that the local engine answers."""
 
-    def __init__(self, workers: Sequence[Any], terms: Terms, setting: str) -> None:
+    def __init__(self, workers: Sequence[Any], terms: Terms, description: str) -> None:
         count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
-        self.setting = f"ray, {count}: {setting}"
+        self.description = f"ray, {count}: {description}"
+        self.window = CHUNK_SIZE * QUEUED * len(workers)
         self._workers = workers
         self._terms = terms
-        self._busy: list[set[Future[Any]]] = [set() for _ in workers]
-        self._window = Window(self._begun, AT_ONCE, flight=AHEAD * len(workers))
 
-    def expect(self, requests: Iterable[Request]) -> int:
-        """One of each kind of request is tried by a worker, which has the tokenizer."""
-        kinds: list[Request] = []
-        places: list[int] = []
-
-        def collect(request: Request, place: int) -> None:
+    def check(self, requests: Iterable[Request]) -> None:
+        """Let a worker check one request of each kind: it has the tokenizer."""
+        kinds: dict[Request, Request] = {}  # without their documents, which may be long -> as they were
+        for request in distinct_prompts(requests):
             if not isinstance(request, Embedding):
-                kinds.append(replace(request, document=""))  # what there is to check lies around it
-                places.append(place)
-            if len(kinds) == CHECKED:
-                check()
-
-        def check() -> None:
-            try:
-                _got([self._workers[0].expect.remote(kinds)])
-            except RequestError as error:
-                raise error.at(places[error.place]) from error
-            kinds.clear()
-            places.clear()
-
-        announced = look_over(requests, collect)
+                kinds[replace(request, document="")] = request
+            if len(kinds) == CHECK_SIZE:
+                self._check(kinds)
+                kinds = {}
         if kinds:
-            check()
-        return self._window.expect(requests, document_first=announced.document_first)
+            self._check(kinds)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Answered]:
-        return self._window.answer(requests)
+    def _check(self, kinds: dict[Request, Request]) -> None:
+        try:
+            _got([self._workers[0].check.remote(list(kinds))])
+        except RequestError as error:
+            raise type(error)(str(error), kinds[error.request], hint=error.hint) from error
 
-    def _begun(self, chunk: Chunk) -> Future[Sequence[Answer]]:
-        """Give a chunk to the worker with the least to do."""
-        told: Future[Sequence[Answer]] = Future()
-        for busy in self._busy:
-            busy.difference_update([future for future in busy if future.done()])
-        least = min(range(len(self._workers)), key=lambda worker: len(self._busy[worker]))
-        self._busy[least].add(told)
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        """Send chunks to the workers, each to the one with the least to do."""
+        failure: RequestError | None = None
 
-        def done(future: Future[Any]) -> None:
-            error = future.exception()
-            if error is None:
-                told.set_result(future.result())
-            else:
-                told.set_exception(_translated(error))
+        def chunks() -> Iterator[Chunk]:
+            for window in windows:
+                for chunk in cut(window, CHUNK_SIZE):
+                    if failure:
+                        return
+                    yield chunk
 
-        self._workers[least].answers.remote(chunk, self._terms).future().add_done_callback(done)
-        return told
+        busy: list[set[Future[Outcome]]] = [set() for _ in self._workers]
+
+        def start(chunk: Chunk) -> Future[Outcome]:
+            for futures in busy:
+                futures.difference_update([future for future in futures if future.done()])
+            least = min(range(len(busy)), key=lambda worker: len(busy[worker]))
+            future = _future(self._workers[least].answer.remote(chunk, self._terms))
+            busy[least].add(future)
+            return future
+
+        for finished in in_flight(chunks(), start, QUEUED * len(self._workers)):
+            for _, outcome in finished:
+                failure = failure or outcome.failure
+                yield Batch(outcome.answers, outcome.tokens)
+        if failure:
+            raise failure
+
+
+def cut(requests: Sequence[Request], size: int) -> Iterator[Chunk]:
+    """Cut requests into chunks of at most `size`, which end where prompts begin differently, if that is near."""
+    keys = prefix_keys(requests)
+    start = 0
+    while start < len(requests):
+        end = min(start + size, len(requests))
+        if end < len(requests):
+            ends = range(end, start + (size + 1) // 2 - 1, -1)
+            end = next((place for place in ends if keys[place] != keys[place - 1]), end)
+        yield requests[start:end]
+        start = end
+
+
+def _future(reference: Any) -> Future[Outcome]:
+    """The future of a remote call, with the worker's own errors."""
+    translated: Future[Outcome] = Future()
+
+    def done(future: Future[Any]) -> None:
+        error = future.exception()
+        if error is None:
+            translated.set_result(future.result())
+        else:
+            translated.set_exception(_translated(error))
+
+    reference.future().add_done_callback(done)
+    return translated
 
 
 def _started(references: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from lbr_cli.core import NextToken
 from lbr_cli.errors import MissingError
 
 
-class Labels:
+class LabelIds:
     """Looks up each set of labels once."""
 
     def __init__(self, tokenizer: Any, model: str) -> None:
@@ -16,15 +16,15 @@ class Labels:
         self._model = model
         self._ids: dict[tuple[tuple[str, ...], bool], list[int]] = {}
 
-    def ids(self, request: NextToken) -> list[int]:
-        """A token for each label of a request. MissingError where the tokenizer has none."""
-        key = (request.labels, request.raw)
+    def __call__(self, request: NextToken) -> list[int]:
+        """Return a token for each label of a request. MissingError if the tokenizer has none."""
+        key = (request.labels, request.logits)
         if key not in self._ids:
-            self._ids[key] = [self._id(label, first=request.raw) for label in request.labels]
+            self._ids[key] = [self._id(label, first=request.logits) for label in request.labels]
         return self._ids[key]
 
     def _id(self, label: str, *, first: bool) -> int:
-        """The token of a label: the only one of its text, else the one of that name, else, if it will do, the first."""
+        """The only token of a label, else the token of that name, else (if `first`) the first token of its text."""
         ids: list[int] = self._tokenizer(label, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and self._tokenizer.decode(ids) == label:
             return ids[0]

@@ -1,0 +1,131 @@
+"""Batches under a token budget, which shrinks when memory runs out, and work that a thread prepares ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+
+from lbr_cli.core import Request
+from lbr_cli.errors import ComputeError, first_line
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+WINDOW = 1024  # requests
+CHUNK_CHARACTERS = 1 << 21  # of the texts that are tokenized at once: a few hundred megabytes of tokens
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Input(Protocol):
+    """What a model reads for a request."""
+
+    @property
+    def request(self) -> Request: ...
+
+
+I = TypeVar("I", bound=Input)  # noqa: E741 - the item type
+
+
+@dataclass(slots=True)
+class TokenBudget:
+    """How many tokens may be computed at once. It never grows."""
+
+    tokens: int
+
+    @property
+    def window(self) -> int:
+        """How many requests to choose batches among: enough for some thirty batches of short prompts."""
+        return max(WINDOW, self.tokens // 8)
+
+
+def batches(
+    inputs: Sequence[I],
+    sizes: Sequence[int],
+    budget: TokenBudget,
+    compute: Callable[[list[I]], T],
+    *,
+    padded: bool,
+) -> Iterator[tuple[list[I], T]]:
+    """Cut inputs into batches within the budget; yield each with what `compute` returns for it.
+
+    `sizes` are in tokens. A batch takes the sum of its sizes or, if `padded`, its largest size for each of its inputs;
+    one with a single input may exceed the budget. If memory runs out, the budget becomes half of what the batch took,
+    and the batch is cut again. Raises ComputeError for an input that does not fit into memory alone, and for the first
+    input of a batch that fails for another reason.
+    """
+    waiting = deque(zip(inputs, sizes, strict=True))
+    while waiting:
+        cut = [waiting.popleft()]
+        largest = total = cut[0][1]
+        while waiting:
+            size = waiting[0][1]
+            more = max(largest, size) * (len(cut) + 1) if padded else total + size
+            if more > budget.tokens:
+                break
+            largest, total = max(largest, size), more
+            cut.append(waiting.popleft())
+        batch = [one for one, _ in cut]
+        try:
+            result = compute(batch)
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            if not _is_out_of_memory(error):
+                others = f" or on the {len(batch) - 1} computed with it" if batch[1:] else ""
+                message = f"the model failed on it{others}: {first_line(error)}"
+                raise ComputeError(message, batch[0].request) from error
+            if len(batch) == 1:
+                message = f"out of memory: {total} tokens do not fit, even alone"
+                raise ComputeError(message, batch[0].request) from error
+            budget.tokens = max(1, total // 2)
+            waiting.extendleft(reversed(cut))
+            continue
+        yield batch, result
+
+
+def padded_rows(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows padded on the right, and their attention mask: [rows, longest] each."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+    return ids, mask
+
+
+def chunks(windows: Iterable[Sequence[Request]], size: int) -> Iterator[Sequence[Request]]:
+    """Cut windows that are longer than `size` requests, or whose texts are too long to be tokenized at once."""
+    for window in windows:
+        chunk: list[Request] = []
+        characters = 0
+        for request in window:
+            characters += len(request.document)
+            if chunk and (len(chunk) == size or characters > CHUNK_CHARACTERS):
+                yield chunk
+                chunk, characters = [], len(request.document)
+            chunk.append(request)
+        if chunk:
+            yield chunk
+
+
+def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Yield each item with what `prepare` returns for it: a thread prepares the next while this one is used.
+
+    Items are read in the thread of the caller.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        ahead: deque[tuple[T, Future[R]]] = deque()
+        for item in items:
+            ahead.append((item, thread.submit(prepare, item)))
+            if len(ahead) > 1:
+                first, prepared = ahead.popleft()
+                yield first, prepared.result()
+        while ahead:
+            first, prepared = ahead.popleft()
+            yield first, prepared.result()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA and MPS raise an error of their own, the allocator of a CPU a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)

@@ -1,0 +1,147 @@
+"""The plan of packed rows: which prompts share a prefix, and where each token lies. Pure, without torch.
+
+Prompts that begin alike form a *group*. The tokens that all of them share are the group's *prefix*, which is read once;
+the prompts' other tokens follow it in one row, end to end. In that row attention is computed *segment* by segment: a
+segment holds prompts of similar length that share the same part of the same prefix, or it is a prefix itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from lbr_cli.core import Request
+from lbr_cli.engines.prompts import Prompt
+
+SIMILAR = 1.25  # prompts whose lengths differ by no more share a segment, the shorter ones padded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Prompts that begin alike, by the tokens that all of them share."""
+
+    prefix: Sequence[int]
+
+
+class Member(NamedTuple):
+    """A prompt of a group, which sees the first `shared` tokens of the prefix.
+
+    `size` is how many tokens of a row it takes; for the first of a group this includes the prefix.
+    """
+
+    prompt: Prompt
+    group: Group
+    shared: int
+    size: int
+
+    @property
+    def request(self) -> Request:
+        return self.prompt.request
+
+
+class Segment(NamedTuple):
+    """Prompts that share one call of attention, or one prefix.
+
+    `spans` are their own tokens in the row. They also see the first `shared` tokens of a prefix, which lies at `prefix`
+    in the same row; None is the prefix that was carried over from the row before. `outputs` are their numbers among the
+    prompts of the row; None is a prefix itself.
+    """
+
+    spans: Sequence[slice]
+    shared: int
+    prefix: slice | None
+    outputs: slice | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens of several prompts, end to end, with their positions in their prompts.
+
+    `last` are the indexes of each prompt's last token. `carried` is the group whose prefix the next row may continue,
+    if it has one, and `carried_at` where it lies in this row; None if it was carried over from the row before.
+    """
+
+    tokens: Sequence[int]
+    positions: Sequence[int]
+    segments: Sequence[Segment]
+    last: Sequence[int]
+    carried: Group | None
+    carried_at: slice | None
+
+
+def members(prompts: Sequence[Prompt], keys: Sequence[Hashable]) -> list[Member]:
+    """Return the prompts group by group, within a group the longest first.
+
+    `keys` says which prompts begin alike. Each prompt keeps at least one token of its own.
+    """
+    by_key: dict[Hashable, list[Prompt]] = {}
+    for prompt, key in zip(prompts, keys, strict=True):
+        by_key.setdefault(key, []).append(prompt)
+    found = []
+    for alike in by_key.values():
+        group = Group(common_prefix([prompt.ids for prompt in alike]))
+        for number, prompt in enumerate(sorted(alike, key=lambda prompt: -len(prompt.ids))):
+            shared = shared_length(group.prefix, prompt.ids)
+            size = len(prompt.ids) - shared + (0 if number else len(group.prefix))
+            found.append(Member(prompt, group, shared, size))
+    return found
+
+
+def common_prefix(rows: Sequence[list[int]]) -> list[int]:
+    """Return the tokens that all rows begin with, less the last of the shortest row. A single row shares nothing."""
+    # what the first and the last in lexicographic order share, all share
+    return rows[0][:0] if len(rows) == 1 else min(rows)[: shared_length(max(rows), min(rows))]
+
+
+def shared_length(prefix: Sequence[int], row: Sequence[int]) -> int:
+    """Return how many tokens a row shares with a prefix; at least one of its own remains."""
+    longest = min(len(prefix), len(row) - 1)
+    return next((place for place in range(longest) if prefix[place] != row[place]), longest)
+
+
+def pack(batch: Sequence[Member], carried: Group | None) -> Row:
+    """Lay members end to end, each group behind its prefix, unless that is carried over from the row before.
+
+    The prefix of the last group is carried on to the next row.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    last: list[int] = []
+    carried_at = None
+    for group, run in groupby(batch, key=lambda member: member.group):
+        prefix = None
+        if group.prefix and group is not carried:
+            prefix = slice(len(tokens), len(tokens) + len(group.prefix))
+            tokens += group.prefix
+            positions += range(len(group.prefix))
+            segments.append(Segment([prefix], 0, prefix, None))
+        of_group = list(run)
+        starts = len(last)
+        spans = []
+        for member in of_group:
+            own = member.prompt.ids[member.shared :]
+            spans.append(slice(len(tokens), len(tokens) + len(own)))
+            tokens += own
+            positions += range(member.shared, len(member.prompt.ids))
+            last.append(len(tokens) - 1)
+        segments += _segments(of_group, spans, prefix, starts)
+        carried_at = prefix
+    return Row(tokens, positions, segments, last, group if group.prefix else None, carried_at)
+
+
+def _segments(batch: Sequence[Member], spans: Sequence[slice], prefix: slice | None, number: int) -> list[Segment]:
+    """Cut the members of one group, the longest first, where lengths or shared parts differ too much."""
+    found = []
+    start = 0
+    for place in range(1, len(batch) + 1):
+        longest = spans[start].stop - spans[start].start
+        if place < len(batch):
+            length = spans[place].stop - spans[place].start
+            if batch[place].shared == batch[start].shared and length <= longest <= SIMILAR * length:
+                continue
+        found.append(Segment(spans[start:place], batch[start].shared, prefix, slice(number + start, number + place)))
+        start = place
+    return found

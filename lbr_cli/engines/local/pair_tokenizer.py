@@ -1,0 +1,68 @@
+"""`Pair` requests -> token ids, as the tokenizer joins a query and a document.
+
+Only the document is truncated; special tokens written out in a text stay plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lbr_cli.core import Pair, Request
+from lbr_cli.engines.prompts import Prompt, query_too_long
+
+
+class PairInput(NamedTuple):
+    """The token ids of a pair, their token types if the tokenizer has them, and whether the document was truncated."""
+
+    request: Pair
+    ids: list[int]
+    types: list[int] | None
+    truncated: bool
+
+
+class PairTokenizer:
+    """Turns `Pair` requests into inputs of at most `max_length` tokens."""
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._pad = tokenizer.pad_token_id or 0
+
+    def inputs(self, pairs: Sequence[Pair]) -> list[PairInput]:
+        """Return the inputs of pairs, for each of which `check_room` holds.
+
+        A tokenizer that adds no special tokens returns nothing for two empty texts: their input is one padding token.
+        """
+        encoded = self._tokenizer(
+            [pair.query for pair in pairs],
+            [pair.document for pair in pairs],
+            truncation="only_second",
+            max_length=self.max_length,
+            split_special_tokens=True,
+        )
+        types = encoded.get("token_type_ids") or [None] * len(pairs)
+        return [
+            PairInput(pair, ids or [self._pad], kinds if kinds is None else kinds or [0], bool(made.overflowing))
+            for pair, ids, kinds, made in zip(pairs, encoded["input_ids"], types, encoded.encodings, strict=True)
+        ]
+
+    def prompt(self, pair: Pair) -> Prompt:
+        """Return the input of a pair without token types. RequestError if not one token of the document fits."""
+        used = self.length_without_document(pair)
+        if used >= self.max_length:
+            raise query_too_long(pair, used, self.max_length)
+        (made,) = self.inputs([pair])
+        return Prompt(pair, made.ids, made.truncated)
+
+    def length_without_document(self, pair: Pair) -> int:
+        """Return how many tokens the input has if its document is empty."""
+        query = self._tokenizer(pair.query, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return len(query["input_ids"]) + int(self._tokenizer.num_special_tokens_to_add(pair=True))
+
+
+def as_pair(request: Request) -> Pair:
+    """Return the request as what it is for a family of pairs. TypeError for any other."""
+    if not isinstance(request, Pair):
+        raise TypeError(f"a Pair request was expected, not {type(request).__name__}")
+    return request

@@ -1,0 +1,94 @@
+"""Prompts as token ids, for engines that compute elsewhere: a tokenizer, a limit, and the token ids of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lbr_cli.core import Document, NextToken, Request
+from lbr_cli.engines import UNLIMITED, Settings, Terms
+from lbr_cli.engines.label_ids import LabelIds
+from lbr_cli.engines.pretrained import (
+    check_vocabulary,
+    choose_length,
+    load_config,
+    load_tokenizer,
+    longest_input,
+)
+from lbr_cli.engines.prompts import (
+    Prompt,
+    PromptTokenizer,
+    check_room,
+    decode_with_special_tokens,
+    distinct_prompts,
+    prompt_digest,
+)
+from lbr_cli.errors import UsageError
+from lbr_cli.models import Model
+
+ANSWER_TOKENS = 1
+
+
+class TokenPrompts:
+    """`NextToken` requests -> token ids of prompts and of labels, equal to those of the local engine."""
+
+    def __init__(self, model: Model, settings: Settings, engine: str, limit: int = UNLIMITED) -> None:
+        """Read the tokenizer. `limit` is the engine's own limit of prompt and answer, if it has one.
+
+        Raises UsageError for a family that the engine does not support and for an impossible length, MissingError for
+        files that cannot be used.
+        """
+        check_family(model, engine)
+        self._tokenizer = load_tokenizer(model)
+        has_config = model.gguf or (model.place / "config.json").exists()  # a folder may hold a tokenizer alone
+        config = load_config(model) if has_config else None
+        rows = getattr(config, "vocab_size", None)
+        if isinstance(rows, int):
+            check_vocabulary(self._tokenizer, rows, model)
+        longest = min(longest_input(self._tokenizer, config), limit) - ANSWER_TOKENS
+        self.max_length = choose_length(model, settings, longest, 1)
+        self._model = model
+        self._prompts = PromptTokenizer(self._tokenizer, self.max_length, model.name)
+        self._label_ids = LabelIds(self._tokenizer, model.name)
+        # fails now if the chat template cannot be used
+        self._prompts.length_without_document(as_next_token(model.known_family.requests("", Document("", ""))[0]))
+
+    def terms(self, device: str, dtype: str, weights: str = "") -> Terms:
+        """Return the choices on which a score depends, for an engine that computes on `device` in `dtype`."""
+        family = self._model.known_family
+        digest, dated = prompt_digest(family, lambda request: self.prompt(request).ids, self._tokenizer)
+        return Terms(device, dtype, self.max_length, digest, dated, weights)
+
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raise RequestError for a query without room for a document, MissingError for a label that is no token."""
+        for request in distinct_prompts(requests):
+            self.label_ids(request)
+            check_room(self._prompts, request)
+
+    def prompt(self, request: Request) -> Prompt:
+        """Return the prompt of a request. RequestError if the query leaves no room for the document."""
+        return self._prompts.prompt(as_next_token(request))
+
+    def text(self, ids: list[int]) -> str:
+        """Return token ids as text, special tokens written out."""
+        return decode_with_special_tokens(self._tokenizer, ids)
+
+    def label_ids(self, request: Request) -> list[int]:
+        """Return a token for each label. MissingError if the tokenizer has none."""
+        return self._label_ids(as_next_token(request))
+
+
+def check_family(model: Model, engine: str) -> None:
+    """Raise UsageError for a family that needs more than log-probabilities of labels."""
+    request = model.known_family.requests("", Document("", ""))[0]
+    problem = f"--engine {engine}: unsupported family {model.known_family.name}: it needs"
+    if not isinstance(request, NextToken):
+        raise UsageError(f"{problem} more than log-probabilities of tokens")
+    if request.logits:
+        raise UsageError(f"{problem} logits, not log-probabilities")
+
+
+def as_next_token(request: Request) -> NextToken:
+    """Return the request as what it is for a family of prompts. TypeError for any other."""
+    if not isinstance(request, NextToken):
+        raise TypeError(f"a NextToken request was expected, not {type(request).__name__}")
+    return request
