@@ -1,20 +1,22 @@
 """How fast lbr scores, beside the loops that people write: python benchmarks/scoring.py MODEL [options]
 
 MODEL is a folder with a causal chat model or a cross-encoder. Every contender is a process of its own that loads the
-model and scores; it runs with N and with half as many documents, in turn with the others, and the difference of the
-two whole times is what N / 2 documents cost, all start-up apart. The median of `--rounds` counts.
+model and scores; it runs with N and with a quarter of the documents, in turn with the others, and the difference of
+the two whole times is what the rest costs, without start-up. The median of `--rounds` counts.
 
     textbook    batches of 32 in the order given, padding, logits for every token
     one by one  the best plain loop, first way: one pair at a time, the last logit alone
     sorted      the best plain loop, second way: batches sorted by length, the last logit alone
-    ST          sentence-transformers' CrossEncoder as it comes, and in bfloat16 with its best batch size (encoders)
+    ST          sentence-transformers' CrossEncoder with its best batch size, in float32 and in bfloat16 (encoders)
     lbr         `lbr rerank`, the whole program
+    other       with `--other FOLDER`: `lbr rerank` of another checkout, such as the commit before
     vLLM        with `--vllm PYTHON`, an interpreter that has it: in process, prefix caching on, token ids
 
 All read the same prompts in `--dtype`. The limit is the time that the matrix products of the distinct tokens take
 when done as fast as this machine multiplies matrices, in bfloat16 or float32, whichever is faster. `--growth` measures
 lbr with 10, 100 and 1,000 documents a query and with documents of 50 to 4,000 tokens. `--write` puts table and plot
-into benchmarks/README.md and benchmarks/scoring-NAME.png.
+into benchmarks/README.md and benchmarks/scoring-NAME.png. `--depth 10` takes the first ten documents of each query of a
+collection instead of all: short candidate lists.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 QUERY = "how is the boundary layer of a flat plate heated at hypersonic speed"
 CAUSAL = ("textbook", "one by one", "sorted", "lbr")
 ENCODER = ("ST", "ST bfloat16", "sorted", "lbr")
@@ -62,16 +64,20 @@ def usual_lengths(count: int) -> list[int]:
     return [round(length * 175 * count / sum(lengths)) for length in lengths]
 
 
-def collection_pairs(folder: Path, count: int) -> Pairs:
-    """The first pairs of a collection's run."""
+def collection_pairs(folder: Path, count: int, depth: int | None) -> Pairs:
+    """The first pairs of a collection's run, at most `depth` of each query."""
 
     def texts(name: str) -> dict[str, str]:
         lines = map(json.loads, (folder / name).read_text(encoding="utf-8").splitlines())
         return {line["_id"]: f"{line.get('title', '')} {line['text']}".strip() for line in lines}
 
     queries, corpus = texts("queries.jsonl"), texts("corpus.jsonl")
-    run = [line.split() for line in next(folder.glob("*.trec")).read_text(encoding="utf-8").splitlines()[:count]]
-    return [(queries[line[0]], corpus[line[2]]) for line in run]
+    run: dict[str, list[str]] = {}
+    for line in next(folder.glob("*.trec")).read_text(encoding="utf-8").splitlines():
+        query, _, document, *_ = line.split()
+        run.setdefault(query, []).append(document)
+    pairs = ((queries[query], corpus[document]) for query, found in run.items() for document in found[:depth])
+    return list(itertools.islice(pairs, count))
 
 
 # ---------------------------------------------------------------- the contenders, each in a process of its own
@@ -191,8 +197,9 @@ def is_causal(folder: str) -> bool:
 
 
 class Bench:
-    def __init__(self, folder: str, dtype: str, python: str | None) -> None:
-        self.folder, self.dtype, self.python = folder, dtype, python
+    def __init__(self, folder: str, dtype: str, python: str | None = None, other: Path | None = None) -> None:
+        self.folder, self.dtype, self.python = str(Path(folder).resolve()), dtype, python
+        self.other = other.resolve() if other else None
         self.temporary = tempfile.TemporaryDirectory()
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS", "LBR_"))
@@ -201,7 +208,10 @@ class Bench:
     def seconds(self, contender: str, pairs: Pairs, *, size: int = 32) -> tuple[float, list[float], float]:
         """Of a whole process, its scores, and its peak memory in MB."""
         folder = Path(self.temporary.name)
-        if contender == "lbr":
+        environment = self.environment
+        if contender == "other":
+            environment = environment | {"PYTHONPATH": str(self.other)}
+        if contender in ("lbr", "other"):
             lines = [
                 {"query_id": query, "query": query, "doc_id": str(i), "text": d} for i, (query, d) in enumerate(pairs)
             ]
@@ -235,7 +245,8 @@ class Bench:
         ):
             into.write(text.encode())
             into.seek(0)
-            process = subprocess.Popen(command, stdin=into, stdout=out, stderr=err, env=self.environment)
+            # in another folder, as the one it runs in is the first that Python looks for modules in
+            process = subprocess.Popen(command, stdin=into, stdout=out, stderr=err, env=environment, cwd=folder)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             took = time.perf_counter() - started
@@ -244,17 +255,18 @@ class Bench:
             if process.returncode:
                 err.seek(0)
                 sys.exit(f"{contender} failed:\n{err.read().decode()[-2000:]}")
-        if contender == "lbr":
+        if contender in ("lbr", "other"):
             scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
             return took, [scores[place] for place in range(len(pairs))], usage.ru_maxrss / 1024
         answer = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
         return took, json.loads(answer.removeprefix(MARK)), usage.ru_maxrss / 1024
 
     def cost(self, contender: str, pairs: Pairs, **options: Any) -> tuple[float, list[float]]:
-        """Seconds a pair of the second half costs, and the scores of all."""
-        half, _, _ = self.seconds(contender, pairs[: len(pairs) // 2], **options)
+        """Seconds for each pair after the first quarter, and the scores of all."""
+        some = len(pairs) // 4
+        start, _, _ = self.seconds(contender, pairs[:some], **options)
         whole, scores, _ = self.seconds(contender, pairs, **options)
-        return (whole - half) / (len(pairs) - len(pairs) // 2), scores
+        return (whole - start) / (len(pairs) - some), scores
 
 
 def products_a_second() -> dict[str, float]:
@@ -281,6 +293,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--collection", type=Path, help="folder with a run, queries and corpus to take the pairs from")
+    parser.add_argument("--depth", type=int, help="documents of each query of the collection; all if not given")
+    parser.add_argument("--other", type=Path, help="another checkout of lbr, as one more contender")
     parser.add_argument("--vllm", help="an interpreter that has vLLM")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--write", action="store_true")
@@ -303,25 +317,25 @@ def table(options: argparse.Namespace) -> str:
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     if options.collection:
-        pairs = collection_pairs(options.collection, options.documents)
+        pairs = collection_pairs(options.collection, options.documents, options.depth)
     else:
         pairs = [(QUERY, text) for text in documents(tokenizer, usual_lengths(options.documents))]
     decoder = is_causal(options.model)
-    names = options.only or [*(CAUSAL if decoder else ENCODER), *(["vLLM"] if options.vllm else [])]
-    bench = Bench(options.model, options.dtype, options.vllm)
-    sizes = {"ST bfloat16": 32}
-    if "ST bfloat16" in names:
-        sizes["ST bfloat16"] = min((16, 32, 128), key=lambda size: bench.cost("ST bfloat16", pairs[:500], size=size)[0])
+    more = [*(["other"] if options.other else []), *(["vLLM"] if options.vllm else [])]
+    names = options.only or [*(CAUSAL if decoder else ENCODER), *more]
+    bench = Bench(options.model, options.dtype, options.vllm, options.other)
+    sizes = {
+        name: min((8, 16, 32, 128), key=lambda size: bench.cost(name, pairs[:400], size=size)[0])
+        for name in names
+        if name.startswith("ST")
+    }
     costs: dict[str, list[float]] = {name: [] for name in names}
     shares: dict[str, list[float]] = {name: [] for name in names}
     scores: dict[str, list[float]] = {}
     reference = "one by one" if decoder else "sorted"
-    exact = Bench(options.model, "float32", None).seconds(reference, pairs[: options.documents // 2])[1]
-    body = sum(
-        p.numel()
-        for n, p in AutoModel.from_config(AutoConfig.from_pretrained(options.model)).named_parameters()
-        if "embed" not in n
-    )
+    exact = Bench(options.model, "float32").seconds(reference, pairs[: options.documents // 2])[1]
+    config = AutoConfig.from_pretrained(options.model)
+    body = sum(p.numel() for n, p in AutoModel.from_config(config).named_parameters() if "embed" not in n)
     lengths = [
         len(row)
         for row in (
@@ -331,14 +345,18 @@ def table(options: argparse.Namespace) -> str:
         )
     ]
     shared = common(prompts(tokenizer, pairs[:9])) if decoder else 0
-    unique = sum(lengths) / len(pairs) - shared
+    own = [length - shared for length in lengths]
+    unique = sum(own) / len(pairs)
+    # of one pair: those with weights, and those of attention, in which a causal model computes half of a square
+    seen = sum(one * (shared + one / 2 if decoder else one) for one in own) / len(pairs)
+    products = 2 * body * unique + 4 * config.hidden_size * config.num_hidden_layers * seen
     for _ in range(options.rounds):
         peak = products_a_second()
         for name in names:
             part = pairs[: len(pairs) // (FEWER.get(name, 1) if decoder else 1)]
             cost, scores[name] = bench.cost(name, part, size=sizes.get(name, 32))
             costs[name].append(cost)
-            shares[name].append(2 * body * unique / max(peak.values()) / cost)
+            shares[name].append(products / max(peak.values()) / cost)
             print(f"{name:12} {1 / cost:8.2f} pairs/s", file=sys.stderr, flush=True)
     median = {name: statistics.median(costs[name]) for name in names}
     ratios = {name: statistics.median(a / b for a, b in zip(costs[name], costs["lbr"], strict=True)) for name in names}
@@ -367,7 +385,7 @@ def growth(options: argparse.Namespace) -> str:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    bench = Bench(options.model, options.dtype, None)
+    bench = Bench(options.model, options.dtype)
     loading, _, _ = bench.seconds("lbr", [(QUERY, "x")])
     rows = ["| documents | tokens each | seconds | ms a document | µs a token | peak MB |", "| ---: " * 6 + "|"]
     cases = [(10, usual_lengths(10)), (100, usual_lengths(100)), (1000, usual_lengths(1000))]
