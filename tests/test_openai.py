@@ -23,8 +23,8 @@ from lbr_cli.cache.scores import Scores
 from lbr_cli.core import Pair, Query
 from lbr_cli.engines import Server, Settings, prepare_engine
 from lbr_cli.engines.openai import client
-from lbr_cli.engines.openai.answers import Token, TwoAlike, likeliest, told, values_of
-from lbr_cli.engines.openai.client import Malformed, api_key, checked_url
+from lbr_cli.engines.openai.answers import AmbiguousLabel, Token, label_logprobs, parse_logprobs, top_k
+from lbr_cli.engines.openai.client import BadResponse, api_key, checked_url
 from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import InputError, LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.scoring import QueryDocuments, Scorer
@@ -66,14 +66,14 @@ def reranked(lbr: Program, server: Serving, *more: str, **env: str) -> Any:
     ("manner", "tokenizer", "top", "how"),
     [
         (VLLM, True, None, "token ids, each label"),
-        (LLAMA, True, 20, "token ids, the 20 likeliest tokens"),
-        (Manner(labels=False, strict=True), True, 20, "token ids, the 20 likeliest tokens"),
-        (VLLM, False, 20, "chat messages, the 20 likeliest tokens"),
-        (LLAMA, False, 20, "chat messages, the 20 likeliest tokens"),
-        (MESSAGES, False, 20, "chat messages, the 20 likeliest tokens"),
-        (HOSTED, False, 20, "chat messages, the 20 likeliest tokens"),
-        (FIVE, False, 5, "chat messages, the 5 likeliest tokens"),
-        (Manner(takes_ids=False, caps=9), False, 9, "chat messages, the 9 likeliest tokens"),
+        (LLAMA, True, 20, "token ids, top 20 tokens"),
+        (Manner(labels=False, strict=True), True, 20, "token ids, top 20 tokens"),
+        (VLLM, False, 20, "chat messages, top 20 tokens"),
+        (LLAMA, False, 20, "chat messages, top 20 tokens"),
+        (MESSAGES, False, 20, "chat messages, top 20 tokens"),
+        (HOSTED, False, 20, "chat messages, top 20 tokens"),
+        (FIVE, False, 5, "chat messages, top 5 tokens"),
+        (Manner(takes_ids=False, caps=9), False, 9, "chat messages, top 9 tokens"),
     ],
 )
 def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
@@ -115,9 +115,9 @@ def test_a_server_without_token_ids_is_sent_messages_and_that_is_said(folder: Pa
         with pytest.raises(UsageError, match="--max-length has no effect"):
             prepare_engine(name, model, settings)
         (warning,) = prepare_engine(name, model, Settings(server=settings.server)).warnings
-        assert warning == f"{server.url}: takes no token ids: it is sent chat messages, and nothing is shortened"
+        assert warning == f"{server.url}: accepts no token ids: it receives chat messages, and nothing is truncated"
         qwen, *_ = at_server(folder, server, "qwen3")
-        with pytest.raises(MissingError, match="takes no token ids, and the prompt of qwen3 is more than messages"):
+        with pytest.raises(MissingError, match="accepts no token ids, and the prompt of qwen3 is more than messages"):
             prepare_engine(name, qwen, Settings(server=settings.server))
 
 
@@ -138,17 +138,17 @@ def test_labels_are_matched_exactly() -> None:
         Token(None, text, -float(place))
         for place, text in enumerate(["\uff17", " 7", "7 ", "\uff177", "7.0", "\u0667"], 1)
     ]
-    assert values_of(tokens, ("7",), None) == [-math.inf]
-    assert values_of([*tokens, Token(None, "7", -0.5)], ("7", " 7"), None) == [-0.5, -2.0]
-    assert values_of([Token(33, "x", -1.0), Token(34, "7", -2.0)], ("7",), [33]) == [-1.0]
-    with pytest.raises(TwoAlike):
-        values_of([Token(None, "7", -1.0), Token(None, "7", -2.0)], ("7",), None)
-    assert values_of([Token(None, "7", -1.0), Token(None, "7", -1.0)], ("7",), None) == [-1.0]
+    assert label_logprobs(tokens, ("7",), None) == [-math.inf]
+    assert label_logprobs([*tokens, Token(None, "7", -0.5)], ("7", " 7"), None) == [-0.5, -2.0]
+    assert label_logprobs([Token(33, "x", -1.0), Token(34, "7", -2.0)], ("7",), [33]) == [-1.0]
+    with pytest.raises(AmbiguousLabel):
+        label_logprobs([Token(None, "7", -1.0), Token(None, "7", -2.0)], ("7",), None)
+    assert label_logprobs([Token(None, "7", -1.0), Token(None, "7", -1.0)], ("7",), None) == [-1.0]
 
 
 def test_what_chance_drew_does_not_count() -> None:
     tokens = [Token(None, "6", -9.0), Token(None, "a", -0.1), Token(None, "b", -3.0)]
-    assert [token.text for token in likeliest(tokens, 2)] == ["a", "b"]
+    assert [token.text for token in top_k(tokens, 2)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_what_chance_drew_does_not_count() -> None:
     ],
 )
 def test_what_is_not_surely_an_answer_is_none(answer: Any) -> None:
-    with pytest.raises(Malformed):
-        told(answer)
+    with pytest.raises(BadResponse):
+        parse_logprobs(answer)
 
 
 def test_a_label_that_is_not_told_has_no_probability(folder: Path) -> None:
@@ -236,11 +236,11 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
         ("500", "500: trouble,"),
         ("cut", "cannot be reached: "),
         ("short", "cannot be reached: "),
-        ("malformed", "answered 5 times with what is no answer: it is no JSON"),
-        ("page", "answered 5 times with what is no answer: it is no JSON"),
-        ("error", "answered 5 times with what is no answer: it has not one choice"),
-        ("positive", "answered 5 times with what is no answer: a log-probability of it is none"),
-        ("other", "answered 5 times with what is no answer: it read"),
+        ("malformed", "5 invalid responses: invalid JSON"),
+        ("page", "5 invalid responses: invalid JSON"),
+        ("error", "5 invalid responses: it does not have exactly one choice"),
+        ("positive", "5 invalid responses: an invalid log-probability"),
+        ("other", "5 invalid responses: it read"),
     ],
 )
 def test_what_does_not_pass_ends_the_job(folder: Path, hasty: None, wrong: str, said: str) -> None:
@@ -409,13 +409,12 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
     assert remote.err.endswith(f"with tiny ({server.url}: token ids, each label)\n")
 
 
-def test_five_likeliest_tokens_are_said(folder: Path, lbr: Program) -> None:
+def test_a_server_with_five_top_tokens_is_warned_about(folder: Path, lbr: Program) -> None:
     with serving.serving(folder, FIVE) as server:
         ended = reranked(lbr, server, "--quiet")
     assert ended.code == 0
     assert ended.err.splitlines()[0] == (
-        f"lbr: warning: {server.url}: tells no more than the 5 likeliest tokens, and a label that is not among them "
-        "counts as probability 0"
+        f"lbr: warning: {server.url}: returns only the top 5 tokens; a label that is not among them has probability 0"
     )
 
 
@@ -497,7 +496,7 @@ def test_a_server_that_tells_no_probabilities(folder: Path, lbr: Program, monkey
     with serving.serving(folder, SILENT) as server:
         ended = reranked(lbr, server)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == f"lbr: {server.url}: tells no probabilities of tokens: it has no log-probabilities\n"
+    assert ended.err == f"lbr: {server.url}: returns no log-probabilities: the response has none\n"
 
 
 def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: Program) -> None:
