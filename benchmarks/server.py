@@ -27,10 +27,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DIGITS = [{"token": str(digit), "logprob": -digit / 2} for digit in range(1, 8)]
+DIGITS = [{"token": str(digit), "logprob": -1.0 * digit} for digit in range(1, 8)]
 OTHERS = [{"token": f"word{number}", "logprob": -20.0 - number} for number in range(13)]
 ANSWER = {
-    "choices": [{"logprobs": {"content": [{"token": "1", "logprob": -0.5, "top_logprobs": [*DIGITS, *OTHERS]}]}}],
+    "choices": [{"logprobs": {"content": [{"token": "1", "logprob": -1.0, "top_logprobs": [*DIGITS, *OTHERS]}]}}],
     "usage": {"prompt_tokens": 100, "completion_tokens": 1},
 }
 

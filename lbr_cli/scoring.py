@@ -19,6 +19,7 @@ from lbr_cli.core import Answer, Batch, Document, Engine, Family, NextToken, Pro
 from lbr_cli.errors import RequestError, RunError, UsageError
 
 LOOKUP_SIZE = 1000  # pairs that are looked up in the cache at once
+GROWTH = 4  # of a window over the one before: the first query appears early, and few batches are chosen from few pairs
 CACHED_RUN = 10_000  # pairs: behind so many cached ones the engine finishes its work before they are passed
 
 
@@ -298,7 +299,7 @@ class _Computation(Generic[Item]):
             raise error.of_pair(*pair.ids) from error
 
     def _windows(self, size: int) -> Iterator[list[Request]]:
-        """Windows of whole queries: the first entry, then twice as many requests each time, up to about `size`.
+        """Windows of whole queries: the first entry, then `GROWTH` times as many requests each time, up to `size`.
 
         One window of all entries if the family shares documents between queries.
         """
@@ -309,7 +310,7 @@ class _Computation(Generic[Item]):
         while True:
             if window and len(window) >= wanted:
                 yield window
-                wanted = min(2 * len(window), size)
+                wanted = min(GROWTH * len(window), size)
                 window = []
             entry = next(self._following, None) if whole_job or cached_pairs < CACHED_RUN else None
             if entry is None:

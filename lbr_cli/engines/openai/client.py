@@ -21,9 +21,7 @@ from lbr_cli.network import checked_environment, through_proxy, without
 T = TypeVar("T")
 KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 KEY_HINT = f"the key is read from the environment variable {KEY}"
-RETRIES = (
-    6  # of transient failures: no connection, 408, 409, 429, 5xx; 25 s in total, or as long as the server asks for
-)
+RETRIES = 6  # of transient failures: no connection, 408, 409, 429, 5xx; 25 s in all, or as the server says
 RETRIES_AT_FIRST = 3  # of the first request, so that a server that refuses connections is reported within 5 s
 CONNECT_SECONDS = 5.0
 FIRST_SECONDS = 15.0  # for the first answer
@@ -102,7 +100,7 @@ class Client:
         return await self._asked(self._client.chat.completions.with_raw_response.create, body, read)
 
     async def _asked(self, send: Any, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
-        """Raises Refused if the server refuses the request, MissingError for a key, RunError for a transient failure."""
+        """Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help."""
         silent = False
         for attempt in range(BAD_RESPONSES):
             if attempt:
