@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import TypeVar
 
 from lbr_cli.errors import LbrError
@@ -20,17 +21,22 @@ def in_flight(chunks: Iterable[C], start: Callable[[C], Future[R]], limit: int) 
     """
     coming = iter(chunks)
     working: dict[Future[R], C] = {}
+    done: SimpleQueue[Future[R]] = SimpleQueue()  # cheaper than `concurrent.futures.wait` on many futures
     failure: LbrError | None = None
     while True:
         while not failure and len(working) < limit and (chunk := next(coming, None)) is not None:
             try:
-                working[start(chunk)] = chunk
+                future = start(chunk)
             except LbrError as error:
                 failure = error
+            else:
+                working[future] = chunk
+                future.add_done_callback(done.put)
         if not working:
             break
         finished = []
-        for future in wait(working, return_when=FIRST_COMPLETED).done:
+        ready = [done.get(), *(done.get() for _ in range(done.qsize()))]
+        for future in ready:
             chunk = working.pop(future)
             try:
                 finished.append((chunk, future.result()))

@@ -56,16 +56,16 @@ class RequestStyle:
         return f"{what}, {'each label' if self.labels else f'top {self.top} tokens'}"
 
     def body(self, request: Request, prompt: Prompt | None) -> Mapping[str, Any]:
-        """Return the body of a request, without what the library adds."""
+        """Return the body of a request."""
         asked = as_next_token(request)
         body: dict[str, Any] = {"model": self.name, self.limit: 1, **GREEDY}
         if prompt is None or self.ids is None:
             return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
         body["prompt"] = prompt.ids
         if not self.labels:
-            return body | {"logprobs": self.top} | ({"extra_body": BY_ID} if self.extra else {})
+            return body | {"logprobs": self.top} | (BY_ID if self.extra else {})
         labels = self.ids.label_ids(asked)
-        return body | {"logprobs": len(labels), "extra_body": logprob_fields(labels)}
+        return body | {"logprobs": len(labels)} | logprob_fields(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ def _by_ids(client: Client, model: Model, name: str, ids: TokenPrompts) -> Reque
         return answer if answer.read == len(prompt.ids) else None
 
     style = RequestStyle(name, ids, labels=True)
-    answer = probe(style, {"logprobs": len(some), "extra_body": logprob_fields(some)})
+    answer = probe(style, {"logprobs": len(some)} | logprob_fields(some))
     if answer and set(some) <= {token.id for token in answer.tokens}:
         return style
     for top in (TOP_LOGPROBS, FEWER_LOGPROBS):

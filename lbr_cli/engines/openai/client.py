@@ -1,5 +1,8 @@
 """HTTP to an OpenAI-compatible server: the library `openai`, its retries and timeouts, and one error for each failure.
 
+Requests go through the library's `get` and `post`, since its typed methods convert each field of a body, which takes as
+long as all the rest of a request.
+
 The key comes from the environment and is sent only to the server. It is removed from all messages of a server.
 """
 
@@ -11,6 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -79,35 +83,34 @@ class Client:
 
     def models(self) -> list[Mapping[str, Any]] | None:
         """Return the server's list of models; None if it has none."""
-        models = self._at_first.models.with_raw_response
 
         def read(response: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
             data = response.get("data")
             listed = isinstance(data, list) and all(isinstance(one, dict) for one in data)
             return data if listed and data else None
 
+        get = partial(self._at_first.get, "/models", cast_to=str)
         try:
-            return self.start(self._asked(models.list, {}, read)).result()
+            return self.start(self._asked(get, read)).result()
         except Refused:
             return None
 
     async def complete(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         """Return what `read` makes of a response of `/completions`. `read` raises BadResponse for an invalid one."""
-        return await self._asked(self._client.completions.with_raw_response.create, body, read)
+        return await self._asked(partial(self._client.post, "/completions", body=body, cast_to=str), read)
 
     async def chat(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         """The same for `/chat/completions`."""
-        return await self._asked(self._client.chat.completions.with_raw_response.create, body, read)
+        return await self._asked(partial(self._client.post, "/chat/completions", body=body, cast_to=str), read)
 
-    async def _asked(self, send: Any, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+    async def _asked(self, send: Callable[..., Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         """Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help."""
         silent = False
         for attempt in range(BAD_RESPONSES):
             if attempt:
                 await asyncio.sleep(PAUSE * 2**attempt)
             try:
-                response = await send(**body, extra_headers=self._headers)
-                return read(_object(response.content))
+                return read(_object(await send(options={"headers": self._headers})))
             except NoLogprobs as error:
                 if silent:
                     raise Refused(str(error), is_request_specific=False) from None
@@ -188,7 +191,7 @@ def _library_variables(base_url: str) -> list[str]:
     return [name for name in os.environ if name == "OPENAI_LOG" or (name.startswith("OPENAI_") and not its_own)]
 
 
-def _object(content: bytes) -> Mapping[str, Any]:
+def _object(content: str) -> Mapping[str, Any]:
     import orjson
 
     try:
