@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, answered, ask, chat_tokenizer, load, write
+from conftest import Program, RecordedProgress, answered, ask, chat_tokenizer, load, write
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from lbr_cli.core import Answer, Chat, Embedding, NextToken, Request
+from lbr_cli.core import Answer, Chat, Document, Embedding, NextToken, Query, Request
 from lbr_cli.engines import Settings
 from lbr_cli.engines.local.devices import choose_device, choose_dtype, computes_wide
 from lbr_cli.engines.local.encoder import Encoder
@@ -21,7 +21,8 @@ from lbr_cli.engines.local.float32_compute import Float32Linear
 from lbr_cli.engines.local.prompt_engine import PromptEngine
 from lbr_cli.errors import ComputeError, MissingError, RequestError, UsageError
 from lbr_cli.families import BiEncoder, Lb
-from lbr_cli.models import Model, resolve
+from lbr_cli.models import Model, fetched, resolve
+from lbr_cli.scoring import QueryDocuments, Scorer
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread")
 DOCUMENTS = (
@@ -183,14 +184,15 @@ def test_labels_have_to_be_single_tokens(chat_model: Path) -> None:
         answered(loaded, [NextToken(Chat("s"), ("b",), "d", ("",), ("1", "bread gauge"))])
 
 
-def broken(loaded: PromptEngine, error: Exception, above: int = 0) -> None:
+def broken(loaded: PromptEngine | Encoder, error: Exception, above: int = 0) -> None:
     """Let the model fail on every row of more than `above` tokens."""
 
     def breaks(module: Any, arguments: Any, options: dict[str, Any]) -> None:
         if options["input_ids"].numel() > above:
             raise error
 
-    loaded._backbone._model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
+    model = loaded._model if isinstance(loaded, Encoder) else loaded._backbone._model
+    model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
 
 
 NO_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
@@ -212,6 +214,20 @@ def test_a_pair_that_does_not_fit_alone_is_named(chat_model: Path) -> None:
     with pytest.raises(ComputeError, match=r"out of memory: \d+ tokens do not fit, even alone") as caught:
         scores(loaded, pairs)
     assert caught.value.request == ask(Lb(), *pairs[2])[0]
+
+
+@pytest.mark.parametrize("family", ["lb", "lb-rev", "bi-encoder"])
+def test_a_document_that_does_not_fit_is_named_by_its_own_pair(family: str, chat_model: Path, minilm: Path) -> None:
+    model = resolve("minilm" if family == "bi-encoder" else str(chat_model), None if family == "bi-encoder" else family)
+    loaded = load(fetched(model, RecordedProgress()), Settings(dtype="float32"))
+    broken(loaded, NO_MEMORY[0], above=240)
+    texts = {"d1": "a fig", "d2": "fig " * 250, "d3": "a tram"}
+    documents = [Document(doc_id, text) for doc_id, text in texts.items()]
+    items = [QueryDocuments(Query("q1", "salt"), documents[::2]), QueryDocuments(Query("q2", "bread"), documents)]
+    scorer = Scorer(fetched(model, RecordedProgress()).known_family, lambda pairs: loaded, RecordedProgress())
+    plan = scorer.plan(lambda: [(item.query, document) for item in items for document in item.documents])
+    with pytest.raises(ComputeError, match=r"^query q2, document d2: out of memory: \d+ tokens do not fit"):
+        list(scorer.score(items, plan))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(chat_model: Path) -> None:
