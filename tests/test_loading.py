@@ -11,7 +11,8 @@ from typing import Any
 import checkpoints
 import pytest
 import torch
-from conftest import Program, chat_tokenizer, write
+import transformers
+from conftest import Program, answered, chat_tokenizer, load, write
 from safetensors.torch import load_file, save_file
 from test_authors import farthest
 from test_local_engine import engine, plain_scores, scores
@@ -36,7 +37,8 @@ from transformers import (
     XLNetConfig,
 )
 
-from lbr_cli.engines import UNLIMITED
+from lbr_cli.core import Pair
+from lbr_cli.engines import UNLIMITED, Settings
 from lbr_cli.engines.local.head import LMHead
 from lbr_cli.engines.pretrained import longest_input
 from lbr_cli.errors import MissingError, UsageError
@@ -220,23 +222,34 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_code_of_a_models_own_is_run_when_it_is_trusted(
-    with_code: Path, tmp_path: Path, lbr: Program, dtype: str
-) -> None:
+def own_score(folder: Path) -> float:
+    """What the code of `with_code` computes for "ripe figs" and "figs turn purple"."""
+    tensors = load_file(folder / "model.safetensors")
+    ids = checkpoints.bytes_tokenizer()("ripe figs", "figs turn purple")["input_ids"]
+    mean = tensors["embed.weight"][ids].mean(0)
+    return float(mean @ tensors["classifier.weight"][0] + tensors["classifier.bias"])
+
+
+def test_code_of_a_models_own_is_run_when_it_is_trusted(with_code: Path, tmp_path: Path, lbr: Program) -> None:
     environment = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     ended = lbr("rerank", "-m", "mine", stdin=LINE, env=environment)
     assert (ended.code, ended.out, (tmp_path / "ran").exists()) == (2, "", False)
     assert ended.err.splitlines()[-1] == (
         "lbr: hint: it comes with code of its own: --trust-remote-code runs it, once you have read it"
     )
-    ended = lbr("rerank", "-m", "mine", "--trust-remote-code", "--dtype", dtype, stdin=LINE, env=environment)
+    ended = lbr("rerank", "-m", "mine", "--trust-remote-code", "--dtype", "float32", stdin=LINE, env=environment)
     assert (ended.code, (tmp_path / "ran").exists()) == (0, True), ended.err
-    tensors = load_file(with_code / "model.safetensors")
-    ids = checkpoints.bytes_tokenizer()("ripe figs", "figs turn purple")["input_ids"]
-    mean = tensors["embed.weight"][ids].mean(0)
-    expected = float(mean @ tensors["classifier.weight"][0] + tensors["classifier.bias"])
-    assert ended.records[0]["score"] == pytest.approx(expected, abs=1e-5 if dtype == "float32" else 0.02)
+    assert ended.records[0]["score"] == pytest.approx(own_score(with_code), abs=1e-5)
+
+
+def test_code_of_a_models_own_computes_in_bfloat16(
+    with_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    model = resolve(str(with_code), trusted=True)
+    (answer,) = answered(load(model, Settings("cpu", "bfloat16")), [Pair("ripe figs", "figs turn purple")])
+    assert answer.values[0] == pytest.approx(own_score(with_code), abs=0.02)
 
 
 @pytest.mark.parametrize("persistent", [True, False])
