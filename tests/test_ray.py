@@ -68,21 +68,12 @@ def _kill_a_worker(cluster: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_be_replaced_ends_the_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     model, settings = on_ray(folder)
     cluster: Any = load_engine("ray", model, settings)
-    for worker in cluster._workers:
-        ray.kill(worker, no_restart=True)
-    scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
-    with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
-        scorer.score_query(Query("1", "figs"), [Document("1", "figs")])
-
-
-@pytest.mark.slow
-def test_a_pair_that_cannot_be_scored_is_named(folder: Path) -> None:
-    model, settings = on_ray(folder)
-    cluster = load_engine("ray", model, settings)
     queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
     items = [QueryDocuments(query, [Document("d1", "x"), Document("d2", "y")]) for query in queries]
     pairs = [(item.query, document) for item in items for document in item.documents]
@@ -93,6 +84,11 @@ def test_a_pair_that_cannot_be_scored_is_named(folder: Path) -> None:
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
         assert caught.value.hint.startswith("shorten the query")
         assert scorer.counts.pairs == (0 if planned else 4)  # of q0 and q1, whose texts are equal
+    for worker in cluster._workers:
+        ray.kill(worker, no_restart=True)
+    scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
+    with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
+        scorer.score_query(Query("1", "figs"), [Document("1", "figs")])
 
 
 @pytest.mark.slow
@@ -147,7 +143,7 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
             break
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False)
+    assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False), err
     assert re.search(r"^lbr: terminated: \d+ scores of this run are in the cache", err, re.MULTILINE)
 
 
