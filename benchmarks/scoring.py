@@ -89,10 +89,11 @@ def prompts(tokenizer: Any, pairs: Pairs) -> list[list[int]]:
 
     found = []
     for pair in pairs:
-        (asked,) = Lb().requests(pair[0], Document("", pair[1]))
-        assert isinstance(asked, NextToken)
-        assert isinstance(asked.template, Chat)
-        turns = [("system", asked.template.system), ("user", asked.before[0] + asked.document + asked.after[0])]
+        (request,) = Lb().requests(pair[0], Document("", pair[1]))
+        assert isinstance(request, NextToken)
+        assert isinstance(request.template, Chat)
+        user = request.before[0] + request.document + request.after[0]
+        turns = [("system", request.template.system), ("user", user)]
         messages = [{"role": role, "content": content} for role, content in turns]
         found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
     return found

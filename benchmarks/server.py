@@ -1,6 +1,6 @@
 """How busy lbr keeps a server, and how soon its first query appears: python benchmarks/server.py [options]
 
-A server on this machine answers each chat completion after a fixed delay, whatever is asked. A job of many queries with
+A server on this machine answers every chat completion in the same way after a fixed delay. A job of many queries with
 `--engine openai` sends `--concurrency` requests at a time. Printed are
 
 1. the rate of the server from its first pair to its last, as a share of concurrency / delay, the most that so many

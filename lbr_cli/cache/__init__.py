@@ -62,7 +62,7 @@ class Cache:
     """Use it in a `with` block, which keeps what is left to be kept. A `place` of None is no cache at all."""
 
     def __init__(self, place: Place | None, progress: Progress) -> None:
-        self._listener = progress
+        self._progress = progress
         self._database: Database | None = None
         self._limit = place.limit if place else 0
         # what another process's lock has kept from the file, by model
@@ -189,7 +189,7 @@ class Cache:
 
     def _refuse(self, why: str) -> None:
         self.usable = False
-        self._listener.warn(f"no score cache {'from here on' if self.kept else 'in this run'}: {why}")
+        self._progress.warn(f"no score cache {'from here on' if self.kept else 'in this run'}: {why}")
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +200,7 @@ class Cache:
         """A run that ends well waits for its scores to be written; one that does not, hardly, and keeps its reason."""
         if kind is None:
             if self._waiting:
-                self._listener.status("waiting for the score cache")
+                self._progress.status("waiting for the score cache")
             self._write(LAST_WAIT)
             self._touch()
             if self._written:

@@ -30,7 +30,7 @@ class Scores:
         return self._cache is not None and self._cache.on and bool(self.context)
 
     def holds(self, pairs: Sequence[PairRequests]) -> list[bool]:
-        """Return for each pair whether the cache has a row for it. `find` tells whether the row is undamaged."""
+        """Return for each pair whether the cache has a row for it, damaged or not."""
         if self._cache is None or not self.on:
             return [False] * len(pairs)
         keys = [self._key(pair) for pair in pairs]

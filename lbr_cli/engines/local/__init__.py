@@ -13,7 +13,6 @@ from tokenizers import normalizers
 from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
 from lbr_cli.engines import Settings, Terms
 from lbr_cli.engines.label_ids import LabelIds
-from lbr_cli.engines.local.batching import TokenBudget
 from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
@@ -107,7 +106,7 @@ def _engine(files: Frontend, settings: Settings, device: torch.device, dtype: to
     if wide and not compute_in_float32(weights, rows, own_code=files.model.trusted):
         description += ", weights converted to float32"
     arithmetic = torch.float32 if wide else dtype
-    budget = TokenBudget(1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config))
+    budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
     if files.pooling is not None:
         own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
         return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, description)

@@ -28,19 +28,27 @@ class Input(Protocol):
     def request(self) -> Request: ...
 
 
+class Tokens(Input, Protocol):
+    """A request as token ids."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+
 I = TypeVar("I", bound=Input)  # noqa: E741 - the item type
+Row = TypeVar("Row", bound=Tokens)
 
 
 @dataclass(slots=True)
 class TokenBudget:
-    """How many tokens may be computed at once. It never grows."""
+    """How many tokens may be computed at once, in one call of `answer`. It never grows."""
 
     tokens: int
 
-    @property
-    def window(self) -> int:
-        """How many requests to choose batches among: enough for some thirty batches of short prompts."""
-        return max(WINDOW, self.tokens // 8)
+
+def window_size(batch_tokens: int) -> int:
+    """Return among how many requests to choose batches: enough for some thirty batches of short prompts."""
+    return max(WINDOW, batch_tokens // 8)
 
 
 def batches(
@@ -84,6 +92,14 @@ def batches(
             waiting.extendleft(reversed(cut))
             continue
         yield batch, result
+
+
+def padded_batches(
+    inputs: Iterable[Row], budget: TokenBudget, compute: Callable[[list[Row]], T]
+) -> Iterator[tuple[list[Row], T]]:
+    """Cut inputs into batches of similar lengths, the longest first; see `batches`."""
+    ordered = sorted(inputs, key=lambda one: -len(one.ids))
+    return batches(ordered, [len(one.ids) for one in ordered], budget, compute, padded=True)
 
 
 def padded_rows(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 
 from lbr_cli.core import Answer, Batch, Pair, Request
-from lbr_cli.engines.local.batching import TokenBudget, batches, chunks, padded_rows, prepared_ahead
+from lbr_cli.engines.local.batching import (
+    TokenBudget,
+    chunks,
+    padded_batches,
+    padded_rows,
+    prepared_ahead,
+    window_size,
+)
 from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.local.pair_tokenizer import PairInput, PairTokenizer, as_pair
 from lbr_cli.engines.local.self_check import running
@@ -30,17 +37,17 @@ class CrossEncoder:
         model: Any,
         tokenizer: PairTokenizer,
         pad: int,
-        budget: TokenBudget,
+        batch_tokens: int,
         description: str,
         arithmetic: torch.dtype,
     ) -> None:
         if any(getattr(module, "is_causal", False) for module in model.modules()):
             raise MissingError(f"unsupported model: a {type(model).__name__} is causal, and its head is unknown")
         self.description = description
-        self.window = budget.window
+        self.window = window_size(batch_tokens)
         self._model = model
         self._tokenizer = tokenizer
-        self._budget = budget.tokens
+        self._batch_tokens = batch_tokens
         self._pad = pad
         takes = inspect.signature(model.forward).parameters
         self._takes_types = "token_type_ids" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
@@ -73,20 +80,17 @@ class CrossEncoder:
     @torch.inference_mode()
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield answers batch by batch; the batches of a window are chosen from all its requests."""
-        budget = TokenBudget(self._budget)
+        budget = TokenBudget(self._batch_tokens)
         for _, inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
-            sizes = [len(one.ids) for one in inputs]
-            for batch, logits in batches(inputs, sizes, budget, self._compute, padded=True):
+            for batch, logits in padded_batches(inputs, budget, self._compute):
                 answers = [
                     (one.request, Answer(row, one.truncated)) for one, row in zip(batch, logits.tolist(), strict=True)
                 ]
                 yield Batch(answers, sum(len(one.ids) for one in batch))
 
     def _inputs(self, requests: Sequence[Request]) -> list[PairInput]:
-        """The longest first."""
         self.check(requests)
-        inputs = self._tokenizer.inputs([as_pair(request) for request in requests])
-        return sorted(inputs, key=lambda one: -len(one.ids))
+        return self._tokenizer.inputs([as_pair(request) for request in requests])
 
     def _compute(self, batch: list[PairInput]) -> torch.Tensor:
         return recompute_nonfinite(self._logits(batch), self._model, lambda number: self._logits([batch[number]]))

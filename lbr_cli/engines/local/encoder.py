@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import torch
 
 from lbr_cli.core import Answer, Batch, Embedding, Request
-from lbr_cli.engines.local.batching import TokenBudget, batches, chunks, padded_rows, prepared_ahead
+from lbr_cli.engines.local.batching import (
+    TokenBudget,
+    chunks,
+    padded_batches,
+    padded_rows,
+    prepared_ahead,
+    window_size,
+)
 from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.local.pooling import Pooling
 
@@ -28,16 +35,16 @@ class Encoder:
     attention = "padded batches of similar lengths, masked"
 
     def __init__(
-        self, model: Any, pooling: Pooling, tokenizer: Any, max_length: int, budget: TokenBudget, description: str
+        self, model: Any, pooling: Pooling, tokenizer: Any, max_length: int, batch_tokens: int, description: str
     ) -> None:
         self.description = description
-        self.window = budget.window
+        self.window = window_size(batch_tokens)
         self._model = model
         self._pooling = pooling
         self._tokenizer = tokenizer
         self._pad = tokenizer.pad_token_id or 0
         self._max_length = max_length
-        self._budget = budget.tokens
+        self._batch_tokens = batch_tokens
         self._prompt_length = lru_cache(self._count_prompt)
 
     def check(self, requests: Iterable[Request]) -> None:
@@ -46,10 +53,9 @@ class Encoder:
     @torch.inference_mode()
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield vectors batch by batch; the batches are chosen from as many texts as are tokenized at once."""
-        budget = TokenBudget(self._budget)
+        budget = TokenBudget(self._batch_tokens)
         for _, inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
-            sizes = [len(one.ids) for one in inputs]
-            for batch, vectors in batches(inputs, sizes, budget, self._compute, padded=True):
+            for batch, vectors in padded_batches(inputs, budget, self._compute):
                 answers = [
                     (one.request, Answer(vector, one.truncated))
                     for one, vector in zip(batch, vectors.numpy(), strict=True)
@@ -57,14 +63,13 @@ class Encoder:
                 yield Batch(answers, sum(len(one.ids) for one in batch))
 
     def _inputs(self, requests: Sequence[Request]) -> list[TextInput]:
-        """The longest first. A tokenizer that adds no special tokens gets one padding token for an empty text."""
+        """A tokenizer that adds no special tokens returns nothing for an empty text: its input is one padding token."""
         texts = [as_embedding(request) for request in requests]
         encoded = tokenized(self._tokenizer, texts, self._max_length)
-        inputs = [
+        return [
             TextInput(text, ids or [self._pad], bool(made.overflowing))
             for text, ids, made in zip(texts, encoded["input_ids"], encoded.encodings, strict=True)
         ]
-        return sorted(inputs, key=lambda one: -len(one.ids))
 
     def _compute(self, batch: list[TextInput]) -> torch.Tensor:
         return recompute_nonfinite(self._vectors(batch), self._model, lambda number: self._vectors([batch[number]]))

@@ -107,7 +107,7 @@ class Packed:
             tokens, hidden, prefix = self._forward(batch, prefix)
 
             def alone(number: int) -> torch.Tensor:
-                # without a prefix, whose keys and values may be what is not finite
+                # without the shared prefix, because its keys and values may be the non-finite ones
                 prompt = batch[number].prompt
                 return self._forward([Member(prompt, Group(()), 0, len(prompt.ids))], None)[1]
 

@@ -115,7 +115,7 @@ class _Call:
             return scaled_dot_product_attention(
                 query, key, value, attn_mask=self._mask, scale=scale, enable_gqa=grouped
             )
-        # the fast kernels only know triangles that begin with the first key: rows that nobody reads make it one
+        # the fast kernels support only square causal masks, so rows are added in front and their output is dropped
         square = pad(query, (0, 0, before, 0)) if before else query
         out = scaled_dot_product_attention(square, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
         return out[:, :, before:]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lbr_cli.engines import UNLIMITED
-from lbr_cli.engines.local.batching import TokenBudget, batches, padded_rows
+from lbr_cli.engines.local.batching import TokenBudget, padded_batches, padded_rows
 from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.prompts import Prompt
 
@@ -46,11 +46,9 @@ class Padded:
         def compute(batch: list[Prompt]) -> torch.Tensor:
             return recompute_nonfinite(self._hidden(batch), self._model, lambda number: self._hidden([batch[number]]))
 
-        ordered = sorted(prompts, key=lambda prompt: -len(prompt.ids))
         for is_long in (True, False):
-            part = [prompt for prompt in ordered if (len(prompt.ids) > self._original_length) is is_long]
-            sizes = [len(prompt.ids) for prompt in part]
-            for batch, hidden in batches(part, sizes, budget, compute, padded=True):
+            part = [prompt for prompt in prompts if (len(prompt.ids) > self._original_length) is is_long]
+            for batch, hidden in padded_batches(part, budget, compute):
                 yield batch, sum(len(prompt.ids) for prompt in batch), hidden
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from lbr_cli.core import Answer, Batch, Request
-from lbr_cli.engines.local.batching import TokenBudget, chunks, prepared_ahead
+from lbr_cli.engines.local.batching import TokenBudget, chunks, prepared_ahead, window_size
 from lbr_cli.engines.prompts import Prompt, Tokenizes, check_room, distinct_prompts, prefix_keys
 
 
@@ -45,15 +45,15 @@ class PromptEngine:
     """Answers `NextToken` or `Pair` requests."""
 
     def __init__(
-        self, backbone: Backbone, tokenizer: Tokenizes, head: Head, budget: TokenBudget, description: str
+        self, backbone: Backbone, tokenizer: Tokenizes, head: Head, batch_tokens: int, description: str
     ) -> None:
         self.description = description
         self.attention = backbone.attention
-        self.window = budget.window
+        self.window = window_size(batch_tokens)
         self._backbone = backbone
         self._tokenizer = tokenizer
         self._head = head
-        self._budget = budget.tokens
+        self._batch_tokens = batch_tokens
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise MissingError for an unknown label, RequestError for a query that leaves no room for a document."""
@@ -64,7 +64,7 @@ class PromptEngine:
     @torch.inference_mode()
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield answers batch by batch; the batches of a window are chosen from all its requests."""
-        budget = TokenBudget(self._budget)
+        budget = TokenBudget(self._batch_tokens)
         for requests, prompts in prepared_ahead(chunks(windows, self.window), self._prompts):
             for batch, tokens, hidden in self._backbone.read(prompts, prefix_keys(requests), budget):
                 values = self._head(hidden, requests[0])  # the requests of one family have the same labels

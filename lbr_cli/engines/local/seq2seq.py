@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lbr_cli.engines.local.batching import TokenBudget, batches, padded_rows
+from lbr_cli.engines.local.batching import TokenBudget, padded_batches, padded_rows
 from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import MissingError
@@ -43,9 +43,7 @@ class Seq2Seq:
         def compute(batch: list[Prompt]) -> torch.Tensor:
             return recompute_nonfinite(self._hidden(batch), self._model, lambda number: self._hidden([batch[number]]))
 
-        ordered = sorted(prompts, key=lambda prompt: -len(prompt.ids))
-        sizes = [len(prompt.ids) for prompt in ordered]
-        for batch, hidden in batches(ordered, sizes, budget, compute, padded=True):
+        for batch, hidden in padded_batches(prompts, budget, compute):
             yield batch, sum(len(prompt.ids) for prompt in batch), hidden
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:

@@ -29,7 +29,7 @@ from lbr_cli.models import Model
 TOP_LOGPROBS, FEWER_LOGPROBS = 20, 5  # what OpenAI allows, and what some servers allow
 SAMPLE = ("which is it", Document("", "It is this one."))
 INDISTINCT_SHARE = 0.3  # at most, of the top tokens: parts of characters, which decode to the same text
-PROBED_TOKENS = 5  # tokens of which a server is asked for log-probabilities, to see if it supports `logprob_token_ids`
+PROBED_TOKENS = 5  # tokens in the probe for `logprob_token_ids`
 BY_ID = {"return_tokens_as_token_ids": True}  # a field of vLLM; other servers ignore it or refuse it
 # greedy decoding: the sampled token is then always among the top tokens
 GREEDY = {"temperature": 0, "top_p": 1}
@@ -57,14 +57,13 @@ class RequestStyle:
 
     def body(self, request: Request, prompt: Prompt | None) -> Mapping[str, Any]:
         """Return the body of a request."""
-        asked = as_next_token(request)
         body: dict[str, Any] = {"model": self.name, self.limit: 1, **GREEDY}
         if prompt is None or self.ids is None:
             return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
         body["prompt"] = prompt.ids
         if not self.labels:
             return body | {"logprobs": self.top} | (BY_ID if self.extra else {})
-        labels = self.ids.label_ids(asked)
+        labels = self.ids.label_ids(request)
         return body | {"logprobs": len(labels)} | logprob_fields(labels)
 
 
@@ -178,11 +177,11 @@ TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that
 
 def messages(request: Request) -> list[dict[str, str]]:
     """Return a request as chat messages."""
-    asked = as_next_token(request)
-    if not isinstance(asked.template, Chat) or asked.template.assistant_prefix:
+    prompt = as_next_token(request)
+    if not isinstance(prompt.template, Chat) or prompt.template.assistant_prefix:
         raise TypeError("a request without a chat template has no messages")
-    system = [{"role": "system", "content": asked.template.system}] if asked.template.system else []
-    text = "".join((*asked.before, asked.document, *asked.after))
+    system = [{"role": "system", "content": prompt.template.system}] if prompt.template.system else []
+    text = "".join((*prompt.before, prompt.document, *prompt.after))
     return [*system, {"role": "user", "content": text}]
 
 
