@@ -262,11 +262,15 @@ class _WaitingPair:
         return self.entry.item.query.query_id, self.entry.item.documents[self.place].doc_id
 
 
+def _longest_document_first(request: Request) -> tuple[int, str, str]:
+    return -len(request.document), request.document, repr(request)
+
+
 class _Computation(Generic[Item]):
     """One call of `Engine.answer`: an entry with missing scores, and those behind it as far as the engine reads them.
 
     A request is asked once, however many pairs need its answer, and an answer is dropped with the last pair that needs
-    it. Pairs of several requests come in one window, so that none of them finds an answer that is already dropped.
+    it. Pairs of several requests are all asked before the first answer, so that none finds one that is already dropped.
     """
 
     def __init__(
@@ -301,7 +305,8 @@ class _Computation(Generic[Item]):
     def _windows(self, size: int) -> Iterator[list[Request]]:
         """Windows of whole queries: the first entry, then `GROWTH` times as many requests each time, up to `size`.
 
-        One window of all entries if the family shares documents between queries.
+        If the family shares documents between queries, all entries come at once: a window of what the pairs of a query
+        share, without which no pair can be complete, then a window of the rest.
         """
         whole_job = self._scorer.family.shares == "document"
         window = self._first
@@ -321,16 +326,11 @@ class _Computation(Generic[Item]):
             else:
                 cached_pairs = 0
                 window += self._add(entry, self._scorer._find(entry))
-        if window:
-            yield self._by_document(window) if whole_job else window
-
-    def _by_document(self, requests: Sequence[Request]) -> list[Request]:
-        """What the pairs of a query share, then the rest, the longest documents first."""
-
-        def order(request: Request) -> tuple[int, str, str]:
-            return -len(request.document), request.document, repr(request)
-
-        return [*self._shared, *sorted((one for one in requests if one not in self._shared), key=order)]
+        if whole_job:
+            shared = [*self._shared]
+            yield from filter(None, (shared, sorted({*window} - {*shared}, key=_longest_document_first)))
+        elif window:
+            yield window
 
     def _add(self, entry: _Entry[Item], missing: Mapping[int, PairRequests]) -> list[Request]:
         """Let the pairs of an entry wait. Return the requests that have not been asked yet."""

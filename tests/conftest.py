@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -220,6 +221,22 @@ WORDS = (
     "the query and a piece of text, output score based on how related is to Given means least most system user "
     "assistant Context Query ripe figs turn purple Lisbon trams use gauge bread needs salt écoute naïve 日本 Москва"
 )
+
+
+@pytest.fixture
+def tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that call a tokenizer: it keeps its truncation from call to call, so two must not share one."""
+    from transformers import PreTrainedTokenizerBase
+
+    threads = set()
+    call = PreTrainedTokenizerBase.__call__
+
+    def recorded(self: Any, *texts: Any, **options: Any) -> Any:
+        threads.add(threading.get_ident())
+        return call(self, *texts, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerBase, "__call__", recorded)
+    return threads
 
 
 def chat_tokenizer(text: Iterable[str] = (WORDS,), template: str = CHAT_TEMPLATE) -> Any:

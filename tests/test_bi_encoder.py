@@ -9,10 +9,12 @@ from typing import Any
 
 import checkpoints
 import pytest
-from conftest import Program, write
+from conftest import Program, load, write
 from sentence_transformers import SentenceTransformer
 from test_authors import farthest, scored
 
+from lbr_cli.core import Embedding
+from lbr_cli.engines import Settings
 from lbr_cli.errors import MissingError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetched, resolve
@@ -89,6 +91,15 @@ def test_scores_are_those_of_sentence_transformers(folder: Path, monkeypatch: py
     assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
     assert max(expected) - min(expected) > 0.05
     assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
+
+
+def test_one_thread_calls_the_tokenizer(folder: Path, tokenizer_threads: set[int]) -> None:
+    model = resolve(str(folder))
+    loaded = load(model, Settings(dtype="float32"))
+    tokenizer_threads.clear()
+    windows = [[Embedding(text, prompt="query: ")] for text in QUERIES]
+    assert len(list(loaded.answer(windows))) == len(QUERIES)
+    assert len(tokenizer_threads) == 1
 
 
 def family(folder: Path, **chosen: str) -> object:

@@ -326,6 +326,14 @@ def test_vectors_equal_plain_mean_pooling(minilm: Path, budget: int) -> None:
     assert sum(len(batch.answers) for batch in loaded.answer([asked])) == len(TEXTS)
 
 
+def test_one_thread_calls_the_tokenizer(chat_model: Path, tokenizer_threads: set[int]) -> None:
+    loaded = engine(chat_model)
+    tokenizer_threads.clear()
+    windows = [ask(Lb(), query, document) for query, document in PAIRS[:3]]
+    assert len(list(loaded.answer(windows))) == 3
+    assert len(tokenizer_threads) == 1
+
+
 def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     lines = "".join(
         json.dumps({"query_id": f"q{number}", "doc_id": "d", "query": query, "text": document}) + "\n"

@@ -199,19 +199,20 @@ def test_windows_are_whole_queries_and_grow_to_what_the_engine_prefers(family: F
 
 
 @pytest.mark.parametrize("family", [LbRev(), BiEncoder()], ids=lambda family: family.name)
-def test_a_family_that_shares_documents_gets_one_window_with_the_longest_first(family: Family) -> None:
+def test_a_family_that_shares_documents_gets_all_of_them_at_once_the_longest_first(family: Family) -> None:
     engine = FakeEngine()
     run(family, engine, None)
-    (window,) = engine.windows
+    *before, window = engine.windows
     if isinstance(family, BiEncoder):  # what the pairs of a query share comes before all documents
-        assert [request.document for request in window[:4]] == [f"query {number}" for number in range(4)]
-        window = window[4:]
+        assert [[request.document for request in shared] for shared in before] == [[f"query {n}" for n in range(4)]]
+    else:
+        assert before == []
     texts = [request.document for request in window]
     assert texts == sorted(texts)  # equally long ones
     documents = [Document(str(size), "x" * size) for size in (3, 1, 2)]
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     scorer.score_query(QUERIES[0], documents)
-    assert [len(one.document) for one in engine.windows[1] if "x" in one.document] == [3, 2, 1]
+    assert [len(one.document) for one in engine.windows[-1] if "x" in one.document] == [3, 2, 1]
 
 
 @every_family
@@ -225,6 +226,23 @@ def test_a_query_is_yielded_as_soon_as_it_and_those_before_it_are_complete(famil
         assert yielded_after == [2, 4, 6, 8, 8, 8]
     else:  # a query needs all of the seven documents
         assert yielded_after == [engine.batches] * 6
+
+
+@every_family
+@pytest.mark.parametrize("planned", [True, False], ids=["job", "stream"])
+def test_scores_are_stored_long_before_the_end_in_whichever_order_a_window_is_computed(
+    family: Family, planned: bool, tmp_path: Path
+) -> None:
+    class Backwards(FakeEngine):
+        def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+            return super().answer(window[::-1] for window in windows)
+
+    engine = Backwards(size=3, lasts=4)  # the second batch ends what the queries of a bi-encoder need
+    with pytest.raises(Stop):
+        run(family, engine, tmp_path, planned=planned)
+    progress = RecordedProgress()
+    run(family, FakeEngine(), tmp_path, progress)
+    assert progress.cached >= 6
 
 
 @every_family

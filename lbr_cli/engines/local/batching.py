@@ -128,7 +128,8 @@ def chunks(windows: Iterable[Sequence[Request]], size: int) -> Iterator[Sequence
 def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Yield each item with what `prepare` returns for it: a thread prepares the next while this one is used.
 
-    Items are read in the thread of the caller.
+    Items are read in the thread of the caller. Whatever needs the tokenizer belongs into `prepare`: a tokenizer keeps
+    its truncation and its reading of special tokens from call to call, so two threads must not share it.
     """
     with ThreadPoolExecutor(1) as thread:
         ahead: deque[tuple[T, Future[R]]] = deque()

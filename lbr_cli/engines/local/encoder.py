@@ -22,10 +22,11 @@ from lbr_cli.engines.local.pooling import Pooling
 
 
 class TextInput(NamedTuple):
-    """The token ids of a text, and whether it was truncated."""
+    """The token ids of a text behind its prompt, how many of them pooling skips, and whether the text was truncated."""
 
     request: Embedding
     ids: list[int]
+    skipped: int
     truncated: bool
 
 
@@ -66,9 +67,10 @@ class Encoder:
         """A tokenizer that adds no special tokens returns nothing for an empty text: its input is one padding token."""
         texts = [as_embedding(request) for request in requests]
         encoded = tokenized(self._tokenizer, texts, self._max_length)
+        skipped = [0 if self._pooling.with_prompt else self._prompt_length(text.prompt) for text in texts]
         return [
-            TextInput(text, ids or [self._pad], bool(made.overflowing))
-            for text, ids, made in zip(texts, encoded["input_ids"], encoded.encodings, strict=True)
+            TextInput(text, ids or [self._pad], skip, bool(made.overflowing))
+            for text, ids, skip, made in zip(texts, encoded["input_ids"], skipped, encoded.encodings, strict=True)
         ]
 
     def _compute(self, batch: list[TextInput]) -> torch.Tensor:
@@ -78,8 +80,7 @@ class Encoder:
         """[inputs, size], float32 on the CPU."""
         ids, mask = padded_rows([one.ids for one in batch], self._model.device, self._pad)
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        skipped = [0 if self._pooling.with_prompt else self._prompt_length(one.request.prompt) for one in batch]
-        return self._pooling(hidden, mask, skipped).cpu()
+        return self._pooling(hidden, mask, [one.skipped for one in batch]).cpu()
 
     def _count_prompt(self, prompt: str) -> int:
         """How many tokens of a text are its prompt's, less a closing special one, as sentence-transformers counts."""

@@ -74,4 +74,5 @@ class PromptEngine:
                 yield Batch(answers, tokens)
 
     def _prompts(self, requests: Sequence[Request]) -> list[Prompt]:
+        self._head.check(requests[0])  # looks up the labels here, where the tokenizer may be called
         return [self._tokenizer.prompt(request) for request in requests]

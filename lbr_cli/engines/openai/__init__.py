@@ -139,13 +139,16 @@ class OpenAi:
             yield Batch(answers, sum(tokens for _, (_, tokens) in finished))
 
     def _send(self, request: Request) -> Future[tuple[Answer, int]]:
+        """Tokenize in this thread: a tokenizer must not be called from two."""
         prompt = self._style.ids.prompt(request) if self._style.ids else None
-        return self._client.start(self._answer(as_next_token(request), prompt))
+        label_ids = self._style.ids.label_ids(request) if self._style.ids else None
+        return self._client.start(self._answer(as_next_token(request), prompt, label_ids))
 
-    async def _answer(self, request: NextToken, prompt: Prompt | None) -> tuple[Answer, int]:
+    async def _answer(
+        self, request: NextToken, prompt: Prompt | None, label_ids: Sequence[int] | None
+    ) -> tuple[Answer, int]:
         """The answer to a request, and how many tokens the server read for it."""
         style = self._style
-        ids = style.ids.label_ids(request) if style.ids else None
 
         def read(response: Mapping[str, Any]) -> tuple[list[float], int]:
             given = parse_logprobs(response)
@@ -154,7 +157,7 @@ class OpenAi:
             if not style.labels and _observed_top(style.top, given) < style.top:
                 raise BadResponse(f"it returned {len(given.tokens)} top tokens, and {style.top} at first")
             tokens = given.tokens if style.labels else top_k(given.tokens, style.top)
-            values = label_logprobs(tokens, request.labels, ids)
+            values = label_logprobs(tokens, request.labels, label_ids)
             if style.labels and any(value == -float("inf") for value in values):
                 raise BadResponse("it did not return every label")
             return values, given.read
