@@ -26,7 +26,7 @@ from lbr_cli.collect import collect
 from lbr_cli.core import Document, Query
 from lbr_cli.engines import Server, Settings, Workers, load_engine
 from lbr_cli.inputs import Inputs
-from lbr_cli.models import fetched, resolve, served
+from lbr_cli.models import fetch, resolve, served
 from lbr_cli.progress import Console
 from lbr_cli.scoring import QueryDocuments, Scorer
 
@@ -97,12 +97,12 @@ def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Score
         model = served(arguments.model.name, arguments.family, tokenizer)
         kind, settings = "openai", Settings(server=Server(arguments.base_url))
     else:
-        model = fetched(resolve(str(arguments.model), arguments.family), console)
+        model = fetch(resolve(str(arguments.model), arguments.family), console)
         settings = replace(settings, threads=arguments.threads if kind == "local" else None)
         if kind == "ray":
             settings = replace(settings, workers=Workers(int(count)))
     engine = load_engine(kind, model, settings)
-    return Scorer(model.known_family, lambda pairs: engine, console)
+    return Scorer(model.family, lambda pairs: engine, console)
 
 
 def _timed(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> tuple[float, Scores]:

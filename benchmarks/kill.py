@@ -25,16 +25,16 @@ from pathlib import Path
 # runs the program, and writes down the pairs of each batch before they are kept: a line a batch
 PROGRAM = """
 import os, sys
-from lbr_cli.cache.scores import Scores
+from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.commands import main
 book = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-keep = Scores.keep
+put = ScoreCache.put
 def written_down(self, scores):
-    made = [self._key(pair).hex() for pair in scores]
+    made = [key.hex() for key in scores]
     if made:
         os.write(book, (" ".join(made) + "\\n").encode())
-    keep(self, scores)
-Scores.keep = written_down
+    put(self, scores)
+ScoreCache.put = written_down
 main()
 """
 
@@ -106,9 +106,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         left = sorted(path.name for path in folder.glob(".*")) + sorted(path.name for path in cache.iterdir())
         with sqlite3.connect(cache / "scores.sqlite") as database:
             ((check,),) = database.execute("PRAGMA integrity_check")
-            ((rows,),) = database.execute(
-                "SELECT count(*) FROM scores JOIN models ON id = model WHERE name NOT LIKE '(%'"
-            )
+            ((rows,),) = database.execute("SELECT count(*) FROM scores")
         print(
             f"killed {killed} times: scores within {off:.1e}, {turned} pairs of neighbours turned, {rows} rows, "
             f"{sum(repeated)} of {len(seen)} pairs computed again, at most {max(repeated)} at once in batches of up to "

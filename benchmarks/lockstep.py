@@ -27,7 +27,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from lbr_cli.core import Engine, Pair
 from lbr_cli.engines import Settings, load_engine
-from lbr_cli.models import fetched, resolve
+from lbr_cli.models import fetch, resolve
 from lbr_cli.progress import Console
 from lbr_cli.scoring import GROWTH
 
@@ -81,7 +81,7 @@ def main() -> None:
     texts = collection_pairs(options.collection, options.queries * options.depth, options.depth)
     pairs = list(dict.fromkeys(Pair(*pair) for pair in texts))
     with Console(bar=False, quiet=True) as console:
-        model = fetched(resolve(options.model), console)
+        model = fetch(resolve(options.model), console)
     engine = load_engine("local", model, Settings("cpu", "float32"))
     theirs = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
     shapes: list[tuple[int, int]] = []  # of lbr's batches, which are computed once before

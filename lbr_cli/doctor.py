@@ -15,7 +15,7 @@ from lbr_cli import __version__
 from lbr_cli.core import Document, Progress, Query
 from lbr_cli.engines import Settings
 from lbr_cli.errors import RunError
-from lbr_cli.models import ALIASES, Model, fetched
+from lbr_cli.models import ALIASES, HubModel, LocalModel, fetch
 from lbr_cli.scoring import Scorer
 
 QUERY = Query("self-test", "how do I get rid of the white crust inside my kettle")
@@ -40,7 +40,7 @@ PUBLISHED_TOLERANCE = 0.024
 ELSEWHERE = "try --dtype float32 or --device cpu; scores of this setting are not to be trusted"
 
 
-def examine(model: Model | None, settings: Settings, progress: Progress) -> Iterator[tuple[str, str]]:
+def examine(model: HubModel | LocalModel | None, settings: Settings, progress: Progress) -> Iterator[tuple[str, str]]:
     """Yield the name of each check and what it found. RunError if the self-test fails."""
     from lbr_cli.engines.local import prepare
     from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
@@ -53,9 +53,10 @@ def examine(model: Model | None, settings: Settings, progress: Progress) -> Iter
     dtype = dtype_name(choose_dtype(settings.dtype, choose_device(settings.device)))
     if model is None:
         return
-    model = fetched(model, progress)
-    family = model.known_family
-    yield "model", f"{model.name}, family {family.name}, {model.place / model.gguf}"
+    is_lb = isinstance(model, HubModel) and model.hub_id == ALIASES["lb"].hub_id
+    model = fetch(model, progress)
+    family = model.family
+    yield "model", f"{model.name}, family {family.name}, {model.path}"
     engine = prepare(model, settings).load(0)
     yield "computes", engine.description
     yield "attention", engine.attention
@@ -73,7 +74,7 @@ def examine(model: Model | None, settings: Settings, progress: Progress) -> Iter
             hint=ELSEWHERE,
         )
     yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
-    if model.hub_id == ALIASES["lb"].hub_id:
+    if is_lb:
         yield "published", _published(scorer)
 
 

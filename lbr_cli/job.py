@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lbr_cli.assembly import Assembly
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 from lbr_cli.collect import collect
@@ -23,13 +22,15 @@ from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
 from lbr_cli.formats.files import Sums, display_name
 from lbr_cli.formats.output import STDOUT, Output, open_output
 from lbr_cli.formats.overwrite import MAIN, WrittenFiles
+from lbr_cli.identity import Memo
 from lbr_cli.inputs import Inputs
 from lbr_cli.join import QUERIES
 from lbr_cli.manifest import manifest
-from lbr_cli.models import Model
-from lbr_cli.models.contents import paths
+from lbr_cli.models import LocalModel, Model, ServedModel, fetch
+from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
+from lbr_cli.setup import Pairs, Setup, set_up
 from lbr_cli.stream import stream
 
 OVERLONG = 0.1  # share of truncated passages that is not worth a warning, because passages overlap
@@ -117,13 +118,13 @@ def check_written(job: Job) -> WrittenFiles:
         for name in names:
             if name is not None:
                 written.check(role, name)
-    if job.model and job.model.folder:
-        _check_model(written, job.model)
+    _check_model(written, job.model)
     return written
 
 
-def _check_model(written: WrittenFiles, model: Model) -> None:
-    for path in paths(model):
+def _check_model(written: WrittenFiles, model: Model | None) -> None:
+    place = model.tokenizer if isinstance(model, ServedModel) else model
+    for path in model_files(place) if isinstance(place, LocalModel) else ():
         written.check("model file", str(path))
 
 
@@ -134,7 +135,7 @@ def _how_to_go_on(cache: Cache) -> str:
     return f"{scores} in the cache, and the same command goes on from there"
 
 
-def _tell(job: Job, made: Assembly, started: datetime, progress: Progress) -> None:
+def _tell(job: Job, made: Setup, started: datetime, progress: Progress) -> None:
     """Print the warnings about scores and the summary."""
     counts = made.scorer.counts
     read = "passages" if job.method.passages else "pairs"
@@ -158,7 +159,7 @@ def _counted(count: int, one: str, more: str = "") -> str:
     return f"1 {one}" if count == 1 else f"{count} {more or one + 's'}"
 
 
-def _run_whole(job: Job, output: Output, cache: Cache, progress: Progress) -> Assembly:
+def _run_whole(job: Job, output: Output, cache: Cache, progress: Progress) -> Setup:
     collection = collect(job.inputs, progress)
     format_ = output_format(job, collection.format)
     style = style_of(job, format_)
@@ -166,15 +167,14 @@ def _run_whole(job: Job, output: Output, cache: Cache, progress: Progress) -> As
         check_scores(ranking, job.method, display_name(job.inputs.run))
         if format_ is not collection.format:  # what came in this way can go out this way
             check_ids(ranking, format_)
-    made = _assembled(job, cache, progress)
-    progress.status("looking up scores" if cache.on else "checking the prompts")
-    plan = made.scorer.plan(lambda: pairs_to_score(collection, job.method))
-    progress.start(len(collection), plan.pairs, plan.hits)
-    _write(rerank(collection, made.scorer, job.method, plan), made.scorer, format_, style, output)
+    made = _set_up(job, cache, progress, lambda: pairs_to_score(collection, job.method))
+    if made.plan:
+        progress.start(len(collection), made.plan.pairs, made.plan.hits)
+    _write(rerank(collection, made.scorer, job.method, made.plan), made.scorer, format_, style, output)
     return made
 
 
-def _run_stream(job: Job, output: Output, cache: Cache, progress: Progress) -> Assembly:
+def _run_stream(job: Job, output: Output, cache: Cache, progress: Progress) -> Setup:
     format_ = output_format(job, run_format("jsonl"))
     style = style_of(job, format_)
     rankings = _checked(stream(job.inputs, progress), job, format_)
@@ -182,7 +182,7 @@ def _run_stream(job: Job, output: Output, cache: Cache, progress: Progress) -> A
     first = next(rankings, None)
     if first is None:
         raise InputError("holds no candidates", display_name(job.inputs.run))
-    made = _assembled(job, cache, progress)
+    made = _set_up(job, cache, progress)
     progress.start(0, 0, 0)
     try:
         reranked = rerank(itertools.chain([first], rankings), made.scorer, job.method)
@@ -242,10 +242,10 @@ def style_of(job: Job, format_: RunFormat) -> Style:
     return Style(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
-def _assembled(job: Job, cache: Cache, progress: Progress) -> Assembly:
+def _set_up(job: Job, cache: Cache, progress: Progress, pairs: Pairs | None = None) -> Setup:
     if job.model is None:
         progress.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-    assembly = Assembly(job.model, job.engine, job.settings, cache, progress, identify=job.manifest is not None)
-    if assembly.model:
-        _check_model(job.inputs.written, assembly.model)
-    return assembly
+    model = fetch(job.model, progress, Memo(cache).sha256) if job.model else None
+    _check_model(job.inputs.written, model)
+    identify = job.manifest is not None
+    return set_up(model, job.engine, job.settings, cache, progress, pairs=pairs, identify=identify)

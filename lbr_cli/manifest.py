@@ -10,24 +10,29 @@ from typing import Any
 import orjson
 
 from lbr_cli import __version__
-from lbr_cli.assembly import Assembly
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.machine import version_of
-from lbr_cli.models.contents import fingerprint, is_weights
+from lbr_cli.models import LocalModel, ServedModel
+from lbr_cli.models.digests import fingerprint, is_weights
+from lbr_cli.setup import Setup
 
 ENGINE_PACKAGES = ("openai", "ray", "vllm")  # called as their engines are
 PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def manifest(
-    made: Assembly,
+    made: Setup,
     options: Mapping[str, Any],
     inputs: list[tuple[str, str]],
     output: tuple[str, str],
     started: datetime,
 ) -> bytes:
     """A JSON object, indented. `inputs` and `output` are (path, sha256); `options` those of the command line."""
-    model, terms, counts = made.model, made.terms, made.scorer.counts
+    model, identity, counts = made.model, made.identity, made.scorer.counts
+    files = identity.files if identity else {}
+    spec = identity.spec if identity else None
+    tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
+    local = next((place for place in (model, tokenizer) if isinstance(place, LocalModel)), None)
     engine = options.get("engine")
     packages = [*PACKAGES, engine] if engine in ENGINE_PACKAGES else PACKAGES
     told: dict[str, Any] = {
@@ -53,20 +58,19 @@ def manifest(
     if model is not None:
         told["model"] = {
             "name": model.label,
-            # a snapshot's folder is called by its commit
-            "revision": model.place.name if model.hub_id else None,
-            "folder": str(model.folder.resolve()) if model.folder else None,
-            "weights": {name: digest for name, digest in made.files.items() if is_weights(name)},
-            "fingerprint": fingerprint(made.files) if made.files else None,
-            "family": repr(model.known_family),
+            "revision": local.commit if local else None,
+            "folder": str(local.folder.resolve()) if local else None,
+            "weights": {name: digest for name, digest in files.items() if is_weights(name)},
+            "fingerprint": fingerprint(files) if files else None,
+            "family": repr(model.family),
         }
-    if terms is not None:
+    if spec is not None:
         told["terms"] = {
-            "device": terms.device,
-            "dtype": terms.dtype,
-            "max_length": terms.max_length if terms.max_length < UNLIMITED else None,
-            "prompt": terms.prompt,
-            "weights": terms.weights or None,
+            "device": spec.device,
+            "dtype": spec.dtype,
+            "max_length": spec.max_length if spec.max_length < UNLIMITED else None,
+            "prompt": spec.prompt,
+            "weights": spec.weights or None,
         }
     return orjson.dumps(_in_utf8(told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

@@ -1,44 +1,27 @@
-"""Query-document pairs -> scores: from the cache, and for the rest from the engine, stored batch by batch.
-
-An engine receives the requests of a job in windows of whole queries and keeps nothing between them. What belongs
-together (which pairs wait for which request, which query is complete) is held here, as long as one call of the engine
-lasts.
-"""
+"""Query-document pairs -> scores: from the cache, and for the rest from the engine, stored batch by batch."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from lbr_cli.cache.scores import PairRequests, Scores
-from lbr_cli.core import Answer, Batch, Document, Engine, Family, NextToken, Progress, Query, Request, Score
+from lbr_cli.cache.scores import KEY_BYTES, PairRequests, ScoreCache
+from lbr_cli.computation import Computation, Entry, Item, Missing, WaitingPair
+from lbr_cli.core import Answer, Batch, Document, Engine, Family, NextToken, Progress, Query, Score
 from lbr_cli.errors import RequestError, RunError, UsageError
 
 LOOKUP_SIZE = 1000  # pairs that are looked up in the cache at once
-GROWTH = 4  # of a window over the one before: the first query appears early, and few batches are chosen from few pairs
-CACHED_RUN = 10_000  # pairs: behind so many cached ones the engine finishes its work before they are passed
-
-
-class Scorable(Protocol):
-    """A query and the documents to score for it. `documents` may be built anew each time, to save memory."""
-
-    @property
-    def query(self) -> Query: ...
-
-    @property
-    def documents(self) -> Sequence[Document]: ...
-
-
-Item = TypeVar("Item", bound=Scorable)
+# most families add no details of their own: millions of scores then share two mappings
+TRUNCATED: Mapping[bool, Mapping[str, Any]] = {truncated: {"truncated": truncated} for truncated in (False, True)}
 
 
 @dataclass(frozen=True, slots=True)
 class QueryDocuments:
-    """The plain `Scorable`."""
+    """A query and the documents to score for it."""
 
     query: Query
     documents: Sequence[Document]
@@ -62,9 +45,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job before it begins: for each of its pairs, in order, 1 if its score is cached and else 0."""
+    """The pairs of a job, in order: 1 in `cached` for a pair whose score is cached, else 0, and the keys of all pairs.
+
+    `keys` are joined, `KEY_BYTES` each; empty if no scores are stored.
+    """
 
     cached: bytes
+    keys: bytes = b""
 
     @property
     def pairs(self) -> int:
@@ -73,6 +60,10 @@ class Plan:
     @property
     def hits(self) -> int:
         return self.cached.count(1)
+
+    @property
+    def missing(self) -> int:
+        return self.cached.count(0)
 
 
 class Scorer:
@@ -83,11 +74,11 @@ class Scorer:
     """
 
     def __init__(
-        self, family: Family, load: Callable[[int], Engine], progress: Progress, scores: Scores | None = None
+        self, family: Family, load: Callable[[int], Engine], progress: Progress, scores: ScoreCache | None = None
     ) -> None:
         self.family = family
         self.progress = progress
-        self.scores = scores or Scores()
+        self.scores = scores or ScoreCache()
         self.counts = Counts()
         self._load = load
         self._engine: Engine | None = None
@@ -98,30 +89,28 @@ class Scorer:
         return self._engine.description if self._engine else "nothing computed"
 
     def plan(self, pairs: Callable[[], Iterable[tuple[Query, Document]]]) -> Plan:
-        """Look up the pairs of a job, and refuse now what the engine could not answer hours later.
+        """Look up the pairs of a job and check those without a score. `pairs` returns the same pairs at each call."""
+        plan = look_up(pairs(), self.family, self.scores)
+        self.check(plan, pairs)
+        return plan
 
-        `pairs` returns the same pairs at each call. The engine is loaded only if a score is missing. Raises
-        RequestError, with the ids of the pair, for one that cannot be scored.
+    def check(self, plan: Plan, pairs: Callable[[], Iterable[tuple[Query, Document]]]) -> None:
+        """Refuse now what the engine could not answer hours later. The engine is loaded only if a score is missing.
+
+        Raises RequestError, with the ids of the pair, for one that cannot be scored.
         """
-        cached = self._look_up(pairs())
-        missing = cached.count(0)
-        if not missing:
-            return Plan(bytes(cached))
-        context = self.scores.context
-        engine = self._loaded(missing)
-        if self.scores.context != context:  # the engine computes in another way than was remembered
-            return self.plan(pairs)
+        if not plan.missing:
+            return
         try:
-            engine.check(
+            self._loaded(plan.missing).check(
                 request
-                for is_cached, pair in zip(cached, pairs(), strict=True)
+                for is_cached, pair in zip(plan.cached, pairs(), strict=True)
                 if not is_cached
-                for request in self.requests(*pair)
+                for request in requests_of(self.family, *pair)
             )
         except RequestError as error:
-            query, document = next(pair for pair in pairs() if error.request in self.requests(*pair))
+            query, document = next(pair for pair in pairs() if error.request in requests_of(self.family, *pair))
             raise error.of_pair(query.query_id, document.doc_id) from error
-        return Plan(bytes(cached))
 
     def score(self, items: Iterable[Item], plan: Plan | None = None) -> Iterator[tuple[Item, list[Score]]]:
         """Yield each query with the scores of its documents, in their order; queries in input order, when complete.
@@ -142,50 +131,77 @@ class Scorer:
         ((_, scores),) = self.score([QueryDocuments(query, documents)])
         return scores
 
-    def requests(self, query: Query, document: Document) -> PairRequests:
-        """Return the requests of a pair."""
-        return self.family.requests(query.text or "", document)
-
-    def _look_up(self, pairs: Iterable[tuple[Query, Document]]) -> bytearray:
-        """For each pair, 1 if the cache has a row for it."""
-        if not self.scores.on:
-            return bytearray(sum(1 for _ in pairs))
-        cached = bytearray()
-        coming = iter(pairs)
-        while chunk := [self.requests(*pair) for pair in itertools.islice(coming, LOOKUP_SIZE)]:
-            cached += bytes(self.scores.holds(chunk))
-        return cached
-
     def _loaded(self, pairs: int) -> Engine:
         if self._engine is None:
             self._engine = self._load(pairs)
         return self._engine
 
-    def _scores(self, entry: _Entry[Item], following: Iterator[_Entry[Item]]) -> Iterator[tuple[Item, list[Score]]]:
-        """An entry with its scores, and those behind it that are computed together with it."""
-        missing = self._find(entry)
-        if missing:
-            yield from _Computation(self, entry, missing, following).run(self._loaded(0))
-        else:
+    def _scores(self, entry: Entry[Item], following: Iterator[Entry[Item]]) -> Iterator[tuple[Item, list[Score]]]:
+        """Yield an entry with its scores, and those behind it that are computed together with it."""
+        missing = self._look_up(entry)
+        if not missing:
             yield self._counted(entry)
+            return
+        computation = Computation(self.family, entry, missing, following, self._look_up)
+        for batch in self._batches(computation):
+            self._take(computation, batch)
+            yield from self._finished(computation)
+        yield from self._finished(computation)
 
-    def _find(self, entry: _Entry[Item]) -> dict[int, PairRequests]:
-        """Fill in the cached scores of an entry. Return the requests of its other pairs by their places."""
-        requests = [self.requests(entry.item.query, document) for document in entry.item.documents]
+    def _batches(self, computation: Computation[Item]) -> Iterator[Batch]:
+        """Yield the batches of the engine. Its errors get the ids of their pairs."""
+        engine = self._loaded(0)
+        try:
+            yield from engine.answer(computation.windows(engine.window))
+        except RequestError as error:
+            raise error.of_pair(*computation.pair_of(error.request).ids) from error
+
+    def _look_up(self, entry: Entry[Item]) -> Missing:
+        """Fill in the cached scores of an entry. Return the requests of its other pairs."""
+        query, documents = entry.item.query, entry.item.documents
+        if self.scores.enabled and not entry.keys:
+            entry.keys = b"".join(self.scores.key(requests_of(self.family, query, document)) for document in documents)
         entry.is_looked_up = True
-        entry.scores = self.scores.find(requests)
+        keys = [entry.key(place) for place in range(len(documents))]
+        entry.scores = self.scores.get(keys)
         hits = [score is not None for score in entry.scores]
         # scores that entered the cache after the plan were computed by this job
         cached = sum(hits) if entry.cached is None else sum(map(min, hits, entry.cached))
         self.counts.cached += cached
         if any(hits):
             self.progress.advance(pairs=sum(hits), cached=cached)
-        missing = {place: asked for place, asked in enumerate(requests) if not hits[place]}
+        missing = {
+            place: requests_of(self.family, query, documents[place]) for place, is_hit in enumerate(hits) if not is_hit
+        }
         entry.missing = len(missing)
         return missing
 
-    def _counted(self, entry: _Entry[Item]) -> tuple[Item, list[Score]]:
-        """A complete entry, which is added to the counts."""
+    def _take(self, computation: Computation[Item], batch: Batch) -> None:
+        """Compute the scores that a batch completes, and store them, also those before a pair that fails."""
+        stored: dict[bytes, Score] = {}
+        done = 0
+        try:
+            for pair, answers in computation.completed(batch):
+                entry = pair.entry
+                entry.scores[pair.place] = score = self._score(answers, pair)
+                stored[entry.key(pair.place)] = score
+                entry.missing -= 1
+                done += 1
+        finally:
+            self.scores.put(stored)
+        self.counts.tokens += batch.tokens
+        self.progress.advance(pairs=done, tokens=batch.tokens)
+
+    def _finished(self, computation: Computation[Item]) -> Iterator[tuple[Item, list[Score]]]:
+        """Yield the entries at the front that are complete; cached ones are looked up now."""
+        for entry in computation.finished():
+            if entry.is_looked_up:
+                yield self._counted(entry)
+            else:
+                yield from self._scores(entry, iter(()))
+
+    def _counted(self, entry: Entry[Item]) -> tuple[Item, list[Score]]:
+        """Return a complete entry with its scores, added to the counts."""
         scores = [score for score in entry.scores if score is not None]
         self.counts.pairs += len(scores)
         for score in scores:
@@ -194,195 +210,42 @@ class Scorer:
                 self.counts.warnings[score.warning] += 1
         return entry.item, scores
 
-    def _read(self, answers: Sequence[Answer], pair: _WaitingPair) -> Score:
-        """The family's score, and whether a text was truncated for it."""
+    def _score(self, answers: Sequence[Answer], pair: WaitingPair) -> Score:
+        """Return the family's score, with `truncated` among its details."""
         score = self.family.score(answers)
         if not math.isfinite(score.value):
-            name = "query {}, document {}".format(*pair.ids)
             if self.family.request_type is NextToken and any(-math.inf in answer.values for answer in answers):
-                raise UsageError(f"{name}: the server did not return a log-probability for every label")
-            raise RunError(f"{name}: the score is {score.value}")
-        truncated = any(answer.truncated for answer in answers)
-        return Score(score.value, {**score.details, "truncated": truncated}, score.warning)
+                raise UsageError(f"{pair.name}: the server did not return a log-probability for every label")
+            raise RunError(f"{pair.name}: the score is {score.value}")
+        truncated = TRUNCATED[any(answer.truncated for answer in answers)]
+        return Score(score.value, {**score.details, **truncated} if score.details else truncated, score.warning)
 
 
-@dataclass(slots=True)
-class _Entry(Generic[Item]):
-    """A query, and when they have been looked up, the scores of its documents and how many of them are missing.
-
-    `cached` is the entry's part of the plan, None without a plan.
-    """
-
-    item: Item
-    cached: bytes | None
-    is_looked_up: bool = False
-    scores: list[Score | None] = field(default_factory=list)
-    missing: int = 0
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether the plan found all pairs in the cache."""
-        return self.cached is not None and 0 not in self.cached
+def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: ScoreCache) -> Plan:
+    """Return which pairs of a job are cached."""
+    if not scores.enabled:
+        return Plan(bytes(sum(1 for _ in pairs)))
+    cached, joined = bytearray(), bytearray()
+    coming = iter(pairs)
+    while chunk := [scores.key(requests_of(family, *pair)) for pair in itertools.islice(coming, LOOKUP_SIZE)]:
+        cached += bytes(scores.contains(chunk))
+        joined += b"".join(chunk)
+    return Plan(bytes(cached), bytes(joined))
 
 
-def _entries(items: Iterable[Item], plan: Plan | None) -> Iterator[_Entry[Item]]:
+def requests_of(family: Family, query: Query, document: Document) -> PairRequests:
+    """Return the requests of a pair."""
+    return family.requests(query.text or "", document)
+
+
+def _entries(items: Iterable[Item], plan: Plan | None) -> Iterator[Entry[Item]]:
     start = 0
     for item in items:
         if plan is None:
-            yield _Entry(item, None)
+            yield Entry(item, b"", None)
             continue
         end = start + len(item.documents)
         if end > plan.pairs:
             raise ValueError("the pairs are not those of the plan")
-        yield _Entry(item, plan.cached[start:end])
+        yield Entry(item, plan.keys[start * KEY_BYTES : end * KEY_BYTES], plan.cached[start:end])
         start = end
-
-
-@dataclass(slots=True, eq=False)
-class _Question:
-    """A distinct request, its answer once there is one, and the pairs that need it; `waiting` of them have no score."""
-
-    request: Request
-    answer: Answer | None = None
-    pairs: list[_WaitingPair] = field(default_factory=list)
-    waiting: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _WaitingPair:
-    """The pair at `place` of an entry, which needs the answers to all of `questions`."""
-
-    entry: _Entry[Any]
-    place: int
-    questions: tuple[_Question, ...]
-
-    @property
-    def ids(self) -> tuple[str, str]:
-        """Query id and document id."""
-        return self.entry.item.query.query_id, self.entry.item.documents[self.place].doc_id
-
-
-def _longest_document_first(request: Request) -> tuple[int, str, str]:
-    return -len(request.document), request.document, repr(request)
-
-
-class _Computation(Generic[Item]):
-    """One call of `Engine.answer`: an entry with missing scores, and those behind it as far as the engine reads them.
-
-    A request is asked once, however many pairs need its answer, and an answer is dropped with the last pair that needs
-    it. Pairs of several requests are all asked before the first answer, so that none finds one that is already dropped.
-    """
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        entry: _Entry[Item],
-        missing: Mapping[int, PairRequests],
-        following: Iterator[_Entry[Item]],
-    ) -> None:
-        self._scorer = scorer
-        self._following = following
-        self._entries = deque([entry])
-        self._questions: dict[Request, _Question] = {}
-        self._shared: dict[Request, None] = {}  # by the pairs of a query
-        self._first = self._add(entry, missing)
-
-    def run(self, engine: Engine) -> Iterator[tuple[Item, list[Score]]]:
-        """Yield each entry with its scores, when it and those before it are complete."""
-        for batch in self._batches(engine):
-            self._take(batch)
-            yield from self._complete()
-        yield from self._complete()
-
-    def _batches(self, engine: Engine) -> Iterator[Batch]:
-        """What the engine yields. Its errors get the ids of their pairs."""
-        try:
-            yield from engine.answer(self._windows(engine.window))
-        except RequestError as error:
-            pair = self._questions[error.request].pairs[0]
-            raise error.of_pair(*pair.ids) from error
-
-    def _windows(self, size: int) -> Iterator[list[Request]]:
-        """Windows of whole queries: the first entry, then `GROWTH` times as many requests each time, up to `size`.
-
-        If the family shares documents between queries, all entries come at once: a window of what the pairs of a query
-        share, without which no pair can be complete, then a window of the rest.
-        """
-        whole_job = self._scorer.family.shares == "document"
-        window = self._first
-        wanted = math.inf if whole_job else 0
-        cached_pairs = 0
-        while True:
-            if window and len(window) >= wanted:
-                yield window
-                wanted = min(GROWTH * len(window), size)
-                window = []
-            entry = next(self._following, None) if whole_job or cached_pairs < CACHED_RUN else None
-            if entry is None:
-                break
-            self._entries.append(entry)
-            if entry.is_cached:
-                cached_pairs += len(entry.cached or ())
-            else:
-                cached_pairs = 0
-                window += self._add(entry, self._scorer._find(entry))
-        if whole_job:
-            shared = [*self._shared]
-            yield from filter(None, (shared, sorted({*window} - {*shared}, key=_longest_document_first)))
-        elif window:
-            yield window
-
-    def _add(self, entry: _Entry[Item], missing: Mapping[int, PairRequests]) -> list[Request]:
-        """Let the pairs of an entry wait. Return the requests that have not been asked yet."""
-        new = []
-        for place, requests in missing.items():
-            for request in requests:
-                if request not in self._questions:
-                    self._questions[request] = _Question(request)
-                    new.append(request)
-            pair = _WaitingPair(entry, place, tuple(self._questions[request] for request in requests))
-            if len(requests) > 1:
-                self._shared[pair.questions[0].request] = None
-            for question in {*pair.questions}:
-                question.pairs.append(pair)
-                question.waiting += 1
-        return new
-
-    def _take(self, batch: Batch) -> None:
-        """Compute the scores that a batch completes, and store them."""
-        scores: dict[PairRequests, Score] = {}
-        done = 0
-        try:
-            for request, answer in batch.answers:
-                question = self._questions[request]
-                question.answer = answer
-                for pair in question.pairs:
-                    answers = [part.answer for part in pair.questions if part.answer is not None]
-                    if len(answers) == len(pair.questions):
-                        score = self._scorer._read(answers, pair)
-                        scores[tuple(part.request for part in pair.questions)] = score
-                        pair.entry.scores[pair.place] = score
-                        pair.entry.missing -= 1
-                        done += 1
-                        self._drop(pair)
-        finally:
-            self._scorer.scores.keep(scores)
-        self._scorer.counts.tokens += batch.tokens
-        self._scorer.progress.advance(pairs=done, tokens=batch.tokens)
-
-    def _drop(self, pair: _WaitingPair) -> None:
-        """Drop the answers that no other pair needs."""
-        for question in {*pair.questions}:
-            question.waiting -= 1
-            if not question.waiting:
-                del self._questions[question.request]
-                question.pairs = []  # ends the cycle of references
-
-    def _complete(self) -> Iterator[tuple[Item, list[Score]]]:
-        """The entries at the front that are complete; cached ones are looked up now."""
-        while self._entries and not self._entries[0].missing:
-            entry = self._entries.popleft()
-            if entry.is_looked_up:
-                yield self._scorer._counted(entry)
-            else:
-                yield from self._scorer._scores(entry, iter(()))

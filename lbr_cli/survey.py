@@ -13,8 +13,7 @@ from lbr_cli.errors import InputError, RequestError, UsageError
 from lbr_cli.formats import RunFormat
 from lbr_cli.formats.files import display_name
 from lbr_cli.job import Job, check_ids, check_written, output_format, style_of
-from lbr_cli.models import at_hand, fetched
-from lbr_cli.models.contents import sha256
+from lbr_cli.models import HubModel, LocalModel, ServedModel, fetch, find_local
 from lbr_cli.progress import printable
 from lbr_cli.rerank import check_scores, pairs_to_score
 
@@ -45,19 +44,22 @@ def first_prompt(job: Job, progress: Progress) -> str:
         raise InputError("no candidate has a text", display_name(job.inputs.run))
     if job.model is None:
         raise ValueError("an engine without a model reads no prompt")
-    if job.engine == "openai" and not (job.model.folder or job.model.hub_id):
+    if isinstance(job.model, ServedModel) and job.model.tokenizer is None:
         message = "--show-prompt: the server's own template makes the prompt"
         raise UsageError(message, hint="name the tokenizer of its model with --tokenizer")
     query, document = pair
     progress.status("looking for the tokenizer")
-    model = at_hand(job.model) or fetched(job.model, progress, sha256)
+    fetched = fetch(job.model, progress)
+    model = fetched.tokenizer if isinstance(fetched, ServedModel) else fetched
+    if not isinstance(model, LocalModel):
+        raise ValueError("a fetched tokenizer is on this machine")
     preview = prompt_preview(job.engine, model, job.settings)
     lines = [f"query     {printable(query.query_id)}", f"document  {printable(document.doc_id)}"]
     if job.method.passages:
         passage = job.method.passages.cut(document)[0]
         document = passage.document
         lines.append(f"passage   {passage.number}{f' of {passage.of}' if passage.of else ''}")
-    for request in model.known_family.requests(query.text or "", document):
+    for request in model.family.requests(query.text or "", document):
         try:
             prompt = preview.prompt(request)
         except RequestError as error:
@@ -91,13 +93,14 @@ def _tokens(job: Job, collection: Collection, progress: Progress) -> str:
     if job.model is None:
         return f"not counted, {job.engine} reads words"
     progress.status("measuring the prompts")
-    model = at_hand(job.model)
-    if model is None and not job.model.hub_id:
-        return "not counted, they are the server's, and no --tokenizer is named"
+    model = find_local(job.model)
     if model is None:
-        return f"not counted, the tokenizer of {job.model.hub_id} is not on this machine"
+        place = job.model.tokenizer if isinstance(job.model, ServedModel) else job.model
+        if isinstance(place, HubModel):
+            return f"not counted, the tokenizer of {place.hub_id} is not on this machine"
+        return "not counted: the server makes the prompts, and no --tokenizer is named"
     preview = prompt_preview(job.engine, model, job.settings)
-    family = model.known_family
+    family = model.family
 
     def requests() -> Iterator[Request]:
         for query, document in pairs_to_score(collection, job.method):

@@ -20,7 +20,7 @@ from fork_server import Forked, Refused, Server, level_of, program_environment
 
 from lbr_cli.core import Answer, Document, Engine, Family, Request
 from lbr_cli.engines import Settings, load_engine
-from lbr_cli.models import Model
+from lbr_cli.models import LocalModel
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -200,7 +200,7 @@ class RecordedProgress:
         return nullcontext()
 
 
-def load(model: Model, settings: Settings) -> Any:
+def load(model: LocalModel, settings: Settings) -> Any:
     """The engine on this machine."""
     return load_engine("local", model, settings)
 

@@ -21,7 +21,7 @@ from conftest import RecordedProgress, chat_tokenizer
 from lbr_cli.core import Answer, Document, Family, Query, Score
 from lbr_cli.engines import Server, Settings, Workers, prepare_engine
 from lbr_cli.families import Template
-from lbr_cli.models import Model, fetched, resolve, served
+from lbr_cli.models import LocalModel, ServedModel, fetch, resolve, served
 from lbr_cli.scoring import QueryDocuments, Scorer
 
 QUERIES = ("ripe figs", "tram gauge <|im_end|>", "日本 bread", "salt")
@@ -68,22 +68,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Engines = Callable[[str, str], tuple[Model, str, Settings]]
+Fetched = LocalModel | ServedModel
+Engines = Callable[[str, str], tuple[Fetched, str, Settings]]
 
 
-def at(folder: Path, name: str, dtype: str = "float32", **more: Any) -> tuple[Model, str, Settings]:
+def at(folder: Path, name: str, dtype: str = "float32", **more: Any) -> tuple[Fetched, str, Settings]:
     model = resolve(str(folder), name, chosen=CHOSEN.get(name, {}))
-    return fetched(model, RecordedProgress()), "local", Settings("cpu", dtype, LENGTH, **more)
+    return fetch(model, RecordedProgress()), "local", Settings("cpu", dtype, LENGTH, **more)
 
 
-def scores(model: Model, engine: str, settings: Settings) -> list[list[Score]]:
+def scores(model: Fetched, engine: str, settings: Settings) -> list[list[Score]]:
     """Of `DOCUMENTS`, query by query, the way a job asks for them."""
     queries = [Query(text, text) for text in QUERIES]
     return scored(model, engine, settings, queries, DOCUMENTS, RecordedProgress())
 
 
 def scored(
-    model: Model,
+    model: Fetched,
     engine: str,
     settings: Settings,
     queries: Sequence[Query],
@@ -91,7 +92,7 @@ def scored(
     progress: RecordedProgress,
 ) -> list[list[Score]]:
     """The scores of all documents for each query, as a job computes them."""
-    scorer = Scorer(model.known_family, prepare_engine(engine, model, settings).load, progress)
+    scorer = Scorer(model.family, prepare_engine(engine, model, settings).load, progress)
     plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
     items = [QueryDocuments(query, documents) for query in queries]
     return [found for _, found in scorer.score(items, plan)]
@@ -122,7 +123,7 @@ class Reference:
         model, _, settings = at(self.folder, name)
         ids = TokenPrompts(model, settings, "reference")
         weights: Any = transformers.AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
-        chosen: Family = model.known_family
+        chosen: Family = model.family
         found = []
         for query in QUERIES:
             row = []
@@ -157,7 +158,7 @@ def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
 
 def at_server(
     folder: Path, server: serving.Serving, name: str, *, tokenizer: bool = True, concurrency: int = 8
-) -> tuple[Model, str, Settings]:
+) -> tuple[Fetched, str, Settings]:
     model = served("tiny", name, str(folder) if tokenizer else None, chosen=CHOSEN.get(name, {}))
     length = LENGTH if tokenizer else None
     return model, "openai", Settings(max_length=length, server=Server(server.url, concurrency))

@@ -1,4 +1,4 @@
-"""What decides a score and what does not: each ingredient that changes makes a miss, and nothing else does."""
+"""The identity of a score: each part of it that changes makes a cache miss, and nothing else does."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ import checkpoints
 import pytest
 from conftest import CHAT_TEMPLATE, ROOT, Program, RecordedProgress, chat_tokenizer, write
 
-from lbr_cli import assembly, engines
-from lbr_cli.assembly import Assembly
+from lbr_cli import engines, identity, setup
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 from lbr_cli.core import Document, Query
 from lbr_cli.engines import Settings, local
 from lbr_cli.errors import MissingError, RunError
-from lbr_cli.families import Template
-from lbr_cli.models import resolve
-from lbr_cli.models.contents import contents, fingerprint, has_code_elsewhere
+from lbr_cli.families import BiEncoder, Lb, Template
+from lbr_cli.identity import Memo
+from lbr_cli.models import HubModel, LocalModel, fetch, resolve
+from lbr_cli.models.digests import file_digests, fingerprint, has_code_elsewhere
 from lbr_cli.scoring import QueryDocuments
+from lbr_cli.setup import set_up
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Asked:
     family: str | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
     settings: Settings = Settings("cpu", "float32")
+    engine: str = "local"
     query: str = "ripe figs"
     text: str = "Figs turn purple."
     title: str = "Figs"
@@ -48,13 +50,27 @@ def known(asked: Asked, cache: Path) -> bool:
     listener = RecordedProgress()
     with Cache(Place(cache, 10**9), listener) as opened:
         model = resolve(str(asked.folder), asked.family, chosen=asked.chosen)
-        scorer = Assembly(model, "local", asked.settings, opened, listener).scorer
         documents = [Document("d", asked.text, asked.title)]
-        items = [QueryDocuments(Query("q", asked.query), documents)]
-        list(scorer.score(items, scorer.plan(lambda: [(items[0].query, documents[0])])))
+        scored(model, asked, opened, listener, documents)
     assert listener.warnings == []
     assert (listener.tokens == 0) == (listener.cached == 1)
     return listener.cached == 1
+
+
+def scored(
+    model: HubModel | LocalModel, asked: Asked, cache: Cache, progress: RecordedProgress, documents: list[Document]
+) -> list[float]:
+    query = Query("q", asked.query)
+    made = set_up(
+        fetch(model, progress),
+        asked.engine,
+        asked.settings,
+        cache,
+        progress,
+        pairs=lambda: ((query, document) for document in documents),
+    )
+    ((_, scores),) = made.scorer.score([QueryDocuments(query, documents)], made.plan)
+    return [score.value for score in scores]
 
 
 @pytest.fixture
@@ -147,28 +163,26 @@ def test_pooling_prompts_and_similarity_are_ingredients(tmp_path: Path) -> None:
     pooling.write_text(pooling.read_text().replace('"mean"', '"max"'))
     assert [known(Asked(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
     (dense,) = folder.glob("2_*/pytorch_model.bin")
-    before = fingerprint(contents(resolve(str(folder))))
+    before = fingerprint(file_digests(resolve(str(folder))))
     rewritten(dense, last_byte)
-    assert fingerprint(contents(resolve(str(folder)))) != before
+    assert fingerprint(file_digests(resolve(str(folder)))) != before
 
 
 def test_another_device_or_engine_is_a_miss(chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def elsewhere(model: Any, settings: Settings) -> Any:
         prepared = local.prepare(model, settings)
-        return replace(prepared, terms=replace(prepared.terms, device="cuda"))
+        return replace(prepared, spec=replace(prepared.spec, device="cuda"))
 
     assert not known(chat, tmp_path / "cache")
-    monkeypatch.setattr(assembly, "this_machine", lambda: "another one")
+    monkeypatch.setattr(identity, "this_machine", lambda: "another one")
     assert known(chat, tmp_path / "cache")
-    monkeypatch.setattr(assembly, "this_machine", lambda: "one with a graphics card")
-    monkeypatch.setattr(assembly, "prepare_engine", lambda name, model, settings: elsewhere(model, settings))
+    monkeypatch.setattr(identity, "this_machine", lambda: "one with a graphics card")
+    monkeypatch.setattr(setup, "prepare_engine", lambda name, model, settings: elsewhere(model, settings))
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     monkeypatch.undo()
     assert known(chat, tmp_path / "cache")
     monkeypatch.setitem(engines.ENGINES, "other", engines.ENGINES["local"])
-    assemble = Assembly
-    monkeypatch.setattr(sys.modules[__name__], "Assembly", lambda model, _, *rest: assemble(model, "other", *rest))
-    assert not known(chat, tmp_path / "cache")
+    assert not known(replace(chat, engine="other"), tmp_path / "cache")
 
 
 def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Asked, tmp_path: Path) -> None:
@@ -185,10 +199,10 @@ def test_an_engine_that_is_loaded_has_the_last_word(
 ) -> None:
     def wrong(model: Any, settings: Settings) -> Any:
         prepared = local.prepare(model, settings)
-        return replace(prepared, terms=replace(prepared.terms, device="cuda"))
+        return replace(prepared, spec=replace(prepared.spec, device="cuda"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(assembly, "prepare_engine", lambda name, model, settings: wrong(model, settings))
+        patched.setattr(setup, "prepare_engine", lambda name, model, settings: wrong(model, settings))
         assert not known(chat, tmp_path / "cache")
     # what is remembered of this machine says cuda; a pair that has to be computed shows that it is not
     assert known(chat, tmp_path / "cache")
@@ -209,7 +223,7 @@ def test_a_template_that_names_the_date_is_asked_again_in_each_run(
         prepared.append(name)
         return prepare(name, *rest)
 
-    monkeypatch.setattr(assembly, "prepare_engine", counted)
+    monkeypatch.setattr(setup, "prepare_engine", counted)
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     assert len(prepared) == 2
 
@@ -239,8 +253,8 @@ def test_all_weights_that_may_be_loaded_count(chat: Asked, tmp_path: Path) -> No
     write(folder / "w", {"shard.safetensors": b"1", "other.safetensors": b"1"})
     write(folder / "additional_chat_templates", {"default.jinja": b"1"})
     write(folder, {"model.safetensors.index.json": json.dumps({"weight_map": {"a": "w/shard.safetensors", "b": "no"}})})
-    model = resolve(str(folder), "lb")
-    before = contents(model)
+    model = LocalModel("m", "m", Lb(), folder)
+    before = file_digests(model)
     for name in (
         *("adapter_model.safetensors", "pytorch_model.bin", "w/shard.safetensors"),
         *("additional_chat_templates/default.jinja", "model.safetensors.index.json"),
@@ -249,7 +263,7 @@ def test_all_weights_that_may_be_loaded_count(chat: Asked, tmp_path: Path) -> No
     assert "w/other.safetensors" not in before
     assert fingerprint(before)
     write(folder, {"model.safetensors.index.json": b"[1]", "modules.json": b'[{"path": 1}, 2]'})
-    assert "w/shard.safetensors" not in contents(model)
+    assert "w/shard.safetensors" not in file_digests(model)
 
 
 def test_modules_may_lie_anywhere(tmp_path: Path) -> None:
@@ -259,7 +273,7 @@ def test_modules_may_lie_anywhere(tmp_path: Path) -> None:
     outside.mkdir()
     write(outside, {"config.json": b"{}"})
     write(inside, {"modules.json": json.dumps([{"path": ""}, {"path": str(outside)}]), "config.json": b"{}"})
-    assert list(contents(replace(resolve("minilm"), folder=inside))) == [
+    assert list(file_digests(LocalModel("m", "m", BiEncoder(), inside))) == [
         "../1_Pooling/config.json",
         "config.json",
         "modules.json",
@@ -268,7 +282,7 @@ def test_modules_may_lie_anywhere(tmp_path: Path) -> None:
 
 def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path) -> None:
     write(tmp_path, {"config.json": json.dumps({"auto_map": {"AutoModel": "other/repo--modeling.Model"}})})
-    model = replace(resolve("minilm"), folder=tmp_path)
+    model = LocalModel("m", "m", BiEncoder(), tmp_path)
     assert not has_code_elsewhere(model)
     assert has_code_elsewhere(replace(model, trusted=True))
     write(tmp_path, {"config.json": json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}), "modeling.py": b""})
@@ -278,38 +292,34 @@ def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path)
     assert has_code_elsewhere(replace(model, trusted=True))
     (tmp_path / "modules.json").unlink()
     assert not has_code_elsewhere(replace(model, trusted=True))
-    assert list(contents(replace(model, trusted=True))) == ["config.json", "modeling.py"]
+    assert list(file_digests(replace(model, trusted=True))) == ["config.json", "modeling.py"]
 
 
 def test_a_file_that_goes_away_is_told(chat: Asked, tmp_path: Path) -> None:
     (chat.folder / "gone.json").symlink_to(tmp_path / "nowhere")
     assert not known(chat, tmp_path / "cache")  # loading does not read it either
-    with Cache(None, RecordedProgress()) as cache:
-        made = Assembly(None, "overlap", Settings(), cache, RecordedProgress())
-    with pytest.raises(MissingError, match=r"gone\.json: cannot be read: No such file or directory"):
-        made._digest(chat.folder / "gone.json")
+    with (
+        Cache(None, RecordedProgress()) as cache,
+        pytest.raises(MissingError, match=r"gone\.json: cannot be read: No such file or directory"),
+    ):
+        Memo(cache).sha256(chat.folder / "gone.json")
 
 
-def test_a_gguf_file_is_told_by_its_contents(tmp_path: Path) -> None:
+def test_a_gguf_file_is_told_by_its_file_digests(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF1")
     (tmp_path / "other.gguf").write_bytes(b"GGUF2")
     model = resolve(str(tmp_path / "m.gguf"), "lb")
-    before = contents(model)
+    before = file_digests(model)
     assert list(before) == ["m.gguf"]
     (tmp_path / "m.gguf").write_bytes(b"GGUF3")
-    assert contents(model) != before
+    assert file_digests(model) != before
 
 
 def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[float], RecordedProgress]:
     listener = RecordedProgress()
     with Cache(Place(cache, 10**9) if cache else None, listener) as opened:
         model = resolve(str(asked.folder), asked.family)
-        scorer = Assembly(model, "local", asked.settings, opened, listener).scorer
-        documents = [Document(text, text) for text in texts]
-        items = [QueryDocuments(Query("q", asked.query), documents)]
-        plan = scorer.plan(lambda: ((items[0].query, document) for document in documents))
-        ((_, found),) = scorer.score(items, plan)
-        return [score.value for score in found], listener
+        return scored(model, asked, opened, listener, [Document(text, text) for text in texts]), listener
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from conftest import chat_tokenizer
 from lbr_cli.core import Document, Query, RawTemplate, Score
 from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.families import Template
-from lbr_cli.models import fetched, resolve
+from lbr_cli.models import fetch, resolve
 from lbr_cli.progress import Console
 from lbr_cli.scoring import Scorer
 
@@ -45,8 +45,8 @@ Reference = Callable[[Any, Any, str, str], float]
 def scored(folder: Path, family: str | None, dtype: str, chosen: dict[str, Any], trusted: bool = False) -> list[Score]:
     """What lbr makes of `PAIRS`, the documents of a query together."""
     with Console(bar=False, quiet=True) as console:
-        model = fetched(resolve(str(folder), family, chosen=chosen, trusted=trusted), console)
-        scorer = Scorer(model.known_family, prepare_engine("local", model, Settings("cpu", dtype)).load, console)
+        model = fetch(resolve(str(folder), family, chosen=chosen, trusted=trusted), console)
+        scorer = Scorer(model.family, prepare_engine("local", model, Settings("cpu", dtype)).load, console)
         found = []
         for number, query in enumerate(QUERIES):
             documents = [Document(str(place), text) for place, text in enumerate(DOCUMENTS)]

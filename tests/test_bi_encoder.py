@@ -17,7 +17,7 @@ from lbr_cli.core import Embedding
 from lbr_cli.engines import Settings
 from lbr_cli.errors import MissingError
 from lbr_cli.families import BiEncoder
-from lbr_cli.models import fetched, resolve
+from lbr_cli.models import fetch, resolve
 from lbr_cli.progress import Console
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread </s>")
@@ -104,7 +104,7 @@ def test_one_thread_calls_the_tokenizer(folder: Path, tokenizer_threads: set[int
 
 def family(folder: Path, **chosen: str) -> object:
     with Console(bar=False, quiet=True) as console:
-        return fetched(resolve(str(folder), chosen=chosen), console).family
+        return fetch(resolve(str(folder), chosen=chosen), console).family
 
 
 def test_prompts_are_the_folders_unless_chosen(tmp_path: Path) -> None:

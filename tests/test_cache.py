@@ -189,7 +189,7 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
 
 def a_folder(path: Path) -> None:
@@ -203,7 +203,7 @@ def a_folder(path: Path) -> None:
         (torn, "database disk image is malformed; delete it, and a new one will be made"),
         (no_database, "file is not a database; delete it, and a new one will be made"),
         (foreign, "is not a cache of lbr"),
-        (newer, "is of another version of lbr (layout 2, this one writes 1)"),
+        (newer, "is of another version of lbr (layout 3, this one writes 2)"),
         (a_folder, "unable to open database file"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -523,3 +523,29 @@ def test_who_looks_after_a_damaged_file_is_told_so_or_sees_something(number: int
     path.unlink()
     for beside in ("-wal", "-shm"):
         path.with_name(path.name + beside).unlink(missing_ok=True)
+
+
+def test_a_file_of_layout_1_is_migrated_without_its_rows(tmp_path: Path) -> None:
+    filled(tmp_path, 10)
+    with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
+        connection.execute("DROP TABLE memo")
+        connection.execute("PRAGMA user_version = 1")
+    listener = RecordedProgress()
+    with opened(tmp_path, listener) as cache:
+        assert cache.find([key(1)]) == {}
+        cache.keep({key(1): b"new"}, "m")
+        cache.remember(b"value", "a", "b")
+    with opened(tmp_path, listener) as cache:
+        assert cache.find([key(1)]) == {key(1): b"new"}
+        assert (cache.recall("a", "b"), cache.recall("ab")) == (b"value", None)
+    assert listener.warnings == []
+
+
+def test_the_memo_forgets_values_of_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as cache:
+        cache.remember(b"old", "old")
+        later = database.today() + 101
+        monkeypatch.setattr("lbr_cli.cache.database.today", lambda: later)
+        assert cache.recall("old") == b"old"
+        cache.remember(b"new", "new")
+        assert (cache.recall("old"), cache.recall("new")) == (None, b"new")

@@ -18,8 +18,8 @@ from lbr_cli.core import Answer
 from lbr_cli.engines import Settings
 from lbr_cli.errors import LbrError, MissingError
 from lbr_cli.families import Classifier
-from lbr_cli.models import fetched, resolve
-from lbr_cli.models.files import relevant_label
+from lbr_cli.models import fetch, resolve
+from lbr_cli.models.folder import relevant_label
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.weights import check_files
 
@@ -282,9 +282,9 @@ def test_values_of_the_wrong_type(file: str, value: Any, message: str, bi_encode
 
 
 def scored(folder: Path, family: str | None) -> None:
-    model = fetched(resolve(str(folder), family), RecordedProgress())
+    model = fetch(resolve(str(folder), family), RecordedProgress())
     engine = load(model, Settings("cpu", "float32"))
-    answered(engine, ask(model.known_family, "ripe figs", "figs turn purple"))
+    answered(engine, ask(model.family, "ripe figs", "figs turn purple"))
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,7 @@ def test_a_tokenizer_that_transformers_rebuilds_is_read_from_its_file(chat_model
 
     from lbr_cli.engines.pretrained import load_tokenizer
     from lbr_cli.engines.tokenizer_file import different_part
-    from lbr_cli.models import Model
+    from lbr_cli.models import LocalModel
 
     tokenizer = chat_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
@@ -345,7 +345,7 @@ def test_a_tokenizer_that_transformers_rebuilds_is_read_from_its_file(chat_model
     tokenizer.save_pretrained(tmp_path)
     rebuilt = AutoTokenizer.from_pretrained(tmp_path)
     assert different_part(rebuilt, tmp_path) == "normalizer"
-    loaded = load_tokenizer(Model("m", folder=tmp_path))
+    loaded = load_tokenizer(LocalModel("m", "m", Classifier(), tmp_path))
     text = "Ripe FIGS,  e\u0301coute\n日本"
     assert loaded.encode(text, add_special_tokens=False) == tokenizer.backend_tokenizer.encode(text).ids
     assert loaded.encode(text, add_special_tokens=False) != rebuilt.encode(text, add_special_tokens=False)

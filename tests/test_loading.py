@@ -44,8 +44,8 @@ from lbr_cli.engines.pretrained import longest_input
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Classifier, MonoT5, Qwen3
 from lbr_cli.families.monot5 import SIM_NAO, YES_NO
-from lbr_cli.models import ALIASES, Model, fetched, resolve
-from lbr_cli.models.files import family_of
+from lbr_cli.models import ALIASES, HubModel, fetch, resolve
+from lbr_cli.models.folder import family_of
 from lbr_cli.models.known import KNOWN
 from lbr_cli.progress import Console
 
@@ -60,7 +60,7 @@ LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text":
 def told(folder: Path, **config: Any) -> object:
     """The family that a folder with this configuration is of."""
     write(folder, {"config.json": json.dumps(config)})
-    return family_of(Model("m", folder=folder))
+    return family_of(folder, "")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
 def test_files_that_do_not_tell(config: dict[str, Any], what: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         told(tmp_path, **config)
-    assert str(error.value) == f"{tmp_path}: its files do not tell which family it is of (architecture: {what})"
+    assert str(error.value) == f"{tmp_path}: its files do not name its family (architecture: {what})"
     assert error.value.hint == FAMILY_HINT
 
 
@@ -115,7 +115,7 @@ def test_hub_ids_that_are_known() -> None:
         resolve("jina-v2")
     assert "--trust-remote-code" in error.value.hint
     assert resolve("jina-v2", trusted=True).trusted
-    assert len({known.model.name for known in KNOWN}) == len({known.model.hub_id for known in KNOWN}) == len(ALIASES)
+    assert len({known.name for known in KNOWN}) == len({known.hub_id for known in KNOWN}) == len(ALIASES)
 
 
 def test_what_is_chosen_of_a_family() -> None:
@@ -128,7 +128,8 @@ def test_what_is_chosen_of_a_family() -> None:
     with pytest.raises(UsageError, match="--family next-token needs --prompt-file"):
         resolve("some/model", "next-token", chosen={"labels": ("a", "b")})
     later = resolve("some/model", chosen={"instruction": "Find code"})
-    assert (later.family, later.chosen) == (None, {"instruction": "Find code"})
+    assert isinstance(later, HubModel)
+    assert (later.family, later.options) == (None, {"instruction": "Find code"})
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_three_labels_are_refused(tmp_path: Path, lbr: Program) -> None:
 @pytest.mark.parametrize("quantised", [False, True])
 def test_gguf_files(quantised: bool, tmp_path: Path, lbr: Program, chat_model: Path) -> None:
     path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf", quantised)
-    with pytest.raises(UsageError, match=r"tiny\.gguf: a GGUF file does not tell its family") as error:
+    with pytest.raises(UsageError, match=r"tiny\.gguf: a GGUF file does not name its family") as error:
         resolve(str(path))
     assert error.value.hint == FAMILY_HINT
     plain = tmp_path / "plain"  # the weights that the file holds, as a folder
@@ -338,7 +339,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -
 def test_a_family_that_does_not_fit_the_architecture(family: str, what: str, tmp_path: Path) -> None:
     write(tmp_path, {"config.json": json.dumps({"architectures": [what.split(",")[0].removeprefix("a ")]})})
     with pytest.raises(UsageError) as error:
-        fetched(resolve(str(tmp_path), family), Console(bar=False, quiet=True))
+        fetch(resolve(str(tmp_path), family), Console(bar=False, quiet=True))
     assert str(error.value) == f"--family {family}: {tmp_path} is {what}"
     assert error.value.hint == OTHER_FAMILY_HINT
 

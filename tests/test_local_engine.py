@@ -21,7 +21,7 @@ from lbr_cli.engines.local.float32_compute import Float32Linear
 from lbr_cli.engines.local.prompt_engine import PromptEngine
 from lbr_cli.errors import ComputeError, MissingError, RequestError, UsageError
 from lbr_cli.families import BiEncoder, Lb
-from lbr_cli.models import Model, fetched, resolve
+from lbr_cli.models import LocalModel, fetch, resolve
 from lbr_cli.scoring import QueryDocuments, Scorer
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread")
@@ -219,12 +219,12 @@ def test_a_pair_that_does_not_fit_alone_is_named(chat_model: Path) -> None:
 @pytest.mark.parametrize("family", ["lb", "lb-rev", "bi-encoder"])
 def test_a_document_that_does_not_fit_is_named_by_its_own_pair(family: str, chat_model: Path, minilm: Path) -> None:
     model = resolve("minilm" if family == "bi-encoder" else str(chat_model), None if family == "bi-encoder" else family)
-    loaded = load(fetched(model, RecordedProgress()), Settings(dtype="float32"))
+    loaded = load(fetch(model, RecordedProgress()), Settings(dtype="float32"))
     broken(loaded, NO_MEMORY[0], above=240)
     texts = {"d1": "a fig", "d2": "fig " * 250, "d3": "a tram"}
     documents = [Document(doc_id, text) for doc_id, text in texts.items()]
     items = [QueryDocuments(Query("q1", "salt"), documents[::2]), QueryDocuments(Query("q2", "bread"), documents)]
-    scorer = Scorer(fetched(model, RecordedProgress()).known_family, lambda pairs: loaded, RecordedProgress())
+    scorer = Scorer(fetch(model, RecordedProgress()).family, lambda pairs: loaded, RecordedProgress())
     plan = scorer.plan(lambda: [(item.query, document) for item in items for document in item.documents])
     with pytest.raises(ComputeError, match=r"^query q2, document d2: out of memory: \d+ tokens do not fit"):
         list(scorer.score(items, plan))
@@ -298,7 +298,7 @@ TEXTS = ["figs", "a tram in Lisbon", "bread needs salt and time. " * 30, "", "�
 
 
 def encoder(folder: Path, **settings: Any) -> Encoder:
-    loaded = load(Model("m", BiEncoder(), folder=folder, max_length=64), Settings(**settings))
+    loaded = load(LocalModel("m", "m", BiEncoder(), folder, max_length=64), Settings(**settings))
     assert isinstance(loaded, Encoder)
     return loaded
 

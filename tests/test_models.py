@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Lb
-from lbr_cli.models import ALIASES, resolve
+from lbr_cli.models import ALIASES, HubModel, resolve
 
 LB = "lightblue/lb-reranker-0.5B-v1.0"
 COMMIT = "c" * 40
@@ -28,21 +27,15 @@ ASK = ["rerank", "run.trec", "-c", "docs.jsonl"]
 
 
 def test_aliases() -> None:
-    assert resolve("lb") == replace(ALIASES["lb"], label="lb")
-    assert resolve(LB).label == "lb"
-    assert (resolve("lb").hub_id, resolve("lb").max_length, resolve("lb").family) == (LB, 8192, Lb())
-    assert resolve(LB, revision="v1").revision == "v1"
+    assert resolve("lb") == HubModel("lb", LB, "lb", Lb(), max_length=8192)
+    assert resolve(LB) == resolve("lb")
+    assert resolve(LB, revision="v1") == HubModel("lb", LB, "lb", Lb(), revision="v1", max_length=8192)
     assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder(), 256)
 
 
 def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
-    model = resolve("some/reranker_1.5", "lb")
-    assert (model.name, model.hub_id, model.family, model.max_length) == (
-        "reranker_1.5",
-        "some/reranker_1.5",
-        Lb(),
-        None,
-    )
+    name = "some/reranker_1.5"
+    assert resolve(name, "lb") == HubModel("reranker_1.5", name, name, Lb())
     assert resolve(str(chat_model), "lb").name == "tiny-chat"
     assert resolve(str(minilm)).family == BiEncoder()
 
@@ -59,7 +52,7 @@ def test_what_is_no_model(name: str) -> None:
 
 
 def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) -> None:
-    with pytest.raises(UsageError, match=r"which family it is of \(architecture: Qwen2ForCausalLM\)") as error:
+    with pytest.raises(UsageError, match=r"do not name its family \(architecture: Qwen2ForCausalLM\)") as error:
         resolve(str(chat_model))
     assert error.value.hint == (
         "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"

@@ -19,7 +19,7 @@ from test_agreement import DOCUMENTS, LENGTH, QUERIES, Reference, agree, at, at_
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
-from lbr_cli.cache.scores import Scores
+from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Pair, Query
 from lbr_cli.engines import Server, Settings, prepare_engine
 from lbr_cli.engines.openai import client
@@ -83,7 +83,7 @@ def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
     with serving.serving(folder, manner) as server:
         model, name, settings = at_server(folder, server, "lb", tokenizer=tokenizer)
         prepared = prepare_engine(name, model, settings)
-        scorer = Scorer(model.known_family, prepared.load, listening)
+        scorer = Scorer(model.family, prepared.load, listening)
         # a server that is sent messages shortens nothing
         documents = DOCUMENTS if tokenizer else DOCUMENTS[:3]
         found = [scorer.score_query(Query(text, text), documents) for text in QUERIES if tokenizer or "<|" not in text]
@@ -104,7 +104,7 @@ def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
     local, _, local_settings = at(folder, "lb")
     ids = TokenPrompts(local, local_settings, "local")
     asked = set(server.prompts[1:])  # the first tries the server out
-    requests = [local.known_family.requests(query, document)[0] for query in QUERIES for document in DOCUMENTS]
+    requests = [local.family.requests(query, document)[0] for query in QUERIES for document in DOCUMENTS]
     assert asked == {tuple(ids.prompt(request).ids) for request in requests}
     assert max(map(len, asked)) == LENGTH
 
@@ -125,9 +125,9 @@ def test_a_limit_of_the_server_shortens_documents(folder: Path) -> None:
     with serving.serving(folder, Manner(reads=350)) as server:
         model, name, _ = at_server(folder, server, "lb")
         prepared = prepare_engine(name, model, Settings(server=Server(server.url)))
-        assert prepared.terms is not None
-        assert prepared.terms.max_length == 349
-        scorer = Scorer(model.known_family, prepared.load, RecordedProgress())
+        assert prepared.spec is not None
+        assert prepared.spec.max_length == 349
+        scorer = Scorer(model.family, prepared.load, RecordedProgress())
         found = scorer.score_query(Query("1", "figs"), DOCUMENTS)
     assert [score.details["truncated"] for score in found] == [False] * 5 + [True]
     assert max(map(len, server.prompts)) == 349
@@ -187,7 +187,7 @@ def test_a_label_that_is_not_told_has_no_probability(folder: Path) -> None:
 
 
 def scores_of(model: Any, name: str, settings: Settings) -> Any:
-    scorer = Scorer(model.known_family, prepare_engine(name, model, settings).load, RecordedProgress())
+    scorer = Scorer(model.family, prepare_engine(name, model, settings).load, RecordedProgress())
     return [scorer.score_query(Query(text.split()[0], text), DOCUMENTS[:3]) for text in QUERIES]
 
 
@@ -276,8 +276,8 @@ def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
     def scored(server: Serving) -> list[Any]:
         model, name, settings = at_server(folder, server, "lb", concurrency=3)
         with Cache(Place(tmp_path, 10**9), listening) as cache:
-            kept = Scores(cache, b"the same", "tiny")
-            scorer = Scorer(model.known_family, prepare_engine(name, model, settings).load, listening, kept)
+            kept = ScoreCache(cache, b"the same", "tiny")
+            scorer = Scorer(model.family, prepare_engine(name, model, settings).load, listening, kept)
             items = [QueryDocuments(Query(text, text), DOCUMENTS) for text in QUERIES]
             return [found for _, found in scorer.score(items, scorer.plan(lambda: pairs))]
 
@@ -450,7 +450,7 @@ def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
     assert ended.code == 0
     assert re.search(r"^tokens +\d+ in 7 texts: .*; 0 truncated at 1023$", ended.out, re.MULTILINE)
     ended = lbr(*arguments, "--family", "lb", stdin=PAIRS.encode(), env=env)
-    assert "tokens      not counted, they are the server's, and no --tokenizer is named\n" in ended.out
+    assert "tokens      not counted: the server makes the prompts, and no --tokenizer is named\n" in ended.out
 
 
 def test_a_manifest_holds_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:
@@ -524,7 +524,7 @@ def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: 
         ),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--model", "some/thing"],
-            "--model some/thing: a server does not tell how its models are asked",
+            "--model some/thing: a server does not name the family of its models",
         ),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--model", "bge-v2-gemma"],

@@ -22,7 +22,7 @@ from lbr_cli.core import Document, Query
 from lbr_cli.engines import Workers, load_engine, prepare_engine
 from lbr_cli.errors import MissingError, RequestError, RunError
 from lbr_cli.families import BiEncoder
-from lbr_cli.models import fetched, resolve
+from lbr_cli.models import fetch, resolve
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
@@ -50,7 +50,7 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
 
     cluster: Any = load_engine("ray", model, settings)
     progress = RecordedProgress()
-    scorer = Scorer(model.known_family, lambda pairs: cluster, progress)
+    scorer = Scorer(model.family, lambda pairs: cluster, progress)
     plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
     found = []
     for place, (_, scores) in enumerate(scorer.score([QueryDocuments(query, documents) for query in queries], plan)):
@@ -79,14 +79,14 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
     pairs = [(item.query, document) for item in items for document in item.documents]
     message = r"^query q2, document d1: the prompt has \d+ tokens without a document"
     for planned in (True, False):
-        scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
+        scorer = Scorer(model.family, lambda pairs: cluster, RecordedProgress())
         with pytest.raises(RequestError, match=message) as caught:
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
         assert caught.value.hint.startswith("shorten the query")
         assert scorer.counts.pairs == (0 if planned else 4)  # of q0 and q1, whose texts are equal
     for worker in cluster._workers:
         ray.kill(worker, no_restart=True)
-    scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
+    scorer = Scorer(model.family, lambda pairs: cluster, RecordedProgress())
     with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
         scorer.score_query(Query("1", "figs"), [Document("1", "figs")])
 
@@ -94,7 +94,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
 @pytest.mark.slow
 def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = on_ray(folder, workers=1)
-    monkeypatch.setattr(engine, "contents", lambda model: {"model.safetensors": "of another node"})
+    monkeypatch.setattr(engine, "file_digests", lambda model: {"model.safetensors": "of another node"})
     with pytest.raises(MissingError, match=rf"^node [\d.]+: {folder} holds other files than where the"):
         prepare_engine("ray", model, settings)
     monkeypatch.setattr(engine, "__version__", "0.0.9")
@@ -105,16 +105,16 @@ def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
     monkeypatch.setattr(type(folder), "exists", lambda self: False)
     with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder} is not there$"):
-        worker.terms()
+        worker.spec()
 
 
 def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
     model, settings = on_ray(folder)
-    expected = engine.Expected(engine.__version__, engine.fingerprint(engine.contents(model)))
+    expected = engine.Expected(engine.__version__, engine.fingerprint(engine.file_digests(model)))
     worker = engine.Worker(model, settings, expected)
     with pytest.raises(RunError, match=r"^node 10.0.0.7: computes in another way"):
-        worker.answer([], replace(worker.terms(), dtype="float16"))
+        worker.answer([], replace(worker.spec(), dtype="float16"))
 
 
 def test_room_is_counted_node_by_node() -> None:
@@ -182,8 +182,8 @@ def _kept(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
-    model = fetched(resolve("minilm"), RecordedProgress())
-    assert isinstance(model.known_family, BiEncoder)
+    model = fetch(resolve("minilm"), RecordedProgress())
+    assert isinstance(model.family, BiEncoder)
     _, settings = on_ray_of(model)
     documents = [Document(str(place), f"figs number {place % 5}") for place in range(12)]
     queries = [Query(text, text) for text in QUERIES]

@@ -15,14 +15,14 @@ from conftest import RecordedProgress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbr_cli import scoring
+from lbr_cli import computation
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
-from lbr_cli.cache.scores import Scores
+from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Answer, Batch, Document, Embedding, Engine, Family, Pair, Query, Request, Score
 from lbr_cli.errors import ComputeError, RequestError, RunError
 from lbr_cli.families import BiEncoder, Classifier, Lb, LbRev
-from lbr_cli.scoring import QueryDocuments, Scorer
+from lbr_cli.scoring import Plan, QueryDocuments, Scorer, requests_of
 
 QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]  # two have the text of another
 DOCUMENTS = [Document(f"text {number}", f"text {number}") for number in range(7)]
@@ -87,7 +87,7 @@ def pairs() -> Iterator[tuple[Query, Document]]:
 
 
 def new_scorer(family: Family, engine: Engine, cache: Cache, progress: RecordedProgress | None = None) -> Scorer:
-    return Scorer(family, lambda pairs: engine, progress or RecordedProgress(), Scores(cache, b"context", "m"))
+    return Scorer(family, lambda pairs: engine, progress or RecordedProgress(), ScoreCache(cache, b"context", "m"))
 
 
 def run(
@@ -195,7 +195,7 @@ def test_windows_are_whole_queries_and_grow_to_what_the_engine_prefers(family: F
     assert list(map(len, engine.windows[:3])) == [3, 12, 33]  # of queries with 3, 4, 5, 3, 4, … documents
     assert all(30 <= len(window) < 35 for window in engine.windows[2:-1])
     flat = [request for window in engine.windows for request in window]
-    assert flat == [scorer.requests(item.query, document)[0] for item in items for document in item.documents]
+    assert flat == [requests_of(family, item.query, document)[0] for item in items for document in item.documents]
 
 
 @pytest.mark.parametrize("family", [LbRev(), BiEncoder()], ids=lambda family: family.name)
@@ -261,7 +261,7 @@ def test_cached_queries_are_yielded_at_once_and_in_order(family: Family, tmp_pat
 
 
 def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "CACHED_RUN", 2 * len(DOCUMENTS))
+    monkeypatch.setattr(computation, "CACHED_RUN", 2 * len(DOCUMENTS))
     items = [QueryDocuments(Query(str(number), f"text {number}"), DOCUMENTS) for number in range(20)]
 
     def all_pairs() -> Iterator[tuple[Query, Document]]:
@@ -290,11 +290,11 @@ def test_a_row_that_is_damaged_after_the_plan_is_computed(tmp_path: Path) -> Non
     plain = run(Classifier(), FakeEngine(), tmp_path)
     engine = FakeEngine()
     with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
-        scores = Scores(cache, b"context", "m")
-        find = scores.find
+        scores = ScoreCache(cache, b"context", "m")
+        get = scores.get
         lost = (Pair("query 1", "text 3"),)
-        scores.find = lambda pairs: [  # type: ignore[method-assign]
-            None if pair == lost else score for pair, score in zip(pairs, find(pairs), strict=True)
+        scores.get = lambda keys: [  # type: ignore[method-assign]
+            None if key == scores.key(lost) else score for key, score in zip(keys, get(keys), strict=True)
         ]
         scorer = Scorer(Classifier(), lambda pairs: engine, RecordedProgress(), scores)
         plan = scorer.plan(pairs)
@@ -320,11 +320,13 @@ def test_the_requests_of_a_pair_are_built_at_most_three_times(
         return requests(self, query, document)
 
     monkeypatch.setattr(type(family), "requests", counted)
-    for passes in (3, 2):  # looked up, checked and scored; then only looked up and scored
+    for passes in (3, 1):  # looked up, checked and scored; then only looked up
         built.clear()
         run(family, FakeEngine(), tmp_path)
         alike = Counter((query.text or "", document.doc_id) for query, document in pairs())
-        assert built == Counter({pair: passes * count for pair, count in alike.items()})
+        # equal texts under another query id may be in the cache when their turn comes
+        assert all(0 < built[pair] <= passes * count for pair, count in alike.items())
+        assert all(built[pair] == passes for pair, count in alike.items() if count == 1)
 
 
 def test_the_engine_checks_and_computes_only_what_is_not_cached(tmp_path: Path) -> None:
@@ -338,7 +340,7 @@ def test_the_engine_checks_and_computes_only_what_is_not_cached(tmp_path: Path) 
 
         some = [(QUERIES[0], document) for document in DOCUMENTS[:count]]
         with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
-            scorer = Scorer(Classifier(), load, RecordedProgress(), Scores(cache, b"context", "m"))
+            scorer = Scorer(Classifier(), load, RecordedProgress(), ScoreCache(cache, b"context", "m"))
             plan = scorer.plan(lambda: some)  # noqa: B023 - called at once
             assert (plan.pairs, plan.hits) == (count, cached)
             assert scorer.description == ("nothing computed" if cached == count else "test")
@@ -370,7 +372,7 @@ def test_an_error_names_the_pair_that_it_is_about(
         with pytest.raises(RequestError, match=f"^{pair}: no room$") as caught:
             scorer.plan(pairs)
     else:
-        plan = scoring.Plan(bytes(len(list(pairs()))))
+        plan = Plan(bytes(len(list(pairs()))))
         with pytest.raises(ComputeError, match=f"^{pair}: out of memory$") as caught:
             list(scorer.score(ITEMS, plan))
     assert text in repr(caught.value.request)
@@ -403,11 +405,14 @@ def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
     score = Score(0.1 + 0.2, {"digits": [1e-300, 5e-324, 0.1], "mass": -0.0, "truncated": True}, "why")
     pair = (Pair("q", "d"),)
     with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
-        Scores(cache, b"1", "m").keep({pair: score})
-        assert Scores(cache, b"1", "m").find([pair, (Pair("q", "e"),)]) == [score, None]
-        assert Scores(cache, b"2", "m").find([pair]) == [None]
-        assert not Scores(cache, b"", "m").on  # all models would be one
-        (back,) = Scores(cache, b"1", "m").find([pair])
+        scores, other = ScoreCache(cache, b"1", "m"), ScoreCache(cache, b"2", "m")
+        key, unknown = scores.key(pair), scores.key((Pair("q", "e"),))
+        scores.put({key: score})
+        assert scores.get([key, unknown]) == [score, None]
+        assert scores.contains([unknown, key]) == [False, True]
+        assert other.get([other.key(pair)]) == [None]
+        assert not ScoreCache(cache, b"", "m").enabled  # all models would share their scores
+        (back,) = scores.get([key])
         assert back
         assert math.copysign(1, back.details["mass"]) == -1
 
@@ -417,7 +422,7 @@ texts = st.text(alphabet=st.sampled_from('ab"\\,[]{}: \n\udc80é'), max_size=5)
 
 @given(st.tuples(texts, texts), st.tuples(texts, texts))
 def test_different_requests_have_different_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
-    scores = Scores(None, b"", "")
-    assert (scores._key((Pair(*one),)) == scores._key((Pair(*other),))) == (one == other)
-    assert scores._key((Pair(*one),)) != scores._key((Embedding(*one),))
-    assert scores._key((Embedding(one[0]), Embedding(one[1]))) != scores._key((Pair(*one),))
+    scores = ScoreCache(None, b"", "")
+    assert (scores.key((Pair(*one),)) == scores.key((Pair(*other),))) == (one == other)
+    assert scores.key((Pair(*one),)) != scores.key((Embedding(*one),))
+    assert scores.key((Embedding(one[0]), Embedding(one[1]))) != scores.key((Pair(*one),))

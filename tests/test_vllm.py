@@ -127,7 +127,7 @@ def test_a_vllm_server_agrees_is_killed_and_comes_back(folder: Path, lbr: Progra
             model, engine, settings = at_server(folder, server, name)
             agree(values(scores(model, engine, settings)), Reference(folder).scores(name), TOLERANCE["float32"])
         model, engine, settings = at_server(folder, server, "lb", tokenizer=False)
-        scorer = Scorer(model.known_family, prepare_engine(engine, model, settings).load, RecordedProgress())
+        scorer = Scorer(model.family, prepare_engine(engine, model, settings).load, RecordedProgress())
         plain = [text for text in QUERIES if "<|" not in text]
         found = [scorer.score_query(Query(text, text), DOCUMENTS[:3]) for text in plain]
         expected = [

@@ -19,7 +19,7 @@ from lbr_cli.cache.place import Place
 from lbr_cli.core import Progress
 from lbr_cli.errors import RunError
 
-__all__ = ["Cache", "key_of", "opened"]
+__all__ = ["Cache", "key_digest", "key_of", "opened"]
 
 KEY_BYTES = 16
 CHECK_BYTES = 8
@@ -30,19 +30,22 @@ FULL_CODES = {
     sqlite3.SQLITE_IOERR_TRUNCATE,
     sqlite3.SQLITE_IOERR_SHMSIZE,
 }
-REMEMBERED = "(about models)"  # in place of a model: what `remember` was given
 SHORT_WAIT, LAST_WAIT = 1.0, 60.0  # seconds for which a lock is waited for, while there is a next time and at the end
 TOUCHED_AT_ONCE = 1_000_000
 SHRINK_EVERY = 20_000  # rows
 
 
-def key_of(*parts: bytes) -> bytes:
-    """128 bits of everything that decides a value."""
+def key_digest(*parts: bytes) -> hashlib.blake2b:
+    """Return a digest of 128 bits over the lengths and bytes of `parts`, to which more may be added."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.digest()
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest
+
+
+def key_of(*parts: bytes) -> bytes:
+    """Return 128 bits for everything that decides a value."""
+    return key_digest(*parts).digest()
 
 
 @contextlib.contextmanager
@@ -129,13 +132,19 @@ class Cache:
             self._write(SHORT_WAIT)
 
     def recall(self, *parts: str) -> bytes | None:
-        """What `remember` was told of something."""
+        """Return the value that `remember` stored under `parts`, None if there is none."""
         key = _key_of_words(parts)
-        return self.find([key]).get(key)
+        with self._guarded():
+            for row in self._database.memo(key) if self._database else ():
+                return _checked(key, row)
+        return None
 
     def remember(self, value: bytes, *parts: str) -> None:
-        """Keep what is slow to find out and is decided by `parts`."""
-        self.keep({_key_of_words(parts): value}, REMEMBERED)
+        """Store a value that is slow to compute and depends on `parts` alone; not if the file is locked or full."""
+        key = _key_of_words(parts)
+        with self._guarded(), _housekeeping():
+            if self._database:
+                self._database.keep_memo(key, _check(key, value) + value)
 
     def _write(self, seconds: float) -> None:
         with self._guarded():
@@ -152,7 +161,7 @@ class Cache:
                     return
                 del self._waiting[model]
                 self._written += len(rows)
-                self.kept += len(rows) if model != REMEMBERED else 0
+                self.kept += len(rows)
         if self._written >= SHRINK_EVERY:
             self._shrink()
 
@@ -246,4 +255,4 @@ def _checked(key: object, row: object) -> bytes | None:
 
 
 def _key_of_words(parts: Sequence[str]) -> bytes:
-    return key_of(b"remembered", *(part.encode("utf-8", "surrogatepass") for part in parts))
+    return key_of(*(part.encode("utf-8", "surrogatepass") for part in parts))

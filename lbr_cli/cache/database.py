@@ -1,8 +1,5 @@
 """The file of the cache: rows of bytes under 16-byte keys, in SQLite, which several processes may share.
 
-    models (id, name)
-    scores (key, value, model, day)     day: when the row was last used, in days since 1970
-
 Whatever SQLite says is raised as it is; what becomes of it is the business of `lbr_cli.cache`. A lock that others hold
 is waited for in short turns, so that Ctrl-C is heard in between.
 """
@@ -17,23 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from lbr_cli.cache.schema import APPLICATION_ID, FROM_LAYOUT_1, LAYOUT, MEMO_DAYS, SCHEMA, SETTINGS
+
 T = TypeVar("T")
-APPLICATION_ID = 0x6C627243  # "lbrC"
-LAYOUT = 1
-SCHEMA = (
-    "CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-    "CREATE TABLE scores (key BLOB PRIMARY KEY, value BLOB NOT NULL, model INTEGER NOT NULL, day INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {LAYOUT}",
-)
-SETTINGS = (
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA cell_size_check = ON",
-    "PRAGMA synchronous = NORMAL",  # with WAL: a power cut may lose the last scores, and nothing else
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -65536",
-)
 AT_ONCE = 500  # keys in a statement; SQLite's oldest limit is 999
 PER_TRANSACTION = 20_000
 # of random keys: what a row takes besides key and value, and how full pages are (measured, rows of 45 to 150 bytes)
@@ -88,6 +71,11 @@ class Database:
                         self._rows(statement)
         if self._number("PRAGMA application_id") != APPLICATION_ID:
             raise UnknownFile("is not a cache of lbr")
+        if self._number("PRAGMA user_version") == 1:
+            with self._transaction():
+                if self._number("PRAGMA user_version") == 1:  # and no other process has been faster
+                    for statement in FROM_LAYOUT_1:
+                        self._rows(statement)
         layout = self._number("PRAGMA user_version")
         if layout != LAYOUT:
             raise UnknownFile(f"is of another version of lbr (layout {layout}, this one writes {LAYOUT})")
@@ -146,6 +134,24 @@ class Database:
                     self._rows(f"UPDATE scores SET day = ? WHERE key IN ({marks})", [today(), *some])
 
         _patiently(write, PATIENCE)
+
+    def memo(self, key: bytes) -> list[Any]:
+        """Return the value under a key: a list of one or none. In a damaged file it may be anything."""
+        return [value for (value,) in self._read("SELECT value FROM memo WHERE key = ?", [key])]
+
+    def keep_memo(self, key: bytes, value: bytes) -> None:
+        """Write a value, and remove those that were written more than `MEMO_DAYS` ago."""
+
+        def write() -> None:
+            with self._transaction():
+                self._rows("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", [key, value, today()])
+                self._rows("DELETE FROM memo WHERE day < ?", [today() - MEMO_DAYS])
+
+        _patiently(write, TURN)
+
+    def clear_memo(self) -> None:
+        """Remove all values of the memo."""
+        _patiently(lambda: self._rows("DELETE FROM memo"), PATIENCE)
 
     def size(self) -> int:
         """Bytes in use."""

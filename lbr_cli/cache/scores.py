@@ -1,6 +1,6 @@
-"""The scores of pairs in the cache, for one model with one identity.
+"""The cached scores of one model with one identity.
 
-A key is a digest of that identity and of the requests of a pair, which hold both texts. A family is pure, so nothing
+A key is a digest of the identity and of the requests of a pair, which hold both texts. A family is pure, so nothing
 else can change the score. No text is stored.
 """
 
@@ -10,53 +10,50 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from lbr_cli.cache import Cache, key_of
+from lbr_cli.cache import KEY_BYTES, Cache, key_digest
 from lbr_cli.core import Request, Score
+
+__all__ = ["KEY_BYTES", "PairRequests", "ScoreCache"]
 
 PairRequests = tuple[Request, ...]  # of one pair
 
 
-class Scores:
-    """The scores of a model in `cache`. `context` is everything but the texts that decides a score."""
+class ScoreCache:
+    """The scores of a model in `cache`. `identity` is a digest of everything but the texts that decides a score."""
 
-    def __init__(self, cache: Cache | None = None, context: bytes = b"", model: str = "") -> None:
-        self.context = context
+    def __init__(self, cache: Cache | None = None, identity: bytes = b"", model: str = "") -> None:
         self._cache = cache
         self._model = model
+        self._has_identity = bool(identity)
+        self._digest = key_digest(identity)
 
     @property
-    def on(self) -> bool:
-        """Whether scores are stored. They are not without a context, which would make all models one."""
-        return self._cache is not None and self._cache.on and bool(self.context)
+    def enabled(self) -> bool:
+        """Whether scores are stored. Without an identity they are not: all models would share their scores."""
+        return self._cache is not None and self._cache.on and self._has_identity
 
-    def holds(self, pairs: Sequence[PairRequests]) -> list[bool]:
-        """Return for each pair whether the cache has a row for it, damaged or not."""
-        if self._cache is None or not self.on:
-            return [False] * len(pairs)
-        keys = [self._key(pair) for pair in pairs]
-        there = self._cache.holds(keys)
-        return [key in there for key in keys]
-
-    def find(self, pairs: Sequence[PairRequests]) -> list[Score | None]:
-        """Return the cached scores, None for pairs without one."""
-        if self._cache is None or not self.on:
-            return [None] * len(pairs)
-        keys = [self._key(pair) for pair in pairs]
-        there = self._cache.find(keys)
-        return [Score(*orjson.loads(there[key])) if key in there else None for key in keys]
-
-    def keep(self, scores: Mapping[PairRequests, Score]) -> None:
-        """Store scores; they are in the file when this returns."""
-        if self._cache is not None and self.on:
-            rows = {
-                self._key(pair): orjson.dumps((score.value, score.details, score.warning))
-                for pair, score in scores.items()
-            }
-            self._cache.keep(rows, self._model)
-
-    def _key(self, pair: PairRequests) -> bytes:
+    def key(self, pair: PairRequests) -> bytes:
+        """Return the key of a pair."""
         try:
             data = orjson.dumps(pair)
         except TypeError:  # a text from the Python API may hold a lone surrogate
             data = repr(pair).encode()
-        return key_of(self.context, data)
+        digest = self._digest.copy()
+        digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.digest()
+
+    def contains(self, keys: Sequence[bytes]) -> list[bool]:
+        """Return for each key whether the cache has a row for it, damaged or not."""
+        present = self._cache.holds(keys) if self._cache is not None and self.enabled else set()
+        return [key in present for key in keys]
+
+    def get(self, keys: Sequence[bytes]) -> list[Score | None]:
+        """Return the cached scores, None for keys without one."""
+        rows = self._cache.find(keys) if self._cache is not None and self.enabled else {}
+        return [Score(*orjson.loads(rows[key])) if key in rows else None for key in keys]
+
+    def put(self, scores: Mapping[bytes, Score]) -> None:
+        """Store scores by key; they are in the file when this returns."""
+        if self._cache is not None and self.enabled:
+            rows = {key: orjson.dumps((score.value, score.details, score.warning)) for key, score in scores.items()}
+            self._cache.keep(rows, self._model)

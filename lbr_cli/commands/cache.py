@@ -80,6 +80,7 @@ def clear(
         with opened(where) as database:
             if model is None:
                 removed = database.remove()
+                database.clear_memo()
             else:
                 kept = {row.name for row in database.models()}
                 # a folder may be gone by now

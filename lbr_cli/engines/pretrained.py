@@ -14,8 +14,8 @@ from tokenizers import normalizers
 from lbr_cli.engines import UNLIMITED, Settings
 from lbr_cli.engines.tokenizer_file import FILE, different_part
 from lbr_cli.errors import MissingError, RunError, UsageError
-from lbr_cli.models import Model
-from lbr_cli.models.files import CODE_HINT, read_config
+from lbr_cli.models import LocalModel
+from lbr_cli.models.folder import CODE_HINT, read_config
 from lbr_cli.models.json_file import kind_of
 
 # what goes wrong is raised too, and told in our own words
@@ -28,40 +28,40 @@ BEHIND_PADDING = (
 )
 
 
-def load_config(model: Model) -> Any:
+def load_config(model: LocalModel) -> Any:
     """The model's configuration as transformers understands it."""
     return load(transformers.AutoConfig, model, "configuration")
 
 
-def load_tokenizer(model: Model) -> Any:
+def load_tokenizer(model: LocalModel) -> Any:
     """The model's own fast tokenizer, the only kind with the characters that each token stands for.
 
     If transformers rebuilds it otherwise than `tokenizer.json` describes it, the file is used as it is.
     """
     tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
     names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
-    if not any((model.place / name).exists() for name in names):  # transformers then makes one up, of no words
-        raise MissingError(f"{model.place}: holds no tokenizer (none of {', '.join(sorted(names))})")
+    if not any((model.folder / name).exists() for name in names):  # transformers then makes one up, of no words
+        raise MissingError(f"{model.folder}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
-        raise MissingError(f"{model.place}: it has no fast tokenizer (tokenizer.json)")
+        raise MissingError(f"{model.folder}: it has no fast tokenizer (tokenizer.json)")
     if not isinstance(tokenizer.model_max_length, int | float):
         kind = kind_of(tokenizer.model_max_length)
         raise MissingError(
-            f'{model.place / "tokenizer_config.json"}: "model_max_length" has to be a number, this is {kind}'
+            f'{model.folder / "tokenizer_config.json"}: "model_max_length" has to be a number, this is {kind}'
         )
-    if not model.gguf and different_part(tokenizer, model.place):
+    if not model.gguf and different_part(tokenizer, model.folder):
         name = type(tokenizer).__name__
         tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
-        part = different_part(tokenizer, model.place)
+        part = different_part(tokenizer, model.folder)
         if part:
             problem = f'"{part}" is followed neither by {name} nor by PreTrainedTokenizerFast'
-            raise MissingError(f"{model.place / FILE}: {problem} of transformers {transformers.__version__}")
+            raise MissingError(f"{model.folder / FILE}: {problem} of transformers {transformers.__version__}")
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's, which a GGUF file has no place for
     return tokenizer
 
 
-def check_vocabulary(tokenizer: Any, rows: int, model: Model) -> None:
+def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel) -> None:
     """MissingError for a tokenizer with a token that can occur in a text and has no row in the model's embeddings.
 
     Special tokens beyond the last row are allowed: texts are never turned into them.
@@ -77,7 +77,7 @@ def check_vocabulary(tokenizer: Any, rows: int, model: Model) -> None:
             f"the tokenizer has the token {token!r} with the id {number}{more}, and the model has {rows} embeddings"
         )
         hint = "the embeddings were not resized when the token was added (resize_token_embeddings)"
-        raise MissingError(f"{model.place / model.gguf}: {message}", hint=hint)
+        raise MissingError(f"{model.path}: {message}", hint=hint)
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:
@@ -94,7 +94,7 @@ def longest_input(tokenizer: Any, config: Any) -> int:
     return int(min(table, tokenizer.model_max_length, UNLIMITED))
 
 
-def choose_length(model: Model, settings: Settings, limit: int, least: int, usual: int | None = None) -> int:
+def choose_length(model: LocalModel, settings: Settings, limit: int, least: int, usual: int | None = None) -> int:
     """How many tokens a prompt may have: what was asked for, else the model's own choice, or the `usual` one.
 
     UsageError for less than the `least` that makes a prompt, and for more than the `limit` of what the model reads.
@@ -107,7 +107,7 @@ def choose_length(model: Model, settings: Settings, limit: int, least: int, usua
     return length
 
 
-def load(kind: Any, model: Model, what: str, **options: Any) -> Any:
+def load(kind: Any, model: LocalModel, what: str, **options: Any) -> Any:
     """What `kind` makes of a model, without a network, and without running code that comes with it unless trusted.
 
     Code of its own has to be refused outright: not said, transformers would ask on stdout and wait for a key. Trusted,
@@ -120,22 +120,22 @@ def load(kind: Any, model: Model, what: str, **options: Any) -> Any:
         vars(gguf_loader)["tqdm"] = lambda tensors, **_: tensors  # a bar that no setting of transformers silences
     try:
         return kind.from_pretrained(
-            model.place, local_files_only=not model.trusted, trust_remote_code=model.trusted, **options
+            model.folder, local_files_only=not model.trusted, trust_remote_code=model.trusted, **options
         )
     except (
         Exception
     ) as error:  # the tokenizers library raises bare Exception, transformers whatever a wrong value causes
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch is not imported here
-            raise RunError(f"{model.place}: out of memory: its {what} do not fit") from error
-        message = f"{model.place / model.gguf}: its {what} cannot be loaded: {_first_line(error)}"
+            raise RunError(f"{model.folder}: out of memory: its {what} do not fit") from error
+        message = f"{model.path}: its {what} cannot be loaded: {_first_line(error)}"
         lacks_package = model.gguf and "install" in str(error)  # some loaders raise a ValueError for it
         hint = "pip install 'lbr-cli[gguf]'" if lacks_package else code_hint(model)
         raise MissingError(message, hint=hint) from error
 
 
-def code_hint(model: Model) -> str:
+def code_hint(model: LocalModel) -> str:
     """What to do where a model that is not trusted comes with code of its own."""
-    if model.trusted or model.gguf or not read_config(model.place).object("auto_map"):
+    if model.trusted or model.gguf or not read_config(model.folder).object("auto_map"):
         return ""
     return CODE_HINT
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from lbr_cli.core import Request
 from lbr_cli.engines import Settings
 from lbr_cli.engines.prompts import Prompt
-from lbr_cli.models import Model
+from lbr_cli.models import LocalModel
 
 SENDS_TOKEN_IDS = ("vllm", "openai")
 
@@ -28,7 +28,7 @@ class PromptPreview(Protocol):
         ...
 
 
-def prompt_preview(engine: str, model: Model, settings: Settings) -> PromptPreview:
+def prompt_preview(engine: str, model: LocalModel, settings: Settings) -> PromptPreview:
     """Return the preview of an engine for a model whose tokenizer is on this machine.
 
     Raises UsageError and MissingError as the engine would for what it cannot use.

@@ -13,6 +13,7 @@ that on samples when it first meets a template.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lbr_cli.errors import MissingError, RequestError, first_line
 
 PLACEHOLDER = "\ufdd0"  # a noncharacter, which is in no template
 SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
+AWKWARD_TEXT = "naïve ﬁ\u00a0日本🙂  don't\r\n\n 1,000 </s> [SEP] <|im_end|>"
 PARTS_KEPT = 1024  # parts of prompts that are the same for many documents
 # what a template can raise: its own errors, and those of Python that its expressions cause
 TEMPLATE_ERRORS = (
@@ -94,13 +96,16 @@ def decode_with_special_tokens(tokenizer: Any, ids: list[int]) -> str:
 
 
 def prompt_digest(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:
-    """Return a digest of the prompt of a pair of placeholders, and whether the prompt may contain a date.
+    """Return a digest of the prompts of two pairs, and whether a prompt may contain a date.
+
+    One pair are placeholders, the other has a document whose tokens depend on normalisation and on special tokens.
 
     `tokens` returns what an engine makes of a request.
     """
     digest = hashlib.sha256()
     dated = False
-    for request in family.requests("{query}", Document("", "{document}", "{title}")):
+    pairs = [family.requests("{query}", Document("", text, "{title}")) for text in ("{document}", AWKWARD_TEXT)]
+    for request in itertools.chain.from_iterable(pairs):
         digest.update(repr(request).encode())
         with suppress(RequestError):  # the limit may have room for a short query and none for a placeholder
             digest.update(repr(tokens(request)).encode())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lbr_cli.core import Document, NextToken, Request
-from lbr_cli.engines import UNLIMITED, Settings, Terms
+from lbr_cli.core import Document, Family, NextToken, Request
+from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.pretrained import (
     check_vocabulary,
@@ -23,7 +23,7 @@ from lbr_cli.engines.prompts import (
     prompt_digest,
 )
 from lbr_cli.errors import UsageError
-from lbr_cli.models import Model
+from lbr_cli.models import LocalModel
 
 ANSWER_TOKENS = 1
 
@@ -31,15 +31,15 @@ ANSWER_TOKENS = 1
 class TokenPrompts:
     """`NextToken` requests -> token ids of prompts and of labels, equal to those of the local engine."""
 
-    def __init__(self, model: Model, settings: Settings, engine: str, limit: int = UNLIMITED) -> None:
+    def __init__(self, model: LocalModel, settings: Settings, engine: str, limit: int = UNLIMITED) -> None:
         """Read the tokenizer. `limit` is the engine's own limit of prompt and answer, if it has one.
 
         Raises UsageError for a family that the engine does not support and for an impossible length, MissingError for
         files that cannot be used.
         """
-        check_family(model, engine)
+        check_family(model.family, engine)
         self._tokenizer = load_tokenizer(model)
-        has_config = model.gguf or (model.place / "config.json").exists()  # a folder may hold a tokenizer alone
+        has_config = model.gguf or (model.folder / "config.json").exists()  # a folder may hold a tokenizer alone
         config = load_config(model) if has_config else None
         rows = getattr(config, "vocab_size", None)
         if isinstance(rows, int):
@@ -50,13 +50,13 @@ class TokenPrompts:
         self._prompts = PromptTokenizer(self._tokenizer, self.max_length, model.name)
         self._label_ids = LabelIds(self._tokenizer, model.name)
         # fails now if the chat template cannot be used
-        self._prompts.length_without_document(as_next_token(model.known_family.requests("", Document("", ""))[0]))
+        self._prompts.length_without_document(as_next_token(model.family.requests("", Document("", ""))[0]))
 
-    def terms(self, device: str, dtype: str, weights: str = "") -> Terms:
+    def spec(self, device: str, dtype: str, weights: str = "") -> ComputeSpec:
         """Return the choices on which a score depends, for an engine that computes on `device` in `dtype`."""
-        family = self._model.known_family
+        family = self._model.family
         digest, dated = prompt_digest(family, lambda request: self.prompt(request).ids, self._tokenizer)
-        return Terms(device, dtype, self.max_length, digest, dated, weights)
+        return ComputeSpec(device, dtype, self.max_length, digest, dated, weights)
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise RequestError for a query without room for a document, MissingError for a label that is no token."""
@@ -77,10 +77,10 @@ class TokenPrompts:
         return self._label_ids(as_next_token(request))
 
 
-def check_family(model: Model, engine: str) -> None:
+def check_family(family: Family, engine: str) -> None:
     """Raise UsageError for a family that needs more than log-probabilities of labels."""
-    request = model.known_family.requests("", Document("", ""))[0]
-    problem = f"--engine {engine}: unsupported family {model.known_family.name}: it needs"
+    request = family.requests("", Document("", ""))[0]
+    problem = f"--engine {engine}: unsupported family {family.name}: it needs"
     if not isinstance(request, NextToken):
         raise UsageError(f"{problem} more than log-probabilities of tokens")
     if request.logits:

@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import torch
 
 from lbr_cli.core import Answer, Batch, Engine, Request
-from lbr_cli.engines import UNLIMITED, Settings, Terms
+from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.local.devices import choose_dtype, dtype_name
 from lbr_cli.engines.machine import version_of
 from lbr_cli.engines.token_prompts import ANSWER_TOKENS, TokenPrompts
 from lbr_cli.errors import MissingError, RunError, UsageError, first_line
-from lbr_cli.models import Model
+from lbr_cli.models import LocalModel
 
 # prompts of one call: vLLM chooses its batches among them, and progress is reported after each call
 CALL_SIZE = {"cpu": 32, "cuda": 1024}
@@ -38,12 +38,12 @@ ENVIRONMENT = {
 class Prepared:
     """A tokenizer, and how vLLM will compute."""
 
-    model: Model
+    model: LocalModel
     settings: Settings
     ids: TokenPrompts
     device: str
     dtype: str
-    terms: Terms
+    spec: ComputeSpec
     warnings: ClassVar[Sequence[str]] = ()
 
     def load(self, pairs: int = 0) -> Engine:
@@ -54,18 +54,16 @@ class Prepared:
             return Vllm(self, _load(self))
 
 
-def prepare(model: Model | None, settings: Settings) -> Prepared:
+def prepare(model: LocalModel, settings: Settings) -> Prepared:
     """Read the tokenizer, and choose device and precision. MissingError if vLLM is not installed."""
-    if model is None:
-        raise ValueError("vLLM needs a model")
     if find_spec("vllm") is None:
         raise MissingError("--engine vllm: vllm is not installed", hint="pip install 'lbr-cli[vllm]'")
     if model.gguf:
-        raise UsageError(f"--engine vllm: it takes a folder, and {model.place / model.gguf} is a GGUF file")
+        raise UsageError(f"--engine vllm: it takes a folder, and {model.path} is a GGUF file")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_name(choose_dtype(settings.dtype, torch.device(device)))
     ids = TokenPrompts(model, settings, "vllm")
-    return Prepared(model, settings, ids, device, dtype, ids.terms(device, dtype))
+    return Prepared(model, settings, ids, device, dtype, ids.spec(device, dtype))
 
 
 class Vllm:
@@ -120,7 +118,7 @@ def _load(prepared: Prepared) -> Any:
         from vllm import LLM
 
         return LLM(
-            model=str(prepared.model.place),
+            model=str(prepared.model.folder),
             skip_tokenizer_init=True,  # it receives token ids and returns log-probabilities
             trust_remote_code=prepared.model.trusted,
             dtype=prepared.dtype,
@@ -131,6 +129,6 @@ def _load(prepared: Prepared) -> Any:
             use_tqdm_on_load=False,
         )
     except torch.OutOfMemoryError as error:
-        raise RunError(f"{prepared.model.place}: out of memory: the weights do not fit") from error
+        raise RunError(f"{prepared.model.folder}: out of memory: the weights do not fit") from error
     except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
-        raise MissingError(f"{prepared.model.place}: vLLM cannot load it: {first_line(error)}") from error
+        raise MissingError(f"{prepared.model.folder}: vLLM cannot load it: {first_line(error)}") from error

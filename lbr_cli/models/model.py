@@ -1,4 +1,8 @@
-"""A model that a user asked for."""
+"""A model that a user named: on a hub, on this machine, or on a server.
+
+`name` is the short name, for run tags. `label` tells models apart for people: an alias, a hub id or a path.
+`max_length` None leaves the limit to the model. Code that comes with a model is run only if it is `trusted`.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +16,59 @@ from lbr_cli.families import Classifier
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """Where a model is, and how it is asked.
+class HubModel:
+    """A repository of a hub, which may have to be fetched.
 
-    `name` is the short name, for run tags. Of `hub_id` and `folder` one is set, until `fetched` sets the folder; `gguf`
-    names the file in it that holds everything, "" where it is a folder as transformers writes it. `family` is None
-    while only the model's files can tell; `chosen` are the fields of it that the user has set. `max_length` None leaves
-    the limit to the model; `sha256` is that of its `model.safetensors` where only one file will do; code that comes
-    with the model is run only if `trusted`. `label` tells models apart for people: a short name, a hub id or a path.
-
-    `served` is what a server calls a model that is there: then `hub_id` and `folder` are those of its tokenizer, or not
-    set, and `known_as` is the hub id that its short name stands for.
+    `family` None means that the files of the repository name it; `options` are then those that the user set for it.
     """
 
     name: str
+    hub_id: str
+    label: str
     family: Family | None = None
-    hub_id: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     revision: str | None = None
-    folder: Path | None = None
+    max_length: int | None = None
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A folder as transformers writes it, or the GGUF file of that name in it.
+
+    `sha256` is the digest that its `model.safetensors` must have, if any. `commit` is that of a snapshot from a hub.
+    """
+
+    name: str
+    label: str
+    family: Family
+    folder: Path
     gguf: str = ""
     max_length: int | None = None
-    sha256: str = ""
     trusted: bool = False
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
-    served: str = ""
-    known_as: str = ""
+    sha256: str | None = None
+    commit: str | None = None
 
     @property
-    def known_family(self) -> Family:
-        """The family of a model that has been fetched."""
-        if self.family is None:
-            raise ValueError(f"{self.name}: its family is not known before it has been fetched")
-        return self.family
+    def path(self) -> Path:
+        """The folder or the GGUF file."""
+        return self.folder / self.gguf
 
     @property
     def reads_bare_pairs(self) -> bool:
-        """Whether a causal classifier may be given a query and a document without a prompt, as its user says."""
+        """Whether the user says that a causal classifier was trained on pairs without a prompt."""
         return isinstance(self.family, Classifier) and self.family.without_prompt
 
-    @property
-    def place(self) -> Path:
-        """The folder of a model that has been fetched."""
-        if self.folder is None:
-            raise ValueError(f"{self.name}: has not been fetched")
-        return self.folder
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model on a server, which calls it `label` or by its `hub_id`, and where its tokenizer is, if that is known."""
+
+    name: str
+    label: str
+    family: Family
+    hub_id: str | None = None
+    tokenizer: HubModel | LocalModel | None = None
+
+
+Model = HubModel | LocalModel | ServedModel

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lbr_cli.models.contents import read_leniently, shards_of
-from lbr_cli.models.model import Model
+from lbr_cli.models.digests import read_leniently, shards_of
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("*.safetensors", "pytorch_model*.bin")
 
 
-def missing_part(folder: Path, model: Model) -> str:
-    """What a snapshot lacks, in words; "" if it is complete. Of a served model only the tokenizer is needed."""
+def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
+    """Return the name of a file or part that a snapshot lacks, "" if it is complete. `trusted` needs code, too."""
     if (folder / "adapter_config.json").exists():
         return ""  # refused later, with its own message
     main = folder / _transformer_folder(folder)
     if not any(path.exists() for pattern in VOCABULARIES for path in main.glob(pattern)):
         return "a tokenizer"
-    if model.served:
+    if tokenizer_only:
         return ""
     if not (main / "config.json").exists():
         return "config.json"
     if not _has_weights(main):
         return "weights"
-    code = _code_files(main) if model.trusted else []
+    code = _code_files(main) if trusted else []
     return next((name for name in code if not (main / name).exists()), "")
 
 

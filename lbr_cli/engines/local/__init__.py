@@ -11,7 +11,7 @@ import transformers
 from tokenizers import normalizers
 
 from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
-from lbr_cli.engines import Settings, Terms
+from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
@@ -37,8 +37,8 @@ from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens, prompt_digest
 from lbr_cli.errors import MissingError, RunError, first_line
-from lbr_cli.models import Model
-from lbr_cli.models.files import OTHER_FAMILY_HINT
+from lbr_cli.models import LocalModel
+from lbr_cli.models.folder import OTHER_FAMILY_HINT
 
 T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
 
@@ -57,7 +57,7 @@ class PreparedLocal:
     settings: Settings
     device: torch.device
     dtype: torch.dtype
-    terms: Terms
+    spec: ComputeSpec
     warnings: ClassVar[Sequence[str]] = ()
 
     def load(self, pairs: int = 0) -> LocalEngine:
@@ -69,27 +69,25 @@ class PreparedLocal:
         try:
             return _engine(self.files, self.settings, self.device, self.dtype, pairs)
         except torch.OutOfMemoryError as error:
-            raise RunError(f"{self.files.model.place}: out of memory: the weights do not fit") from error
+            raise RunError(f"{self.files.model.folder}: out of memory: the weights do not fit") from error
         except RuntimeError as error:  # some models mix precisions in their own code
             what = f"cannot be computed in {dtype_name(self.dtype)} on {self.device}"
             raise MissingError(
-                f"{self.files.model.place}: {what}: {first_line(error)}", hint="try --dtype float32"
+                f"{self.files.model.folder}: {what}: {first_line(error)}", hint="try --dtype float32"
             ) from error
 
 
-def prepare(model: Model | None, settings: Settings) -> PreparedLocal:
+def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
     """Read the small files, and choose device and precision.
 
     Raises UsageError and MissingError for a device that is not on this machine, and for a model that cannot be used.
     """
-    if model is None:
-        raise ValueError("the local engine needs a model")
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     files = _read(model, settings)
-    prompt, dated = prompt_digest(model.known_family, lambda request: files.prompt(request).ids, files.tokenizer)
-    terms = Terms(device.type, _precision(device, dtype), files.max_length, prompt, dated)
-    return PreparedLocal(files, settings, device, dtype, terms)
+    prompt, dated = prompt_digest(model.family, lambda request: files.prompt(request).ids, files.tokenizer)
+    spec = ComputeSpec(device.type, _precision(device, dtype), files.max_length, prompt, dated)
+    return PreparedLocal(files, settings, device, dtype, spec)
 
 
 def _precision(device: torch.device, dtype: torch.dtype) -> str:
@@ -163,7 +161,7 @@ def _difference(backbone: Packed | Padded, weights: Any, rows: list[list[int]], 
     return difference(backbone, rows, expected, arithmetic)
 
 
-def read(model: Model, settings: Settings) -> Frontend:
+def read(model: LocalModel, settings: Settings) -> Frontend:
     """The small files of a model, for a device that is here."""
     choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not
     return _read(model, settings)
@@ -176,7 +174,7 @@ class Frontend:
     `kind` is the Auto class that loads the weights of `model`.
     """
 
-    model: Model
+    model: LocalModel
     kind: Any
     tokenizer: Any
     max_length: int
@@ -195,9 +193,9 @@ class Frontend:
         return decode_with_special_tokens(self.tokenizer, ids)
 
 
-def _read(model: Model, settings: Settings) -> Frontend:
-    request_type = model.known_family.request_type
-    pooling = read_pooling(model.place) if request_type is Embedding else None
+def _read(model: LocalModel, settings: Settings) -> Frontend:
+    request_type = model.family.request_type
+    pooling = read_pooling(model.folder) if request_type is Embedding else None
     if pooling is not None:
         model = replace(model, folder=pooling.transformer)
     config = load_config(model)
@@ -215,7 +213,7 @@ def _read(model: Model, settings: Settings) -> Frontend:
         prompts = PromptTokenizer(tokenizer, max_length, model.name)
     if request_type is NextToken:
         # fails now, before the weights are loaded, if the chat template cannot be used
-        prompts.length_without_document(model.known_family.requests("", Document("", ""))[0])
+        prompts.length_without_document(model.family.requests("", Document("", ""))[0])
         kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     elif request_type is Embedding:
         encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
@@ -228,7 +226,7 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
 
     `rows` are made-up prompts, on which a head is compared with the model's own.
     """
-    family, folder = files.model.known_family, files.model.place
+    family, folder = files.model.family, files.model.folder
     if family.request_type is NextToken:
         return LabelHead(weights, LabelIds(files.tokenizer, files.model.name), rows)
     if family.request_type is Pair and weights.config.num_labels > 2:

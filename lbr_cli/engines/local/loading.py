@@ -11,14 +11,14 @@ import transformers
 
 from lbr_cli.engines.pretrained import code_hint, load
 from lbr_cli.errors import MissingError
-from lbr_cli.models import Model
-from lbr_cli.models.files import OTHER_FAMILY_HINT
+from lbr_cli.models import LocalModel
+from lbr_cli.models.folder import OTHER_FAMILY_HINT
 
 # Auto classes whose models end in hidden states
 HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
 
 
-def load_model(kind: Any, model: Model, device: torch.device, dtype: torch.dtype) -> Any:
+def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Any:
     """The weights as a model of `kind`, an Auto class of transformers, ready for inference.
 
     Raises MissingError where the folder asks for code of its own that is not trusted, or where a weight is not in it
@@ -31,14 +31,14 @@ def load_model(kind: Any, model: Model, device: torch.device, dtype: torch.dtype
     if made_up:
         names = ", ".join(made_up[:3]) + (", …" if len(made_up) > 3 else "")
         raise MissingError(
-            f"{model.place}: it does not hold all the weights of a {type(loaded).__name__}: {names}",
+            f"{model.folder}: it does not hold all the weights of a {type(loaded).__name__}: {names}",
             hint=code_hint(model) or OTHER_FAMILY_HINT,
         )
     _check_buffers(loaded, model)
     return loaded.eval().requires_grad_(False).to(device)
 
 
-def _check_buffers(loaded: Any, model: Model) -> None:
+def _check_buffers(loaded: Any, model: LocalModel) -> None:
     """MissingError for buffers that are in no file and that the model's own code does not fill.
 
     transformers builds a model without memory and fills what the files do not hold in `_init_weights`, which knows the
@@ -53,7 +53,7 @@ def _check_buffers(loaded: Any, model: Model) -> None:
         if name not in in_files and not (fills_its_own and _is_of_transformers(owner)):
             what = f"the buffer {name} of its own code is in no file (persistent=False)"
             problem = f"transformers {transformers.__version__} leaves it uninitialised"
-            raise MissingError(f"{model.place}: {what}, and {problem}, so its scores would be random")
+            raise MissingError(f"{model.folder}: {what}, and {problem}, so its scores would be random")
 
 
 def _is_of_transformers(thing: Any) -> bool:

@@ -17,14 +17,14 @@ from itertools import chain
 from typing import Any
 
 from lbr_cli.core import Answer, Batch, Chat, Document, Engine, NextToken, Request
-from lbr_cli.engines import UNLIMITED, Settings, Terms
+from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import AmbiguousLabel, TopLogprobs, label_logprobs, parse_logprobs, top_k
 from lbr_cli.engines.openai.client import BadResponse, Client, Refused
 from lbr_cli.engines.prompts import Prompt, prompt_digest
 from lbr_cli.engines.token_prompts import TokenPrompts, as_next_token, check_family
 from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
-from lbr_cli.models import Model
+from lbr_cli.models import LocalModel, ServedModel
 
 TOP_LOGPROBS, FEWER_LOGPROBS = 20, 5  # what OpenAI allows, and what some servers allow
 SAMPLE = ("which is it", Document("", "It is this one."))
@@ -74,46 +74,47 @@ class Prepared:
     client: Client
     style: RequestStyle
     concurrency: int
-    terms: Terms
+    spec: ComputeSpec
     warnings: Sequence[str]
 
     def load(self, pairs: int = 0) -> Engine:
         return OpenAi(self.client, self.style, self.concurrency)
 
 
-def prepare(model: Model | None, settings: Settings) -> Prepared:
+def prepare(model: ServedModel, settings: Settings) -> Prepared:
     """Find the model on the server and the style of requests; read the tokenizer, if one is named.
 
     Raises UsageError for a family whose prompts cannot be sent, MissingError for a missing model, key or
     log-probabilities, RunError for a server that does not answer.
     """
-    if model is None or settings.server is None:
-        raise ValueError("a server needs its address and a model")
+    if settings.server is None:
+        raise ValueError("a server needs its address")
     if find_spec("openai") is None:
         raise MissingError("--engine openai: openai is not installed", hint="pip install 'lbr-cli[openai]'")
-    check_family(model, "openai")
-    if model.folder is None and not _is_chat(model):
-        what = f"the prompt of {model.known_family.name} is more than chat messages"
+    check_family(model.family, "openai")
+    tokenizer = model.tokenizer if isinstance(model.tokenizer, LocalModel) else None
+    if tokenizer is None and not _is_chat(model):
+        what = f"the prompt of {model.family.name} is more than chat messages"
         raise UsageError(f"--engine openai: {what}", hint=TOKENIZER_HINT)
     client = Client(settings.server)
     name, limit = _served_model(client, model)
-    ids = TokenPrompts(model, settings, "openai", limit) if model.folder else None
+    ids = TokenPrompts(tokenizer, settings, "openai", limit) if tokenizer else None
     style = (_by_ids(client, model, name, ids) if ids else None) or _by_messages(client, model, name)
     weights = f"{client.base_url} {name}"
     if style.ids:
-        terms = style.ids.terms("server", style.manner, weights)
+        spec = style.ids.spec("server", style.manner, weights)
     else:
         if settings.max_length is not None:
             raise UsageError("--max-length has no effect: the server accepts no token ids, and nothing is truncated")
-        digest, dated = prompt_digest(model.known_family, messages, None)
-        terms = Terms("server", style.manner, UNLIMITED, digest, dated, weights)
+        digest, dated = prompt_digest(model.family, messages, None)
+        spec = ComputeSpec("server", style.manner, UNLIMITED, digest, dated, weights)
     warnings = []
     if ids and not style.ids:
         warnings.append(f"{client.base_url}: accepts no token ids: it receives chat messages, and nothing is truncated")
     if not style.labels and style.top < TOP_LOGPROBS:
         problem = f"returns only the top {style.top} tokens"
         warnings.append(f"{client.base_url}: {problem}; a label that is not among them has probability 0")
-    return Prepared(client, style, settings.server.concurrency, terms, warnings)
+    return Prepared(client, style, settings.server.concurrency, spec, warnings)
 
 
 class OpenAi:
@@ -193,29 +194,29 @@ def logprob_fields(tokens: Sequence[int]) -> dict[str, Any]:
     return {"logprob_token_ids": list(tokens), **BY_ID}
 
 
-def _is_chat(model: Model) -> bool:
+def _is_chat(model: ServedModel) -> bool:
     """Whether the prompt of a model is chat messages, without a prefix of the answer."""
-    template = as_next_token(model.known_family.requests(*SAMPLE)[0]).template
+    template = as_next_token(model.family.requests(*SAMPLE)[0]).template
     return isinstance(template, Chat) and not template.assistant_prefix
 
 
-def _served_model(client: Client, model: Model) -> tuple[str, int]:
+def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
     """The server's name of the model, and its limit of tokens, if it has a list of models."""
     listed = client.models()
     if listed is None:
-        return model.served, UNLIMITED
+        return model.label, UNLIMITED
     lengths = {str(one.get("id")): one.get("max_model_len") for one in listed}
-    for name in (model.served, model.known_as):
+    for name in (model.label, model.hub_id):
         if name in lengths:
             length = lengths[name]
             return name, length if isinstance(length, int) and length > 1 else UNLIMITED
     shown = ", ".join(client.redacted(name) for name in list(lengths)[:10]) + (", …" if len(lengths) > 10 else "")
-    raise MissingError(f"{client.base_url}: has no model {model.served}", hint=f"--model is one of: {shown}")
+    raise MissingError(f"{client.base_url}: has no model {model.label}", hint=f"--model is one of: {shown}")
 
 
-def _by_ids(client: Client, model: Model, name: str, ids: TokenPrompts) -> RequestStyle | None:
+def _by_ids(client: Client, model: ServedModel, name: str, ids: TokenPrompts) -> RequestStyle | None:
     """The style of requests with token ids; None if the server accepts none."""
-    request = as_next_token(model.known_family.requests(*SAMPLE)[0])
+    request = as_next_token(model.family.requests(*SAMPLE)[0])
     prompt = ids.prompt(request)
     some = sorted(set(prompt.ids))[:PROBED_TOKENS]  # of the prompt itself: unlikely to be top tokens
 
@@ -231,9 +232,7 @@ def _by_ids(client: Client, model: Model, name: str, ids: TokenPrompts) -> Reque
         except Refused:
             return None
         except RunError as error:
-            raise RunError(
-                str(error), hint=f"if it accepts no token ids, leave out --tokenizer {model.place}"
-            ) from error
+            raise RunError(str(error), hint="if it accepts no token ids, leave out --tokenizer") from error
         return answer if answer.read == len(prompt.ids) else None
 
     style = RequestStyle(name, ids, labels=True)
@@ -254,12 +253,12 @@ def _observed_top(top: int, answer: TopLogprobs) -> int:
     return len(answer.tokens) if len(answer.tokens) < top * (1 - INDISTINCT_SHARE) else top
 
 
-def _by_messages(client: Client, model: Model, name: str) -> RequestStyle:
+def _by_messages(client: Client, model: ServedModel, name: str) -> RequestStyle:
     """The style of requests with chat messages."""
     if not _is_chat(model):
-        family = model.known_family.name
+        family = model.family.name
         raise MissingError(f"{client.base_url}: accepts no token ids, and the prompt of {family} is more than messages")
-    request = model.known_family.requests(*SAMPLE)[0]
+    request = model.family.requests(*SAMPLE)[0]
     refused = ""
     for top in (TOP_LOGPROBS, FEWER_LOGPROBS):
         for limit in ("max_tokens", "max_completion_tokens"):

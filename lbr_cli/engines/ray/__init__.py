@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 
 from lbr_cli import __version__, engines
 from lbr_cli.core import Answer, Batch, Embedding, Engine, Request
-from lbr_cli.engines import Settings, Terms, prepare_engine
+from lbr_cli.engines import ComputeSpec, Settings, prepare_engine
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
 from lbr_cli.engines.ray.joining import join
 from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError, first_line
-from lbr_cli.models import Model
-from lbr_cli.models.contents import contents, fingerprint
+from lbr_cli.models import LocalModel
+from lbr_cli.models.digests import file_digests, fingerprint
+from lbr_cli.wording import counted
 
 CHUNK_SIZE = 64  # requests that are sent to a worker at once
 QUEUED = 2  # chunks for each worker: one that it computes, one that waits
@@ -51,18 +52,18 @@ class Outcome:
 class Worker:
     """What runs in another process: a local engine, which is loaded with the first chunk."""
 
-    def __init__(self, model: Model, settings: Settings, expected: Expected) -> None:
+    def __init__(self, model: LocalModel, settings: Settings, expected: Expected) -> None:
         self._model = model
         self._settings = settings
         self._expected = expected
         self._engine: Engine | None = None
 
-    def terms(self) -> Terms:
+    def spec(self) -> ComputeSpec:
         """Return how it computes. MissingError for another version of lbr, or other files of the model."""
-        terms = self._prepared().terms
-        if terms is None:
-            raise TypeError("the local engine has terms")
-        return terms
+        spec = self._prepared().spec
+        if spec is None:
+            raise TypeError("the local engine has a spec")
+        return spec
 
     def check(self, requests: Chunk) -> None:
         """Raise RequestError for what no worker could answer."""
@@ -71,9 +72,9 @@ class Worker:
     def description(self) -> str:
         return self._loaded().description
 
-    def answer(self, requests: Chunk, terms: Terms) -> Outcome:
-        """Answer a chunk. RunError if this worker would compute in another way than `terms` say."""
-        if self._engine is None and self.terms() != terms:
+    def answer(self, requests: Chunk, spec: ComputeSpec) -> Outcome:
+        """Answer a chunk. RunError if this worker would compute in another way than `spec` says."""
+        if self._engine is None and self.spec() != spec:
             raise RunError(f"node {_node()}: computes in another way than the worker that was lost")
         answers: list[tuple[Request, Answer]] = []
         tokens = 0
@@ -93,10 +94,10 @@ class Worker:
     def _prepared(self) -> engines.Prepared:
         if self._expected.version != __version__:
             raise MissingError(f"node {_node()}: has lbr {__version__}, and the job is of lbr {self._expected.version}")
-        place = self._model.place / self._model.gguf
+        place = self._model.path
         if not place.exists():
             raise MissingError(f"node {_node()}: {place} is not there", hint="put the model there, or share its folder")
-        if fingerprint(contents(self._model)) != self._expected.files:
+        if fingerprint(file_digests(self._model)) != self._expected.files:
             raise MissingError(f"node {_node()}: {place} holds other files than where the job was started")
         return prepare_engine("local", self._model, self._settings)
 
@@ -106,23 +107,23 @@ class Prepared:
     """Workers that agree on how they compute."""
 
     workers: Sequence[Any]
-    terms: Terms
+    spec: ComputeSpec
     warnings: ClassVar[Sequence[str]] = ()
 
     def load(self, pairs: int = 0) -> Engine:
         """Have each worker load its weights."""
         descriptions = _got([worker.description.remote() for worker in self.workers])
-        return Cluster(self.workers, replace(self.terms, dated=False), descriptions[0])
+        return Cluster(self.workers, replace(self.spec, dated=False), descriptions[0])
 
 
-def prepare(model: Model | None, settings: Settings) -> Prepared:
+def prepare(model: LocalModel, settings: Settings) -> Prepared:
     """Start the workers, or join a cluster and start them there.
 
     Raises MissingError for a cluster that has no room for them, or a node that lacks the model, RunError for a cluster
     that does not answer.
     """
-    if model is None or settings.workers is None:
-        raise ValueError("a cluster needs a model and workers")
+    if settings.workers is None:
+        raise ValueError("a cluster needs workers")
     if find_spec("ray") is None:
         raise MissingError("--engine ray: ray is not installed", hint="pip install 'lbr-cli[ray]'")
     wanted = settings.workers
@@ -135,30 +136,29 @@ def prepare(model: Model | None, settings: Settings) -> Prepared:
     import ray
 
     # absolute, as a worker stands in another folder
-    model = replace(model, folder=model.place.resolve())
+    model = replace(model, folder=model.folder.resolve())
     options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
     alone = replace(settings, device=device, workers=None, threads=wanted.cpus)
-    expected = Expected(__version__, fingerprint(contents(model)))
+    expected = Expected(__version__, fingerprint(file_digests(model)))
     kind: Any = ray.remote(Worker).options(**options)
     workers = [kind.remote(model, alone, expected) for _ in range(wanted.count)]
-    terms = _started([worker.terms.remote() for worker in workers])
-    for other in terms[1:]:
-        if other != terms[0]:
-            ways = f"{terms[0].device}, {terms[0].dtype}, another on {other.device}, {other.dtype}"
+    specs = _started([worker.spec.remote() for worker in workers])
+    for other in specs[1:]:
+        if other != specs[0]:
+            ways = f"{specs[0].device}, {specs[0].dtype}, another on {other.device}, {other.dtype}"
             raise MissingError(f"one worker computes on {ways}", hint="say it with --device and --dtype")
     # which nodes there are may be something else the next time
-    return Prepared(workers, replace(terms[0], dated=True))
+    return Prepared(workers, replace(specs[0], dated=True))
 
 
 class Cluster:
     """Answers requests of any kind that the local engine answers."""
 
-    def __init__(self, workers: Sequence[Any], terms: Terms, description: str) -> None:
-        count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
-        self.description = f"ray, {count}: {description}"
+    def __init__(self, workers: Sequence[Any], spec: ComputeSpec, description: str) -> None:
+        self.description = f"ray, {counted(len(workers), 'worker')}: {description}"
         self.window = CHUNK_SIZE * QUEUED * len(workers)
         self._workers = workers
-        self._terms = terms
+        self._spec = spec
 
     def check(self, requests: Iterable[Request]) -> None:
         """Let a worker check one request of each kind: it has the tokenizer."""
@@ -195,7 +195,7 @@ class Cluster:
             for futures in busy:
                 futures.difference_update([future for future in futures if future.done()])
             least = min(range(len(busy)), key=lambda worker: len(busy[worker]))
-            future = _future(self._workers[least].answer.remote(chunk, self._terms))
+            future = _future(self._workers[least].answer.remote(chunk, self._spec))
             busy[least].add(future)
             return future
 

@@ -1,16 +1,16 @@
-"""Which files of a model decide its scores, and what is in them: contents tell models apart, and not their names."""
+"""The files of a model that decide its scores, and their digests: models are told apart by contents, not by names."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lbr_cli.errors import MissingError
-from lbr_cli.models.model import Model
+from lbr_cli.models.model import HubModel, LocalModel, ServedModel
 
 BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -28,42 +28,45 @@ def sha256(path: Path) -> str:
         raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def contents(model: Model, digest: Digest = sha256) -> dict[str, str]:
-    """The sha256 of each file that loading a fetched model may read, by its name in the folder.
+def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> dict[str, str]:
+    """Return the sha256 of each file that loading a model may read, by its name in the folder.
 
-    Of a model that a server has, those of its tokenizer, if that is at hand.
+    Of a served model, those of its tokenizer, if it is on this machine.
     """
-    return {os.path.relpath(path, model.place): digest(path) for path in paths(model)}
+    if isinstance(model, ServedModel):
+        tokenizer = model.tokenizer
+        if tokenizer is None or isinstance(tokenizer, HubModel):
+            return {}
+        model = tokenizer
+        paths = [model.path] if model.gguf else sorted(_beside_weights(model.folder))
+    else:
+        paths = model_files(model)
+    return {os.path.relpath(path, model.folder): digest(path) for path in paths}
 
 
-def paths(model: Model) -> list[Path]:
-    """Return the path of each file that loading a fetched model may read, as in `contents`."""
-    if model.served and not model.folder:
-        return []
-    if model.gguf:
-        return [model.place / model.gguf]
-    folder = model.place
-    return sorted(set(_beside_weights(folder) if model.served else _files(folder, code=model.trusted)))
+def model_files(model: LocalModel) -> list[Path]:
+    """Return the path of each file that loading a model may read."""
+    return [model.path] if model.gguf else sorted(set(_files(model.folder, code=model.trusted)))
 
 
-def fingerprint(files: dict[str, str]) -> str:
-    """One sha256 for all of `contents`."""
-    told = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()  # a name may hold any bytes
+def fingerprint(files: Mapping[str, str]) -> str:
+    """Return one sha256 for the result of `file_digests`."""
+    lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()  # a name may hold any bytes
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file of `contents` holds weights."""
+    """Whether a file of this name holds weights."""
     return name.endswith((".safetensors", ".bin", ".gguf"))
 
 
-def has_code_elsewhere(model: Model) -> bool:
-    """Whether code is run for a model that lies in another repository, and may change without a trace in its own."""
+def has_code_elsewhere(model: LocalModel) -> bool:
+    """Whether the model runs code of another repository, which may change while its own files do not."""
     if not model.trusted or model.gguf:
         return False
-    places = [model.place, *module_folders(model.place)]
-    told = [read_leniently(place / name) for place in places for name in ("config.json", "tokenizer_config.json")]
-    return any("--" in str(one.get("auto_map")) for one in told if isinstance(one, dict))
+    folders = [model.folder, *module_folders(model.folder)]
+    configs = [read_leniently(folder / name) for folder in folders for name in ("config.json", "tokenizer_config.json")]
+    return any("--" in str(config.get("auto_map")) for config in configs if isinstance(config, dict))
 
 
 def _files(folder: Path, *, code: bool) -> Iterator[Path]:

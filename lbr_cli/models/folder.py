@@ -15,9 +15,9 @@ from lbr_cli.families import FAMILIES, BiEncoder, Classifier, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
 from lbr_cli.models import sentence_transformers
-from lbr_cli.models.contents import paths
+from lbr_cli.models.digests import model_files
 from lbr_cli.models.json_file import JsonFile
-from lbr_cli.models.model import Model
+from lbr_cli.models.model import LocalModel
 from lbr_cli.models.weights import check_files
 
 CONFIG = "config.json"
@@ -33,11 +33,10 @@ OPPOSITES = {"irrelevant", "unrelated", "no", "false", "negative", "neg", "misma
 NEGATION = re.compile(r"^(?:not?|non)[\W_]*(?=[a-z])")
 
 
-def family_of(model: Model) -> Family:
-    """The family that a model's files name. UsageError where they do not: a causal model never says how it is asked."""
-    if model.gguf:
-        raise UsageError(f"{model.place / model.gguf}: a GGUF file does not tell its family", hint=FAMILY_HINT)
-    folder = model.place
+def family_of(folder: Path, gguf: str) -> Family:
+    """Return the family that a model's files name. UsageError if they name none: a causal model never does."""
+    if gguf:
+        raise UsageError(f"{folder / gguf}: a GGUF file does not name its family", hint=FAMILY_HINT)
     check_adapter(folder)
     if sentence_transformers.has_pooling(folder):
         sentence_transformers.check_bi_encoder(folder)
@@ -52,22 +51,22 @@ def family_of(model: Model) -> Family:
     if named.endswith("T5ForConditionalGeneration"):
         return MonoT5(YES_NO) if config.string("model_type") == "mt5" else MonoT5()
     what = named or "none named"
-    raise UsageError(f"{folder}: its files do not tell which family it is of (architecture: {what})", hint=FAMILY_HINT)
+    raise UsageError(f"{folder}: its files do not name its family (architecture: {what})", hint=FAMILY_HINT)
 
 
-def check_folder(model: Model, family: Family) -> Family:
-    """The family with what the model's files say about it, once they have been checked for it.
+def checked_family(model: LocalModel) -> Family:
+    """Return the family of a model with what its files say about it, once they have been checked for it.
 
     Raises MissingError and UsageError for a folder that lbr would read otherwise than the library that wrote it.
     """
-    check_files(paths(model))
+    check_files(model_files(model))
+    family, folder = model.family, model.folder
     if model.gguf:
         return family
-    folder = model.place
     check_adapter(folder)
     if isinstance(family, BiEncoder):
         sentence_transformers.check_bi_encoder(folder)
-        return completed(family, folder)
+        return with_folder_defaults(family, folder)
     check_architecture(family, folder)
     if isinstance(family, Classifier):
         sentence_transformers.check_cross_encoder(folder)
@@ -127,7 +126,7 @@ def _is_relevant(name: str) -> bool | None:
     return False if plain in OPPOSITES or (stem != plain and stem in RELEVANT) else None
 
 
-def completed(family: BiEncoder, folder: Path) -> BiEncoder:
+def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
     """The family with the prompts and the similarity that a sentence-transformers folder names, where not chosen."""
     config = JsonFile(folder / sentence_transformers.CONFIG, optional=True)
     prompts = config.texts("prompts")

@@ -1,0 +1,98 @@
+"""The identity of a score: everything but the two texts that decides it, computed without loading weights.
+
+Hashing weights takes seconds, and so does importing torch to choose a device. The memo of the cache keeps both results:
+a digest as long as the file does not change; a `ComputeSpec` as long as the files of the model, the options, the
+hardware and the versions of torch and transformers do not change. A prompt that contains a date is never kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from lbr_cli.cache import Cache, key_of
+from lbr_cli.core import Family
+from lbr_cli.engines import ComputeSpec, Settings
+from lbr_cli.engines.machine import this_machine
+from lbr_cli.errors import MissingError
+from lbr_cli.models import LocalModel, ServedModel
+from lbr_cli.models.digests import fingerprint, sha256
+
+SCORING_VERSION = "3"  # raised whenever the same files come to mean another score, so that no old score is found
+STABLE_AFTER_SECONDS = 2.0  # a file that was just written may change again without a new time
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`files` are the sha256 of each file of the model by name, `spec` the choices of the engine."""
+
+    files: Mapping[str, str]
+    engine: str
+    family: Family
+    spec: ComputeSpec
+
+    @property
+    def key(self) -> bytes:
+        """A digest of everything, for the keys of cached scores."""
+        parts = (SCORING_VERSION, fingerprint(self.files), self.engine, *_values(self.spec), _described(self.family))
+        return key_of(*(part.encode("utf-8", "surrogatepass") for part in parts))
+
+
+class Memo:
+    """What earlier runs computed about models. Works without a cache, for one run."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._digests: dict[tuple[str, ...], str] = {}  # of files that were just written
+
+    def sha256(self, path: Path) -> str:
+        """Return the sha256 of a file. MissingError if it cannot be read."""
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
+        version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+        parts = ("sha256", os.path.realpath(path), *map(str, version))
+        if parts in self._digests:
+            return self._digests[parts]
+        stored = self._cache.recall(*parts)
+        if stored is not None:
+            return stored.decode()
+        found = self._digests[parts] = sha256(path)
+        if time.time() - max(status.st_mtime, status.st_ctime) > STABLE_AFTER_SECONDS:
+            self._cache.remember(found.encode(), *parts)
+        return found
+
+    def spec(self, parts: Sequence[str]) -> ComputeSpec | None:
+        """Return the choices that an engine made in an earlier run with equal `spec_parts`, None if there was none."""
+        value = self._cache.recall(*parts)
+        return None if value is None else ComputeSpec(**orjson.loads(value))
+
+    def put_spec(self, parts: Sequence[str], spec: ComputeSpec) -> None:
+        """Store the choices of an engine, unless they may differ in the next run."""
+        if not spec.dated:
+            self._cache.remember(orjson.dumps(asdict(spec)), *parts)
+
+
+def spec_parts(
+    files: Mapping[str, str], engine: str, model: LocalModel | ServedModel, settings: Settings
+) -> tuple[str, ...]:
+    """Return what decides the choices of an engine."""
+    limit = model.max_length if isinstance(model, LocalModel) else None
+    server = (settings.server.base_url, model.label) if settings.server else ()
+    asked = (settings.device, settings.dtype, str(settings.max_length), str(limit))
+    fields = tuple(ComputeSpec.__dataclass_fields__)
+    return (*fields, fingerprint(files), engine, *asked, *server, _described(model.family), this_machine())
+
+
+def _values(spec: ComputeSpec) -> tuple[str, ...]:
+    return tuple(map(str, asdict(spec).values()))
+
+
+def _described(family: Family) -> str:
+    return f"{family.name} {family!r}"
