@@ -136,7 +136,6 @@ def test_plain_lines_on_a_terminal_that_cannot_move_its_cursor(files: Path, term
         b"lbr: reading queries.tsv",
         b"lbr: reading docs.jsonl",
         b"lbr: --engine overlap counts shared words and uses no model: for trying files, not for ranking",
-        b"lbr: checking the prompts",
     ]
     assert lines[-2].startswith(b"lbr: 2 queries, 3 pairs (0 truncated) in ")
     assert lines[-1] == b""
