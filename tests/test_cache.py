@@ -200,8 +200,8 @@ def a_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (torn, "database disk image is malformed; delete it, and a new one will be made"),
-        (no_database, "file is not a database; delete it, and a new one will be made"),
+        (torn, "database disk image is malformed; delete it, and a new one will be created"),
+        (no_database, "file is not a database; delete it, and a new one will be created"),
         (foreign, "is not a cache of lbr"),
         (newer, "is of another version of lbr (layout 3, this one writes 2)"),
         (a_folder, "unable to open database file"),
@@ -301,7 +301,7 @@ except RunError as error:
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
     ended = ran(FULL, tmp_path)
     assert ended.stdout.startswith(f"score cache {tmp_path}/scores.sqlite: cannot be written: "), ended.stderr
-    assert ended.stdout.endswith(" | make room, name another place with --cache-dir, or go without: --no-cache\n")
+    assert ended.stdout.endswith(" | free some space, choose another folder with --cache-dir, or use --no-cache\n")
 
 
 # ---------------------------------------------------------------- several at once
@@ -336,7 +336,7 @@ def test_eight_processes_share_a_file_and_nothing_is_lost(tmp_path: Path) -> Non
 
 
 def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "TURN", 0.05)
+    monkeypatch.setattr(database, "LOCK_TURN", 0.05)
     monkeypatch.setattr("lbr_cli.cache.SHORT_WAIT", 0.01)
     rows = filled(tmp_path, 10)
     holder = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None)

@@ -132,7 +132,7 @@ def test_a_cache_that_cannot_be_used_changes_nothing_but_stderr(chat_model: Path
     plain = lbr(*ask)
     spoilt = lbr(*ask, "--cache", "--cache-dir", "file")
     assert (spoilt.code, spoilt.out) == (0, plain.out)
-    assert spoilt.err == "lbr: warning: no score cache in this run: file is no folder\n" + plain.err
+    assert spoilt.err == "lbr: warning: no score cache in this run: file is not a folder\n" + plain.err
 
 
 def test_a_full_disk_leaves_the_old_ranking(chat_model: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_old_ranking(chat_model: Path, tmp_path: Path) ->
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[0].startswith("lbr: score cache cache/scores.sqlite: cannot be written: ")
     assert ended.stderr.splitlines()[1:] == [
-        "lbr: hint: make room, name another place with --cache-dir, or go without: --no-cache"
+        "lbr: hint: free some space, choose another folder with --cache-dir, or use --no-cache"
     ]
     assert (tmp_path / "out.jsonl").read_text() == "old"
     assert not (tmp_path / ".out.jsonl.lbr-tmp").exists()
@@ -272,7 +272,7 @@ def test_a_file_that_is_no_cache_is_left_alone(tmp_path: Path, lbr: Program) -> 
         ended = lbr("cache", *command, "--cache-dir", "c")
         assert (ended.code, ended.out) == (1, "")
         assert ended.err == (
-            "lbr: c/scores.sqlite: file is not a database\nlbr: hint: delete the file, and a new one will be made\n"
+            "lbr: c/scores.sqlite: file is not a database\nlbr: hint: delete the file, and a new one will be created\n"
         )
     assert (tmp_path / "c" / "scores.sqlite").read_text() == "my own scores, for years\n" * 100
 

@@ -1,8 +1,8 @@
-"""What earlier runs have computed: bytes under keys, that are there again or are not, and never anything else.
+"""A persistent key-value store for scores. A lookup returns what was stored, or nothing.
 
-A row carries a check over its key and its value, for SQLite has none over its pages. Whatever is wrong with the file
-(cut off, damaged, another program's, read-only, on a network file system) is told once, and the run goes on without
-it; only a full disk ends it.
+Each row has a checksum over its key and value, because SQLite has none over its pages. A file that cannot be used
+(truncated, damaged, of another program, read-only, on a network file system) causes one warning, and the run continues
+without a cache. Only a full disk ends the run.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ FULL_CODES = {
     sqlite3.SQLITE_IOERR_TRUNCATE,
     sqlite3.SQLITE_IOERR_SHMSIZE,
 }
-SHORT_WAIT, LAST_WAIT = 1.0, 60.0  # seconds for which a lock is waited for, while there is a next time and at the end
-TOUCHED_AT_ONCE = 1_000_000
-SHRINK_EVERY = 20_000  # rows
+SHORT_WAIT, LAST_WAIT = 1.0, 60.0  # seconds to wait for a lock, during the run and at its end
+MARK_BATCH = 1_000_000  # rows that are marked as used at once
+EVICT_EVERY = 20_000  # rows
 
 
 def key_digest(*parts: bytes) -> hashlib.blake2b:
@@ -50,29 +50,32 @@ def key_of(*parts: bytes) -> bytes:
 
 @contextlib.contextmanager
 def opened(place: Place) -> Iterator[Database]:
-    """The file itself, for those who look after it. RunError where it cannot be used."""
+    """Open the file itself, for `lbr cache`. RunError if it cannot be used."""
     try:
         with contextlib.closing(Database(place.file)) as database:
             yield database
     except UnknownFile as error:
         raise RunError(f"{place.file} {error}") from error
     except sqlite3.Error as error:
-        hint = "delete the file, and a new one will be made" if _is_damage(error) or _is_full(error) else ""
+        hint = "delete the file; a new one will be created" if _is_damage(error) or _is_full(error) else ""
         raise RunError(f"{place.file}: {error}", hint=hint) from error
 
 
 class Cache:
-    """Use it in a `with` block, which keeps what is left to be kept. A `place` of None is no cache at all."""
+    """A context manager, which writes at its end what is not written yet. A `place` of None disables the cache.
+
+    `kept` counts the scores of this run that are in the file; `usable` is False after a warning.
+    """
 
     def __init__(self, place: Place | None, progress: Progress) -> None:
         self._progress = progress
         self._database: Database | None = None
         self._limit = place.limit if place else 0
-        # what another process's lock has kept from the file, by model
+        # rows that could not be written yet because of another process's lock, by model
         self._waiting: dict[str, dict[bytes, bytes]] = {}
-        self._used: set[bytes] = set()  # rows that were last used before today
+        self._used: set[bytes] = set()  # rows to mark as used today
         self._written = 0
-        self.kept = 0  # scores of this run that are in the file
+        self.kept = 0
         self.usable = place is not None
         if place is not None:
             self._open(place)
@@ -92,24 +95,24 @@ class Cache:
         except UnknownFile as error:
             self._refuse(f"{place.file} {error}")
         except FileExistsError:
-            self._refuse(f"{place.folder} is no folder")
+            self._refuse(f"{place.folder} is not a folder")
         except OSError as error:
             self._refuse(f"{place.folder}: {error.strerror or error}")
         except (sqlite3.Error, MemoryError) as error:
             self._fail(error, str(place.file))
         else:
-            self._shrink()
+            self._evict()
 
     def holds(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of `keys` under which something stands; whether it can be used, `find` tells."""
+        """Return the keys that have a row; `find` verifies its checksum."""
         found = {key for rows in self._waiting.values() for key in rows}
         with self._guarded():
             if self._database:
                 found |= self._database.holds(keys)
-        return found.intersection(keys)  # a damaged file gives other keys than it was asked for
+        return found.intersection(keys)  # a damaged file may return other keys
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """What stands under those of `keys` that are there and undamaged."""
+        """Return the values of the keys that have an undamaged row."""
         found: dict[bytes, bytes] = {}
         day = today()
         with self._guarded():
@@ -119,14 +122,14 @@ class Cache:
                     found[key] = value
                     if used != day:
                         self._used.add(key)
-        if len(self._used) >= TOUCHED_AT_ONCE:
-            self._touch()
+        if len(self._used) >= MARK_BATCH:
+            self._mark_used()
         for rows in self._waiting.values():
             found.update({key: rows[key] for key in keys if key in rows})
         return found
 
     def keep(self, rows: Mapping[bytes, bytes], model: str) -> None:
-        """Have `rows` of a model in the file when this returns; at the latest at the end, where others hold it."""
+        """Write rows of a model. They are in the file when this returns, or at the end if the file is locked."""
         if self._database and rows:
             self._waiting.setdefault(model, {}).update(rows)
             self._write(SHORT_WAIT)
@@ -162,24 +165,24 @@ class Cache:
                 del self._waiting[model]
                 self._written += len(rows)
                 self.kept += len(rows)
-        if self._written >= SHRINK_EVERY:
-            self._shrink()
+        if self._written >= EVICT_EVERY:
+            self._evict()
 
-    def _touch(self) -> None:
+    def _mark_used(self) -> None:
         used, self._used = self._used, set()
         with self._guarded(), _housekeeping():
             if self._database:
-                self._database.touch(used)
+                self._database.mark_used(used)
 
-    def _shrink(self) -> None:
+    def _evict(self) -> None:
         self._written = 0
         with self._guarded(), _housekeeping():
             if self._database:
-                self._database.shrink(self._limit)
+                self._database.evict(self._limit)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Whatever SQLite says in this block ends the cache and not the run, but for a full disk."""
+        """Disable the cache on any error of SQLite in this block. Only a full disk is a RunError."""
         try:
             yield
         except (sqlite3.Error, MemoryError) as error:
@@ -192,9 +195,9 @@ class Cache:
 
     def _fail(self, error: sqlite3.Error | MemoryError, file: str) -> None:
         if _is_full(error):
-            hint = "make room, name another place with --cache-dir, or go without: --no-cache"
+            hint = "free some space, choose another folder with --cache-dir, or use --no-cache"
             raise RunError(f"score cache {file}: cannot be written: {error}", hint=hint) from error
-        self._refuse(f"{file}: {error}{'; delete it, and a new one will be made' if _is_damage(error) else ''}")
+        self._refuse(f"{file}: {error}{'; delete it, and a new one will be created' if _is_damage(error) else ''}")
 
     def _refuse(self, why: str) -> None:
         self.usable = False
@@ -206,14 +209,14 @@ class Cache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """A run that ends well waits for its scores to be written; one that does not, hardly, and keeps its reason."""
+        """On success, wait up to 60 s for pending writes. On an error, wait 1 s and let the error propagate."""
         if kind is None:
             if self._waiting:
                 self._progress.status("waiting for the score cache")
             self._write(LAST_WAIT)
-            self._touch()
+            self._mark_used()
             if self._written:
-                self._shrink()
+                self._evict()
         else:
             with contextlib.suppress(RunError):
                 self._write(SHORT_WAIT)
@@ -225,7 +228,7 @@ class Cache:
 
 @contextlib.contextmanager
 def _housekeeping() -> Iterator[None]:
-    """What is done in this block is left to another time where the file is locked or the disk is full."""
+    """Postpone the work of this block if the file is locked or the disk is full."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -238,9 +241,9 @@ def _is_full(error: sqlite3.Error | MemoryError) -> bool:
 
 
 def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
-    """Whether SQLite finds the file not to be what it was: also when a table or all memory seems to be missing."""
-    lacking = primary_code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)
-    return lacking or primary_code(error) in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    """Whether SQLite reports a damaged file, which may look like a missing table or a lack of memory."""
+    missing = primary_code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)
+    return missing or primary_code(error) in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _check(key: bytes, value: bytes) -> bytes:
@@ -248,7 +251,7 @@ def _check(key: bytes, value: bytes) -> bytes:
 
 
 def _checked(key: object, row: object) -> bytes | None:
-    """The value in a row, if key and row are what was written."""
+    """The value in a row, None if its checksum is wrong."""
     if isinstance(key, bytes) and isinstance(row, bytes) and row[:CHECK_BYTES] == _check(key, row[CHECK_BYTES:]):
         return row[CHECK_BYTES:]
     return None

@@ -1,7 +1,7 @@
 """The file of the cache: rows of bytes under 16-byte keys, in SQLite, which several processes may share.
 
-Whatever SQLite says is raised as it is; what becomes of it is the business of `lbr_cli.cache`. A lock that others hold
-is waited for in short turns, so that Ctrl-C is heard in between.
+Errors of SQLite are raised as they are; `lbr_cli.cache` handles them. Locks are waited for in short turns, so that
+Ctrl-C works in between.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import Any, NamedTuple, TypeVar
 from lbr_cli.cache.schema import APPLICATION_ID, FROM_LAYOUT_1, LAYOUT, MEMO_DAYS, SCHEMA, SETTINGS
 
 T = TypeVar("T")
-AT_ONCE = 500  # keys in a statement; SQLite's oldest limit is 999
+KEYS_PER_STATEMENT = 500  # SQLite's oldest limit is 999
 PER_TRANSACTION = 20_000
-# of random keys: what a row takes besides key and value, and how full pages are (measured, rows of 45 to 150 bytes)
+# with random keys: bytes of a row besides key and value, and how full pages are (measured, rows of 45 to 150 bytes)
 ROW_BYTES, FULLNESS = 12, 0.87
-BYTES = "total(length(key) + length(value))"  # of what is there; in a damaged file, too, a number
-SAMPLE = 1 << 26  # bytes that are looked at to know what is in all
-TURN = 0.5  # seconds for which SQLite itself waits for a lock
-PATIENCE = 10.0
+BYTES = "total(length(key) + length(value))"  # a number even in a damaged file
+SAMPLE_BYTES = 1 << 26  # read to estimate what the whole file holds
+LOCK_TURN = 0.5  # seconds that SQLite itself waits for a lock
+LOCK_TIMEOUT = 10.0
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-# keys are digests, so that their first bytes cut a table into 256 parts of a size: no statement takes long
+# keys are digests, so their first byte divides a table into 256 parts of equal size: each statement is short
 PARTS = [(bytes([first]), bytes([first, *[0xFF] * 16])) for first in range(256)]
 
 
 class UnknownFile(Exception):
-    """A database that is not of this program or of this version."""
+    """A database of another program or another version."""
 
 
 class ModelRow(NamedTuple):
-    """What the cache holds of a model; `last_used` in days since 1970."""
+    """The entries of a model; `last_used` in days since 1970."""
 
     name: str
     entries: int
@@ -44,17 +44,14 @@ class ModelRow(NamedTuple):
 
 
 class Database:
-    """An open file. Made if it is not there.
-
-    Raises sqlite3.Error, and UnknownFile for one that is another program's.
-    """
+    """An open file, which is created if it does not exist. Raises sqlite3.Error and UnknownFile."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = sqlite3.connect(path, timeout=TURN, isolation_level=None)
-        self._connection.text_factory = bytes  # a damaged text must not fail before it can be looked at
+        self._connection = sqlite3.connect(path, timeout=LOCK_TURN, isolation_level=None)
+        self._connection.text_factory = bytes  # damaged text must not raise
         try:
-            _patiently(self._set_up, PATIENCE)
+            _retry_locked(self._set_up, LOCK_TIMEOUT)
         except BaseException:
             self._connection.close()
             raise
@@ -63,51 +60,51 @@ class Database:
         for setting in SETTINGS:
             self._rows(setting)
         if self._is_new():
-            self._rows("PRAGMA auto_vacuum = INCREMENTAL")  # only a file without a page can be told
+            self._rows("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first page
             self._rows("PRAGMA journal_mode = WAL")
             with self._transaction():
-                if self._is_new():  # and no other process has been faster
+                if self._is_new():  # no other process was faster
                     for statement in SCHEMA:
                         self._rows(statement)
         if self._number("PRAGMA application_id") != APPLICATION_ID:
             raise UnknownFile("is not a cache of lbr")
         if self._number("PRAGMA user_version") == 1:
             with self._transaction():
-                if self._number("PRAGMA user_version") == 1:  # and no other process has been faster
+                if self._number("PRAGMA user_version") == 1:  # no other process was faster
                     for statement in FROM_LAYOUT_1:
                         self._rows(statement)
         layout = self._number("PRAGMA user_version")
         if layout != LAYOUT:
             raise UnknownFile(f"is of another version of lbr (layout {layout}, this one writes {LAYOUT})")
         if self._rows("PRAGMA journal_mode = WAL") != [(b"wal",)]:
-            raise UnknownFile("lies where SQLite cannot share it (no WAL)")
+            raise UnknownFile("is on a file system where SQLite cannot share it (no WAL)")
         try:
-            self._rows("DELETE FROM models WHERE 0")  # raises where the file cannot be written
+            self._rows("DELETE FROM models WHERE 0")  # raises if the file cannot be written
         except sqlite3.OperationalError as error:
-            if primary_code(error) not in LOCKED:  # what others are writing to, we shall be able to write to
+            if primary_code(error) not in LOCKED:  # a locked file is writable
                 raise
 
     def _is_new(self) -> bool:
         return not self._number("PRAGMA application_id") and not self._number("SELECT count(*) FROM sqlite_master")
 
     def close(self) -> None:
-        """Let go of the file. The last process to do so leaves nothing beside it."""
+        """Close the file. The last process to do so removes the files beside it."""
         self._connection.close()
 
     def holds(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of `keys` that are there."""
+        """Return the keys that have a row."""
         found: set[bytes] = set()
         for some, marks in _in_turn(keys):
             found.update(key for (key,) in self._read(f"SELECT key FROM scores WHERE key IN ({marks})", some))
         return found
 
     def find(self, keys: Sequence[bytes]) -> Iterator[tuple[Any, Any, Any]]:
-        """(key, value, day) of those that are there. In a damaged file each of the three may be anything."""
+        """Yield (key, value, day) of the keys that have a row. In a damaged file each may be anything."""
         for some, marks in _in_turn(keys):
             yield from self._read(f"SELECT key, value, day FROM scores WHERE key IN ({marks})", some)
 
-    def keep(self, rows: Iterable[tuple[bytes, bytes]], model: str, seconds: float = PATIENCE) -> None:
-        """Write (key, value) of a model, all or none; what stands under the keys gives way."""
+    def keep(self, rows: Iterable[tuple[bytes, bytes]], model: str, seconds: float = LOCK_TIMEOUT) -> None:
+        """Write (key, value) rows of a model, all or none, over rows with the same keys."""
 
         def write() -> None:
             with self._transaction():
@@ -119,21 +116,21 @@ class Database:
                     [(key, value, number, day) for key, value in rows],
                 )
 
-        _patiently(write, seconds)
+        _retry_locked(write, seconds)
 
-    def touch(self, keys: Iterable[bytes]) -> None:
-        """Note that rows were used today."""
-        ordered = sorted(keys)  # neighbours lie on one page, which is then written once
+    def mark_used(self, keys: Iterable[bytes]) -> None:
+        """Mark rows as used today."""
+        ordered = sorted(keys)  # neighbours are on one page, which is then written once
         for start in range(0, len(ordered), PER_TRANSACTION):
-            self._touch(ordered[start : start + PER_TRANSACTION])
+            self._mark_used(ordered[start : start + PER_TRANSACTION])
 
-    def _touch(self, ordered: Sequence[bytes]) -> None:
+    def _mark_used(self, ordered: Sequence[bytes]) -> None:
         def write() -> None:
             with self._transaction():
                 for some, marks in _in_turn(ordered):
                     self._rows(f"UPDATE scores SET day = ? WHERE key IN ({marks})", [today(), *some])
 
-        _patiently(write, PATIENCE)
+        _retry_locked(write, LOCK_TIMEOUT)
 
     def memo(self, key: bytes) -> list[Any]:
         """Return the value under a key: a list of one or none. In a damaged file it may be anything."""
@@ -147,22 +144,22 @@ class Database:
                 self._rows("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", [key, value, today()])
                 self._rows("DELETE FROM memo WHERE day < ?", [today() - MEMO_DAYS])
 
-        _patiently(write, TURN)
+        _retry_locked(write, LOCK_TURN)
 
     def clear_memo(self) -> None:
         """Remove all values of the memo."""
-        _patiently(lambda: self._rows("DELETE FROM memo"), PATIENCE)
+        _retry_locked(lambda: self._rows("DELETE FROM memo"), LOCK_TIMEOUT)
 
     def size(self) -> int:
         """Bytes in use."""
         pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return pages * self._number("PRAGMA page_size")
 
-    def shrink(self, limit: int) -> None:
-        """If the file takes more than `limit` bytes, remove rows until a tenth of it is free again, oldest first.
+    def evict(self, limit: int) -> None:
+        """If the file is larger than `limit` bytes, remove rows until a tenth is free, least recently used first.
 
-        The file itself stays as it is, but for pages that are wholly free: new rows will
-        fill the gaps. So it is the rows that are weighed, and not the pages, or each call would remove more.
+        Pages that are partly free stay in the file, and new rows fill them. So the size of the rows counts, not that of
+        the pages, or each call would remove more.
         """
         size = self.size()
         if size <= limit:
@@ -180,33 +177,33 @@ class Database:
         self._remove()
 
     def _sample(self, size: int) -> tuple[Counter[Any], float]:
-        """How many rows were last used on each day, and the bytes that they take in pages as full as pages usually are.
+        """Count the rows by the day of their last use, and the bytes that they take in pages of the usual fullness.
 
-        Of a large file a part is looked at, which stands for all.
+        Of a large file, a part is read and scaled up.
         """
-        looked_at = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE // size))]
+        sampled = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE_BYTES // size))]
         days: Counter[Any] = Counter()
         taken = 0
-        for bounds in looked_at:
+        for bounds in sampled:
             for day, count, bytes_ in self._read(
                 f"SELECT day, count(*), {BYTES} FROM scores WHERE key BETWEEN ? AND ? GROUP BY 1", bounds
             ):
                 days[day] += count
                 taken += bytes_ + count * ROW_BYTES
-        share = len(looked_at) / len(PARTS)
+        share = len(sampled) / len(PARTS)
         return Counter({day: round(count / share) for day, count in days.items()}), taken / share / FULLNESS
 
     def remove(self, condition: str = "1", *values: object) -> int:
-        """Remove rows and give their room back to the disk; tells how many."""
+        """Remove rows and release their space. Return how many rows were removed."""
         removed = self._remove(condition, *values)
         if not removed:
             return 0
-        with contextlib.suppress(sqlite3.OperationalError):  # where there is no room for it, or no time: later
-            _patiently(lambda: self._rows("VACUUM"), TURN)
+        with contextlib.suppress(sqlite3.OperationalError):  # without space or time for it: later
+            _retry_locked(lambda: self._rows("VACUUM"), LOCK_TURN)
         return removed
 
     def _remove(self, condition: str = "1", *values: object, at_most: int | None = None) -> int:
-        """Remove rows, `at_most` so many and those of the part of the table in which that is reached."""
+        """Remove rows, part by part, until at least `at_most` are removed."""
         removed = 0
         for bounds in PARTS:
             if at_most is not None and removed >= at_most:
@@ -216,7 +213,7 @@ class Database:
         while free:
             self._read("PRAGMA incremental_vacuum(2000)")
             left = self._number("PRAGMA freelist_count")
-            free = left if left < free else 0  # a file that was begun otherwise keeps what is free
+            free = left if left < free else 0  # a file without incremental vacuum
         return removed
 
     def _remove_part(self, bounds: tuple[bytes, bytes], condition: str, values: tuple[object, ...]) -> int:
@@ -225,10 +222,10 @@ class Database:
                 statement = f"DELETE FROM scores WHERE key BETWEEN ? AND ? AND ({condition})"
                 return self._connection.execute(statement, [*bounds, *values]).rowcount
 
-        return _patiently(remove, PATIENCE)
+        return _retry_locked(remove, LOCK_TIMEOUT)
 
     def models(self) -> list[ModelRow]:
-        """What there is of each model, by name."""
+        """Return the entries of each model, ordered by name."""
         rows = self._read("SELECT id, CAST(name AS BLOB) FROM models")
         names = {number: name.decode("utf-8", "replace") for number, name in rows}
         found: dict[str, ModelRow] = {}
@@ -246,7 +243,7 @@ class Database:
         return sorted(found.values())
 
     def remove_model(self, name: str) -> int:
-        """Remove the rows of a model; tells how many."""
+        """Remove the rows of a model. Return how many."""
         return self.remove("model IN (SELECT id FROM models WHERE name = ?)", name)
 
     @contextlib.contextmanager
@@ -261,7 +258,7 @@ class Database:
             raise
 
     def _read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        return _patiently(lambda: self._rows(statement, values), PATIENCE)
+        return _retry_locked(lambda: self._rows(statement, values), LOCK_TIMEOUT)
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
@@ -277,14 +274,14 @@ def today() -> int:
 
 
 def _in_turn(keys: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], str]]:
-    """The keys, as many at once as a statement takes, and the marks that stand for them."""
-    for start in range(0, len(keys), AT_ONCE):
-        some = keys[start : start + AT_ONCE]
+    """Yield as many keys as a statement takes, with their placeholders."""
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        some = keys[start : start + KEYS_PER_STATEMENT]
         yield some, ",".join("?" * len(some))
 
 
-def _patiently(action: Callable[[], T], seconds: float) -> T:
-    """What `action` gives, tried again for so long while others hold the lock."""
+def _retry_locked(action: Callable[[], T], seconds: float) -> T:
+    """Return the result of `action`; retry for so many seconds while the file is locked."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -296,5 +293,5 @@ def _patiently(action: Callable[[], T], seconds: float) -> T:
 
 
 def primary_code(error: sqlite3.Error | MemoryError) -> int:
-    """SQLite's number for what went wrong, less its finer distinctions; 0 where SQLite did not say it."""
+    """Return SQLite's primary error code; 0 for an error of another source."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -2,7 +2,7 @@
 
 models (id, name)
 scores (key, value, model, day)     day: when the row was last used, in days since 1970
-memo (key, value, day)              what is slow to compute about models; day: when the row was written
+memo (key, value, day)              facts about models that are slow to compute; day: when the row was written
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ SCHEMA = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {LAYOUT}",
 )
-# layout 1 had the memo among the scores, and other keys: none of its rows would be found again
+# layout 1 kept the memo among the scores, under other keys: none of its rows could be found again
 FROM_LAYOUT_1 = ("DELETE FROM scores", "DELETE FROM models", MEMO, f"PRAGMA user_version = {LAYOUT}")
 MEMO_DAYS = 100
 SETTINGS = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
-    "PRAGMA synchronous = NORMAL",  # with WAL: a power cut may lose the last scores, and nothing else
+    "PRAGMA synchronous = NORMAL",  # with WAL, a power cut loses the last scores at most
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA cache_size = -65536",
 )
