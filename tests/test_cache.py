@@ -144,7 +144,7 @@ def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
         assert (cache.on, cache.usable, cache.kept) == (False, False, 1)
     assert listener.warnings == [
         f"no score cache from here on: {tmp_path}/scores.sqlite: no such table: scores; delete it, and a new one will "
-        "be made"
+        "be created"
     ]
 
 
@@ -372,8 +372,8 @@ def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, mon
 
     rows = filled(tmp_path, 10)
     on_day(monkeypatch, today() + 1)
-    monkeypatch.setattr(Database, "touch", fail)
-    monkeypatch.setattr(Database, "shrink", fail)
+    monkeypatch.setattr(Database, "mark_used", fail)
+    monkeypatch.setattr(Database, "evict", fail)
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         assert cache.find(list(rows)) == rows
@@ -447,7 +447,7 @@ def test_a_cache_that_is_full_of_today_gives_way_too(tmp_path: Path) -> None:
 
 def test_a_row_is_touched_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[int] = []
-    monkeypatch.setattr(Database, "touch", lambda self, keys: touched.append(len(list(keys))))
+    monkeypatch.setattr(Database, "mark_used", lambda self, keys: touched.append(len(list(keys))))
     on_day(monkeypatch, today())
     rows = filled(tmp_path, 10)
     for days in (0, 1):

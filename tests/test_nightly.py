@@ -272,7 +272,7 @@ def test_a_file_that_is_no_cache_is_left_alone(tmp_path: Path, lbr: Program) -> 
         ended = lbr("cache", *command, "--cache-dir", "c")
         assert (ended.code, ended.out) == (1, "")
         assert ended.err == (
-            "lbr: c/scores.sqlite: file is not a database\nlbr: hint: delete the file, and a new one will be created\n"
+            "lbr: c/scores.sqlite: file is not a database\nlbr: hint: delete the file; a new one will be created\n"
         )
     assert (tmp_path / "c" / "scores.sqlite").read_text() == "my own scores, for years\n" * 100
 
