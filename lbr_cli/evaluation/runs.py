@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from lbr_cli.core import Candidate, Progress
 from lbr_cli.errors import InputError
-from lbr_cli.formats import open_run
+from lbr_cli.float32 import float32
+from lbr_cli.formats import parse_run
 from lbr_cli.formats.files import display_name
-from lbr_cli.formats.qrels import numbered_qrels
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.qrels import read_qrels
 from lbr_cli.formats.similar_ids import similar
-from lbr_cli.numbers import float32
 
 Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
 EXAMPLES = 3
@@ -54,7 +55,7 @@ def read_run(path: str, *, keep: bool = False) -> Run:
     found: dict[str, dict[str, _Said]] = {}
     candidates: dict[str, dict[str, Candidate]] = {}
     queries: dict[str, str] = {}
-    for line in open_run(path)[1]:
+    for line in parse_run(InputFiles().open(path))[1]:
         candidate, query_id = line.candidate, line.query.query_id
         said = _Said(line.number, candidate.score, candidate.rank)
         first = found.setdefault(query_id, {}).setdefault(candidate.doc_id, said)
@@ -89,7 +90,7 @@ def read_judgments(path: str) -> Judgments:
     """
     name = display_name(path)
     judgments: dict[str, dict[str, int]] = {}
-    for number, qrel in numbered_qrels(path):
+    for number, qrel in read_qrels(InputFiles().open(path)):
         pair = f"query {qrel.query_id}, document {qrel.doc_id}"
         grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
         if grade != qrel.relevance:

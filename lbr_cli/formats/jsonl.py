@@ -15,10 +15,10 @@ from typing import Any
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
+from lbr_cli.float32 import round_trip_number
+from lbr_cli.formats.json_lines import Verbatim, as_id, dump_json, json_kind, json_object
 from lbr_cli.formats.line_ends import shell_command
-from lbr_cli.formats.records import Verbatim, as_id, dump_json, json_kind, json_object
-from lbr_cli.formats.runs import Line, Style
-from lbr_cli.numbers import as_written
+from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
@@ -30,17 +30,21 @@ REMEDY = (
 )
 
 
-class Jsonl:
-    """`given` is the one query of input that has none (`--query`); a query in a line is then an error."""
+class Jsonl(RunFormat):
+    """JSONL. With `given`, the query of `--query`, a query in a line is an error."""
 
     name = "jsonl"
     suffix = ".jsonl"
+    has_details = True
 
     def __init__(self, given: Query | None = None) -> None:
         self._given = given
 
     def matches(self, line: str) -> bool:
         return line.lstrip(" \t").startswith("{")
+
+    def for_query(self, query: Query) -> Jsonl:
+        return Jsonl(query)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:
@@ -69,11 +73,8 @@ class Jsonl:
             raise record.error(f'has a query of its own ("{own}"), and --query is for input that has none')
         return self._given
 
-    def objection(self, query_id: str, doc_id: str) -> str:
-        return ""
-
-    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
-        return b"".join(dump_json(_row(query, row, style)) for row in rows)
+    def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
+        return b"".join(dump_json(_row(query, row, options)) for row in rows)
 
 
 class _Record:
@@ -196,14 +197,14 @@ def _corpus_hint(values: Mapping[str, Any]) -> str:
     return ""
 
 
-def _row(query: Query, row: RankedCandidate, style: Style) -> dict[str, Any]:
+def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:
     ours: dict[str, Any] = {
         "query_id": query.query_id,
         "doc_id": row.candidate.doc_id,
         "rank": row.rank,
-        "score": None if row.score is None else as_written(row.score),
+        "score": None if row.score is None else round_trip_number(row.score),
         "first_stage_score": row.candidate.score,
         "first_stage_rank": row.first_stage_rank,
     }
-    details = row.details if style.explain else {}
+    details = row.details if options.explain else {}
     return ours | {key: value for key, value in (row.candidate.extra or {}).items() if key not in ours} | dict(details)

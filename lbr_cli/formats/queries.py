@@ -1,7 +1,8 @@
-"""Query files: JSONL (`_id/id/query_id/qid`, `text/query`), TSV (id, text), `id BLANK text`, or TREC topics."""
+"""Queries files: JSONL (`_id/id/query_id/qid`, `text/query`), TSV (id, text), `id BLANK text`, or TREC topics."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -9,16 +10,16 @@ from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import Sums, decoded, display_name, numbered, open_input
+from lbr_cli.formats.files import decoded, numbered
+from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.query_columns import read_columns
-from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.topic import DEFAULT
 from lbr_cli.formats.topics import read_topics
 
 IDS = ("_id", "id", "query_id", "qid")
 TEXTS = ("text", "query")
-SEPARATED = re.compile(rb"\r[ \t]*<")  # tags, where a carriage return ends a line
+SEPARATED = re.compile(rb"\r[ \t]*<")  # tags on lines that end in a carriage return
 
 Numbered = Iterable[tuple[int, bytes]]
 
@@ -30,36 +31,35 @@ class QueryLine(NamedTuple):
     query: Query
 
 
-class _Everything:
-    """The ids of a caller who wants all queries."""
+class _All:
+    """Contains every id."""
 
     def __contains__(self, _: object) -> bool:
         return True
 
 
 def read_queries(
-    path: str,
+    stream: io.BufferedReader,
     topic_field: str | None = None,
-    sums: Sums | None = None,
     *,
     columns: tuple[str, ...] | None = None,
     wanted: Container[str] | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, QueryLine]:
-    """The queries of a file by their ids, in its order, each with the line it stands in.
+    """Return the queries of a file by id, in its order.
 
-    `topic_field` is the part that is the query: a field of topics, a key of JSONL, a column of TSV; `columns` names
-    the columns of TSV. Only queries that are `wanted` need a text. `sums` adds up every byte. Raises InputError with
-    file and line for what cannot be read, and for two texts under one id; UsageError for an option without effect.
+    `topic_field` is the field that is the query: a field of topics, a key of JSONL, a column of TSV. `columns` are the
+    columns of TSV. Only the queries of `wanted` (default: all) need a text. Raises InputError, with file and line, for
+    an invalid line and for an id with two texts; UsageError for an option without effect.
     """
-    name = display_name(path)
-    wanted = _Everything() if wanted is None else wanted
-    found: dict[str, QueryLine] = {}
-    for number, query in _read(numbered(open_input(path, sums)), name, topic_field, columns, wanted, warn):
-        known = found.setdefault(query.query_id, QueryLine(number, query))
+    name = stream.name
+    wanted = _All() if wanted is None else wanted
+    queries: dict[str, QueryLine] = {}
+    for number, query in _read(numbered(stream), name, topic_field, columns, wanted, warn):
+        known = queries.setdefault(query.query_id, QueryLine(number, query))
         if known.query != query and query.query_id in wanted:
             raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
-    return found
+    return queries
 
 
 def _read(
@@ -93,22 +93,22 @@ def _from_topics(
     for number, data in lines:
         if SEPARATED.search(data):
             raise CarriageReturnError(name, number)
-        text += ["\n"] * (number - 1 - len(text))  # blank lines were left out, and lines are counted
+        text += ["\n"] * (number - 1 - len(text))  # the blank lines, so that line numbers stay right
         text.append(decoded(data, name, number) + "\n")
-    nameless = []
+    without_id = []
     count = 0
     for topic in read_topics("".join(text), name):
-        query_id = topic.number
         count += 1
+        query_id = topic.number
         if query_id:
-            found = topic.text(topic_field, name) if query_id in wanted else topic.find(topic_field)
-            yield topic.line, Query(query_id, found)
+            topic_text = topic.text(topic_field, name) if query_id in wanted else topic.find(topic_field)
+            yield topic.line, Query(query_id, topic_text)
         else:
-            nameless.append(topic.line)
-    if nameless and (len(nameless) == count or isinstance(wanted, _Everything)):
-        raise InputError("a topic without a number", name, nameless[0])
-    if nameless:
-        warn(f"{name}:{nameless[0]}: a topic without a number; {len(nameless)} of {count} topics are left out")
+            without_id.append(topic.line)
+    if without_id and (len(without_id) == count or isinstance(wanted, _All)):
+        raise InputError("a topic without a number", name, without_id[0])
+    if without_id:
+        warn(f"{name}:{without_id[0]}: a topic without a number; {len(without_id)} of {count} topics are left out")
 
 
 def _from_json(data: bytes, name: str, number: int, texts: tuple[str, ...], wanted: Container[str]) -> Query:
@@ -125,8 +125,8 @@ def _from_json(data: bytes, name: str, number: int, texts: tuple[str, ...], want
     if isinstance(text, str) or query_id not in wanted:
         return Query(query_id, text if isinstance(text, str) else None)
     if text_key is None:
-        there = ", ".join(key for key in record if key != id_key)
-        hint = f"name the key with --topic-field; the line has {there}" if there else ""
+        keys = ", ".join(key for key in record if key != id_key)
+        hint = f"name the key with --topic-field; the line has {keys}" if keys else ""
         raise InputError(f"no query text ({', '.join(texts)})", name, number, hint=hint)
     raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
 
