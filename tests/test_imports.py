@@ -26,7 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "scoring": ("cache", "core", "errors"),
     "passages": ("core", "float32"),
     "rerank": ("core", "errors", "float32", "passages", "scoring", "wording"),
-    "evaluation": ("core", "errors", "evaluation", "float32", "formats"),
+    "evaluation": ("core", "errors", "evaluation", "float32", "formats", "wording"),
     "report": ("core", "errors", "evaluation", "float32", "formats", "report"),
     "progress": (),
     "assembly": ("cache", "core", "engines", "errors", "families", "models", "scoring"),

@@ -52,66 +52,55 @@ class InputFiles:
         if path not in self._checked:
             self.check(role, path)
         name = display_name(path)
+        digest = hashlib.sha256() if self._hashed else None
         try:
-            file: Any = open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN)
-            if self._hashed:
-                file = _HashingReader(file, hashlib.sha256())
-                self._digests.append((path, file.digest))
-            head = b""
-            while len(head) < HEAD and (more := _read(file, HEAD - len(head))):
-                head += more
+            source = _Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror or error}", name) from error
         except ValueError as error:  # a path with a NUL character
             raise InputError(f"cannot be read: {error}", name) from error
         for first_bytes, kind in NOT_TEXT:
-            if head.startswith(first_bytes):
-                file.close()
+            if source.head.startswith(first_bytes):
+                source.close()
                 raise InputError(f"is {kind}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
-        rewound = io.BufferedReader(_Rewound(head, file), CHUNK)
-        return io.BufferedReader(TextStream(name, rewound, head, file, exact=exact), CHUNK)
+        if digest:
+            self._digests.append((path, digest))
+        return io.BufferedReader(TextStream(name, io.BufferedReader(source, CHUNK), source.head, exact=exact), CHUNK)
 
     def digests(self) -> list[tuple[str, str]]:
         """Return (path, sha256) of each file opened so far, in that order."""
         return [(path, digest.hexdigest()) for path, digest in self._digests]
 
 
-class _HashingReader:
-    """An unbuffered file that updates a digest with the bytes read from it."""
+class _Source(io.RawIOBase):
+    """The bytes of an unbuffered file, of which `head` holds the first few. Updates `digest` with every byte read."""
 
     def __init__(self, file: IO[bytes], digest: Any) -> None:
         self._file = file
-        self.digest = digest
-        self.fileno = file.fileno
-        self.close = file.close
-
-    def read(self, size: int) -> bytes | None:
-        data = self._file.read(size)
-        if data:
-            self.digest.update(data)
-        return data
-
-
-def _read(file: IO[bytes], size: int) -> bytes:
-    """Return up to `size` bytes of an unbuffered file, as soon as there are any; wait for a non-blocking one."""
-    while (data := file.read(size)) is None:
-        select.select([file], [], [])
-    return data
-
-
-class _Rewound(io.RawIOBase):
-    """A file whose first bytes have been read already: returns them again, then the rest."""
-
-    def __init__(self, head: bytes, file: IO[bytes]) -> None:
-        self._head = head
-        self._file = file
+        self._digest = digest
+        self.head = b""
+        while len(self.head) < HEAD and (more := self._read(HEAD - len(self.head))):
+            self.head += more
+        self._rest = self.head
 
     def readable(self) -> bool:
         return True
 
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
-        data = self._head[: len(view)] or _read(self._file, len(view))
-        self._head = self._head[len(data) :]
+        data = self._rest[: len(view)] or self._read(len(view))
+        self._rest = self._rest[len(data) :]
         view[: len(data)] = data
         return len(data)
+
+    def _read(self, size: int) -> bytes:
+        """Return up to `size` bytes, as soon as there are any; wait for a non-blocking file."""
+        while (data := self._file.read(size)) is None:
+            select.select([self._file], [], [])
+        if self._digest:
+            self._digest.update(data)
+        return data

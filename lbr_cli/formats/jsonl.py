@@ -1,10 +1,10 @@
-"""JSONL candidates in three shapes, and the pair lines that come out.
+"""JSONL: candidates in three forms; written as one pair a line.
 
     {"query_id": …, "doc_id": …, "score"?: …, "rank"?: …, "query"?: …, "title"?: …, "text"?: …}     one pair a line
     {"query_id": …, "query"?: …, "candidates": [{"doc_id": …, "score"?: …, "text"?: …}, …]}         one query a line
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
 
-A key that has no meaning here comes out again with the same value.
+An unknown key is written again with the same value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
 TEXTS = ("text", "contents", "body", "passage", "segment", "content")
 LISTS = ("candidates", "documents")
-# for runs that are one object, {query: {document: score}}
+# converts a run that is one object, {query: {document: score}}
 REMEDY = (
     "jq -c 'to_entries[] | {query_id: .key, candidates: (.value | to_entries | map({doc_id: .key, score: .value}))}'"
 )
@@ -51,7 +51,7 @@ class Jsonl(RunFormat):
             yield from self.read_line(data, file, number)[0]
 
     def read_line(self, data: bytes, file: str, number: int) -> tuple[list[Line], bool]:
-        """The candidates of one line, and whether the line is a whole query."""
+        """Return the candidates of one line, and whether the line is a whole query."""
         record = _Record(json_object(data, file, number, REMEDY), file, number)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
@@ -78,7 +78,7 @@ class Jsonl(RunFormat):
 
 
 class _Record:
-    """A JSON object and where it stands."""
+    """A JSON object with its file and line."""
 
     def __init__(self, values: dict[str, Any], file: str, number: int, where: str = "") -> None:
         self.values = values
@@ -103,7 +103,7 @@ class _Record:
         return None
 
     def text(self, keys: Sequence[str]) -> str | None:
-        """The first of `keys` that is there and not null."""
+        """Return the value of the first of `keys` that is not null."""
         for key in keys:
             value = self.values.get(key)
             if isinstance(value, str):
@@ -113,7 +113,7 @@ class _Record:
         return None
 
     def query_id(self) -> str | None:
-        """The id of the query, in the line or in the object that is its query."""
+        """Return the id of the query: a key of the line, or of the object that is its query."""
         query_id, nested = self.id(QUERY_IDS), self._query_object()
         return nested.id(("_id", "id", *QUERY_IDS)) if nested and query_id is None else query_id
 
@@ -141,7 +141,7 @@ class _Record:
         return Candidate(doc_id, document, self._score(), self._rank(), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
-        """What is left when the first present key of each list has been read."""
+        """Return all values except that of the first present key of each list."""
         used = {next((key for key in keys if key in self.values), None) for keys in read}
         return {key: value for key, value in self.values.items() if key not in used}
 
@@ -165,7 +165,7 @@ class _Record:
 
 
 def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
-    # a text beside the list is none of its documents', and would be taken for one in a pair line
+    # a text beside the list belongs to none of its documents, and would be read as one in a pair line
     shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
     given: dict[str, bool] = {}
     for place, value in enumerate(record.values[key]):
@@ -184,7 +184,7 @@ def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
 
 
 def _is_whole_run(values: Mapping[str, Any]) -> bool:
-    """Whether an object is {query: {document: score}}."""
+    """Return whether an object is {query: {document: score}}."""
     return all(
         isinstance(scores, dict) and scores and all(type(score) in (int, float, Verbatim) for score in scores.values())
         for scores in values.values()
@@ -198,7 +198,7 @@ def _corpus_hint(values: Mapping[str, Any]) -> str:
 
 
 def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:
-    ours: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "query_id": query.query_id,
         "doc_id": row.candidate.doc_id,
         "rank": row.rank,
@@ -207,4 +207,5 @@ def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str
         "first_stage_rank": row.first_stage_rank,
     }
     details = row.details if options.explain else {}
-    return ours | {key: value for key, value in (row.candidate.extra or {}).items() if key not in ours} | dict(details)
+    extra = {key: value for key, value in (row.candidate.extra or {}).items() if key not in fields}
+    return fields | extra | dict(details)

@@ -8,6 +8,7 @@ from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.formats.files import BLANKS, without_end
 from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
+from lbr_cli.wording import counted
 
 MARK = "\ufeff"
 RAW = "line"  # the key that holds a line's own bytes until they are written
@@ -46,7 +47,7 @@ class PlainLines(RunFormat):
         if count == 1 and separated:
             raise CarriageReturnError(file, separated)
         if invalid:
-            what = "1 line is" if len(invalid) == 1 else f"{len(invalid)} lines are"
+            what = counted(len(invalid), "line is", "lines are")
             self._warn(f"{file}:{invalid[0]}: invalid UTF-8; {what} scored with replacement characters")
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:

@@ -16,7 +16,7 @@ from lbr_cli.formats.queries import QueryLine, read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.inputs.groups import CandidateGroup
 from lbr_cli.inputs.options import Inputs
-from lbr_cli.wording import first_few
+from lbr_cli.wording import counted, first_few
 
 QUERIES = "queries file"  # its name in messages
 
@@ -133,8 +133,7 @@ class _BadLines:
 
     def warn(self, progress: Progress) -> None:
         if self._count:
-            what = "1 line was" if self._count == 1 else f"{self._count} lines were"
-            progress.warn(f"{self._first}; {what} left out")
+            progress.warn(f"{self._first}; {counted(self._count, 'line was', 'lines were')} left out")
 
 
 def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> Mapping[str, Document]:
