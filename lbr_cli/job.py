@@ -32,10 +32,11 @@ from lbr_cli.manifest import manifest
 from lbr_cli.models import Model
 from lbr_cli.models.contents import paths
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
-from lbr_cli.scoring import Scorer
 from lbr_cli.wording import counted, pair_name
 
 TRUNCATED_WARNING_SHARE = 0.1  # of passages: fewer truncated ones are harmless, because passages overlap
+
+Reranked = Iterable[tuple[Query, list[RankedCandidate]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _run_whole(job: Job, files: InputFiles, output: Output, cache: Cache, progre
     progress.status("looking up scores" if cache.on else "checking the prompts")
     plan = made.scorer.plan(lambda: pairs_to_score(run.rankings, job.method))
     progress.start(len(run.rankings), plan.pairs, plan.hits)
-    _write(rerank(run.rankings, made.scorer, job.method, plan), made.scorer, format_, options, output)
+    _write(rerank(run.rankings, made.scorer, job.method, plan), progress, format_, options, output)
     return made
 
 
@@ -188,7 +189,7 @@ def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progr
     progress.start(0, 0, 0)
     try:
         reranked = rerank(itertools.chain([first], rankings), made.scorer, job.method)
-        _write(reranked, made.scorer, format_, options, output)
+        _write(reranked, progress, format_, options, output)
     except LbrError as error:
         if made.scorer.counts.queries:  # some results are written, so the job has failed while running
             raise RunError(str(error), hint=error.hint) from error
@@ -202,17 +203,11 @@ def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Itera
         yield ranking
 
 
-def _write(
-    reranked: Iterable[tuple[Query, list[RankedCandidate]]],
-    scorer: Scorer,
-    format_: RunFormat,
-    options: OutputOptions,
-    output: Output,
-) -> None:
+def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: OutputOptions, output: Output) -> None:
     """Write each query as soon as it is scored."""
-    for query, rows in reranked:
-        with scorer.progress.paused():
-            output.write(format_.write(query, rows, options))
+    for query, candidates in rows:
+        with progress.paused():
+            output.write(format_.write(query, candidates, options))
 
 
 def _output_format(job: Job, input_format: RunFormat) -> RunFormat:

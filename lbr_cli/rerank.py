@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError
@@ -114,9 +113,7 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
     chosen: dict[int, Document] = {}
     if ranking.query.text is not None:
         documents = enumerate(candidate.document for candidate in ordered)
-        chosen = dict(
-            islice(((index, document) for index, document in documents if document is not None), method.depth)
-        )
+        chosen = dict([(index, document) for index, document in documents if document is not None][: method.depth])
     return _Selection(ranking.query, ordered, chosen, method.passages)
 
 

@@ -33,7 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "manifest": ("", "assembly", "engines", "models"),
     "job": (
         *("assembly", "cache", "core", "engines", "errors", "formats", "inputs", "manifest", "models"),
-        *("rerank", "scoring", "wording"),
+        *("rerank", "wording"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "scoring"),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,16 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import BLANKS, decoded, without_end
+from lbr_cli.formats.files import BLANKS, Numbered, decoded, without_end
 from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.jsonl import TEXTS
 from lbr_cli.formats.line_ends import CarriageReturns, has_tabs
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
+
+Note = Callable[[str], None]
+Bad = Callable[[InputError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,7 @@ class WantedDocuments:
             raise InputError(f"document {document.doc_id} has another text at {location}", file, line)
 
 
-def read_corpus(
-    stream: io.BufferedReader,
-    documents: WantedDocuments,
-    fields: Fields,
-    note: Callable[[str], None],
-    bad: Callable[[InputError], None],
-) -> None:
+def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
     """Add the wanted documents of a corpus to `documents`, and close the stream.
 
     `note` is called with a choice between fields. `bad` is called with an InputError, with file and line, for each
@@ -104,7 +101,7 @@ def _is_object(line: bytes) -> bool | None:
         return False
 
 
-def check_fields(fields: Fields, documents: WantedDocuments, warn: Callable[[str], None]) -> None:
+def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
     """Raise UsageError for options without effect on the corpora that were read; `warn` of a title field not found."""
     kinds = set(documents.is_jsonl.values())
     names = ", ".join(documents.is_jsonl)
@@ -118,14 +115,7 @@ def check_fields(fields: Fields, documents: WantedDocuments, warn: Callable[[str
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 
 
-def _read_jsonl(
-    lines: Iterable[tuple[int, bytes]],
-    name: str,
-    documents: WantedDocuments,
-    fields: Fields,
-    note: Callable[[str], None],
-    bad: Callable[[InputError], None],
-) -> None:
+def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
     loads, wanted = orjson.loads, documents.wanted
     ids, texts, title_key = fields.ids, fields.texts, fields.title
     noted = False
@@ -190,13 +180,7 @@ def _field_hint(record: dict[str, Any], noun: str) -> str:
     return f"name the field with --{noun}-field; the line has {keys}" if keys else ""
 
 
-def _read_tsv(
-    lines: Iterable[tuple[int, bytes]],
-    name: str,
-    documents: WantedDocuments,
-    fields: Fields,
-    bad: Callable[[InputError], None],
-) -> None:
+def _read_tsv(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, bad: Bad) -> None:
     columns = fields.columns or ("id", "text")
     id_index, text_index = columns.index("id"), columns.index("text")
     title_index = columns.index("title") if "title" in columns else None

@@ -6,13 +6,15 @@ A line ends in `\\n` and nowhere else; every `\\r` before it is dropped.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.line_ends import STDIN_NAME
 
 STDIN = "-"
 BLANKS = b" \t\r\n"  # a line of only these is blank; a form feed can be an id
+
+Numbered = Iterable[tuple[int, bytes]]  # lines with their numbers, from 1
 
 
 def display_name(path: str) -> str:

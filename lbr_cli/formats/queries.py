@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import decoded, numbered
+from lbr_cli.formats.files import Numbered, decoded, numbered
 from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.line_ends import CarriageReturnError
 from lbr_cli.formats.query_columns import read_columns
@@ -20,8 +20,6 @@ from lbr_cli.formats.topics import read_topics
 IDS = ("_id", "id", "query_id", "qid")
 TEXTS = ("text", "query")
 SEPARATED = re.compile(rb"\r[ \t]*<")  # tags on lines that end in a carriage return
-
-Numbered = Iterable[tuple[int, bytes]]
 
 
 class QueryLine(NamedTuple):
@@ -54,36 +52,26 @@ def read_queries(
     """
     name = stream.name
     wanted = _All() if wanted is None else wanted
-    queries: dict[str, QueryLine] = {}
-    for number, query in _read(numbered(stream), name, topic_field, columns, wanted, warn):
-        known = queries.setdefault(query.query_id, QueryLine(number, query))
-        if known.query != query and query.query_id in wanted:
-            raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
-    return queries
-
-
-def _read(
-    lines: Iterator[tuple[int, bytes]],
-    name: str,
-    topic_field: str | None,
-    columns: tuple[str, ...] | None,
-    wanted: Container[str],
-    warn: Callable[[str], None],
-) -> Iterator[tuple[int, Query]]:
+    lines: Iterator[tuple[int, bytes]] = numbered(stream)
     first = next(lines, None)
     if first is None:
-        return
+        return {}
     lines = itertools.chain([first], lines)
     kind = "TREC topics" if first[1].lstrip(b" \t").startswith(b"<") else "JSONL" if is_json(first[1]) else "TSV"
     if columns is not None and kind != "TSV":
         raise UsageError(f"--query-columns has no effect: {name} is {kind}")
     if kind == "TREC topics":
-        yield from _from_topics(lines, name, topic_field or DEFAULT, wanted, warn)
+        parsed = _from_topics(lines, name, topic_field or DEFAULT, wanted, warn)
     elif kind == "JSONL":
-        for number, data in lines:
-            yield number, _from_json(data, name, number, TEXTS if topic_field is None else (topic_field,), wanted)
+        parsed = _from_json(lines, name, TEXTS if topic_field is None else (topic_field,), wanted)
     else:
-        yield from read_columns(lines, name, topic_field, columns, warn)
+        parsed = read_columns(lines, name, topic_field, columns, warn)
+    queries: dict[str, QueryLine] = {}
+    for number, query in parsed:
+        known = queries.setdefault(query.query_id, QueryLine(number, query))
+        if known.query != query and query.query_id in wanted:
+            raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
+    return queries
 
 
 def _from_topics(
@@ -111,24 +99,28 @@ def _from_topics(
         warn(f"{name}:{without_id[0]}: a topic without a number; {len(without_id)} of {count} topics are left out")
 
 
-def _from_json(data: bytes, name: str, number: int, texts: tuple[str, ...], wanted: Container[str]) -> Query:
-    record = json_object(data, name, number)
-    id_key = _first(IDS, record)
-    if id_key is None:
-        raise InputError(f"no query id ({', '.join(IDS)})", name, number)
-    query_id = as_id(record[id_key])
-    if query_id is None:
-        kind = json_kind(record[id_key])
-        raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
-    text_key = _first(texts, record)
-    text = record[text_key] if text_key else None
-    if isinstance(text, str) or query_id not in wanted:
-        return Query(query_id, text if isinstance(text, str) else None)
-    if text_key is None:
-        keys = ", ".join(key for key in record if key != id_key)
-        hint = f"name the key with --topic-field; the line has {keys}" if keys else ""
-        raise InputError(f"no query text ({', '.join(texts)})", name, number, hint=hint)
-    raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
+def _from_json(
+    lines: Numbered, name: str, texts: tuple[str, ...], wanted: Container[str]
+) -> Iterator[tuple[int, Query]]:
+    for number, data in lines:
+        record = json_object(data, name, number)
+        id_key = _first(IDS, record)
+        if id_key is None:
+            raise InputError(f"no query id ({', '.join(IDS)})", name, number)
+        query_id = as_id(record[id_key])
+        if query_id is None:
+            kind = json_kind(record[id_key])
+            raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
+        text_key = _first(texts, record)
+        text = record[text_key] if text_key else None
+        if isinstance(text, str) or query_id not in wanted:
+            yield number, Query(query_id, text if isinstance(text, str) else None)
+        elif text_key is None:
+            keys = ", ".join(key for key in record if key != id_key)
+            hint = f"name the key with --topic-field; the line has {keys}" if keys else ""
+            raise InputError(f"no query text ({', '.join(texts)})", name, number, hint=hint)
+        else:
+            raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
 
 
 def _first(keys: Iterable[str], record: dict[str, object]) -> str | None:

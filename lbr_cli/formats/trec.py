@@ -67,9 +67,8 @@ class Trec(RunFormat):
         for row, value in zip(rows, self._scores(rows), strict=True):
             value = min(value, ceiling)
             ceiling = step_below(value)
-            lines.append(
-                f"{query.query_id} Q0 {row.candidate.doc_id} {row.rank} {round_trip_text(value)} {options.tag}\n"
-            )
+            score = round_trip_text(value)
+            lines.append(f"{query.query_id} Q0 {row.candidate.doc_id} {row.rank} {score} {options.tag}\n")
         return "".join(lines).encode()
 
     @staticmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from lbr_cli.core import Progress, Query, Ranking
 from lbr_cli.errors import InputError
@@ -23,15 +22,6 @@ from lbr_cli.wording import pair_name
 REMEMBERED = 10_000
 
 
-class _Answered(NamedTuple):
-    """An earlier query of the stream, without its documents."""
-
-    query: Query
-    implied: bool
-    text_line: int
-    last_line: int
-
-
 def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ranking]:
     """Yield the rankings of a stream.
 
@@ -40,11 +30,12 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     """
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
     duplicates = DuplicateCount(display_name(inputs.run), inputs.policies.duplicates)
-    answered: OrderedDict[str, _Answered] = OrderedDict()
+    answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # with their last line and no candidates
     with files.open(inputs.run) as lines:
         for group in _groups(lines, format_, answered, duplicates):
             _check_texts(group, lines.name)
-            answered[group.query.query_id] = _Answered(group.query, group.implied, group.text_line, group.lines[-1])
+            earlier = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])
+            answered[group.query.query_id] = earlier
             if len(answered) > REMEMBERED:
                 answered.popitem(last=False)
             yield Ranking(group.query, tuple(group.candidates.values()))
@@ -52,7 +43,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
 
 
 def _groups(
-    lines: io.BufferedReader, format_: Jsonl, answered: Mapping[str, _Answered], duplicates: DuplicateCount
+    lines: io.BufferedReader, format_: Jsonl, answered: Mapping[str, CandidateGroup], duplicates: DuplicateCount
 ) -> Iterator[CandidateGroup]:
     """Yield each group when it is complete. InputError for a query that is in `answered`, unless it is the same."""
     group: CandidateGroup | None = None
@@ -76,11 +67,11 @@ def _groups(
         yield group
 
 
-def _check_repeated(group: CandidateGroup, earlier: _Answered, is_whole: bool, name: str) -> None:
+def _check_repeated(group: CandidateGroup, earlier: CandidateGroup, is_whole: bool, name: str) -> None:
     """Raise InputError for an id that returns, except for a whole query with the same text, which is answered again."""
     query, number = group.query, group.text_line
     if not is_whole:
-        message = f"query {query.query_id} comes back: its lines ended at line {earlier.last_line}"
+        message = f"query {query.query_id} comes back: its lines ended at line {earlier.lines[-1]}"
         raise InputError(message, name, number, hint="without --stream lines may stand in any order")
     if group.implied != earlier.implied or query.text != earlier.query.text:
         raise InputError(f"query {query.query_id} has another text at {name}:{earlier.text_line}", name, number)
