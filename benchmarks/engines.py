@@ -22,10 +22,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lbr_cli.collect import collect
 from lbr_cli.core import Document, Query
 from lbr_cli.engines import Server, Settings, Workers, load_engine
+from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.inputs import Inputs
+from lbr_cli.inputs.load import load_run
 from lbr_cli.models import fetch, resolve, served
 from lbr_cli.progress import Console
 from lbr_cli.scoring import QueryDocuments, Scorer
@@ -81,7 +82,7 @@ def _rankings(arguments: argparse.Namespace, console: Console) -> list[tuple[Que
     (run,) = folder.glob("run*.trec")
     inputs = Inputs(str(run), (str(folder / "corpus.jsonl"),), str(folder / "queries.jsonl"))
     found = []
-    for ranking in collect(inputs, console):
+    for ranking in load_run(inputs, InputFiles(), console).rankings:
         documents = [candidate.document for candidate in ranking.candidates[: arguments.depth]]
         found.append((ranking.query, [document for document in documents if document]))
         if len(found) == arguments.queries:

@@ -23,7 +23,8 @@ from pathlib import Path
 import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, Texts, read_corpus
+from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.input_files import InputFiles
 
 ROUNDS = 5
 SHARE = 100  # one document of so many is named by the run
@@ -50,12 +51,12 @@ def bare(path: Path) -> None:
             loads(line)
 
 
-def ours(path: Path, wanted: set[str]) -> Texts:
+def ours(path: Path, wanted: set[str]) -> WantedDocuments:
     def bad(error: InputError) -> None:
         raise error
 
-    texts = Texts(wanted)
-    read_corpus(str(path), texts, Fields(), lambda _: None, bad)
+    texts = WantedDocuments(wanted)
+    read_corpus(InputFiles().open(str(path)), texts, Fields(), lambda _: None, bad)
     return texts
 
 

@@ -8,33 +8,36 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
-from lbr_cli.collect import collect
 from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
-from lbr_cli.formats import RunFormat, Style, format_of_name, run_format
-from lbr_cli.formats.files import Sums, display_name
+from lbr_cli.formats import OutputOptions, RunFormat, format_of_name
+from lbr_cli.formats.files import display_name
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.output import STDOUT, Output, open_output
 from lbr_cli.formats.overwrite import MAIN, WrittenFiles
 from lbr_cli.identity import Memo
 from lbr_cli.inputs import Inputs
-from lbr_cli.join import QUERIES
+from lbr_cli.inputs.load import LoadedRun, load_run
+from lbr_cli.inputs.stream import stream
+from lbr_cli.inputs.texts import QUERIES
 from lbr_cli.manifest import manifest
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
-from lbr_cli.rerank import Method, check_scores, pairs_to_score, rerank
-from lbr_cli.scoring import Scorer
+from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
 from lbr_cli.setup import Pairs, Setup, set_up
-from lbr_cli.stream import stream
+from lbr_cli.wording import counted, pair_name
 
-OVERLONG = 0.1  # share of truncated passages that is not worth a warning, because passages overlap
-OTHER_FORMAT = "--output-format jsonl has room for any id"
+TRUNCATED_WARNING_SHARE = 0.1  # of passages: fewer truncated ones are harmless, because passages overlap
+
+Reranked = Iterable[tuple[Query, list[RankedCandidate]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +78,40 @@ def run(job: Job, progress: Progress) -> None:
     """
     started = datetime.now(UTC)
     digest = hashlib.sha256() if job.manifest is not None else None
-    sums = Sums() if digest else None
-    reading = replace(job, inputs=replace(job.inputs, sums=sums, written=check_written(job)))
+    files = input_files(job)
     warn = progress.warn
-    with ExitStack() as record:
+    with ExitStack() as stack:
         # opened first, so that a file that cannot be written ends the job before anything is computed
-        paper = None
+        manifest_file = None
         if job.manifest is not None:
-            paper = record.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
-        # stdout is for results, which have its descriptor by now; what a library prints goes to stderr
+            manifest_file = stack.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
+        # the output has the descriptor of stdout by now; redirect what libraries print to stderr
         with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, progress)
             try:
                 with cache:
-                    made = (_run_stream if job.stream else _run_whole)(reading, output, cache, progress)
+                    setup = (_run_stream if job.stream else _run_whole)(job, files, output, cache, progress)
             except BaseException as stop:
                 if job.model and not isinstance(stop, Exception):
-                    stop.add_note(_how_to_go_on(cache))
+                    stop.add_note(_how_to_continue(cache))
                 raise
-            if paper and sums and digest:
+            if manifest_file and digest:
                 output.finish()
                 named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
-                paper.write(manifest(made, job.options, sums.told(), named, started))
-                paper.finish()
-    _tell(job, made, started, progress)
+                manifest_file.write(manifest(setup, job.options, files.digests(), named, started))
+                manifest_file.finish()
+    _log_summary(job, setup, started, progress)
 
 
-def check_written(job: Job) -> WrittenFiles:
-    """Return the files that a job writes; UsageError if it also reads one of them, or writes one twice.
+def input_files(job: Job) -> InputFiles:
+    """Return the opener of a job's input. UsageError if the job also writes one of its files, or writes one twice.
 
     The ranking may replace the run, as `sort -o` does, if the run is read completely before. Files that are known only
     later are checked when they are found: queries beside the run, and a model that is fetched.
     """
     written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
-    written.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
+    files = InputFiles(written, hashed=job.manifest is not None)
+    files.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
     for role, names in (
         ("corpus", job.inputs.corpora),
         (QUERIES, (job.inputs.queries,)),
@@ -117,135 +120,132 @@ def check_written(job: Job) -> WrittenFiles:
     ):
         for name in names:
             if name is not None:
-                written.check(role, name)
-    _check_model(written, job.model)
-    return written
+                files.check(role, name)
+    _check_model(files, job.model)
+    return files
 
 
-def _check_model(written: WrittenFiles, model: Model | None) -> None:
+def _check_model(files: InputFiles, model: Model | None) -> None:
     place = model.tokenizer if isinstance(model, ServedModel) else model
     for path in model_files(place) if isinstance(place, LocalModel) else ():
-        written.check("model file", str(path))
+        files.check("model file", str(path))
 
 
-def _how_to_go_on(cache: Cache) -> str:
+def _how_to_continue(cache: Cache) -> str:
     if not cache.kept:
         return "the same command begins again" if cache.usable else "nothing is kept without a score cache"
     scores = "1 score of this run is" if cache.kept == 1 else f"{cache.kept} scores of this run are"
     return f"{scores} in the cache, and the same command goes on from there"
 
 
-def _tell(job: Job, made: Setup, started: datetime, progress: Progress) -> None:
-    """Print the warnings about scores and the summary."""
-    counts = made.scorer.counts
-    read = "passages" if job.method.passages else "pairs"
+def _log_summary(job: Job, setup: Setup, started: datetime, progress: Progress) -> None:
+    """Log the warnings about scores and the summary."""
+    counts = setup.scorer.counts
+    noun = "passages" if job.method.passages else "pairs"
     for warning, count in counts.warnings.items():
-        progress.warn(f"{count} of {counts.pairs} {read}: {warning}")
-    if job.method.passages and counts.truncated > counts.pairs * OVERLONG:
-        what = f"{counts.truncated} of {counts.pairs} passages are longer than the model reads"
-        progress.warn(f"{what}; fewer --passage-words make them shorter")
-    queries = _counted(counts.queries, "query", "queries")
-    pairs = _counted(counts.candidates, "pair")
-    passages = f" as {_counted(counts.pairs, 'passage')}" if job.method.passages else ""
+        progress.warn(f"{count} of {counts.pairs} {noun}: {warning}")
+    if job.method.passages and counts.truncated > counts.pairs * TRUNCATED_WARNING_SHARE:
+        message = f"{counts.truncated} of {counts.pairs} passages are longer than the model reads"
+        progress.warn(f"{message}; fewer --passage-words make them shorter")
+    queries = counted(counts.queries, "query", "queries")
+    pairs = counted(counts.candidates, "pair")
+    passages = f" as {counted(counts.pairs, 'passage')}" if job.method.passages else ""
     cached = f"{counts.cached} cached, " if job.cache and job.model else ""
     seconds = (datetime.now(UTC) - started).total_seconds()
     progress.note(
         f"{queries}, {pairs}{passages} ({cached}{counts.truncated} truncated) in {seconds:.1f} s "
-        f"with {job.model_name} ({made.scorer.description})"
+        f"with {job.model_name} ({setup.scorer.description})"
     )
 
 
-def _counted(count: int, one: str, more: str = "") -> str:
-    return f"1 {one}" if count == 1 else f"{count} {more or one + 's'}"
+def load_checked(job: Job, files: InputFiles, progress: Progress) -> tuple[LoadedRun, RunFormat, OutputOptions]:
+    """Load the run of a job; return it with the format and the options of its output, all checked."""
+    run = load_run(job.inputs, files, progress)
+    format_ = _output_format(job, run.format)
+    options = _output_options(job, format_)
+    for ranking in run.rankings:
+        _check_ranking(ranking, job, run.format, format_)
+    return run, format_, options
 
 
-def _run_whole(job: Job, output: Output, cache: Cache, progress: Progress) -> Setup:
-    collection = collect(job.inputs, progress)
-    format_ = output_format(job, collection.format)
-    style = style_of(job, format_)
-    for ranking in collection:
-        check_scores(ranking, job.method, display_name(job.inputs.run))
-        if format_ is not collection.format:  # what came in this way can go out this way
-            check_ids(ranking, format_)
-    made = _set_up(job, cache, progress, lambda: pairs_to_score(collection, job.method))
-    if made.plan:
-        progress.start(len(collection), made.plan.pairs, made.plan.hits)
-    _write(rerank(collection, made.scorer, job.method, made.plan), made.scorer, format_, style, output)
-    return made
+def _run_whole(job: Job, files: InputFiles, output: Output, cache: Cache, progress: Progress) -> Setup:
+    run, format_, options = load_checked(job, files, progress)
+    setup = _set_up(job, files, cache, progress, lambda: pairs_to_score(run.rankings, job.method))
+    if setup.plan:
+        progress.start(len(run.rankings), setup.plan.pairs, setup.plan.hits)
+    _write(rerank(run.rankings, setup.scorer, job.method, setup.plan), progress, format_, options, output)
+    return setup
 
 
-def _run_stream(job: Job, output: Output, cache: Cache, progress: Progress) -> Setup:
-    format_ = output_format(job, run_format("jsonl"))
-    style = style_of(job, format_)
-    rankings = _checked(stream(job.inputs, progress), job, format_)
+def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progress: Progress) -> Setup:
+    format_ = _output_format(job, Jsonl())
+    options = _output_options(job, format_)
+    rankings = _checked(stream(job.inputs, files, progress), job, format_)
     progress.status("waiting for the first query")
     first = next(rankings, None)
     if first is None:
         raise InputError("holds no candidates", display_name(job.inputs.run))
-    made = _set_up(job, cache, progress)
+    setup = _set_up(job, files, cache, progress)
     progress.start(0, 0, 0)
     try:
-        reranked = rerank(itertools.chain([first], rankings), made.scorer, job.method)
-        _write(reranked, made.scorer, format_, style, output)
+        reranked = rerank(itertools.chain([first], rankings), setup.scorer, job.method)
+        _write(reranked, progress, format_, options, output)
     except LbrError as error:
-        if made.scorer.counts.queries:  # some answers are out: the job as a whole has failed while running
+        if setup.scorer.counts.queries:  # some results are written, so the job has failed while running
             raise RunError(str(error), hint=error.hint) from error
         raise
-    return made
+    return setup
 
 
-def _write(
-    reranked: Iterable[tuple[Query, list[RankedCandidate]]],
-    scorer: Scorer,
-    format_: RunFormat,
-    style: Style,
-    output: Output,
-) -> None:
+def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Iterator[Ranking]:
+    for ranking in rankings:
+        _check_ranking(ranking, job, Jsonl(), format_)
+        yield ranking
+
+
+def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: OutputOptions, output: Output) -> None:
     """Write each query as soon as it is scored."""
-    for query, rows in reranked:
-        with scorer.progress.paused():
-            output.write(format_.write(query, rows, style))
+    for query, candidates in rows:
+        with progress.paused():
+            output.write(format_.write(query, candidates, options))
 
 
-def output_format(job: Job, input_format: RunFormat) -> RunFormat:
+def _output_format(job: Job, input_format: RunFormat) -> RunFormat:
     """Return the format of the results: of `--output-format`, else of the file's ending, else of the input."""
     if job.inputs.lines:
         return input_format
     return job.output_format or format_of_name(job.output) or input_format
 
 
-def check_ids(ranking: Ranking, format_: RunFormat) -> None:
-    """Raise UsageError for an id that cannot be written in the output format."""
-    query_id = ranking.query.query_id
-    for candidate in ranking.candidates:
-        objection = format_.objection(query_id, candidate.doc_id)
-        if objection:
-            pair = f"query {query_id!r}, document {candidate.doc_id!r}"
-            raise UsageError(f"{pair}: {objection} cannot go into {format_.name} output", hint=OTHER_FORMAT)
-
-
-def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Iterator[Ranking]:
-    for ranking in rankings:
-        check_scores(ranking, job.method, display_name(job.inputs.run))
-        check_ids(ranking, format_)
-        yield ranking
-
-
-def style_of(job: Job, format_: RunFormat) -> Style:
-    """Return how to write. Raise UsageError for options without effect in this format."""
-    if job.explain and format_.name != "jsonl":
+def _output_options(job: Job, format_: RunFormat) -> OutputOptions:
+    """Return the options of the output. UsageError for options without effect in this format."""
+    if job.explain and not format_.has_details:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
-    if job.tag is not None and format_.name != "trec":
+    if job.tag is not None and not format_.has_tag:
         raise UsageError(f"--tag: {format_.name} output has no run tag")
     if job.tag is not None and not re.fullmatch(r"[^\s\ud800-\udfff]+", job.tag):
         raise UsageError(f"--tag {job.tag!r}: a run tag is one word in UTF-8")
-    return Style(job.tag or f"lbr-{job.model_name}", job.explain)
+    return OutputOptions(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
-def _set_up(job: Job, cache: Cache, progress: Progress, pairs: Pairs | None = None) -> Setup:
+def _check_ranking(ranking: Ranking, job: Job, input_format: RunFormat, output_format: RunFormat) -> None:
+    """Raise InputError for a missing first-stage score, UsageError for an id that cannot be written."""
+    check_first_stage_scores(ranking, job.method, display_name(job.inputs.run))
+    if output_format.name == input_format.name:  # every id can be written in the format that it was read in
+        return
+    query_id = ranking.query.query_id
+    for candidate in ranking.candidates:
+        reason = output_format.why_not_writable(query_id, candidate.doc_id)
+        if reason:
+            pair = pair_name(repr(query_id), repr(candidate.doc_id))
+            hint = "--output-format jsonl has room for any id"
+            raise UsageError(f"{pair}: {reason} cannot go into {output_format.name} output", hint=hint)
+
+
+def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs: Pairs | None = None) -> Setup:
     if job.model is None:
         progress.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
     model = fetch(job.model, progress, Memo(cache).sha256) if job.model else None
-    _check_model(job.inputs.written, model)
+    _check_model(files, model)
     identify = job.manifest is not None
     return set_up(model, job.engine, job.settings, cache, progress, pairs=pairs, identify=identify)

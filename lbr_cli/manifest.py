@@ -1,4 +1,4 @@
-"""What made a ranking: the JSON of `--manifest`, by which a run can be told from another and made again."""
+"""What setup a ranking: the JSON of `--manifest`, by which a run can be record from another and setup again."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def manifest(
-    made: Setup,
+    setup: Setup,
     options: Mapping[str, Any],
     inputs: list[tuple[str, str]],
     output: tuple[str, str],
     started: datetime,
 ) -> bytes:
     """A JSON object, indented. `inputs` and `output` are (path, sha256); `options` those of the command line."""
-    model, identity, counts = made.model, made.identity, made.scorer.counts
+    model, identity, counts = setup.model, setup.identity, setup.scorer.counts
     files = identity.files if identity else {}
     spec = identity.spec if identity else None
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
     local = next((place for place in (model, tokenizer) if isinstance(place, LocalModel)), None)
     engine = options.get("engine")
     packages = [*PACKAGES, engine] if engine in ENGINE_PACKAGES else PACKAGES
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         "lbr": __version__,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
@@ -56,7 +56,7 @@ def manifest(
         },
     }
     if model is not None:
-        told["model"] = {
+        record["model"] = {
             "name": model.label,
             "revision": local.commit if local else None,
             "folder": str(local.folder.resolve()) if local else None,
@@ -65,22 +65,22 @@ def manifest(
             "family": repr(model.family),
         }
     if spec is not None:
-        told["terms"] = {
+        record["terms"] = {
             "device": spec.device,
             "dtype": spec.dtype,
             "max_length": spec.max_length if spec.max_length < UNLIMITED else None,
             "prompt": spec.prompt,
             "weights": spec.weights or None,
         }
-    return orjson.dumps(_in_utf8(told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(_in_utf8(record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _in_utf8(told: Any) -> Any:
-    """The same with names of files that are no UTF-8 made readable, and numbers that JSON has no room for as text."""
-    if isinstance(told, dict):
-        return {_in_utf8(key): _in_utf8(value) for key, value in told.items()}
-    if isinstance(told, list):
-        return [_in_utf8(value) for value in told]
-    if isinstance(told, int) and abs(told) >= 1 << 63:
-        return str(told)
-    return told.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(told, str) else told
+def _in_utf8(record: Any) -> Any:
+    """The same with names of files that are no UTF-8 setup readable, and numbers that JSON has no room for as text."""
+    if isinstance(record, dict):
+        return {_in_utf8(key): _in_utf8(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [_in_utf8(value) for value in record]
+    if isinstance(record, int) and abs(record) >= 1 << 63:
+        return str(record)
+    return record.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(record, str) else record

@@ -1,11 +1,11 @@
-"""Document -> passages, by which a long one is scored, and their scores -> its own.
+"""Split long documents into passages, and compute the score of a document from the scores of its passages.
 
-A passage is a window of so many words; the next begins a stride further on, and the last ends with the text. Title and
-query go with each. A text of one window is read as it is.
+A passage is a number of words; the next passage begins a stride later, and the last ends with the text. Title and query
+are read with each passage. A text of one passage stays as it is.
 
-A word is a run of letters, digits and marks, with the punctuation around it. Where a script sets no blanks, a Han or
-kana character counts as one, and so do up to four letters of Thai, Lao, Burmese or Khmer with their marks; so do 32
-characters of anything that goes on and on. So a window of any text is about as long as one of prose, but for blanks.
+A word is a run of letters, digits and marks with the punctuation around it. In scripts without blanks, a word is one
+Han or kana character, or up to four letters of Thai, Lao, Burmese or Khmer with their marks. A longer run of anything
+is split into words of 32 characters. So passages of any text have about the length of passages of prose.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from lbr_cli.core import Document, Score
-from lbr_cli.numbers import as_written
+from lbr_cli.float32 import round_trip_number
 
 EACH, SOME = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 WORD = (
@@ -26,110 +26,118 @@ WORD = (
     r"[^\w\s]{0,8}|\S{1,32}"
 )
 WORDS = 120
-KEPT = 64_000_000  # bytes of texts and windows that are remembered: the same document comes up for many queries
-WINDOW_BYTES = 128
+CACHE_BYTES = 64_000_000  # of texts and spans: the same document is a candidate of many queries
+SPAN_BYTES = 128
+
+Spans = Sequence[tuple[int, int]]  # start and end of each passage, in characters
 
 
 class Passage(NamedTuple):
-    """A window of a document: the `number`-th of `of`, from 1, which begins at that character of its text.
-
-    `of` is 0 where the others have not been looked for.
-    """
+    """A passage of a document: its number from 1, of `total` (None if not counted), and where it starts in the text."""
 
     document: Document
     number: int
-    of: int
+    total: int | None
     start: int
 
 
 @dataclass(frozen=True, slots=True)
 class Passages:
-    """How a document is cut, and what its score is: that of the `first` passage, their `max`, or their `mean`."""
+    """How to split documents. The score of a document is that of the `first` passage, the `max` or the `mean`."""
 
     score: Literal["first", "max", "mean"]
     words: int = WORDS
     stride: int = WORDS // 2
 
-    def cut(self, document: Document) -> list[Passage]:
-        """The passages that have to be scored, at least one."""
+    def split(self, document: Document) -> list[Passage]:
+        """Return the passages to score, at least one."""
         text = document.text
         if self.score == "first":
-            spans: Sequence[tuple[int, int]] = list(islice(windows(text, self.words, self.words), 1))
-            of = 0
+            spans: Spans = list(islice(passage_spans(text, self.words, self.words), 1))
+            total = None
         else:
-            spans = _remembered(text, self.words, self.stride)
-            of = len(spans)
+            spans = _span_cache.get(text, self.words, self.stride)
+            total = len(spans)
         return [
-            Passage(Document(document.doc_id, text[start:end], document.title), number, of, start)
+            Passage(Document(document.doc_id, text[start:end], document.title), number, total, start)
             for number, (start, end) in enumerate(spans, 1)
         ]
 
-    def fold(self, passages: Sequence[Passage], scores: Sequence[Score]) -> Score:
-        """The score of a document from those of its passages.
+    def aggregate(self, passages: Sequence[Passage], scores: Sequence[Score]) -> Score:
+        """Return the score of a document from the scores of its passages.
 
-        Its detail names the best passage, of equal ones the first, and holds what the model said of it: as if it were
-        the document's, but with the passage where the score is a mean.
+        The details are those of the best passage (of equal ones the first), plus the passage itself. For a mean, they
+        are part of the passage.
         """
-        place = max(range(len(scores)), key=lambda place: scores[place].value)
-        best, passage = scores[place], passages[place]
-        told: dict[str, Any] = {"number": passage.number}
-        if passage.of:
-            told["of"] = passage.of
-        told |= {"start": passage.start, "text": passage.document.text}
+        index = max(range(len(scores)), key=lambda index: scores[index].value)
+        best, passage = scores[index], passages[index]
+        shown: dict[str, Any] = {"number": passage.number}
+        if passage.total is not None:
+            shown["of"] = passage.total
+        shown |= {"start": passage.start, "text": passage.document.text}
         if self.score != "mean":
-            return Score(best.value, {**best.details, "passage": told}, best.warning)
+            return Score(best.value, {**best.details, "passage": shown}, best.warning)
         mean = sum(score.value for score in scores) / len(scores)
         truncated = any(score.details.get("truncated", False) for score in scores)
-        said = {key: value for key, value in best.details.items() if key != "truncated"}
-        detail = {"truncated": truncated, "passage": {**told, "score": as_written(best.value), **said}}
-        return Score(mean, detail, next((score.warning for score in scores if score.warning), ""))
+        details = {key: value for key, value in best.details.items() if key != "truncated"}
+        shown |= {"score": round_trip_number(best.value), **details}
+        warning = next((score.warning for score in scores if score.warning), "")
+        return Score(mean, {"truncated": truncated, "passage": shown}, warning)
 
 
-def windows(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Where each window begins and ends: from its first word to the end of its last.
+def passage_spans(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Yield the span of each passage, from its first word to the end of its last.
 
-    A text that has one window is all of it, blanks around it included.
+    The only passage of a short text is all of it, with the blanks around it.
     """
-    import regex  # which knows scripts and marks
+    import regex  # knows scripts and marks, unlike re
 
-    spans: deque[tuple[int, int]] = deque()  # of the words from the next window's first on
-    first = end = 0
-    for found in regex.finditer(WORD, text):
-        spans.append(found.span())
-        if len(spans) > words:  # another word stands behind this window: it is not the last
+    spans: deque[tuple[int, int]] = deque()  # of words, from the first of the next passage
+    has_several = False
+    end = 0
+    for match in regex.finditer(WORD, text):
+        spans.append(match.span())
+        if len(spans) > words:  # a word follows this passage, so it is not the last
             yield spans[0][0], spans[words - 1][1]
-            first += 1
+            has_several = True
             for _ in range(stride):
                 spans.popleft()
-        end = found.end()
-    yield (spans[0][0], end) if first else (0, len(text))
+        end = match.end()
+    yield (spans[0][0], end) if has_several else (0, len(text))
 
 
-class _Remembered:
-    """The windows of the texts that came up last, as far as there is room for these."""
+class SpanCache:
+    """The spans of the least recently used texts are dropped when texts and spans take more than `size` bytes.
 
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._windows: OrderedDict[tuple[str, int, int], Sequence[tuple[int, int]]] = OrderedDict()
+    A character is counted as a byte.
+    """
 
-    def __call__(self, text: str, words: int, stride: int) -> Sequence[tuple[int, int]]:
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._spans: OrderedDict[tuple[str, int, int], Spans] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def get(self, text: str, words: int, stride: int) -> Spans:
+        """Return the spans of a text, computed if they are not cached."""
         key = text, words, stride
-        found = self._windows.get(key)
-        if found is not None:
-            self._windows.move_to_end(key)
-            return found
-        found = tuple(windows(*key))
-        if len(found) > 1:  # one window takes no time to find again
-            self._windows[key] = found
-            self._room -= _size(key, found)
-            while self._room < 0:
-                self._room += _size(*self._windows.popitem(last=False))
-        return found
+        spans = self._spans.get(key)
+        if spans is not None:
+            self._spans.move_to_end(key)
+            return spans
+        spans = tuple(passage_spans(*key))
+        if len(spans) > 1:  # a single span is computed in no time
+            self._spans[key] = spans
+            self._free -= _size(text, spans)
+            while self._free < 0:
+                (old_text, *_), old_spans = self._spans.popitem(last=False)
+                self._free += _size(old_text, old_spans)
+        return spans
 
 
-def _size(key: tuple[str, int, int], found: Sequence[tuple[int, int]]) -> int:
-    """What a text and its windows take, in characters, one of which stands for a byte."""
-    return len(key[0]) + WINDOW_BYTES * len(found)
+def _size(text: str, spans: Spans) -> int:
+    return len(text) + SPAN_BYTES * len(spans)
 
 
-_remembered = _Remembered(KEPT)
+_span_cache = SpanCache(CACHE_BYTES)

@@ -1,8 +1,10 @@
-"""Rankings -> ranked candidates: which candidates are scored, in which order they are written, and where the rest goes.
+"""Rerank: choose the candidates to score, score them, and order all candidates of each query.
 
 First-stage order is by score, descending, if all candidates of a query have one; else by rank if all have one; else by
 position. Scores are compared as the float32 values that are written; ties keep first-stage order. Candidates without a
 score (below the depth, or without a text) follow in first-stage order.
+
+Here an index is a position in first-stage order, from 0.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError
-from lbr_cli.numbers import as_written, float32
+from lbr_cli.float32 import float32, round_trip_number
 from lbr_cli.passages import Passages
 from lbr_cli.scoring import Plan, Scorer
+from lbr_cli.wording import pair_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,11 @@ def rerank(
     read. Raises InputError for a candidate without the first-stage score that `method` needs.
     """
     for selection, scores in scorer.score((_select(ranking, method) for ranking in rankings), plan):
-        by_place = selection.aggregate(scores)
+        by_index = selection.aggregate(scores)
         if method.interpolate is not None:
-            by_place = _interpolated(selection.first_stage_scores(), by_place, method.interpolate)
+            by_index = _interpolated(selection.first_stage_scores(), by_index, method.interpolate)
         scorer.counts.candidates += len(selection.chosen)
-        yield selection.query, new_order(selection.ordered, by_place)[: method.top_k]
+        yield selection.query, new_order(selection.ordered, by_index)[: method.top_k]
         scorer.counts.queries += 1
         scorer.progress.advance(queries=1)
 
@@ -58,7 +61,7 @@ def pairs_to_score(rankings: Iterable[Ranking], method: Method) -> Iterator[tupl
             yield ranking.query, document
 
 
-def check_scores(ranking: Ranking, method: Method, file: str) -> None:
+def check_first_stage_scores(ranking: Ranking, method: Method, file: str) -> None:
     """Raise InputError for a candidate without the first-stage score that `method` needs."""
     if method.interpolate is not None:
         _select(ranking, method).first_stage_scores(file)
@@ -66,7 +69,7 @@ def check_scores(ranking: Ranking, method: Method, file: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """The candidates of a query in first-stage order, and the documents to score by their places in that order."""
+    """The candidates of a query in first-stage order, and the documents to score by index."""
 
     query: Query
     ordered: Sequence[Candidate]
@@ -79,25 +82,25 @@ class _Selection:
         documents = list(self.chosen.values())
         if self.passages is None:
             return documents
-        return [passage.document for document in documents for passage in self.passages.cut(document)]
+        return [passage.document for document in documents for passage in self.passages.split(document)]
 
     def aggregate(self, scores: Sequence[Score]) -> dict[int, Score]:
-        """Return the score of each chosen document by its place, from the scores of `documents`."""
+        """Return the score of each chosen document by index, from the scores of `documents`."""
         if self.passages is None:
             return dict(zip(self.chosen, scores, strict=True))
-        coming = iter(scores)
-        by_place = {}
-        for place, document in self.chosen.items():
-            parts = self.passages.cut(document)
-            by_place[place] = self.passages.fold(parts, [next(coming) for _ in parts])
-        return by_place
+        remaining = iter(scores)
+        by_index = {}
+        for index, document in self.chosen.items():
+            passages = self.passages.split(document)
+            by_index[index] = self.passages.aggregate(passages, [next(remaining) for _ in passages])
+        return by_index
 
     def first_stage_scores(self, file: str = "") -> list[float]:
         """Return the first-stage scores of the chosen documents. InputError if one is missing."""
         scores = []
-        for candidate in (self.ordered[place] for place in self.chosen):
+        for candidate in (self.ordered[index] for index in self.chosen):
             if candidate.score is None:
-                pair = f"query {self.query.query_id}, document {candidate.doc_id}"
+                pair = pair_name(self.query.query_id, candidate.doc_id)
                 hint = 'an MS MARCO run has ranks and no scores; JSONL has them as "score"'
                 raise InputError(f"{pair}: no first-stage score, and --interpolate needs one", file, hint=hint)
             scores.append(candidate.score)
@@ -109,10 +112,8 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
     ordered = first_stage_order(ranking.candidates)
     chosen: dict[int, Document] = {}
     if ranking.query.text is not None:
-        known = (
-            (place, candidate.document) for place, candidate in enumerate(ordered) if candidate.document is not None
-        )
-        chosen = dict(list(known)[: method.depth])
+        documents = enumerate(candidate.document for candidate in ordered)
+        chosen = dict([(index, document) for index, document in documents if document is not None][: method.depth])
     return _Selection(ranking.query, ordered, chosen, method.passages)
 
 
@@ -120,9 +121,9 @@ def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], wei
     """`weight` · first-stage score + (1 - `weight`) · model score, each scaled to 0 … 1 over the query."""
     model = normalised([score.value for score in scores.values()])
     mixed = {}
-    for (place, score), first, second in zip(scores.items(), normalised(first_stage), model, strict=True):
-        details = {"reranker_score": as_written(score.value), **score.details}
-        mixed[place] = Score(weight * first + (1 - weight) * second, details, score.warning)
+    for (index, score), first, second in zip(scores.items(), normalised(first_stage), model, strict=True):
+        details = {"reranker_score": round_trip_number(score.value), **score.details}
+        mixed[index] = Score(weight * first + (1 - weight) * second, details, score.warning)
     return mixed
 
 
@@ -140,26 +141,26 @@ def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
     scores = [candidate.score for candidate in candidates if candidate.score is not None]
     ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
     if len(scores) == len(candidates):
-        places = sorted(range(len(candidates)), key=lambda place: -scores[place])
+        order = sorted(range(len(candidates)), key=lambda index: -scores[index])
     elif len(ranks) == len(candidates):
-        places = sorted(range(len(candidates)), key=lambda place: ranks[place])
+        order = sorted(range(len(candidates)), key=ranks.__getitem__)
     else:
         return list(candidates)
-    return [candidates[place] for place in places]
+    return [candidates[index] for index in order]
 
 
 def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[RankedCandidate]:
-    """Return the lines of the output; `scores` are by place in first-stage order."""
-    values = {place: float32(score.value) for place, score in scores.items()}
-    places = sorted(values, key=lambda place: (-values[place], place))
-    places += [place for place in range(len(ordered)) if place not in values]
+    """Return the lines of the output; `scores` are by index."""
+    values = {index: float32(score.value) for index, score in scores.items()}
+    order = sorted(values, key=lambda index: (-values[index], index))
+    order += [index for index in range(len(ordered)) if index not in values]
     return [
         RankedCandidate(
-            candidate=ordered[place],
-            first_stage_rank=place + 1,
+            candidate=ordered[index],
+            first_stage_rank=index + 1,
             rank=rank,
-            score=values.get(place),
-            details=scores[place].details if place in scores else {},
+            score=values.get(index),
+            details=scores[index].details if index in scores else {},
         )
-        for rank, place in enumerate(places, 1)
+        for rank, index in enumerate(order, 1)
     ]

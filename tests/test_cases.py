@@ -9,7 +9,7 @@ import pytest
 from conftest import RUN, Program, write
 
 from lbr_cli.core import Candidate, Query, RankedCandidate
-from lbr_cli.formats import Style
+from lbr_cli.formats import OutputOptions
 from lbr_cli.formats.trec import Trec
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
@@ -18,7 +18,7 @@ OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 def test_scores_are_not_rounded_into_ties() -> None:
     scores = [0.9999997615814209, 0.9999996423721313, 3.2e-9, 1.1e-9]
     rows = [RankedCandidate(Candidate(f"d{rank}"), rank, rank, score) for rank, score in enumerate(scores, 1)]
-    written = [line.split()[4] for line in Trec().write(Query("q"), rows, Style("t")).decode().splitlines()]
+    written = [line.split()[4] for line in Trec().write(Query("q"), rows, OutputOptions("t")).decode().splitlines()]
     assert written == ["0.99999976", "0.99999964", "3.2e-09", "1.1e-09"]
 
 

@@ -49,7 +49,7 @@ def test_a_pair_that_stands_twice_is_scored_and_written_once(files: Path, lbr: P
         ),
         (
             '{"qid":1,"id":"d","query":"a","text":"x"}\n{"qid":1,"id":"d","query":"a","text":"y"}\n',
-            "standard input:2: query 1, document d: another text stands at standard input:1",
+            "standard input:2: query 1, document d: another text at standard input:1",
         ),
     ],
 )
@@ -62,7 +62,7 @@ def test_the_place_of_a_text_is_that_of_its_own_line(lbr: Program) -> None:
     pair = {"qid": "a", "id": "d"}
     lines = [pair | {"query": "q"}, pair | {"text": "A"}, pair | {"text": "B"}]
     ended = lbr("rerank", "--engine", "overlap", stdin="\n".join(map(json.dumps, lines)).encode())
-    assert ended.err == "lbr: standard input:3: query a, document d: another text stands at standard input:2\n"
+    assert ended.err == "lbr: standard input:3: query a, document d: another text at standard input:2\n"
 
 
 def test_a_query_file_that_contradicts_the_lines(files: Path, lbr: Program) -> None:

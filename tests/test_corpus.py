@@ -11,19 +11,20 @@ from conftest import Program, write
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, Texts, read_corpus
+from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.input_files import InputFiles
 
 ANY = Fields()
 
 
-def read(path: Path, content: str | bytes, fields: Fields = ANY, **wanted: None) -> tuple[Texts, list[str]]:
+def read(path: Path, content: str | bytes, fields: Fields = ANY, **wanted: None) -> tuple[WantedDocuments, list[str]]:
     write(path, {"c": content})
-    texts, notes = Texts(wanted or {"d1": None, "d2": None}), list[str]()
+    texts, notes = WantedDocuments(wanted or {"d1": None, "d2": None}), list[str]()
 
     def bad(error: InputError) -> None:
         raise error
 
-    read_corpus(str(path / "c"), texts, fields, notes.append, bad)
+    read_corpus(InputFiles().open(str(path / "c")), texts, fields, notes.append, bad)
     return texts, notes
 
 

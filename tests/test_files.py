@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 
 from lbr_cli.commands.options import _template
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import _Marks, numbered, open_input
+from lbr_cli.formats.files import numbered
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.text_stream import ByteOrderMarks
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
@@ -35,7 +37,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 def lines(path: Path, content: bytes) -> list[tuple[int, bytes]]:
     write(path, {"f": content})
-    return list(numbered(open_input(str(path / "f"))))
+    return list(numbered(InputFiles().open(str(path / "f"))))
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
@@ -86,7 +88,7 @@ def test_any_bytes_come_back_line_by_line(tmp_path_factory: pytest.TempPathFacto
     assert lines(folder, content) == expected
     # the same in chunks of one byte
     chunks = io.BytesIO(content)
-    marks = _Marks()
+    marks = ByteOrderMarks()
     rest = b"".join(marks.remove(chunk) for chunk in iter(lambda: chunks.read(1), b"")) + marks.remove(b"")
     assert list(numbered(io.BufferedReader(io.BytesIO(rest)))) == expected
 
@@ -101,9 +103,9 @@ def test_what_is_no_text(tmp_path: Path, content: bytes, what: str) -> None:
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: cannot be read: No such file or directory"):
-        open_input(str(tmp_path / "nowhere"))
+        InputFiles().open(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        open_input(str(tmp_path))
+        InputFiles().open(str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
@@ -118,7 +120,7 @@ def test_a_fifo_that_gives_a_byte_at_a_time(tmp_path: Path, kind: str) -> None:
 
     thread = threading.Thread(target=give)
     thread.start()
-    assert list(numbered(open_input(str(fifo)))) == [(1, b"a"), (2, b"b")]
+    assert list(numbered(InputFiles().open(str(fifo)))) == [(1, b"a"), (2, b"b")]
     thread.join()
 
 

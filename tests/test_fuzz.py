@@ -16,12 +16,13 @@ from conftest import RecordedProgress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lbr_cli.collect import collect
 from lbr_cli.errors import LbrError
+from lbr_cli.float32 import float32
+from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.inputs import Inputs, Policies
+from lbr_cli.inputs.load import load_run
+from lbr_cli.inputs.stream import stream
 from lbr_cli.job import Job, run
-from lbr_cli.numbers import float32
-from lbr_cli.stream import stream
 
 # ids hold anything but what separates fields or begins a file of another kind
 ID = st.text(
@@ -176,7 +177,7 @@ def test_broken_bytes_give_a_clean_error_or_a_right_answer(
     )
     inputs = Inputs(inputs.run, inputs.corpora, inputs.queries, policies=policies)
     try:
-        collection = collect(inputs, RecordedProgress())
+        loaded = load_run(inputs, InputFiles(), RecordedProgress())
     except LbrError as error:
         assert str(error)
         assert error.exit_code == 2
@@ -190,7 +191,7 @@ def test_broken_bytes_give_a_clean_error_or_a_right_answer(
         (ranking.query.query_id, candidate.doc_id): None
         if ranking.query.text is None or candidate.document is None
         else float32(overlap(ranking.query.text, candidate.document.contents))
-        for ranking in collection
+        for ranking in loaded.rankings
         for candidate in ranking.candidates
     }
     assert len(written) == len(wanted)
@@ -209,7 +210,7 @@ def test_a_stream_of_anything_ends_cleanly(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("stream")
     (folder / "run").write_bytes(content)
     try:
-        for ranking in stream(Inputs(str(folder / "run")), RecordedProgress()):
+        for ranking in stream(Inputs(str(folder / "run")), InputFiles(), RecordedProgress()):
             assert ranking.query.text is not None
             assert all(candidate.document is not None for candidate in ranking.candidates)
     except LbrError as error:

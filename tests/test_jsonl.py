@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
-from lbr_cli.formats import Line, Style
+from lbr_cli.formats import Line, OutputOptions
 from lbr_cli.formats.jsonl import Jsonl
 
 
@@ -134,7 +134,7 @@ RESERVED = {"query_id", "doc_id", "rank", "score", "first_stage_score", "first_s
 def test_unknown_keys_come_out_with_the_same_value(extra: dict[str, Any]) -> None:
     # "qid" and the other spellings of ids are unknown keys where the first spelling is there
     (line,) = read({"query_id": "q", "doc_id": "d", **extra})
-    out = json.loads(Jsonl().write(line.query, [RankedCandidate(line.candidate, 1, 1, 0.5)], Style("t")))
+    out = json.loads(Jsonl().write(line.query, [RankedCandidate(line.candidate, 1, 1, 0.5)], OutputOptions("t")))
     assert {key: value for key, value in out.items() if key not in RESERVED} == extra
 
 
@@ -153,7 +153,7 @@ def test_what_comes_out(lbr: Program) -> None:
 
 
 def test_scores_read_back_as_the_same_float32() -> None:
-    out = Jsonl().write(Query("q"), [RankedCandidate(Candidate("d"), 1, 1, 0.10000000149011612)], Style("t"))
+    out = Jsonl().write(Query("q"), [RankedCandidate(Candidate("d"), 1, 1, 0.10000000149011612)], OutputOptions("t"))
     assert b'"score":0.1,' in out
 
 

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.numbers import float32, parse_number, shortest, step_below
+from lbr_cli.float32 import float32, parse_number, round_trip_text, step_below
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 @given(FLOATS)
 def test_a_printed_score_reads_back_as_the_same_float32(value: float) -> None:
-    assert np.float32(shortest(value)) == np.float32(value)
+    assert np.float32(round_trip_text(value)) == np.float32(value)
 
 
 @given(FLOATS)
 def test_no_shorter_decimal_would_do(value: float) -> None:
-    digits = len(shortest(value).lstrip("-").split("e")[0].replace(".", "").strip("0"))
+    digits = len(round_trip_text(value).lstrip("-").split("e")[0].replace(".", "").strip("0"))
     assert digits <= max(6, len(np.format_float_scientific(np.float32(value), unique=True).split("e")[0].strip("-")))
 
 

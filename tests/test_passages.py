@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.core import Document, Score
-from lbr_cli.passages import WINDOW_BYTES, Passages, _Remembered, windows
+from lbr_cli.passages import SPAN_BYTES, Passages, SpanCache, passage_spans
 
 LONGEST = 52  # characters of a word: four Thai letters with eight marks each, and sixteen of punctuation
 TEN = " ".join(f"w{n}" for n in range(10))
@@ -29,7 +29,7 @@ LONG = "Nothing to see here. " * 3 + "Ripe figs turn purple in colour. " + "Brea
     ],
 )
 def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: int, texts: list[str]) -> None:
-    assert [TEN[start:end] for start, end in windows(TEN, words, stride)] == texts
+    assert [TEN[start:end] for start, end in passage_spans(TEN, words, stride)] == texts
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: 
     ],
 )
 def test_what_a_word_is(text: str, words: list[str]) -> None:
-    assert [text[start:end] for start, end in windows(text, 1, 1)] == words
+    assert [text[start:end] for start, end in passage_spans(text, 1, 1)] == words
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(1, 9), st.data())
 def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, words))
-    spans = list(windows(text, words, stride))
+    spans = list(passage_spans(text, words, stride))
     assert spans == sorted(set(spans))
     covered = {place for start, end in spans for place in range(start, end)}
     assert all(place in covered for place, letter in enumerate(text) if not letter.isspace())
@@ -65,34 +65,38 @@ def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, 
 @pytest.mark.parametrize("piece", ["ก" + "ั" * 1000, "コ" + "ー" * 1000, "(" * 1000 + "x", "e" + "\u0301" * 1000])
 def test_nothing_that_goes_on_and_on_makes_a_window_long(piece: str) -> None:
     text = piece * 30
-    assert all(end - start <= LONGEST * 5 for start, end in windows(text, 5, 2))
+    assert all(end - start <= LONGEST * 5 for start, end in passage_spans(text, 5, 2))
 
 
 def test_a_text_of_one_window_is_read_as_it_is() -> None:
     document = Document("d", "  some  words \n", "A title")
-    (passage,) = Passages("max").cut(document)
-    assert (passage.document, passage.number, passage.of, passage.start) == (document, 1, 1, 0)
+    (passage,) = Passages("max").split(document)
+    assert (passage.document, passage.number, passage.total, passage.start) == (document, 1, 1, 0)
 
 
 def test_the_title_goes_with_each_window() -> None:
-    passages = Passages("max", 4, 3).cut(Document("d", TEN, "A title"))
+    passages = Passages("max", 4, 3).split(Document("d", TEN, "A title"))
     assert [passage.document.title for passage in passages] == ["A title"] * 3
-    assert [(passage.number, passage.of, passage.start) for passage in passages] == [(1, 3, 0), (2, 3, 9), (3, 3, 18)]
+    assert [(passage.number, passage.total, passage.start) for passage in passages] == [
+        (1, 3, 0),
+        (2, 3, 9),
+        (3, 3, 18),
+    ]
 
 
 def test_the_score_of_a_document() -> None:
     scores = [Score(1.0, {"truncated": True, "mass": 0.1}), Score(3.0, {"truncated": False, "mass": 0.9}), Score(3.0)]
     told = {"number": 2, "of": 3, "start": 9, "text": "w3 w4 w5 w6"}
     best = Passages("max", 4, 3)
-    passages = best.cut(Document("d", TEN))
-    assert best.fold(passages, scores) == Score(3.0, {"truncated": False, "mass": 0.9, "passage": told})
+    passages = best.split(Document("d", TEN))
+    assert best.aggregate(passages, scores) == Score(3.0, {"truncated": False, "mass": 0.9, "passage": told})
     mean = Passages("mean", 4, 3)
-    assert mean.fold(passages, scores) == Score(
+    assert mean.aggregate(passages, scores) == Score(
         7 / 3, {"truncated": True, "passage": {**told, "score": 3.0, "mass": 0.9}}
     )
     first = Passages("first", 4, 3)
-    assert [passage.document.text for passage in first.cut(Document("d", TEN))] == ["w0 w1 w2 w3"]
-    folded = first.fold(first.cut(Document("d", TEN)), scores[:1])
+    assert [passage.document.text for passage in first.split(Document("d", TEN))] == ["w0 w1 w2 w3"]
+    folded = first.aggregate(first.split(Document("d", TEN)), scores[:1])
     assert folded.details["passage"] == {
         "number": 1,
         "start": 0,
@@ -138,13 +142,13 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
 
 
 def test_windows_are_remembered_as_far_as_there_is_room() -> None:
-    remembered = _Remembered(2 * (len(TEN) + 3 * WINDOW_BYTES))
+    cache = SpanCache(2 * (len(TEN) + 3 * SPAN_BYTES))
     texts = [TEN, TEN.upper(), TEN.title(), TEN]
     for text in texts:
-        assert list(remembered(text, 4, 3)) == list(windows(text, 4, 3))
-    assert remembered(TEN, 4, 3) is remembered(TEN, 4, 3)
-    assert list(remembered(TEN * 9, 4, 3)) == list(windows(TEN * 9, 4, 3))  # which has no room
-    assert len(remembered._windows) <= 2
+        assert list(cache.get(text, 4, 3)) == list(passage_spans(text, 4, 3))
+    assert cache.get(TEN, 4, 3) is cache.get(TEN, 4, 3)
+    assert list(cache.get(TEN * 9, 4, 3)) == list(passage_spans(TEN * 9, 4, 3))  # which has no room
+    assert len(cache) <= 2
 
 
 def test_in_a_stream(long: Path, lbr: Program) -> None:

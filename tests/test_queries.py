@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.errors import InputError, UsageError
+from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 
 
 def texts(path: Path, content: str) -> dict[str, str | None]:
     write(path, {"q": content})
-    return {query_id: line.query.text for query_id, line in read_queries(str(path / "q")).items()}
+    return {query_id: line.query.text for query_id, line in read_queries(InputFiles().open(str(path / "q"))).items()}
 
 
 @pytest.mark.parametrize("id_key", ["_id", "id", "query_id", "qid"])
@@ -108,7 +109,7 @@ def asked(
     write(path, {"q": content})
     warnings: list[str] = []
     names = tuple(columns.split(",")) if columns else None
-    lines = read_queries(str(path / "q"), field, columns=names, warn=warnings.append)
+    lines = read_queries(InputFiles().open(str(path / "q")), field, columns=names, warn=warnings.append)
     return [line.query.text or "" for line in lines.values()], warnings
 
 

@@ -67,6 +67,17 @@ def test_it_refuses_what_the_job_would_refuse(files: Path, lbr: Program, chat_mo
     assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: the prompt has ")
 
 
+def test_it_accepts_what_the_job_accepts(files: Path, lbr: Program) -> None:
+    # an empty id can be read and written in the same format, and not written in TREC
+    write(files, {"run.tsv": "\td1\t1\n", "queries.tsv": "\tripe fig\n"})
+    command = ["rerank", "run.tsv", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap"]
+    for options in ([], ["--dry-run"]):
+        assert lbr(*command, *options).code == 0
+        refused = lbr(*command, *options, "--output-format", "trec")
+        assert (refused.code, refused.out) == (2, "")
+        assert "query '', document 'd1': an empty id cannot go into trec output" in refused.err
+
+
 def test_the_prompt_of_the_first_pair(files: Path, lbr: Program, chat_model: Path) -> None:
     # the first in first-stage order, not in the file
     write(files, {"run.trec": "q1 Q0 d2 1 1 x\nq1 Q0 d1 2 9 x\n"})

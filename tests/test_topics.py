@@ -8,12 +8,15 @@ import pytest
 from conftest import Program, write
 
 from lbr_cli.errors import InputError
+from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 
 
 def texts(path: Path, content: str | bytes, field: str = "title") -> dict[str, str | None]:
     write(path, {"t": content})
-    return {query_id: line.query.text for query_id, line in read_queries(str(path / "t"), field).items()}
+    return {
+        query_id: line.query.text for query_id, line in read_queries(InputFiles().open(str(path / "t")), field).items()
+    }
 
 
 SGML = """\
@@ -180,7 +183,7 @@ def test_a_field_in_several_languages_has_to_be_chosen(tmp_path: Path) -> None:
     message = f"{tmp_path}/t:1: topic C001 has title in several languages: en-title, de-title"
     assert (str(error.value), error.value.hint) == (message, "choose one with --topic-field en-title")
     # the other topic has no German title, and the run does not need it
-    found = read_queries(str(tmp_path / "t"), "DE-title", wanted={"C001"})
+    found = read_queries(InputFiles().open(str(tmp_path / "t")), "DE-title", wanted={"C001"})
     assert [line.query.text for line in found.values()] == ["Architektur", None]
 
 

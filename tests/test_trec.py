@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
-from lbr_cli.formats import Style
+from lbr_cli.formats import OutputOptions
 from lbr_cli.formats.trec import Trec
 
 
@@ -62,14 +62,14 @@ def rows(scores: list[float | None]) -> list[RankedCandidate]:
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30), st.integers(0, 5))
 def test_every_evaluator_sees_the_written_order(scores: list[float], unscored: int) -> None:
-    written = Trec().write(Query("q"), rows([*sorted(scores, reverse=True), *[None] * unscored]), Style("t"))
+    written = Trec().write(Query("q"), rows([*sorted(scores, reverse=True), *[None] * unscored]), OutputOptions("t"))
     values = [np.float32(line.split()[4]) for line in written.decode().splitlines()]
     assert all(later < earlier for earlier, later in itertools.pairwise(values))
     assert values[0] == np.float32(max(scores))
 
 
 def test_equal_scores_fall_by_one_step_each() -> None:
-    assert Trec().write(Query("q"), rows([1.0, 1.0, None]), Style("t")).decode() == (
+    assert Trec().write(Query("q"), rows([1.0, 1.0, None]), OutputOptions("t")).decode() == (
         "q Q0 d1 1 1 t\nq Q0 d2 2 0.99999994 t\nq Q0 d3 3 0.9999999 t\n"
     )
 
@@ -79,8 +79,10 @@ def test_a_query_without_any_score_keeps_those_of_the_first_stage() -> None:
         RankedCandidate(Candidate("a", score=2.0), 1, 1, None),
         RankedCandidate(Candidate("b", score=2.0), 2, 2, None),
     ]
-    assert Trec().write(Query("q"), kept, Style("t")) == b"q Q0 a 1 2 t\nq Q0 b 2 1.9999999 t\n"
-    assert Trec().write(Query("q"), rows([None, None]), Style("t")) == b"q Q0 d1 1 0 t\nq Q0 d2 2 -1.4013e-45 t\n"
+    assert Trec().write(Query("q"), kept, OutputOptions("t")) == b"q Q0 a 1 2 t\nq Q0 b 2 1.9999999 t\n"
+    assert (
+        Trec().write(Query("q"), rows([None, None]), OutputOptions("t")) == b"q Q0 d1 1 0 t\nq Q0 d2 2 -1.4013e-45 t\n"
+    )
 
 
 def test_an_id_with_a_blank_is_refused_before_any_work(files: object, tmp_path: object, lbr: Program) -> None:
@@ -106,7 +108,7 @@ def test_a_query_id_that_would_be_a_comment_is_refused(lbr: Program) -> None:
     ended = lbr("rerank", "--output-format", "trec", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.out) == (2, "")
     assert "a query id that begins with #, as a comment does, cannot go into trec output" in ended.err
-    assert Trec().objection("1", "#d") == ""
+    assert Trec().why_not_writable("1", "#d") == ""
 
 
 def test_first_stage_scores_at_the_end_of_the_floats_leave_no_infinity() -> None:
@@ -114,7 +116,7 @@ def test_first_stage_scores_at_the_end_of_the_floats_leave_no_infinity() -> None
         RankedCandidate(Candidate("a", score=-1e39), 1, 1, None),
         RankedCandidate(Candidate("b", score=-1e40), 2, 2, None),
     ]
-    assert Trec().write(Query("q"), kept, Style("t")) == b"q Q0 a 1 0 t\nq Q0 b 2 -1.4013e-45 t\n"
+    assert Trec().write(Query("q"), kept, OutputOptions("t")) == b"q Q0 a 1 0 t\nq Q0 b 2 -1.4013e-45 t\n"
 
 
 def test_a_tag_that_is_not_utf_8(files: object, lbr: Program) -> None:

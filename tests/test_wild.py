@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats import open_run
-from lbr_cli.formats.corpus import Fields, Texts, read_corpus
-from lbr_cli.formats.qrels import read_qrels
+from lbr_cli.formats import parse_run
+from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.qrels import Qrel, read_qrels
 from lbr_cli.formats.queries import read_queries
 
 
@@ -20,14 +21,18 @@ class Everything:
         return True
 
 
-def corpus(path: Path) -> Texts:
-    texts = Texts(Everything())
+def corpus(path: Path) -> WantedDocuments:
+    texts = WantedDocuments(Everything())
 
     def bad(error: InputError) -> None:
         raise error
 
-    read_corpus(str(path), texts, Fields(), lambda _: None, bad)
+    read_corpus(InputFiles().open(str(path)), texts, Fields(), lambda _: None, bad)
     return texts
+
+
+def qrels(path: str) -> list[Qrel]:
+    return [qrel for _, qrel in read_qrels(InputFiles().open(path))]
 
 
 # name: format, queries, lines, first pair, score or rank of the first pair
@@ -54,7 +59,7 @@ RUNS = {
 def test_runs(data: Path, name: str) -> None:
     format_name, queries, count, first, score = RUNS[name]
     path = data / "wild" / name
-    format_, lines = open_run(str(path))
+    format_, lines = parse_run(InputFiles().open(str(path)))
     read = list(lines)
     assert format_.name == format_name
     if not name.endswith(".gz"):
@@ -92,7 +97,7 @@ QUERIES = {
 @pytest.mark.parametrize("name", QUERIES)
 def test_queries(data: Path, name: str) -> None:
     count, query_id, text = QUERIES[name]
-    read = read_queries(str(data / "wild" / name))
+    read = read_queries(InputFiles().open(str(data / "wild" / name)))
     assert count in (None, len(read))
     if query_id is not None:
         assert next(iter(read)) == query_id
@@ -140,7 +145,7 @@ QRELS = {
 def test_qrels(data: Path, name: str) -> None:
     count, least, most = QRELS[name]
     path = data / "wild" / name
-    read = read_qrels(str(path))
+    read = qrels(str(path))
     grades = [qrel.relevance for qrel in read]
     assert count in (None, len(read))
     assert least in (None, min(grades))
@@ -165,23 +170,23 @@ def test_qrels(data: Path, name: str) -> None:
 )
 def test_judgments_by_hand(tmp_path: Path, content: str, expected: list[tuple[str, str, int]]) -> None:
     (tmp_path / "qrels").write_text(content)
-    assert read_qrels(str(tmp_path / "qrels")) == expected
+    assert qrels(str(tmp_path / "qrels")) == expected
 
 
 @pytest.mark.parametrize("line", ["q1 0 d1", "q1 0 d1 1 x", "q1 0 d1 1.5"])
 def test_a_judgment_that_cannot_be_read(tmp_path: Path, line: str) -> None:
     (tmp_path / "qrels").write_text(f"q1 0 d0 1\n{line}\n")
     with pytest.raises(InputError, match=r"qrels:2: "):
-        read_qrels(str(tmp_path / "qrels"))
+        qrels(str(tmp_path / "qrels"))
 
 
 def test_a_document_id_may_hold_a_hash(data: Path) -> None:
-    assert any("#" in qrel.doc_id for qrel in read_qrels(str(data / "wild" / "qrels.test.with-comments")))
+    assert any("#" in qrel.doc_id for qrel in qrels(str(data / "wild" / "qrels.test.with-comments")))
 
 
 # name: who reads it, the line it is refused at, a part of the message, a part of the hint
 REFUSED = {
-    "pyterrier.light_results": ("run", 1, "no format that lbr reads begins with this line of 3 fields", "six fields"),
+    "pyterrier.light_results": ("run", 1, "unknown format: this line has 3 fields", "six fields"),
     "ranx.run.json": ("run", 1, "not JSONL", "jq -c 'to_entries[] | {query_id: .key, candidates: "),
     "ranx.qrels.json": ("qrels", 1, "judgments are TREC or BEIR, not JSON", "jq -r 'to_entries[] | .key as $q"),
     "pyserini.documents_array.json": ("corpus", 1, "not JSONL", "jq -c '.[]' /"),
@@ -197,9 +202,9 @@ def test_refused(data: Path, name: str) -> None:
     kind, line, message, hint = REFUSED[name]
     path = str(data / "wild" / name)
     read = {
-        "run": lambda p: list(open_run(p)[1]),
-        "qrels": read_qrels,
-        "queries": read_queries,
+        "run": lambda p: list(parse_run(InputFiles().open(p))[1]),
+        "qrels": qrels,
+        "queries": lambda p: read_queries(InputFiles().open(p)),
         "corpus": lambda p: corpus(Path(p)),
     }
     with pytest.raises(InputError) as error:

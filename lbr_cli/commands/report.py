@@ -26,7 +26,7 @@ from lbr_cli.evaluation.runs import Run, check_match, read_judgments, read_run
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.output import open_output
 from lbr_cli.formats.overwrite import MAIN, WrittenFiles
-from lbr_cli.join import QUERIES, queries_beside
+from lbr_cli.inputs.texts import QUERIES, queries_beside
 from lbr_cli.progress import Console
 from lbr_cli.report import page
 from lbr_cli.report.story import Judged, story

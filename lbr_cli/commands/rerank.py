@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lbr_cli import preview
 from lbr_cli.cache.place import DEFAULT_SIZE, place
 from lbr_cli.commands.options import (
     BaseUrl,
@@ -51,7 +52,6 @@ from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.job import Job, run
 from lbr_cli.passages import WORDS
 from lbr_cli.progress import Console
-from lbr_cli.survey import first_prompt, survey
 
 FORMATS = Literal["trec", "jsonl", "msmarco"]
 
@@ -240,6 +240,6 @@ def rerank(
         if dry_run or show_prompt:
             if sys.stdout is None:
                 raise RunError("standard output is closed")
-            typer.echo((survey if dry_run else first_prompt)(job, console), nl=False)
+            typer.echo((preview.dry_run if dry_run else preview.show_prompt)(job, console), nl=False)
         else:
             run(job, console)

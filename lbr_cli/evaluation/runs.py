@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from lbr_cli.core import Candidate, Progress
 from lbr_cli.errors import InputError
-from lbr_cli.formats import open_run
+from lbr_cli.float32 import float32
+from lbr_cli.formats import parse_run
 from lbr_cli.formats.files import display_name
-from lbr_cli.formats.qrels import numbered_qrels
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.qrels import read_qrels
 from lbr_cli.formats.similar_ids import similar
-from lbr_cli.numbers import float32
+from lbr_cli.wording import first_few, pair_name
 
 Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
 EXAMPLES = 3
@@ -54,12 +56,12 @@ def read_run(path: str, *, keep: bool = False) -> Run:
     found: dict[str, dict[str, _Said]] = {}
     candidates: dict[str, dict[str, Candidate]] = {}
     queries: dict[str, str] = {}
-    for line in open_run(path)[1]:
+    for line in parse_run(InputFiles().open(path))[1]:
         candidate, query_id = line.candidate, line.query.query_id
         said = _Said(line.number, candidate.score, candidate.rank)
         first = found.setdefault(query_id, {}).setdefault(candidate.doc_id, said)
         if first is not said:
-            pair = f"query {query_id}, document {candidate.doc_id}"
+            pair = pair_name(query_id, candidate.doc_id)
             hint = "keep one of the two; trec_eval takes none of such a run"
             raise InputError(f"{pair}: duplicate pair, first at {name}:{first.line}", name, line.number, hint=hint)
         if keep:
@@ -89,8 +91,8 @@ def read_judgments(path: str) -> Judgments:
     """
     name = display_name(path)
     judgments: dict[str, dict[str, int]] = {}
-    for number, qrel in numbered_qrels(path):
-        pair = f"query {qrel.query_id}, document {qrel.doc_id}"
+    for number, qrel in read_qrels(InputFiles().open(path)):
+        pair = pair_name(qrel.query_id, qrel.doc_id)
         grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
         if grade != qrel.relevance:
             hint = "subtopics are not told apart: keep one judgment of a pair"
@@ -109,7 +111,7 @@ def check_match(run: Run, judgments: Judgments, name: str, progress: Progress) -
     """
     queries = similar(judgments, _others(run.rankings, judgments), name, run.name)
     if not any(query_id in judgments for query_id in run.rankings):
-        hint = f"the run has {_some(run.rankings)}; {name} has {_some(judgments)}"
+        hint = f"the run has {first_few(run.rankings, EXAMPLES)}; {name} has {first_few(judgments, EXAMPLES)}"
         message = f"none of {len(run.rankings)} queries is judged in {name}"
         raise InputError(message, run.name, hint=f"{hint}; {queries}" if queries else hint)
     if queries:
@@ -133,7 +135,3 @@ def _shown(name: str) -> str:
     """A file's name as it can be printed, drawn and put into JSON."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def _some(ids: Mapping[str, object]) -> str:
-    return ", ".join(list(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")

@@ -1,95 +1,84 @@
-"""Every form in which runs, corpora and queries come and go, one file each."""
+"""File formats: runs, corpora, queries and relevance judgments, one module each.
+
+A run format is one module with a `RunFormat` and one entry in `RUN_FORMATS`.
+"""
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import Sums, decoded, display_name, numbered, open_input
+from lbr_cli.formats.files import decoded, numbered
+from lbr_cli.formats.json_lines import json_object
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.line_ends import without_carriage_return
-from lbr_cli.formats.lines import PlainLines
 from lbr_cli.formats.msmarco import MsMarco
-from lbr_cli.formats.records import json_object
-from lbr_cli.formats.runs import Line, RunFormat, Style
+from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.trec import Trec
+from lbr_cli.wording import counted
 
-# asked in this order whether a first line is theirs
-RUN_FORMATS: tuple[RunFormat, ...] = (Jsonl(), MsMarco(), Trec())
+RUN_FORMATS: tuple[RunFormat, ...] = (Jsonl(), MsMarco(), Trec())  # the first that matches a file is its format
 
-__all__ = ["RUN_FORMATS", "Line", "RunFormat", "Style", "format_of_name", "open_lines", "open_run", "run_format"]
+__all__ = ["RUN_FORMATS", "Line", "OutputOptions", "RunFormat", "format_of_name", "parse_run", "run_format"]
 
 
 def run_format(name: str) -> RunFormat:
-    """The format that a user names."""
-    return next(known for known in RUN_FORMATS if known.name == name)
+    """Return the format with this name."""
+    return next(format_ for format_ in RUN_FORMATS if format_.name == name)
 
 
 def format_of_name(path: str) -> RunFormat | None:
-    """The format that the ending of an output file asks for, looked at before .gz or .zst."""
-    for compression in (".gz", ".zst"):
-        path = path.removesuffix(compression)
-    ending = os.path.splitext(path)[1]
-    return next((known for known in RUN_FORMATS if known.suffix == ending), None)
+    """Return the format that belongs to the ending of an output file, before .gz or .zst."""
+    ending = os.path.splitext(path.removesuffix(".gz").removesuffix(".zst"))[1]
+    return next((format_ for format_ in RUN_FORMATS if format_.suffix == ending), None)
 
 
-def open_lines(
-    path: str, query: Query, warn: Callable[[str], None], sums: Sums | None = None
+def parse_run(
+    stream: io.BufferedReader, format_: RunFormat | None = None, query: Query | None = None
 ) -> tuple[RunFormat, Iterator[Line]]:
-    """Read plain text, a document a line, for one query; `warn` is called if some of it is not UTF-8."""
-    format_ = PlainLines(query, warn)
-    return format_, format_.read(enumerate(open_input(path, sums, exact=True), 1), display_name(path))
+    """Return the format of a run and its lines. Without `format_` the first data line shows the format.
 
-
-def open_run(
-    path: str, chosen: RunFormat | None = None, given: Query | None = None, sums: Sums | None = None
-) -> tuple[RunFormat, Iterator[Line]]:
-    """Read the run at `path`: its format, `chosen` or told by the first data line, and its lines.
-
-    `given` is the one query of input that has none, which only JSONL can be; `sums` hears what is read.
-
-    Raises InputError where the first line fits no format; the iterator raises it for any later line that does not
-    fit the format of the first.
+    `query` is the query of a run whose lines name none. Raises InputError if no format matches; the iterator raises it
+    for a line that is invalid in this format.
     """
-    name = display_name(path)
-    lines = numbered(open_input(path, sums))
-    # comments belong to TREC alone: in another format a line that begins with # is a line
-    seen: list[tuple[int, bytes]] = []
-    told = None
-    for number, data in lines:
-        seen.append((number, data))
-        told = told or (number, data)
-        if not data.lstrip(b" \t").startswith(b"#"):
-            told = number, data
+    name = stream.name
+    lines = numbered(stream)
+    head = []  # the lines up to the first that is not a comment; only TREC has comments
+    for line in lines:
+        head.append(line)
+        if not _is_comment(line[1]):
             break
-    if told is None:
+    if not head:
         raise InputError("holds no candidates", name)
-    number, data = told
-    if chosen is None:
+    number, data = head[0] if _is_comment(head[-1][1]) else head[-1]
+    if format_ is None:
         text = decoded(data, name, number)
-        chosen = next((known for known in RUN_FORMATS if known.matches(text)), None)
-        if chosen is None:
-            for number, data in seen:
-                without_carriage_return(data, name, number)
-            if data.lstrip(b" \t").startswith(b"#"):
-                raise InputError("holds no candidates", name)
-            raise _unknown(text, name, number)
-    if given is not None:
-        if chosen.name != Jsonl.name:
+        format_ = next((known for known in RUN_FORMATS if known.matches(text)), None)
+        if format_ is None:
+            for head_number, head_data in head:
+                without_carriage_return(head_data, name, head_number)
+            raise InputError("holds no candidates", name) if _is_comment(data) else _unknown(text, name, number)
+    if query is not None:
+        format_ = format_.for_query(query)
+        if format_ is None:
             hint = "it is for JSONL without queries, or for plain text with --lines"
             raise InputError("has queries of its own, and --query is for input that has none", name, number, hint=hint)
-        chosen = Jsonl(given)
-    return chosen, chosen.read(itertools.chain(seen, lines), name)
+    return format_, format_.read(itertools.chain(head, lines), name)
+
+
+def _is_comment(line: bytes) -> bool:
+    return line.lstrip(b" \t").startswith(b"#")
 
 
 def _unknown(text: str, name: str, number: int) -> InputError:
     if text.lstrip().startswith("["):
         json_object(b"[", name, number)  # raises
     fields = len(text.split())
-    message = f"no format that lbr reads begins with this line of {fields} field{'s' * (fields != 1)}"
+    message = f"unknown format: this line has {counted(fields, 'field')}"
     hint = (
         "a TREC run has six fields (query Q0 document rank score tag), an MS MARCO run three, separated by tabs "
         "(query, document, rank); JSONL lines begin with {"

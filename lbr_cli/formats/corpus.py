@@ -1,13 +1,14 @@
-"""Corpora: JSONL as BEIR, Anserini and MS MARCO v2 write it, or TSV.
+"""Corpora: JSONL with the keys of BEIR, Anserini and MS MARCO v2, or TSV.
 
-A corpus is read once, from front to back, and only what the run names is kept: memory holds the wanted texts and
-nothing else. The JSONL loop is flat because it decides how fast lbr reads (`benchmarks/reading.py`).
+A corpus is read once, from front to back, and only wanted documents are kept in memory. The JSONL loop is flat because
+it decides how fast lbr reads (`benchmarks/reading.py`).
 """
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,22 +16,25 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import BLANKS, Sums, decoded, display_name, open_input, without_end
+from lbr_cli.formats.files import BLANKS, Numbered, decoded, without_end
+from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
 from lbr_cli.formats.jsonl import TEXTS
 from lbr_cli.formats.line_ends import CarriageReturns, has_tabs
-from lbr_cli.formats.records import as_id, is_json, json_kind, json_object
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
 
+Note = Callable[[str], None]
+Bad = Callable[[InputError], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where a corpus keeps what is wanted: of each, the first name that is present counts.
+    """The fields of a corpus. Of several names, the first that is present counts.
 
-    `columns` names the columns of a TSV file in order; names other than id, title and text are passed over, and the
-    last column takes the rest of the line, tabs included. None is id and text. `chosen` holds the options that the
-    user has given for JSONL, by their names on the command line.
+    `columns` names the columns of a TSV file in order, None is id and text; names other than id, title and text are
+    skipped, and the last column takes the rest of the line, tabs included. `chosen` holds the names of the options for
+    JSONL that the user has set.
     """
 
     ids: tuple[str, ...] = IDS
@@ -41,58 +45,54 @@ class Fields:
 
 
 @dataclass(slots=True)
-class Texts:
-    """The documents that are `wanted` and were found, where each stands, and some ids of what else there was."""
+class WantedDocuments:
+    """The documents that are `wanted`, as far as they have been found.
+
+    `locations` are the files and lines of the found documents. `sample` holds some ids of other documents, `is_jsonl`
+    the format of each file by name (None if it is empty), and `has_title` whether a found document has the title field.
+    """
 
     wanted: Container[str]
     documents: dict[str, Document] = field(default_factory=dict)
-    places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    locations: dict[str, tuple[str, int]] = field(default_factory=dict)
     sample: list[str] = field(default_factory=list)
-    titled: bool = False  # whether a wanted document has the title field
+    is_jsonl: dict[str, bool | None] = field(default_factory=dict)
+    has_title: bool = False
 
     def add(self, document: Document, file: str, line: int) -> None:
-        """Keep a document; InputError when another text stands under its id."""
+        """Add a found document. InputError if its id has been found with another text."""
         known = self.documents.setdefault(document.doc_id, document)
         if known is document:
-            self.places[document.doc_id] = (file, line)
+            self.locations[document.doc_id] = (file, line)
         elif known != document:
-            place = "{}:{}".format(*self.places[document.doc_id])
-            raise InputError(f"document {document.doc_id} has another text at {place}", file, line)
+            location = "{}:{}".format(*self.locations[document.doc_id])
+            raise InputError(f"document {document.doc_id} has another text at {location}", file, line)
 
 
-def read_corpus(
-    path: str,
-    texts: Texts,
-    fields: Fields,
-    note: Callable[[str], None],
-    bad: Callable[[InputError], None],
-    sums: Sums | None = None,
-) -> bool | None:
-    """Add to `texts` the documents of the corpus at `path` that it wants.
+def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
+    """Add the wanted documents of a corpus to `documents`, and close the stream.
 
-    Return True for JSONL, False for TSV, None if no line shows which. `note` is called with a choice between fields.
-    `bad` is called with each line that cannot be read, wanted or not, as an InputError with file and line, and raises
-    it or returns. `sums` adds up every byte.
+    `note` is called with a choice between fields. `bad` is called with an InputError, with file and line, for each
+    invalid line, wanted or not; it raises the error or returns.
     """
-    name = display_name(path)
-    with open_input(path, sums) as stream:
+    with stream:
         lines = enumerate(stream, 1)
-        seen = []
-        jsonl = None
-        while jsonl is None and (line := next(lines, None)):
-            seen.append(line)
+        head = []
+        is_jsonl = None
+        while is_jsonl is None and (line := next(lines, None)):
+            head.append(line)
             # with --tsv-columns any line but a whole JSON object is TSV
-            jsonl = is_json(line[1]) if fields.columns is None else _is_object(line[1])
-        again = itertools.chain(seen, lines)
-        if jsonl:
-            _read_jsonl(again, name, texts, fields, note, bad)
+            is_jsonl = is_json(line[1]) if fields.columns is None else _is_object(line[1])
+        documents.is_jsonl[stream.name] = is_jsonl
+        every = itertools.chain(head, lines)
+        if is_jsonl:
+            _read_jsonl(every, stream.name, documents, fields, note, bad)
         else:
-            _read_tsv(again, name, texts, fields, bad)
-        return jsonl
+            _read_tsv(every, stream.name, documents, fields, bad)
 
 
 def _is_object(line: bytes) -> bool | None:
-    """Whether a line is a JSON object; None for a blank line."""
+    """Return whether a line is a JSON object; None for a blank line."""
     if not line.strip(BLANKS):
         return None
     try:
@@ -101,34 +101,24 @@ def _is_object(line: bytes) -> bool | None:
         return False
 
 
-def check_fields(fields: Fields, read: Mapping[str, bool | None], texts: Texts, warn: Callable[[str], None]) -> None:
-    """UsageError for options that have no effect on the corpora that were `read`; `warn` of a title field never met.
-
-    `read` holds what `read_corpus` returned for each.
-    """
-    kinds = set(read.values())
-    names = ", ".join(map(display_name, read))
-    are = "is" if len(read) == 1 else "are"
+def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
+    """Raise UsageError for options without effect on the corpora that were read; `warn` of a title field not found."""
+    kinds = set(documents.is_jsonl.values())
+    names = ", ".join(documents.is_jsonl)
+    are = "is" if len(documents.is_jsonl) == 1 else "are"
     if fields.chosen and False in kinds and True not in kinds:
         raise UsageError(f"{fields.chosen[0]} has no effect: {names} {are} TSV", hint="--tsv-columns names its columns")
     if fields.columns is not None and True in kinds and False not in kinds:
         hint = "--id-field, --text-field and --title-field name its keys"
         raise UsageError(f"--tsv-columns has no effect: {names} {are} JSONL", hint=hint)
-    if "--title-field" in fields.chosen and texts.documents and not texts.titled:
+    if "--title-field" in fields.chosen and documents.documents and not documents.has_title:
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 
 
-def _read_jsonl(
-    lines: Iterable[tuple[int, bytes]],
-    name: str,
-    texts: Texts,
-    fields: Fields,
-    note: Callable[[str], None],
-    bad: Callable[[InputError], None],
-) -> None:
-    loads, wanted = orjson.loads, texts.wanted
-    ids, bodies, title_key = fields.ids, fields.texts, fields.title
-    told = False
+def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
+    loads, wanted = orjson.loads, documents.wanted
+    ids, texts, title_key = fields.ids, fields.texts, fields.title
+    noted = False
     for number, raw in lines:
         try:
             try:
@@ -136,7 +126,7 @@ def _read_jsonl(
             except orjson.JSONDecodeError:
                 if not raw.strip(BLANKS):
                     continue
-                record = json_object(raw, name, number)  # says what is wrong, if it is
+                record = json_object(raw, name, number)  # raises, unless the line has a number that orjson refuses
             if type(record) is not dict:
                 record = json_object(raw, name, number)
             for id_key in ids:
@@ -144,11 +134,11 @@ def _read_jsonl(
                     break
             else:
                 raise InputError(f"no document id ({', '.join(ids)})", name, number, hint=_field_hint(record, "id"))
-            for text_key in bodies:
+            for text_key in texts:
                 if text_key in record:
                     break
             else:
-                raise InputError(f"no text ({', '.join(bodies)})", name, number, hint=_field_hint(record, "text"))
+                raise InputError(f"no text ({', '.join(texts)})", name, number, hint=_field_hint(record, "text"))
             doc_id, text = record[id_key], record[text_key]
             if type(doc_id) is not str:
                 doc_id = as_id(doc_id)
@@ -164,39 +154,36 @@ def _read_jsonl(
             bad(error)
             continue
         if doc_id in wanted:
-            texts.add(Document(doc_id, text, title or ""), name, number)
-            texts.titled = texts.titled or title_key in record
-            told = told or _tell_choice(record, fields, name, note)
-        elif len(texts.sample) < SAMPLE:
-            texts.sample.append(doc_id)
+            documents.add(Document(doc_id, text, title or ""), name, number)
+            documents.has_title = documents.has_title or title_key in record
+            if not noted:
+                choices = _choices(record, fields)
+                noted = bool(choices)
+                for choice in choices:
+                    note(f"{name}: {choice}")
+        elif len(documents.sample) < SAMPLE:
+            documents.sample.append(doc_id)
 
 
-def _tell_choice(record: dict[str, Any], fields: Fields, name: str, note: Callable[[str], None]) -> bool:
-    """Say which of several fields were taken, if there are several."""
-    told = False
-    for what, keys in (("ids", fields.ids), ("texts", fields.texts)):
+def _choices(record: dict[str, Any], fields: Fields) -> list[str]:
+    """Describe the choice of fields for a record that has several ids or texts."""
+    choices = []
+    for noun, keys in (("ids", fields.ids), ("texts", fields.texts)):
         if len(record.keys() & keys) > 1:
-            present = [key for key in keys if key in record]
-            note(f'{name}: {what} are taken from "{present[0]}", not from {", ".join(present[1:])}')
-            told = True
-    return told
+            first, *others = [key for key in keys if key in record]
+            choices.append(f'{noun} are taken from "{first}", not from {", ".join(others)}')
+    return choices
 
 
-def _field_hint(record: dict[str, Any], what: str) -> str:
+def _field_hint(record: dict[str, Any], noun: str) -> str:
     keys = ", ".join(list(record)[:8])
-    return f"name the field with --{what}-field; the line has {keys}" if keys else ""
+    return f"name the field with --{noun}-field; the line has {keys}" if keys else ""
 
 
-def _read_tsv(
-    lines: Iterable[tuple[int, bytes]],
-    name: str,
-    texts: Texts,
-    fields: Fields,
-    bad: Callable[[InputError], None],
-) -> None:
+def _read_tsv(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, bad: Bad) -> None:
     columns = fields.columns or ("id", "text")
-    id_place, text_place = columns.index("id"), columns.index("text")
-    title_place = columns.index("title") if "title" in columns else None
+    id_index, text_index = columns.index("id"), columns.index("text")
+    title_index = columns.index("title") if "title" in columns else None
     returns = CarriageReturns(name, has_tabs(len(columns) - 1))
     count = 0
     for number, raw in lines:
@@ -214,10 +201,10 @@ def _read_tsv(
         except InputError as error:
             bad(error)
             continue
-        doc_id = row[id_place]
-        if doc_id in texts.wanted:
-            title = row[title_place] if title_place is not None else ""
-            texts.add(Document(doc_id, row[text_place], title), name, number)
-        elif len(texts.sample) < SAMPLE:
-            texts.sample.append(doc_id)
+        doc_id = row[id_index]
+        if doc_id in documents.wanted:
+            title = row[title_index] if title_index is not None else ""
+            documents.add(Document(doc_id, row[text_index], title), name, number)
+        elif len(documents.sample) < SAMPLE:
+            documents.sample.append(doc_id)
     returns.finish(count)

@@ -1,10 +1,10 @@
-"""JSONL candidates in three shapes, and the pair lines that come out.
+"""JSONL: candidates in three forms; written as one pair a line.
 
     {"query_id": …, "doc_id": …, "score"?: …, "rank"?: …, "query"?: …, "title"?: …, "text"?: …}     one pair a line
     {"query_id": …, "query"?: …, "candidates": [{"doc_id": …, "score"?: …, "text"?: …}, …]}         one query a line
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
 
-A key that has no meaning here comes out again with the same value.
+An unknown key is written again with the same value.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from typing import Any
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
+from lbr_cli.float32 import round_trip_number
+from lbr_cli.formats.json_lines import Verbatim, as_id, dump_json, json_kind, json_object
 from lbr_cli.formats.line_ends import shell_command
-from lbr_cli.formats.records import Verbatim, as_id, dump_json, json_kind, json_object
-from lbr_cli.formats.runs import Line, Style
-from lbr_cli.numbers import as_written
+from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
 TEXTS = ("text", "contents", "body", "passage", "segment", "content")
 LISTS = ("candidates", "documents")
-# for runs that are one object, {query: {document: score}}
+# converts a run that is one object, {query: {document: score}}
 REMEDY = (
     "jq -c 'to_entries[] | {query_id: .key, candidates: (.value | to_entries | map({doc_id: .key, score: .value}))}'"
 )
 
 
-class Jsonl:
-    """`given` is the one query of input that has none (`--query`); a query in a line is then an error."""
+class Jsonl(RunFormat):
+    """JSONL. With `given`, the query of `--query`, a query in a line is an error."""
 
     name = "jsonl"
     suffix = ".jsonl"
+    has_details = True
 
     def __init__(self, given: Query | None = None) -> None:
         self._given = given
@@ -42,12 +43,15 @@ class Jsonl:
     def matches(self, line: str) -> bool:
         return line.lstrip(" \t").startswith("{")
 
+    def for_query(self, query: Query) -> Jsonl:
+        return Jsonl(query)
+
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:
             yield from self.read_line(data, file, number)[0]
 
     def read_line(self, data: bytes, file: str, number: int) -> tuple[list[Line], bool]:
-        """The candidates of one line, and whether the line is a whole query."""
+        """Return the candidates of one line, and whether the line is a whole query."""
         record = _Record(json_object(data, file, number, REMEDY), file, number)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
@@ -69,15 +73,12 @@ class Jsonl:
             raise record.error(f'has a query of its own ("{own}"), and --query is for input that has none')
         return self._given
 
-    def objection(self, query_id: str, doc_id: str) -> str:
-        return ""
-
-    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
-        return b"".join(dump_json(_row(query, row, style)) for row in rows)
+    def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
+        return b"".join(dump_json(_row(query, row, options)) for row in rows)
 
 
 class _Record:
-    """A JSON object and where it stands."""
+    """A JSON object with its file and line."""
 
     def __init__(self, values: dict[str, Any], file: str, number: int, where: str = "") -> None:
         self.values = values
@@ -102,7 +103,7 @@ class _Record:
         return None
 
     def text(self, keys: Sequence[str]) -> str | None:
-        """The first of `keys` that is there and not null."""
+        """Return the value of the first of `keys` that is not null."""
         for key in keys:
             value = self.values.get(key)
             if isinstance(value, str):
@@ -112,7 +113,7 @@ class _Record:
         return None
 
     def query_id(self) -> str | None:
-        """The id of the query, in the line or in the object that is its query."""
+        """Return the id of the query: a key of the line, or of the object that is its query."""
         query_id, nested = self.id(QUERY_IDS), self._query_object()
         return nested.id(("_id", "id", *QUERY_IDS)) if nested and query_id is None else query_id
 
@@ -140,7 +141,7 @@ class _Record:
         return Candidate(doc_id, document, self._score(), self._rank(), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
-        """What is left when the first present key of each list has been read."""
+        """Return all values except that of the first present key of each list."""
         used = {next((key for key in keys if key in self.values), None) for keys in read}
         return {key: value for key, value in self.values.items() if key not in used}
 
@@ -164,7 +165,7 @@ class _Record:
 
 
 def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
-    # a text beside the list is none of its documents', and would be taken for one in a pair line
+    # a text beside the list belongs to none of its documents, and would be read as one in a pair line
     shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
     given: dict[str, bool] = {}
     for place, value in enumerate(record.values[key]):
@@ -183,7 +184,7 @@ def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
 
 
 def _is_whole_run(values: Mapping[str, Any]) -> bool:
-    """Whether an object is {query: {document: score}}."""
+    """Return whether an object is {query: {document: score}}."""
     return all(
         isinstance(scores, dict) and scores and all(type(score) in (int, float, Verbatim) for score in scores.values())
         for scores in values.values()
@@ -196,14 +197,15 @@ def _corpus_hint(values: Mapping[str, Any]) -> str:
     return ""
 
 
-def _row(query: Query, row: RankedCandidate, style: Style) -> dict[str, Any]:
-    ours: dict[str, Any] = {
+def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "query_id": query.query_id,
         "doc_id": row.candidate.doc_id,
         "rank": row.rank,
-        "score": None if row.score is None else as_written(row.score),
+        "score": None if row.score is None else round_trip_number(row.score),
         "first_stage_score": row.candidate.score,
         "first_stage_rank": row.first_stage_rank,
     }
-    details = row.details if style.explain else {}
-    return ours | {key: value for key, value in (row.candidate.extra or {}).items() if key not in ours} | dict(details)
+    details = row.details if options.explain else {}
+    extra = {key: value for key, value in (row.candidate.extra or {}).items() if key not in fields}
+    return fields | extra | dict(details)

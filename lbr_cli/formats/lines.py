@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.formats.files import BLANKS, without_end
 from lbr_cli.formats.line_ends import CarriageReturnError
-from lbr_cli.formats.runs import Line, Style
+from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
+from lbr_cli.wording import counted
 
 MARK = "\ufeff"
 RAW = "line"  # the key that holds a line's own bytes until they are written
 
 
-class PlainLines:
-    """The format of `--lines`. It is never told by a first line: any text would fit."""
+class PlainLines(RunFormat):
+    """The format of `--lines`. It is never detected, because it fits any text."""
 
     name = "lines"
     suffix = ""
@@ -46,13 +47,10 @@ class PlainLines:
         if count == 1 and separated:
             raise CarriageReturnError(file, separated)
         if invalid:
-            what = "1 line is" if len(invalid) == 1 else f"{len(invalid)} lines are"
+            what = counted(len(invalid), "line is", "lines are")
             self._warn(f"{file}:{invalid[0]}: invalid UTF-8; {what} scored with replacement characters")
 
-    def objection(self, query_id: str, doc_id: str) -> str:
-        return ""
-
-    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         lines = [row.candidate.extra[RAW] for row in rows if row.candidate.extra]
         return b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
+from lbr_cli.float32 import parse_number
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.line_ends import CarriageReturns, without_carriage_return
-from lbr_cli.formats.runs import Line, Style
+from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.trec import FIELDS
-from lbr_cli.numbers import parse_number
 
 RANK = re.compile(r"[0-9]{1,18}")
 
@@ -26,7 +26,7 @@ def _is_record(part: bytes) -> bool:
     return len(fields) > 3 or (len(fields) == 3 and RANK.fullmatch(fields[2].decode("latin-1")) is not None)
 
 
-class MsMarco:
+class MsMarco(RunFormat):
     name = "msmarco"
     suffix = ".tsv"
 
@@ -67,10 +67,10 @@ class MsMarco:
                 raise InputError(f"the rank, field 3, is not a whole number: {fields[2]}", file, number)
         returns.finish(count)
 
-    def objection(self, query_id: str, doc_id: str) -> str:
+    def why_not_writable(self, query_id: str, doc_id: str) -> str:
         if not query_id or not doc_id:
             return "an empty id"
         return "an id with a tab or a line break" if re.search(r"[\t\n]", query_id + doc_id) else ""
 
-    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         return "".join(f"{query.query_id}\t{row.candidate.doc_id}\t{row.rank}\n" for row in rows).encode()

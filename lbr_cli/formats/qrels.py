@@ -5,13 +5,14 @@ The iteration is ignored; grades are integers and may be negative.
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, display_name, numbered, open_input
+from lbr_cli.formats.files import decoded, numbered
 from lbr_cli.formats.json_qrels import refuse_json
 from lbr_cli.formats.line_ends import without_carriage_return
 from lbr_cli.formats.trec import FIELDS
@@ -27,15 +28,10 @@ class Qrel(NamedTuple):
     relevance: int
 
 
-def read_qrels(path: str) -> list[Qrel]:
-    """The judgments of a file, in its order. Raises InputError with file and line for what cannot be read."""
-    return [qrel for _, qrel in numbered_qrels(path)]
-
-
-def numbered_qrels(path: str) -> Iterator[tuple[int, Qrel]]:
-    """The same one by one, each with the number of its line."""
-    name = display_name(path)
-    lines = numbered(open_input(path))
+def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
+    """Yield each judgment with the number of its line. InputError, with file and line, for an invalid line."""
+    name = stream.name
+    lines = numbered(stream)
     first = next(lines, None)
     if first is None:
         return

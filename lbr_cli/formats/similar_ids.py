@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, Texts, read_corpus
+from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
 from lbr_cli.formats.files import display_name
+from lbr_cli.formats.input_files import InputFiles
 
 LIMIT = 1_000_000  # documents that are looked at, in a few seconds
 LEADING_ZEROS = re.compile(r"^0+(?=.)")
@@ -104,7 +105,7 @@ def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fie
         if not os.path.isfile(path):
             continue
         try:
-            read_corpus(path, Texts(search), fields, lambda _: None, lambda _: None)
+            read_corpus(InputFiles().open(path), WantedDocuments(search), fields, lambda _: None, lambda _: None)
         except _EndOfSearch:
             return search.known.sentence(here, display_name(path))
         except InputError:  # the file has changed since

@@ -14,18 +14,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
+from lbr_cli.float32 import LARGEST, float32, parse_number, round_trip_text, step_below
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.line_ends import without_carriage_return
-from lbr_cli.formats.runs import Line, Style
-from lbr_cli.numbers import LARGEST, float32, parse_number, shortest, step_below
+from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
 FIELDS = re.compile(r"[^ \t]+")
 OTHER_BLANKS = re.compile(rb"[\x0b-\x1f]")  # what str.split takes for blanks beside the two that count
 
 
-class Trec:
+class Trec(RunFormat):
     name = "trec"
     suffix = ".trec"
+    has_tag = True
 
     def matches(self, line: str) -> bool:
         return len(FIELDS.findall(line)) >= 6
@@ -53,20 +54,21 @@ class Trec:
                 query = Query(fields[0])
             yield Line(number, query, Candidate(fields[2], score=score))
 
-    def objection(self, query_id: str, doc_id: str) -> str:
+    def why_not_writable(self, query_id: str, doc_id: str) -> str:
         if not query_id or not doc_id:
             return "an empty id"
         if re.search(r"[ \t\n]", query_id + doc_id):
             return "an id with a blank"
         return "a query id that begins with #, as a comment does," if query_id.startswith("#") else ""
 
-    def write(self, query: Query, rows: Sequence[RankedCandidate], style: Style) -> bytes:
+    def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         lines = []
         ceiling = float("inf")
         for row, value in zip(rows, self._scores(rows), strict=True):
             value = min(value, ceiling)
             ceiling = step_below(value)
-            lines.append(f"{query.query_id} Q0 {row.candidate.doc_id} {row.rank} {shortest(value)} {style.tag}\n")
+            score = round_trip_text(value)
+            lines.append(f"{query.query_id} Q0 {row.candidate.doc_id} {row.rank} {score} {options.tag}\n")
         return "".join(lines).encode()
 
     @staticmethod

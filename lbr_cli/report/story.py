@@ -16,7 +16,7 @@ from lbr_cli.evaluation import Evaluation
 from lbr_cli.evaluation.measures import Curve
 from lbr_cli.evaluation.runs import Judgments, Run
 from lbr_cli.evaluation.significance import interval
-from lbr_cli.numbers import as_written
+from lbr_cli.float32 import round_trip_number
 from lbr_cli.report.data import weight
 
 ROOM = 13_500_000  # bytes of all that is told, so that a page stays below 15 MB
@@ -92,7 +92,7 @@ def _query(
         lines = []
         for doc_id in list(of_run)[:depth]:
             candidate = run.candidates[query_id][doc_id]
-            score = None if candidate.score is None else as_written(candidate.score)
+            score = None if candidate.score is None else round_trip_number(candidate.score)
             details = _details(candidate.extra or {}, texts.documents.get(doc_id))
             line = [numbers.of(doc_id, of_run[doc_id]), score, places[0].get(doc_id)]
             lines.append([*line, details] if details else line)
@@ -132,7 +132,7 @@ def _details(extra: Mapping[str, Any], document: Document | None) -> dict[str, A
         told["digits"] = [round(float(share), 4) for share in digits]
     for name in ("mass", "probability", "reranker_score"):
         if _is_number(said.get(name)):
-            told[name] = as_written(float(said[name]))
+            told[name] = round_trip_number(float(said[name]))
     if extra.get("truncated") is True:
         told["truncated"] = True
     span = None if document is None else _span(passage, document.text)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from lbr_cli.core import Document, Progress
 from lbr_cli.errors import InputError
 from lbr_cli.evaluation.runs import Run
-from lbr_cli.formats.corpus import Fields, check_fields, read_corpus
-from lbr_cli.formats.corpus import Texts as Wanted
+from lbr_cli.formats.corpus import Fields, WantedDocuments, check_fields, read_corpus
 from lbr_cli.formats.files import display_name
+from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.report.story import Texts
@@ -54,7 +54,8 @@ def _query_texts(runs: Sequence[Run], path: str, chosen: Chosen, progress: Progr
     name = display_name(path)
     progress.status(f"reading {name}")
     needed = {query_id for run in runs for query_id in run.rankings}
-    lines = read_queries(path, chosen.topic_field, columns=chosen.query_columns, wanted=needed, warn=progress.warn)
+    stream = InputFiles().open(path)
+    lines = read_queries(stream, chosen.topic_field, columns=chosen.query_columns, wanted=needed, warn=progress.warn)
     if chosen.named and not needed & lines.keys():
         hint = similar(sorted(needed), lines, runs[0].name, name)
         raise InputError("holds none of the queries of the runs", name, hint=hint)
@@ -65,12 +66,11 @@ def _documents(
     missing: set[str], corpora: Sequence[str], fields: Fields, progress: Progress, some: bool
 ) -> dict[str, Document]:
     """The documents of the corpora. InputError if none is found, unless there are `some` already."""
-    wanted = Wanted(missing)
-    read = {}
+    wanted = WantedDocuments(missing)
     for path in corpora:
         progress.status(f"reading {display_name(path)}")
-        read[path] = read_corpus(path, wanted, fields, progress.note, _raise)
-    check_fields(fields, read, wanted, progress.warn)
+        read_corpus(InputFiles().open(path), wanted, fields, progress.note, _raise)
+    check_fields(fields, wanted, progress.warn)
     if not some and not wanted.documents:
         hint = similar_document(sorted(missing), corpora, fields, "the runs")
         names = ", ".join(map(display_name, corpora))

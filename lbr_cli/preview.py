@@ -1,45 +1,41 @@
-"""What a job would do: all is read, joined and checked, prompts are measured or shown, and no weights are loaded."""
+"""Preview a job: `--dry-run` and `--show-prompt` read and check all input, and load no weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from lbr_cli.collect import Collection, collect
-from lbr_cli.core import Progress, Request
+from lbr_cli.core import Progress, Ranking, Request
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.prompt_preview import prompt_preview, token_lengths
 from lbr_cli.errors import InputError, RequestError, UsageError
-from lbr_cli.formats import RunFormat
 from lbr_cli.formats.files import display_name
-from lbr_cli.job import Job, check_ids, check_written, output_format, style_of
+from lbr_cli.job import Job, input_files, load_checked
 from lbr_cli.models import HubModel, LocalModel, ServedModel, fetch, find_local
 from lbr_cli.progress import printable
-from lbr_cli.rerank import check_scores, pairs_to_score
+from lbr_cli.rerank import pairs_to_score
 
 
-def survey(job: Job, progress: Progress) -> str:
-    """A few lines: queries, candidates, what is double or lacks a text, and how many tokens a model would read."""
-    collection, format_ = _checked(job, progress)
-    candidates = lacking = 0
-    for ranking in collection:
-        candidates += len(ranking.candidates)
-        lacking += sum(candidate.document is None for candidate in ranking.candidates)
+def dry_run(job: Job, progress: Progress) -> str:
+    """Return the report of `--dry-run`: counts of the input, of the pairs to score, and of the tokens to read."""
+    run, format_, _ = load_checked(job, input_files(job), progress)
+    candidates = [candidate for ranking in run.rankings for candidate in ranking.candidates]
+    without_text = sum(candidate.document is None for candidate in candidates)
     rows = {
-        "queries": f"{len(collection)}",
-        "candidates": f"{candidates}, {lacking} of them without a text",
-        "duplicates": f"{collection.duplicates}",
-        "to score": _amount(job, collection),
-        "tokens": _tokens(job, collection, progress),
+        "queries": f"{len(run.rankings)}",
+        "candidates": f"{len(candidates)}, {without_text} of them without a text",
+        "duplicates": f"{run.duplicates}",
+        "to score": _amount(job, run.rankings),
+        "tokens": _tokens(job, run.rankings, progress),
         "output": format_.name,
     }
     return "".join(f"{name:<12}{value}\n" for name, value in rows.items())
 
 
-def first_prompt(job: Job, progress: Progress) -> str:
-    """What the model reads of the first pair: how many tokens there are, and the text that they stand for."""
-    collection, _ = _checked(job, progress)
-    pair = next(pairs_to_score(collection, replace(job.method, depth=1, passages=None)), None)
+def show_prompt(job: Job, progress: Progress) -> str:
+    """Return what the model reads of the first pair: the number of tokens, and their text."""
+    run, _, _ = load_checked(job, input_files(job), progress)
+    pair = next(pairs_to_score(run.rankings, replace(job.method, depth=1, passages=None)), None)
     if pair is None:
         raise InputError("no candidate has a text", display_name(job.inputs.run))
     if job.model is None:
@@ -56,9 +52,9 @@ def first_prompt(job: Job, progress: Progress) -> str:
     preview = prompt_preview(job.engine, model, job.settings)
     lines = [f"query     {printable(query.query_id)}", f"document  {printable(document.doc_id)}"]
     if job.method.passages:
-        passage = job.method.passages.cut(document)[0]
+        passage = job.method.passages.split(document)[0]
         document = passage.document
-        lines.append(f"passage   {passage.number}{f' of {passage.of}' if passage.of else ''}")
+        lines.append(f"passage   {passage.number}{f' of {passage.total}' if passage.total else ''}")
     for request in model.family.requests(query.text or "", document):
         try:
             prompt = preview.prompt(request)
@@ -71,25 +67,14 @@ def first_prompt(job: Job, progress: Progress) -> str:
     return "\n".join(lines)
 
 
-def _checked(job: Job, progress: Progress) -> tuple[Collection, RunFormat]:
-    """All that a job reads, and the format that it would write."""
-    written = check_written(job)
-    collection = collect(replace(job.inputs, written=written), progress)
-    format_ = output_format(job, collection.format)
-    style_of(job, format_)
-    for ranking in collection:
-        check_scores(ranking, job.method, display_name(job.inputs.run))
-        check_ids(ranking, format_)
-    return collection, format_
-
-
-def _amount(job: Job, collection: Collection) -> str:
-    pairs = sum(1 for _ in pairs_to_score(collection, replace(job.method, passages=None)))
-    passages = f", {sum(1 for _ in pairs_to_score(collection, job.method))} passages" if job.method.passages else ""
+def _amount(job: Job, rankings: Sequence[Ranking]) -> str:
+    pairs = sum(1 for _ in pairs_to_score(rankings, replace(job.method, passages=None)))
+    passages = f", {sum(1 for _ in pairs_to_score(rankings, job.method))} passages" if job.method.passages else ""
     return f"{pairs} pairs{passages}"
 
 
-def _tokens(job: Job, collection: Collection, progress: Progress) -> str:
+def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
+    """Describe the lengths of all prompts, if the tokenizer is on this machine."""
     if job.model is None:
         return f"not counted, {job.engine} reads words"
     progress.status("measuring the prompts")
@@ -103,17 +88,17 @@ def _tokens(job: Job, collection: Collection, progress: Progress) -> str:
     family = model.family
 
     def requests() -> Iterator[Request]:
-        for query, document in pairs_to_score(collection, job.method):
+        for query, document in pairs_to_score(rankings, job.method):
             yield from family.requests(query.text or "", document)
 
     try:
         lengths, truncated = token_lengths(preview, requests())
     except RequestError as error:
-        pairs = pairs_to_score(collection, job.method)
+        pairs = pairs_to_score(rankings, job.method)
         query, document = next(pair for pair in pairs if error.request in family.requests(pair[0].text or "", pair[1]))
         raise error.of_pair(query.query_id, document.doc_id) from error
     lengths.sort()
-    marks = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
-    spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in marks)
+    quantiles = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
+    spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in quantiles)
     cut = f"{truncated} truncated at {preview.max_length}" if preview.max_length < UNLIMITED else "no limit"
     return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {cut}"

@@ -1,6 +1,6 @@
-"""Scores as text: what is a number, and how one is printed so that it reads back as the same float32.
+"""Scores as float32 numbers: parsing, rounding, and the shortest text that parses to the same float32.
 
-trec_eval keeps scores as float32, so a score here is a float32 value held in a Python float.
+trec_eval stores scores as float32, so a score is a float32 value in a Python float.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LARGEST = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 
 
 def parse_number(text: str) -> float | None:
-    """The finite decimal number that `text` is, or None: `1e-05` is one; `1_0`, `inf` and `0x10` are not."""
+    """Parse a finite decimal number such as `1e-05`; return None for anything else: `1_0`, `inf`, `0x10`."""
     if not DECIMAL.fullmatch(text):
         return None
     value = float(text)
@@ -23,7 +23,7 @@ def parse_number(text: str) -> float | None:
 
 
 def float32(value: float) -> float:
-    """The nearest float32; what is beyond them becomes the largest."""
+    """Return the nearest float32; larger numbers become the largest float32."""
     if abs(value) > LARGEST:
         return math.copysign(LARGEST, value)
     result: float = struct.unpack("<f", struct.pack("<f", value))[0]
@@ -31,7 +31,7 @@ def float32(value: float) -> float:
 
 
 def step_below(value: float) -> float:
-    """The float32 just below a float32."""
+    """Return the next smaller float32."""
     if value == 0:
         return -math.ldexp(1.0, -149)
     bits = struct.unpack("<i", struct.pack("<f", value))[0]
@@ -39,14 +39,14 @@ def step_below(value: float) -> float:
     return result
 
 
-def as_written(value: float) -> float:
-    """The number that stands in JSONL for a score: few digits, and the same float32."""
-    return float(shortest(float32(value)))
+def round_trip_number(value: float) -> float:
+    """Return the number for a score in JSON: the one with few digits that is the same float32."""
+    return float(round_trip_text(float32(value)))
 
 
 @functools.lru_cache(1 << 12)
-def shortest(value: float) -> str:
-    """The shortest decimal that reads back as this float32. Nine digits always do (IEEE 754)."""
+def round_trip_text(value: float) -> str:
+    """Return the shortest decimal that parses to this float32. Nine digits always do (IEEE 754)."""
     for digits in (6, 7, 8):
         text = f"{value:.{digits}g}"
         if float32(float(text)) == value:

@@ -1,7 +1,7 @@
-"""JSON lines: a line is an object, a number keeps its value, and what is wrong is said with its place.
+"""JSON lines: one object a line. Numbers keep their value, and errors give file and line.
 
 orjson reads and writes. It turns integers of more than 64 bits and long fractions into the nearest float, and refuses
-1e400: a line that may hold such a number is read by the standard library instead, which lets us keep its digits.
+1e400. The standard library, which can keep the digits, reads the lines that may contain such a number.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded
 from lbr_cli.formats.line_ends import JSON_RECORDS, CarriageReturnError, shell_command
 
-# digits enough, or an exponent, to be more than a float or 64 bits hold
+# so many digits, or an exponent, that a float or 64 bits may not hold the number
 LONG_NUMBER = re.compile(rb"[0-9][0-9.]{14}|[0-9][eE]")
 DEEPEST = 250  # orjson writes 254 levels
 
 
 class Verbatim(float):
-    """A JSON number that a float does not hold, with its own digits: it comes out as it came in."""
+    """A JSON number that a float cannot represent. It keeps its digits and is written with them."""
 
     text: str
 
@@ -44,7 +44,7 @@ class Verbatim(float):
 
 
 def dump_json(record: dict[str, Any]) -> bytes:
-    """One JSON line."""
+    """Return a record as a JSON line."""
 
     def other(value: object) -> orjson.Fragment:
         if isinstance(value, Verbatim):
@@ -55,31 +55,31 @@ def dump_json(record: dict[str, Any]) -> bytes:
 
 
 def _parse_json(data: bytes) -> Any:
-    """What `data` says, each number with its value. JSONDecodeError is orjson's."""
+    """Parse JSON without loss of digits. Raises orjson's JSONDecodeError."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        if "infinity" not in str(error):  # a number beyond floats is good JSON
+        if "infinity" not in str(error):  # a number beyond the floats is valid JSON
             raise
     else:
         if not LONG_NUMBER.search(data):
             return value
     try:
         value = json.loads(data, parse_int=Verbatim.integer, parse_float=Verbatim.fraction, parse_constant=_no_constant)
-        dump_json(value)  # refuses lone surrogates, which json lets pass
+        dump_json(value)  # refuses lone surrogates, which json accepts
     except (ValueError, TypeError, RecursionError) as error:
         raise orjson.JSONDecodeError(str(error), "", 0) from error
     return value
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def is_json(line: bytes) -> bool | None:
-    """Whether the line of a file that is JSONL or TSV tells it to be JSONL; None where it tells nothing.
+    """Return whether a line of a file that is JSONL or TSV shows that it is JSONL; None if it shows neither.
 
-    An id in a TSV file may begin with a bracket, but JSON that is cut off before its first tab has a quote.
+    An id in a TSV file can begin with a bracket, but JSON up to its first tab contains a quote.
     """
     line = line.strip(b" \r\n")
     before, tab, _ = line.partition(b"\t")
@@ -89,9 +89,9 @@ def is_json(line: bytes) -> bool | None:
 
 
 def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> dict[str, Any]:
-    """`data` as one JSON object, or an InputError.
+    """Parse a line as one JSON object. InputError for anything else.
 
-    `remedy` is the jq call that makes JSONL of a file that is one object over several lines.
+    `remedy` is the jq command that converts a file of one object over several lines to JSONL.
     """
     try:
         record = _parse_json(data)
@@ -100,7 +100,7 @@ def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> d
         if JSON_RECORDS.search(data):
             raise CarriageReturnError(file, line) from error
         start = data.strip()
-        if start in (b"{", b"[", b"[{"):  # the first line of a file that is no JSONL
+        if start in (b"{", b"[", b"[{"):  # the first line of a file that is JSON and not JSONL
             raise _not_jsonl(file, line, "jq -c '.[]'" if start[:1] == b"[" else remedy) from error
         problem = str(error).split(": line ")[0]
         raise InputError(f"not valid JSON: {problem} at byte {error.pos + 1}", file, line) from error
@@ -114,7 +114,7 @@ def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> d
 
 
 def _depth(value: object) -> int:
-    """How many objects and arrays stand inside each other."""
+    """Return the number of levels of nested objects and arrays."""
     depth, level = 0, [value]
     while level := [inner for outer in level for inner in _inner(outer)]:
         depth += 1
@@ -131,7 +131,7 @@ def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
 
 
 def json_kind(value: object) -> str:
-    """What JSON calls the type of `value`, with its article."""
+    """Return the JSON name of the type of `value`, with its article."""
     if value is None:
         return "null"
     kinds = {bool: "a boolean", str: "a string", list: "an array", dict: "an object", int: "an integer"}
@@ -139,7 +139,7 @@ def json_kind(value: object) -> str:
 
 
 def as_id(value: object) -> str | None:
-    """An id from JSON: a string as it is, an integer (64 bits) as its decimal digits; None for any other type."""
+    """Return an id from JSON: a string, or a 64-bit integer as its decimal digits; None for any other type."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,106 @@
+"""Open and hash the files that a command reads: a file, a pipe or `-` for standard input; plain or compressed."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import select
+from collections.abc import Collection
+from typing import IO, TYPE_CHECKING, Any
+
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import STDIN, display_name
+from lbr_cli.formats.overwrite import WrittenFiles
+from lbr_cli.formats.text_stream import TextStream
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+CHUNK = 1 << 18
+HEAD = 6  # bytes that show the kind of a file
+NOT_TEXT = (
+    (b"PK\x03\x04", "a zip archive"),
+    (codecs.BOM_UTF16_LE, "UTF-16 text"),
+    (codecs.BOM_UTF16_BE, "UTF-16 text"),
+)
+
+
+class InputFiles:
+    """Opens the files that a command reads, and refuses those that it also writes.
+
+    `written` are the files that the command writes. With `hashed`, the sha256 of every byte read is computed.
+    """
+
+    def __init__(self, written: WrittenFiles | None = None, *, hashed: bool = False) -> None:
+        self._written = written or WrittenFiles()
+        self._checked: set[str] = set()
+        self._hashed = hashed
+        self._digests: list[tuple[str, Any]] = []
+
+    def check(self, role: str, path: str, replaceable_by: Collection[str] = ()) -> None:
+        """Raise UsageError if `path`, which is read as `role`, is written by an option not in `replaceable_by`."""
+        self._written.check(role, path, replaceable_by)
+        self._checked.add(path)
+
+    def open(self, path: str, role: str = "input", *, exact: bool = False) -> io.BufferedReader:
+        """Open a file for reading its text as bytes. The `name` of the stream is the file's name in messages.
+
+        `exact` keeps byte-order marks. Raises InputError if the file cannot be read or is not text, and UsageError if
+        `check` has not allowed it and the command writes it.
+        """
+        if path not in self._checked:
+            self.check(role, path)
+        name = display_name(path)
+        digest = hashlib.sha256() if self._hashed else None
+        try:
+            source = _Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror or error}", name) from error
+        except ValueError as error:  # a path with a NUL character
+            raise InputError(f"cannot be read: {error}", name) from error
+        for first_bytes, kind in NOT_TEXT:
+            if source.head.startswith(first_bytes):
+                source.close()
+                raise InputError(f"is {kind}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
+        if digest:
+            self._digests.append((path, digest))
+        return io.BufferedReader(TextStream(name, io.BufferedReader(source, CHUNK), source.head, exact=exact), CHUNK)
+
+    def digests(self) -> list[tuple[str, str]]:
+        """Return (path, sha256) of each file opened so far, in that order."""
+        return [(path, digest.hexdigest()) for path, digest in self._digests]
+
+
+class _Source(io.RawIOBase):
+    """The bytes of an unbuffered file, of which `head` holds the first few. Updates `digest` with every byte read."""
+
+    def __init__(self, file: IO[bytes], digest: Any) -> None:
+        self._file = file
+        self._digest = digest
+        self.head = b""
+        while len(self.head) < HEAD and (more := self._read(HEAD - len(self.head))):
+            self.head += more
+        self._rest = self.head
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._rest[: len(view)] or self._read(len(view))
+        self._rest = self._rest[len(data) :]
+        view[: len(data)] = data
+        return len(data)
+
+    def _read(self, size: int) -> bytes:
+        """Return up to `size` bytes, as soon as there are any; wait for a non-blocking file."""
+        while (data := self._file.read(size)) is None:
+            select.select([self._file], [], [])
+        if self._digest:
+            self._digest.update(data)
+        return data

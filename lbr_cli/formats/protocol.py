@@ -1,0 +1,55 @@
+"""The protocol of a run format, and the types that it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from lbr_cli.core import Candidate, Query, RankedCandidate
+
+
+class Line(NamedTuple):
+    """A candidate and the number of its line. `implied`: the line has no query id, and its number is the id."""
+
+    number: int
+    query: Query
+    candidate: Candidate
+    implied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """`tag` is the run tag of formats with `has_tag`; `explain` adds the details of scores where `has_details`."""
+
+    tag: str
+    explain: bool = False
+
+
+class RunFormat(Protocol):
+    """A file format for runs. A subclass inherits the defaults given here."""
+
+    name: str
+    suffix: str
+    has_tag: bool = False  # the output contains a run tag
+    has_details: bool = False  # the output has room for the details of scores
+
+    def matches(self, line: str) -> bool:
+        """Return whether a file whose first data line is `line` has this format."""
+        ...
+
+    def for_query(self, query: Query) -> RunFormat | None:
+        """Return the variant of this format whose lines name no query and belong to `query`; None if there is none."""
+        return None
+
+    def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
+        """Yield the candidates in the order of the file. InputError, with `file` and line, for an invalid line."""
+        ...
+
+    def why_not_writable(self, query_id: str, doc_id: str) -> str:
+        """Return why a line with these ids cannot be written, or "" if it can."""
+        return ""
+
+    def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
+        """Return the lines of one query."""
+        ...

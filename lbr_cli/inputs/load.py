@@ -1,0 +1,81 @@
+"""Load a run with its queries and documents: everything is read and checked before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
+from lbr_cli.errors import InputError
+from lbr_cli.formats import Line, RunFormat, parse_run
+from lbr_cli.formats.files import display_name
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.lines import PlainLines
+from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
+from lbr_cli.inputs.options import Inputs
+from lbr_cli.inputs.texts import add_query_texts, find_documents
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """The rankings of a run, in the order of their first lines, and the number of duplicate pairs."""
+
+    format: RunFormat
+    duplicates: int
+    rankings: Sequence[Ranking]
+
+
+def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun:
+    """Read and check all input. The lines of a query can be anywhere in the run.
+
+    Raises InputError for invalid input, and UsageError for texts that no option names a file for.
+    """
+    name = display_name(inputs.run)
+    progress.status(f"reading {name}")
+    format_, lines = _parse(inputs, files, progress)
+    duplicates = DuplicateCount(name, inputs.policies.duplicates)
+    groups = _grouped(lines, duplicates)
+    duplicates.warn(progress)
+    if not groups:
+        raise InputError("holds no candidates", name)
+    add_query_texts(groups, inputs, files, progress)
+    documents = find_documents(groups, inputs, files, progress)
+    skip = inputs.policies.missing_docs == "skip"
+    # each group is removed when its ranking is built, so that memory never holds both of all queries
+    rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
+    return LoadedRun(format_, duplicates.count, [ranking for ranking in rankings if ranking.candidates])
+
+
+def _parse(inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFormat, Iterator[Line]]:
+    query = None if inputs.query is None else Query("1", inputs.query)
+    stream = files.open(inputs.run, exact=inputs.lines)
+    if inputs.lines and query is not None:
+        format_ = PlainLines(query, progress.warn)
+        return format_, format_.read(enumerate(stream, 1), stream.name)
+    return parse_run(stream, inputs.format, query)
+
+
+def _grouped(lines: Iterable[Line], duplicates: DuplicateCount) -> dict[str, CandidateGroup]:
+    groups: dict[str, CandidateGroup] = {}
+    for line in lines:
+        group = groups.get(line.query.query_id)
+        if group is None:
+            group = groups[line.query.query_id] = CandidateGroup(line.query, line.number, line.implied)
+        group.add(line, duplicates)
+    return groups
+
+
+def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:
+    """Return the ranking of a group with the texts of its documents; `skip` those without a text.
+
+    A query without a text keeps all candidates: none of them is scored, and their texts have not been read.
+    """
+    candidates = [
+        candidate
+        if candidate.document is not None or doc_id not in documents
+        else Candidate(doc_id, documents[doc_id], candidate.score, candidate.rank, candidate.extra)
+        for doc_id, candidate in group.candidates.items()
+    ]
+    if skip and group.query.text is not None:
+        candidates = [candidate for candidate in candidates if candidate.document is not None]
+    return Ranking(group.query, candidates)

@@ -1,0 +1,86 @@
+"""Read rankings from a stream of JSONL with texts, each as soon as its lines are complete, in constant memory.
+
+A line with a whole query is complete at once. Lines with one pair each are complete when another query id, a blank line
+or the end of the input follows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+
+from lbr_cli.core import Progress, Query, Ranking
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import BLANKS, display_name, without_end
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
+from lbr_cli.inputs.options import Inputs
+from lbr_cli.wording import pair_name
+
+REMEMBERED = 10_000
+
+
+def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ranking]:
+    """Yield the rankings of a stream.
+
+    Raises InputError for an invalid line, a candidate without texts, and a query id of the last 10,000 that returns
+    after its lines were complete.
+    """
+    format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
+    duplicates = DuplicateCount(display_name(inputs.run), inputs.policies.duplicates)
+    answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # with their last line and no candidates
+    with files.open(inputs.run) as lines:
+        for group in _groups(lines, format_, answered, duplicates):
+            _check_texts(group, lines.name)
+            earlier = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])
+            answered[group.query.query_id] = earlier
+            if len(answered) > REMEMBERED:
+                answered.popitem(last=False)
+            yield Ranking(group.query, tuple(group.candidates.values()))
+    duplicates.warn(progress)
+
+
+def _groups(
+    lines: io.BufferedReader, format_: Jsonl, answered: Mapping[str, CandidateGroup], duplicates: DuplicateCount
+) -> Iterator[CandidateGroup]:
+    """Yield each group when it is complete. InputError for a query that is in `answered`, unless it is the same."""
+    group: CandidateGroup | None = None
+    for number, raw in enumerate(lines, 1):
+        data = without_end(raw)
+        candidates, is_end = format_.read_line(data, lines.name, number) if data.strip(BLANKS) else ([], True)
+        for line in candidates:
+            query_id = line.query.query_id
+            if group and group.query.query_id != query_id:
+                yield group
+                group = None
+            if group is None:
+                group = CandidateGroup(line.query, number, line.implied)
+                if query_id in answered:
+                    _check_repeated(group, answered[query_id], is_end, lines.name)
+            group.add(line, duplicates)
+        if is_end and group:
+            yield group
+            group = None
+    if group:
+        yield group
+
+
+def _check_repeated(group: CandidateGroup, earlier: CandidateGroup, is_whole: bool, name: str) -> None:
+    """Raise InputError for an id that returns, except for a whole query with the same text, which is answered again."""
+    query, number = group.query, group.text_line
+    if not is_whole:
+        message = f"query {query.query_id} comes back: its lines ended at line {earlier.lines[-1]}"
+        raise InputError(message, name, number, hint="without --stream lines may stand in any order")
+    if group.implied != earlier.implied or query.text != earlier.query.text:
+        raise InputError(f"query {query.query_id} has another text at {name}:{earlier.text_line}", name, number)
+
+
+def _check_texts(group: CandidateGroup, name: str) -> None:
+    query_id = group.query.query_id
+    if group.query.text is None:
+        raise InputError(f"query {query_id} has no text, and --stream needs it in the line", name, group.text_line)
+    for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True):
+        if candidate.document is None:
+            raise InputError(f"{pair_name(query_id, doc_id)}: no text, and --stream needs it in the line", name, line)

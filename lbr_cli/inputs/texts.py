@@ -1,0 +1,195 @@
+"""The texts of a run: of its queries from the queries file, and of its documents from the corpora."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+
+from lbr_cli.core import Document, Progress
+from lbr_cli.errors import InputError, UsageError
+from lbr_cli.formats.corpus import WantedDocuments, check_fields, read_corpus
+from lbr_cli.formats.files import STDIN, display_name
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.line_ends import CarriageReturnError
+from lbr_cli.formats.queries import QueryLine, read_queries
+from lbr_cli.formats.similar_ids import similar, similar_document
+from lbr_cli.inputs.groups import CandidateGroup
+from lbr_cli.inputs.options import Inputs
+from lbr_cli.wording import counted, first_few
+
+QUERIES = "queries file"  # its name in messages
+
+Groups = dict[str, CandidateGroup]
+
+
+def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
+    """Add the query texts of the queries file, and remove the queries that `--missing-queries skip` leaves out.
+
+    Raises InputError for queries without a text, as the policy says, and if no query has one; UsageError if there is no
+    queries file.
+    """
+    run_name = display_name(inputs.run)
+    incomplete = [group for group in groups.values() if group.query.text is None]
+    path = inputs.queries
+    if path is None and incomplete:
+        path = queries_beside(inputs.run, inputs.corpora, progress)
+        if path is None:
+            raise UsageError(
+                f"{run_name} holds no query texts, and no file queries.* or topics.* lies beside it",
+                hint="name the queries with --queries",
+            )
+    if path is None:
+        _refuse_query_options(inputs, run_name)
+        return
+    name = display_name(path)
+    progress.status(f"reading {name}")
+    queries = read_queries(
+        files.open(path, QUERIES),
+        inputs.topic_field,
+        columns=inputs.query_columns,
+        wanted={group.query.query_id for group in incomplete},
+        warn=progress.warn,
+    )
+    for query_id, group in groups.items():
+        line = queries.get(query_id)
+        if line is None or line.query.text is None or group.implied:  # the number of a line is not the id of a query
+            continue
+        if group.query.text is not None and group.query.text != line.query.text:
+            raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)
+        group.query = line.query
+    missing = [group for group in incomplete if group.query.text is None]
+    if missing:
+        _handle_missing_queries(groups, missing, queries, name, inputs, progress)
+        for group in missing if inputs.policies.missing_queries == "skip" else ():
+            del groups[group.query.query_id]
+
+
+def _refuse_query_options(inputs: Inputs, run_name: str) -> None:
+    if inputs.chosen:
+        option = min(inputs.chosen).replace("_", "-")
+        raise UsageError(f"--{option} has no effect: {run_name} holds the query texts, and no file of queries is read")
+
+
+def _handle_missing_queries(
+    groups: Groups,
+    missing: Sequence[CandidateGroup],
+    queries: Mapping[str, QueryLine],
+    name: str,
+    inputs: Inputs,
+    progress: Progress,
+) -> None:
+    """Warn of queries without a text, or raise InputError."""
+    run_name = display_name(inputs.run)
+    alike = similar((group.query.query_id for group in missing), queries, run_name, name)
+    if len(missing) == len(groups):
+        hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(queries) or 'no query'}", alike)
+        raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
+    examples = first_few(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
+    message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
+    if inputs.policies.missing_queries == "error":
+        hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
+        raise InputError(message, run_name, missing[0].lines[0], hint=hint)
+    progress.warn(f"{run_name}: {message}")
+
+
+def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str | None:
+    """Return the file named queries.* or topics.* beside the run, else beside the first corpus, else None.
+
+    Raises UsageError if there are several.
+    """
+    named = {os.path.realpath(path) for path in (run, *corpora)}
+    for beside in (run, *corpora[:1]):
+        if beside == STDIN:
+            continue
+        folder = glob.escape(os.path.dirname(beside))
+        paths = sorted(
+            path
+            for pattern in ("queries.*", "topics.*")
+            for path in glob.glob(os.path.join(folder, pattern))
+            if os.path.realpath(path) not in named and os.path.isfile(path)
+        )
+        if len(paths) > 1:
+            raise UsageError(f"several files may hold the queries: {', '.join(paths)}", hint="name one with --queries")
+        if paths:
+            progress.note(f"queries: {paths[0]}")
+            return paths[0]
+    return None
+
+
+class _BadLines:
+    """Handles the invalid lines of the corpora: counts them if `skip`, else raises their errors."""
+
+    def __init__(self, skip: bool) -> None:
+        self._skip = skip
+        self._count = 0
+        self._first = ""
+
+    def __call__(self, error: InputError) -> None:
+        if not self._skip or isinstance(error, CarriageReturnError):
+            raise error
+        self._count += 1
+        self._first = self._first or str(error)
+
+    def warn(self, progress: Progress) -> None:
+        if self._count:
+            progress.warn(f"{self._first}; {counted(self._count, 'line was', 'lines were')} left out")
+
+
+def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> Mapping[str, Document]:
+    """Return the documents, by id, of the candidates without a text.
+
+    Raises InputError for documents that are not found, as the policy says, and if no candidate has a text; UsageError
+    if there is no corpus.
+    """
+    run_name = display_name(inputs.run)
+    wanted = {
+        doc_id
+        for group in groups.values()
+        if group.query.text is not None
+        for doc_id, candidate in group.candidates.items()
+        if candidate.document is None
+    }
+    if wanted and not inputs.corpora:
+        raise UsageError(f"{run_name} holds no document texts", hint="name the corpus with --corpus")
+    documents = WantedDocuments(wanted)
+    bad_lines = _BadLines(inputs.policies.bad_lines == "skip")
+    for path in inputs.corpora:
+        progress.status(f"reading {display_name(path)}")
+        read_corpus(files.open(path), documents, inputs.fields, progress.note, bad_lines)
+    check_fields(inputs.fields, documents, progress.warn)
+    bad_lines.warn(progress)
+    if len(documents.documents) < len(wanted):
+        _handle_missing_documents(groups, documents, len(wanted), inputs, progress)
+    return documents.documents
+
+
+def _handle_missing_documents(
+    groups: Groups, documents: WantedDocuments, wanted: int, inputs: Inputs, progress: Progress
+) -> None:
+    """Warn of documents that are not found, or raise InputError."""
+    run_name = display_name(inputs.run)
+    corpora = ", ".join(map(display_name, inputs.corpora))
+    scored = [group for group in groups.values() if group.query.text is not None]
+    pairs = sorted(
+        (line, doc_id)
+        for group in scored
+        for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True)
+        if candidate.document is None and doc_id not in documents.documents
+    )
+    alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
+    if len(pairs) == sum(len(group.candidates) for group in scored):
+        ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
+        hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
+        raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)
+    examples = first_few(f"{doc_id} (line {line})" for line, doc_id in pairs)
+    missing = f"{wanted - len(documents.documents)} of {wanted} documents are not in {corpora}"
+    message = _joined(f"{missing} ({len(pairs)} pairs): {examples}", alike)
+    if inputs.policies.missing_docs == "error":
+        hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
+        raise InputError(message, run_name, pairs[0][0], hint=hint)
+    progress.warn(f"{run_name}: {message}")
+
+
+def _joined(message: str, alike: str) -> str:
+    return f"{message}; {alike}" if alike else message
