@@ -14,10 +14,14 @@ catches these errors. A message is one sentence without a full stop; a hint says
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from lbr_cli.core import Request
+
+# errors that may pass: a full disk can have space tomorrow, a missing folder will still be missing
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG}
 
 
 class LbrError(Exception):
@@ -78,6 +82,10 @@ class ComputeError(RequestError):
 
 class RunError(LbrError):
     exit_code = 1
+
+
+class ReaderGone(Exception):
+    """The reader of a pipe closed it, as `head` does. This is not an error, but nothing more can be written."""
 
 
 def first_line(error: BaseException) -> str:

@@ -33,7 +33,11 @@ from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
 # imported for every level: the command line, and what it imports when a command begins
-COMMAND_LINE = ("lbr_cli.commands", "lbr_cli.engines.overlap", "pydantic.type_adapter", "pydantic.types")
+COMMAND_LINE = (
+    *(f"lbr_cli.commands.{name}" for name in ("rerank", "evaluate", "report", "models", "doctor", "cache")),
+    *("lbr_cli.job", "lbr_cli.preview", "lbr_cli.engines.overlap"),
+    *("typer._adapters", "pydantic.type_adapter", "pydantic.types"),
+)
 # the modules that the server of a level imports besides, before it forks
 LEVELS: dict[str, tuple[str, ...]] = {
     "plain": (),

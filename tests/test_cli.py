@@ -201,7 +201,7 @@ def test_names_of_files_and_options_are_escaped_in_messages(files: Path, lbr: Pr
         (["nonsense"], "No such command 'nonsense'.", "see lbr --help"),
         (["rerank", "--dtype", "int3"], "", "see lbr rerank --help"),
         (["rerank", "nowhere.trec"], "nowhere.trec: cannot be read: No such file or directory", ""),
-        (["rerank", "-", "-c", "-"], "only one of RUN, --corpus and --queries can be standard input", ""),
+        (["rerank", "-", "-c", "-"], "only one input can be standard input", ""),
         (["rerank", "run.trec", "--bad-lines", "skip"], "--bad-lines has no effect: there is no --corpus", ""),
         (
             [*OVERLAP, "--explain"],

@@ -399,7 +399,7 @@ def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> No
 
 
 def test_two_inputs_cannot_be_stdin(judged: Path, lbr: Program) -> None:
-    assert lbr(*EVALUATE, "-", "-").err == "lbr: only one of --qrels and the runs can be standard input\n"
+    assert lbr(*EVALUATE, "-", "-").err == "lbr: only one input can be standard input\n"
 
 
 def test_the_same_judgment_twice_is_one(judged: Path) -> None:

@@ -20,7 +20,7 @@ from conftest import DOCS, QUERIES, ROOT, RUN, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.commands.options import _template
+from lbr_cli.commands.options.model import read_template
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import numbered
 from lbr_cli.formats.input_files import InputFiles
@@ -309,4 +309,4 @@ def test_byte_order_marks_of_files_that_were_joined(files: Path, lbr: Program, n
 def test_line_ends_and_marks_of_a_prompt_file(tmp_path: Path, end: str) -> None:
     prompt = 'system = "Judge."\nuser = """\nQuery: {query}\nText: {document}\n"""\n'
     write(tmp_path, {"a.toml": prompt, "b.toml": MARK + prompt.replace("\n", end).encode()})
-    assert _template(str(tmp_path / "b.toml")) == _template(str(tmp_path / "a.toml"))
+    assert read_template(str(tmp_path / "b.toml")) == read_template(str(tmp_path / "a.toml"))

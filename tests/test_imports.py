@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lbr_cli.commands import COMMANDS
+
 PACKAGE = Path(__file__).parents[1] / "lbr_cli"
 # what a module may import of this package, by the start of its name; the longest start that fits counts
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -57,6 +59,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "progress",
         "report",
         "rerank",
+        "wording",
     ),
     "__main__": ("commands",),
     "__init__": (),
@@ -105,10 +108,34 @@ def test_families_and_formats_are_free_of_what_computes(path: Path) -> None:
     assert not roots & set(HEAVY)
 
 
-def test_the_command_line_loads_nothing_heavy() -> None:
-    code = f"import sys, lbr_cli.commands; print(*[name for name in {HEAVY} if name in sys.modules])"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == ""
+def loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Which of the modules, or of those in these packages, are loaded when some code has run."""
+    prints = f"import sys\ntry:\n    {code}\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", prints], capture_output=True, text=True, check=False)
+    modules = ended.stderr.splitlines()[-1].split()
+    return [name for name in modules if f"{name}.".startswith(tuple(f"{package}." for package in names))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_line_loads_nothing_heavy(command: str) -> None:
+    assert loaded(f"import lbr_cli.commands.{command}", HEAVY) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"], []])
+def test_help_imports_no_command_and_none_of_what_a_command_needs(arguments: list[str]) -> None:
+    code = f"from lbr_cli.commands import main; sys.argv = ['lbr', *{arguments}]; main()"
+    commands = tuple(f"lbr_cli.commands.{name}" for name in (*COMMANDS, "options"))
+    rooms = tuple(
+        f"lbr_cli.{name}" for name in ALLOWED if name not in ("commands", "errors", "progress", "", "__main__")
+    )
+    assert loaded(code, (*commands, *rooms, *HEAVY, "sqlite3", "jinja2", "orjson", "zstandard")) == []
+
+
+def test_help_of_a_command_imports_no_job() -> None:
+    code = "from lbr_cli.commands import main; sys.argv = ['lbr', 'rerank', '--help']; main()"
+    others = tuple(f"lbr_cli.commands.{name}" for name in COMMANDS if name != "rerank")
+    rooms = ("job", "survey", "assembly", "manifest", "evaluation", "report", "doctor")
+    assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *HEAVY, "jinja2")) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"]])

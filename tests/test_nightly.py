@@ -203,13 +203,13 @@ def test_words_that_are_no_text(lbr: Program) -> None:
 @pytest.mark.parametrize("option", [["--cache"], ["--cache-dir", "x"], ["--cache-size", "1GB"]])
 def test_an_engine_that_keeps_nothing_says_so(option: list[str], files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *option)
-    assert (ended.code, ended.err) == (2, f"lbr: {option[0]} has no effect: --engine overlap keeps no scores\n")
+    assert (ended.code, ended.err) == (2, f"lbr: {option[0]} has no effect: --engine overlap caches no scores\n")
     assert lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--no-cache").code == 0
 
 
 def test_a_place_for_scores_that_are_not_kept(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--no-cache", "--cache-dir", "x")
-    assert (ended.code, ended.err) == (2, "lbr: --cache-dir has no effect: no scores are kept\n")
+    assert (ended.code, ended.err) == (2, "lbr: --cache-dir has no effect: no scores are cached\n")
 
 
 def test_what_is_no_size(files: Path, lbr: Program) -> None:

@@ -520,7 +520,7 @@ def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: 
         (["--engine", "overlap", "--workers", "2"], "--workers has no effect: --engine overlap uses no model"),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--max-length", "9"],
-            "--max-length has no effect: without --tokenizer nothing is shortened",
+            "--max-length has no effect: without --tokenizer nothing is truncated",
         ),
         (
             ["--engine", "openai", "--base-url", "http://localhost/v1", "--model", "some/thing"],

@@ -208,7 +208,7 @@ def test_the_dry_run_counts_passages(long: Path, lbr: Program) -> None:
         ),
         (
             ["--passages", "max", "--passage-words", "9", "--passage-stride", "10"],
-            "--passage-stride 10: windows of 9 words would leave out the words between them",
+            "--passage-stride 10: passages of 9 words would leave out the words between them",
         ),
     ],
 )

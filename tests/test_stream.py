@@ -221,9 +221,9 @@ def rank(folder: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
         (["--lines"], "--lines needs --query"),
         (["--lines", "--query", "x", "--explain"], "--explain has no effect: --lines ranks plain text"),
         (["--lines", "--query", "x", "-c", "f"], "--corpus has no effect: --lines ranks plain text"),
-        (["--stream", "-c", "f"], "--corpus has no effect: --stream reads JSONL that carries its texts"),
-        (["--stream", "--dry-run"], "--dry-run has no effect: --stream reads JSONL that carries its texts"),
-        (["--query", "x", "-q", "f"], "--queries has no effect: --query is the one query"),
+        (["--stream", "-c", "f"], "--corpus has no effect: --stream reads JSONL with all texts"),
+        (["--stream", "--dry-run"], "--dry-run has no effect: --stream reads JSONL with all texts"),
+        (["--query", "x", "-q", "f"], "--queries has no effect: --query is the only query"),
     ],
 )
 def test_options_that_have_no_effect_together(lbr: Program, arguments: list[str], message: str) -> None:

@@ -1,6 +1,6 @@
-"""The command line: one file a command, which turns options into a job and does nothing else.
+"""The command line: one module for each command, imported when the command is called.
 
-`main` is the one place where errors become a line on stderr and an exit code.
+`main` is the only place where errors become a line on stderr and an exit code.
 """
 
 from __future__ import annotations
@@ -17,36 +17,26 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
+import typer.main
 
 from lbr_cli import __version__
-from lbr_cli.commands.cache import cache
-from lbr_cli.commands.doctor import doctor
-from lbr_cli.commands.evaluate import evaluate
-from lbr_cli.commands.models import models
-from lbr_cli.commands.report import report
-from lbr_cli.commands.rerank import rerank
-from lbr_cli.errors import LbrError, RunError
-from lbr_cli.formats.sinks import PASSING, ReaderGone
+from lbr_cli.commands.command import MAX_WIDTH, LazyCommand
+from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
 INTERRUPTED = 130
 TERMINATED = 143
 UNWINDING = 2.0  # seconds
 
-# plain help text can be searched and piped, and needs no rich
-app = typer.Typer(
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-app.command()(rerank)
-app.command()(evaluate)
-app.command()(report)
-app.command()(models)
-app.command()(doctor)
-app.add_typer(cache, name="cache")
-COMMANDS = ("rerank", "evaluate", "report", "models", "doctor", "cache")
+# each command, by the name of its module, and its line in `lbr --help`
+COMMANDS = {
+    "rerank": "Rerank the candidates of RUN by the scores of a model.",
+    "evaluate": "Compute measures of runs and compare them with the first.",
+    "report": "Write an HTML page that compares runs.",
+    "models": "List the models that have an alias, and the families.",
+    "doctor": "Print versions and devices; test a model on this machine.",
+    "cache": "Show, prune or clear the score cache.",
+}
 
 
 class Stopped(BaseException):
@@ -65,13 +55,24 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def lbr(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and end.", is_eager=True, callback=_show_version)
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
     """Rerank files of search candidates with a local transformers model."""
+
+
+def program() -> typer.core.TyperGroup:
+    """Return the command line, whose commands are not imported yet."""
+    # help is plain text without rich, so that it can be searched and piped
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings)
+    app.callback()(lbr)
+    group = typer.main.get_group(app)
+    for name, summary in COMMANDS.items():
+        group.add_command(LazyCommand(name, help=summary))
+    return group
 
 
 def main() -> NoReturn:
@@ -118,14 +119,14 @@ def _stdout_failed(error: OSError) -> int:
 def _run() -> int:
     try:
         # Typer turns a reader that has gone into SystemExit
-        code: int = app(prog_name="lbr", standalone_mode=False) or 0
+        code: int = program()(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
         print_error(str(error))
         if error.hint:
             print_error(f"hint: {error.hint}")
         return error.exit_code
     except typer.TyperException as error:
-        print_error(error.format_message())
+        print_error(error.format_message().replace("Value error, ", "", 1))  # a prefix of pydantic
         command = " ".join(["lbr", *(name for name in sys.argv[1:2] if name in COMMANDS)])
         print_error(f"hint: see {command} --help")
         return error.exit_code

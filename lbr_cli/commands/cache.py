@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from datetime import date, timedelta
 from typing import Annotated
 
 import typer
+import typer.core
 
 from lbr_cli.cache import opened
 from lbr_cli.cache.database import today
 from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
-from lbr_cli.commands.options import CacheDir, CacheSize
-from lbr_cli.errors import MissingError, RunError, UsageError
+from lbr_cli.commands.command import command
+from lbr_cli.commands.options.cache import CacheDir, CacheSize
+from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.formats.output import check_stdout
 from lbr_cli.models import label
 from lbr_cli.progress import printable
+from lbr_cli.wording import counted
 
-cache = typer.Typer(help="Show or clear the scores that are kept.")
 ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
 DAYS = {"d": 1, "w": 7}
 
 
-@cache.command()
+@command
 def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> None:
-    """Tell where the scores are, and how many of each model.
+    """Show the size of the score cache and the entries of each model.
 
-    lbr cache info
+    Examples:
+        lbr cache info
     """
     where = _place(cache_dir, cache_size)
     if not os.path.exists(where.file):
@@ -42,14 +45,17 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
         _print(ROW.format(row.entries, _bytes(row.bytes), used.isoformat(), row.name))
 
 
-@cache.command()
+@command
 def prune(
-    older_than: Annotated[str, typer.Option(metavar="DAYS", help="Not used for so long: 30d, 8w.")],
+    older_than: Annotated[
+        str, typer.Option(metavar="DAYS", help="Time since the last use, in days or weeks: 30d, 8w.")
+    ],
     cache_dir: CacheDir = None,
 ) -> None:
-    """Remove scores that were not used for some time.
+    """Remove scores that have not been used for some time.
 
-    lbr cache prune --older-than 30d
+    Examples:
+        lbr cache prune --older-than 30d
     """
     told = re.fullmatch(r"(\d{1,5})([dw]?)", older_than, re.ASCII)
     if told is None:
@@ -60,19 +66,21 @@ def prune(
     if os.path.exists(where.file):
         with opened(where) as database:
             removed = database.remove("day < ?", before)
-    _print(f"{_entries(removed)} removed from {where.file}")
+    _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
 
 
-@cache.command()
+@command
 def clear(
     cache_dir: CacheDir = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Only those of this model, as lbr rerank calls it.")
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="Model, as in lbr rerank --model.", show_default="all"),
     ] = None,
 ) -> None:
-    """Remove the scores of a model, or all that is kept.
+    """Remove the scores of a model, or all scores.
 
-    lbr cache clear --model minilm
+    Examples:
+        lbr cache clear --model minilm
     """
     where = _place(cache_dir)
     removed = 0
@@ -88,12 +96,16 @@ def clear(
                 if name is None:
                     raise UsageError(f"--model {model}: nothing is kept of it", hint="lbr cache info lists the models")
                 removed = database.remove_model(name)
-    _print(f"{_entries(removed)} removed from {where.file}")
+    _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
+
+
+cache = typer.core.TyperGroup(
+    name="cache", commands=[info, prune, clear], help="Show, prune or clear the score cache.", rich_markup_mode=None
+)
 
 
 def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
-    if sys.stdout is None:
-        raise RunError("standard output is closed")
+    check_stdout()
     where = place(cache_dir, cache_size)
     trouble = where.trouble()
     if trouble:
@@ -104,10 +116,6 @@ def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
 def _print(line: str) -> None:
     """Print one line; names of files and models may contain control characters."""
     typer.echo(printable(line))
-
-
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _bytes(size: float) -> str:

@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
-
 import typer
 
-from lbr_cli.commands.options import (
-    MODEL_OPTIONS,
-    Device,
-    DocumentPrompt,
-    Dtype,
-    FamilyName,
-    Instruction,
-    Labels,
-    PromptFile,
-    QueryPrompt,
-    Revision,
-    TrustRemoteCode,
-    chosen_model,
-    refuse,
-)
+from lbr_cli.commands.command import command
+from lbr_cli.commands.options.engine import DeviceOptions
+from lbr_cli.commands.options.model import ModelOptions
 from lbr_cli.doctor import examine
 from lbr_cli.engines import Settings
-from lbr_cli.errors import RunError
+from lbr_cli.formats.output import check_stdout
 from lbr_cli.progress import Console, printable
 
 
-def doctor(
-    ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Test this model too: alias, hub id, folder or GGUF file."),
-    ] = None,
-    revision: Revision = None,
-    family: FamilyName = None,
-    instruction: Instruction = None,
-    prompt_file: PromptFile = None,
-    labels: Labels = None,
-    query_prompt: QueryPrompt = None,
-    document_prompt: DocumentPrompt = None,
-    trust_remote_code: TrustRemoteCode = False,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
-    """Tell versions and devices, and try a model: how it computes, and whether its scores are right.
+@command
+def doctor(model: ModelOptions, device: DeviceOptions) -> None:
+    """Print versions and devices; test a model on this machine.
 
-    lbr doctor --model minilm
+    The test prints how the model is computed, compares its scores with those of single texts in float32, and fails if
+    they differ.
+
+    Examples:
+        lbr doctor
+        lbr doctor --model minilm --device cpu
     """
-    if sys.stdout is None:
-        raise RunError("standard output is closed")
-    chosen = None
-    if model is None:
-        refuse(ctx, MODEL_OPTIONS, "there is no --model")
-    else:
-        chosen = chosen_model(ctx.params)
+    check_stdout()
+    tested = model.local()
     with Console(bar=False, quiet=True) as console:
-        for name, finding in examine(chosen, Settings(device, dtype), console):
+        for name, finding in examine(tested, Settings(device.device, device.dtype), console):
             typer.echo(printable(f"{name:<14}{finding}"))

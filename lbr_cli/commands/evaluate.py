@@ -1,4 +1,4 @@
-"""`lbr evaluate`: whether it helped."""
+"""`lbr evaluate`: compute the measures of runs and compare them."""
 
 from __future__ import annotations
 
@@ -12,55 +12,61 @@ from typing import Annotated, Literal
 
 import typer
 
-from lbr_cli.errors import RunError, UsageError
+from lbr_cli.commands.command import command
+from lbr_cli.commands.files import check_inputs
+from lbr_cli.commands.options.diagnostics import Quiet
+from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import Evaluation, plot, tables, tell_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
-from lbr_cli.formats.files import STDIN, display_name
-from lbr_cli.formats.output import STDOUT, open_output
+from lbr_cli.formats.files import display_name
+from lbr_cli.formats.output import STDOUT, check_stdout, open_output
 from lbr_cli.formats.overwrite import PRINTED, WrittenFiles
 from lbr_cli.progress import Console
 
-MEASURES_HELP = f'In the notation of ir_measures, "nDCG@{{1,3,5}} P(rel=2)@5", else {" ".join(DEFAULTS)}.'
 
-
+@command
 def evaluate(
     runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help="TREC, MS MARCO or JSONL; all are compared with the first."),
+        list[str], typer.Argument(metavar="RUN", help="Runs: TREC, MS MARCO or JSONL; all are compared with the first.")
     ],
-    qrels: Annotated[str, typer.Option(metavar="FILE", help="Relevance judgments, TREC or BEIR.")],
+    qrels: Annotated[str, typer.Option(metavar="FILE", help="Relevance judgments: TREC or BEIR.")],
     measures: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help=MEASURES_HELP,
+            help='Measures in the notation of ir_measures, as in "nDCG@{1,3,5} P(rel=2)@5".',
+            show_default=" ".join(DEFAULTS),
         ),
     ] = None,
     format_: Annotated[
-        Literal["table", "json", "tsv", "markdown"], typer.Option("--format", help="What is printed.")
+        Literal["table", "json", "tsv", "markdown"], typer.Option("--format", help="Format of standard output.")
     ] = "table",
     per_query: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write the values of each query there: .jsonl or .tsv, also .gz and .zst."),
+        typer.Option(metavar="FILE", help="Write the values of each query to FILE: .jsonl or .tsv, also .gz and .zst."),
     ] = None,
     plot_: Annotated[
         str | None,
         typer.Option(
             "--plot",
             metavar="FILE",
-            help="Draw measures over their cut-offs, else nDCG, P and R at 1 to 100: .png or .svg.",
+            help="Plot the measures over their cut-offs, by default nDCG, P and R at 1 to 100: .png or .svg.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but warnings and errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Judge runs by relevance judgments, and tell whether they differ from the first by more than chance.
+    """Compute measures of runs and compare them with the first.
 
-    lbr evaluate --qrels qrels.txt run.trec reranked.trec
+    Differences are tested for significance.
+
+    Examples:
+        lbr evaluate --qrels qrels.txt run.trec reranked.trec
+        lbr evaluate --qrels qrels.txt run.trec --measures "AP P@1" --format json
+        lbr evaluate --qrels qrels.txt run.trec reranked.trec --plot curves.svg
     """
-    if sys.stdout is None:
-        raise RunError("standard output is closed")
+    check_stdout()
     as_lines = picture = None
     if per_query is not None:
         as_lines = tables.PER_QUERY[_ending("--per-query", per_query, tables.PER_QUERY, packed=True)]
@@ -111,13 +117,8 @@ def _ending(option: str, path: str, known: Iterable[str], *, packed: bool = Fals
 
 
 def _check_paths(qrels: str, runs: list[str], outputs: dict[str, str | None]) -> None:
-    """Raise UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
-    if [qrels, *runs].count(STDIN) > 1:
-        raise UsageError("only one of --qrels and the runs can be standard input")
+    """UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
     for path in runs:
         if is_measure(path) and not os.path.exists(path):
             raise UsageError(f"{path}: no such file", hint='several measures go into one --measures: "nDCG@10 RR"')
-    written = WrittenFiles({**outputs, PRINTED: STDOUT})
-    written.check("qrels", qrels)
-    for path in runs:
-        written.check("run", path)
+    check_inputs({"qrels": [qrels], "run": runs}, WrittenFiles({**outputs, PRINTED: STDOUT}))

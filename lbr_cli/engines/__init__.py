@@ -10,13 +10,43 @@ from typing import Any, Protocol
 from lbr_cli.core import Engine
 from lbr_cli.models import LocalModel, ServedModel
 
-# name -> the function that prepares the engine
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An engine as `--engine` names it: the function that prepares it, a line of help, and the options it reads.
+
+    Options that no engine reads are not about computing. An engine that reads none has no model.
+    """
+
+    prepare: str
+    summary: str
+    options: frozenset[str] = frozenset()
+
+
+FILES = {"revision", "trust_remote_code"}  # options of engines that load the files of a model
+WORKERS = {"workers", "worker_cpus", "worker_gpus", "ray_address"}
 ENGINES = {
-    "local": "lbr_cli.engines.local:prepare",
-    "vllm": "lbr_cli.engines.vllm:prepare",
-    "openai": "lbr_cli.engines.openai:prepare",
-    "ray": "lbr_cli.engines.ray:prepare",
-    "overlap": "lbr_cli.engines.overlap:prepare",
+    "local": Registered(
+        "lbr_cli.engines.local:prepare",
+        "transformers on this machine",
+        frozenset({"device", "dtype", "max_length", "batch_tokens", "threads"} | FILES),
+    ),
+    "vllm": Registered(
+        "lbr_cli.engines.vllm:prepare",
+        "vLLM in this process",
+        frozenset({"dtype", "max_length", "batch_tokens"} | FILES),
+    ),
+    "openai": Registered(
+        "lbr_cli.engines.openai:prepare",
+        "an OpenAI-compatible server",
+        frozenset({"max_length", "base_url", "concurrency", "tokenizer"}),
+    ),
+    "ray": Registered(
+        "lbr_cli.engines.ray:prepare",
+        "workers of a Ray cluster",
+        frozenset({"device", "dtype", "max_length", "batch_tokens"} | WORKERS | FILES),
+    ),
+    "overlap": Registered("lbr_cli.engines.overlap:prepare", "shared words without a model, to test input files"),
 }
 CONCURRENCY = 32
 UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
@@ -93,7 +123,7 @@ class Prepared(Protocol):
 
 def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings) -> Prepared:
     """Return the engine of that name for the type of model that it takes; overlap takes None."""
-    module, function = ENGINES[name].split(":")
+    module, function = ENGINES[name].prepare.split(":")
     prepare: Callable[[Any, Settings], Prepared] = getattr(importlib.import_module(module), function)
     return prepare(model, settings)
 

@@ -16,9 +16,9 @@ import sys
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lbr_cli.errors import RunError, UsageError
+from lbr_cli.errors import ReaderGone, RunError, UsageError
 from lbr_cli.formats.replacement import Replacement
-from lbr_cli.formats.sinks import ReaderGone, Warn, compressed, open_error, write_error
+from lbr_cli.formats.sinks import Warn, compressed, open_error, write_error
 
 STDOUT = "-"
 DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]{1,6})|/dev/(stdin|stdout|stderr)")
@@ -53,8 +53,7 @@ def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = No
     if not path:
         raise UsageError("--output: an empty name")
     if path == STDOUT:
-        if sys.stdout is None:
-            raise RunError("standard output is closed")
+        check_stdout()
         return _Stream(sys.stdout.fileno(), "standard output", digest, close=False)
     try:
         number = descriptor(path)
@@ -73,6 +72,12 @@ def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = No
     if not clobber:
         raise UsageError(f"{path}: exists, and --no-clobber was given")
     return Replacement(path, warn, digest)
+
+
+def check_stdout() -> None:
+    """Raise RunError if standard output is closed."""
+    if sys.stdout is None:
+        raise RunError("standard output is closed")
 
 
 def descriptor(path: str) -> int | None:

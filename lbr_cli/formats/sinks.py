@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 from collections.abc import Callable
 from typing import IO, Any
 
 import zstandard
 
-from lbr_cli.errors import LbrError, RunError, UsageError
+from lbr_cli.errors import PASSING, LbrError, RunError, UsageError
 
 Warn = Callable[[str], None]  # prints one warning
-# errors that may pass: a full disk can have space tomorrow, a missing folder will still be missing
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG}
-
-
-class ReaderGone(Exception):
-    """The reader of a pipe closed it, as `head` does. This is not an error, but nothing more can be written."""
 
 
 def compressed(path: str, file: Any) -> Any:

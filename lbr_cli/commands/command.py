@@ -1,0 +1,192 @@
+"""Build a command from a function: its signature from groups of options, its help as plain text.
+
+A group is a dataclass whose fields are options. The function takes groups and plain parameters; Typer reads one
+signature made of both, and the function gets the parsed values as instances of the groups.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
+from dataclasses import MISSING, dataclass, fields
+from itertools import zip_longest
+from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_type_hints
+
+import typer
+import typer.core
+import typer.main
+
+from lbr_cli.errors import UsageError
+
+EXAMPLES = "Examples:\n"  # begins the last section of a command's docstring
+LAST_HEADING = "Diagnostics"  # of options without a group, --help among them, if other options have one
+MAX_WIDTH = 120
+NAME_WIDTH = 34  # longer names have their help on the next line
+BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # in which Typer puts placeholders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionGroup:
+    """The options under one heading of --help, each a field annotated for Typer.
+
+    `given` names those that were on the command line; environment variables do not count. A group whose options
+    exclude each other raises UsageError when it is made.
+    """
+
+    heading: ClassVar[str]
+    given: frozenset[str] = frozenset()
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [field.name for field in fields(cls) if field.name != "given"]
+
+    @classmethod
+    def parameters(cls) -> list[inspect.Parameter]:
+        """Return the parameters of a function that takes these options."""
+        hints = get_type_hints(cls, include_extras=True)
+        defaults = {field.name: field.default for field in fields(cls)}
+        parameters = []
+        for name in cls.names():
+            option = copy(get_args(hints[name])[1])
+            if readers := cls.readers(name):
+                option.help = f"{option.help.removesuffix('.')} ({', '.join(readers)})."
+            option.rich_help_panel = cls.heading  # Typer keeps it beside the option, also without rich
+            default = inspect.Parameter.empty if defaults[name] is MISSING else defaults[name]
+            parameters.append(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=default,
+                    annotation=Annotated[get_args(hints[name])[0], option],
+                )
+            )
+        return parameters
+
+    @classmethod
+    def readers(cls, option: str) -> list[str]:
+        """Return the families or engines that an option is for; none if it is for all."""
+        return []
+
+    @classmethod
+    def parsed(cls, values: Mapping[str, Any], given: Collection[str]) -> Self:
+        """Return the group with its part of the values of a command."""
+        names = cls.names()
+        return cls(**{name: values[name] for name in names}, given=frozenset(names).intersection(given))
+
+    def values(self) -> dict[str, Any]:
+        """Return the options by name, for the manifest."""
+        return {name: getattr(self, name) for name in self.names()}
+
+    def refuse(self, names: Iterable[str], reason: str) -> None:
+        """UsageError if one of the options was given."""
+        refuse(self.given, names, reason)
+
+    def check_utf8(self, *names: str) -> None:
+        """UsageError for bytes on the command line that are not text."""
+        for name in names:
+            if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name) or ""):
+                raise UsageError(f"{_flag(name)}: not UTF-8")
+
+
+def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
+    """UsageError for the first of the named options that was given, because it would have no effect."""
+    for name in names:
+        if name in given:
+            raise UsageError(f"{_flag(name)} has no effect: {reason}")
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return the parser of an option whose choices are the names of a registry."""
+    choices = list(names)
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(map(repr, choices))}.")
+        return text
+
+    return parse
+
+
+def command(function: Callable[..., None]) -> Command:
+    """Return the command that calls `function`. Its docstring is the help, and may end with a section of examples."""
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, OptionGroup)}
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    plain = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in groups:
+            parameters += groups[name].parameters()
+        else:
+            plain.append(name)
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    def call(ctx: typer.Context, **values: Any) -> None:
+        given = {name for name in values if _on_command_line(ctx, name)}
+        grouped = {name: group.parsed(values, given) for name, group in groups.items()}
+        function(**{name: values[name] for name in plain}, **grouped)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
+    help_text, _, examples = (inspect.getdoc(function) or "").partition(EXAMPLES)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(function.__name__, cls=Command, help=help_text, epilog=textwrap.dedent(examples))(call)
+    return cast(Command, typer.main.get_command(app))
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose help lists its options by group, as plain text, and ends with examples."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.translate(BRACES) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        params = self.get_params(ctx)
+        panels = [getattr(param, "rich_help_panel", None) for param in params]
+        others = LAST_HEADING if any(panels) else "Options"
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for param, panel in zip(params, panels, strict=True):
+            name, text = param.get_help_record(ctx) or ("", "")
+            if param.param_type_name == "argument":
+                sections["Arguments"].append((f"{param.metavar}{'...' if param.nargs != 1 else ''}", text))
+            else:
+                sections.setdefault(panel or others, []).append((name.translate(ANGLES), text))
+        width = max(len(name) for rows in sections.values() for name, _ in rows if len(name) <= NAME_WIDTH)
+        for heading, rows in sections.items():
+            if rows:
+                with formatter.section(heading):
+                    for name, text in rows:
+                        _write_option(formatter, name, text, width)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if self.epilog:
+            with formatter.section(EXAMPLES.strip(":\n")):
+                formatter.write(textwrap.indent(self.epilog, " " * formatter.current_indent))
+
+
+class LazyCommand(typer.core.TyperCommand):
+    """A command whose module, of the same name, is imported when it is called. Its help is a line in a list."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        module = importlib.import_module(f"lbr_cli.commands.{self.name}")
+        loaded: Command = getattr(module, self.name or "")
+        return loaded.make_context(info_name, args, parent, **extra)
+
+
+def _write_option(formatter: Any, name: str, text: str, width: int) -> None:
+    """Write a name and its help side by side. Unlike Typer's, no name in the text is broken at a hyphen."""
+    lines = textwrap.wrap(text, formatter.width - width - 4, break_on_hyphens=False, break_long_words=False)
+    if len(name) > width:
+        lines.insert(0, "")
+    for left, line in zip_longest([name], lines, fillvalue=""):
+        formatter.write(f"  {left:{width}}  {line}".rstrip() + "\n")
+
+
+def _on_command_line(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
