@@ -57,7 +57,7 @@ class Passages:
             spans: Sequence[tuple[int, int]] = list(islice(windows(text, self.words, self.words), 1))
             of = 0
         else:
-            spans = _remembered(text, self.words, self.stride)
+            spans = _window_cache(text, self.words, self.stride)
             of = len(spans)
         return [
             Passage(Document(document.doc_id, text[start:end], document.title), number, of, start)
@@ -105,8 +105,8 @@ def windows(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
     yield (spans[0][0], end) if first else (0, len(text))
 
 
-class _Remembered:
-    """The windows of the texts that came up last, as far as there is room for these."""
+class WindowCache:
+    """The windows of the texts that were used last, in `room` bytes."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -132,4 +132,4 @@ def _size(key: tuple[str, int, int], found: Sequence[tuple[int, int]]) -> int:
     return len(key[0]) + WINDOW_BYTES * len(found)
 
 
-_remembered = _Remembered(KEPT)
+_window_cache = WindowCache(KEPT)

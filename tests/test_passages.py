@@ -1,4 +1,4 @@
-"""A long document is scored by its passages."""
+"""Long documents are scored by their passages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.core import Document, Score
-from lbr_cli.passages import WINDOW_BYTES, Passages, _Remembered, windows
+from lbr_cli.passages import WINDOW_BYTES, Passages, WindowCache, windows
+from support.files import write
+from support.program import Program
 
 LONGEST = 52  # characters of a word: four Thai letters with eight marks each, and sixteen of punctuation
 TEN = " ".join(f"w{n}" for n in range(10))
@@ -138,13 +139,17 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
 
 
 def test_windows_are_remembered_as_far_as_there_is_room() -> None:
-    remembered = _Remembered(2 * (len(TEN) + 3 * WINDOW_BYTES))
-    texts = [TEN, TEN.upper(), TEN.title(), TEN]
-    for text in texts:
-        assert list(remembered(text, 4, 3)) == list(windows(text, 4, 3))
-    assert remembered(TEN, 4, 3) is remembered(TEN, 4, 3)
-    assert list(remembered(TEN * 9, 4, 3)) == list(windows(TEN * 9, 4, 3))  # which has no room
-    assert len(remembered._windows) <= 2
+    remembered = WindowCache(2 * (len(TEN) + 3 * WINDOW_BYTES))
+    texts = [TEN, TEN.upper(), TEN[::-1]]  # one more than there is room for
+    first, second, third = (remembered(text, 4, 3) for text in texts)
+    assert [list(found) for found in (first, second, third)] == [list(windows(text, 4, 3)) for text in texts]
+    assert remembered(texts[2], 4, 3) is third
+    assert remembered(texts[1], 4, 3) is second
+    assert remembered(texts[0], 4, 3) is not first
+    assert remembered(texts[2], 4, 3) is not third  # the one that was used longest ago
+    long = remembered(TEN * 9, 4, 3)  # has no room
+    assert list(long) == list(windows(TEN * 9, 4, 3))
+    assert remembered(TEN * 9, 4, 3) is not long
 
 
 def test_in_a_stream(long: Path, lbr: Program) -> None:

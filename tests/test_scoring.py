@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RecordedProgress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from lbr_cli.core import Answer, Batch, Document, Embedding, Engine, Family, Pai
 from lbr_cli.errors import ComputeError, RequestError, RunError
 from lbr_cli.families import BiEncoder, Classifier, Lb, LbRev
 from lbr_cli.scoring import QueryDocuments, Scorer
+from support.progress import RecordedProgress
 
 QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]  # two have the text of another
 DOCUMENTS = [Document(f"text {number}", f"text {number}") for number in range(7)]
@@ -415,9 +415,20 @@ def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
 texts = st.text(alphabet=st.sampled_from('ab"\\,[]{}: \n\udc80é'), max_size=5)
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    with Cache(Place(tmp_path_factory.mktemp("cache"), 10**9), RecordedProgress()) as cache:
+        yield cache
+
+
+CONTEXTS = itertools.count(1)  # a new one for each example
+
+
 @given(st.tuples(texts, texts), st.tuples(texts, texts))
-def test_different_requests_have_different_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
-    scores = Scores(None, b"", "")
-    assert (scores._key((Pair(*one),)) == scores._key((Pair(*other),))) == (one == other)
-    assert scores._key((Pair(*one),)) != scores._key((Embedding(*one),))
-    assert scores._key((Embedding(one[0]), Embedding(one[1]))) != scores._key((Pair(*one),))
+def test_different_requests_have_different_keys(
+    shared_cache: Cache, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    scores = Scores(shared_cache, str(next(CONTEXTS)).encode(), "m")
+    scores.keep({(Pair(*one),): Score(0.5)})
+    found = scores.find([(Pair(*one),), (Pair(*other),), (Embedding(*one),), (Embedding(one[0]), Embedding(one[1]))])
+    assert [score is not None for score in found] == [True, one == other, False, False]

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
-from conftest import CHAT_TEMPLATE, ROOT, Program, RecordedProgress, chat_tokenizer, write
 
 from lbr_cli import assembly, engines
 from lbr_cli.assembly import Assembly
@@ -28,6 +26,12 @@ from lbr_cli.families import Template
 from lbr_cli.models import resolve
 from lbr_cli.models.contents import contents, fingerprint, has_code_elsewhere
 from lbr_cli.scoring import QueryDocuments
+from support import checkpoints
+from support.files import write
+from support.paths import ROOT
+from support.program import Program
+from support.progress import RecordedProgress
+from support.tokenizers import CHAT_TEMPLATE, chat_tokenizer
 
 
 @dataclass(frozen=True)

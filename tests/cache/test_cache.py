@@ -1,4 +1,4 @@
-"""What earlier runs have computed: there again or not, and never anything else."""
+"""The score cache: a lookup returns what was stored, or nothing, whatever happens to the file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT, RecordedProgress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from lbr_cli.cache import opened as looked_at
 from lbr_cli.cache.database import Database, today
 from lbr_cli.cache.place import Place, in_bytes, network_of
 from lbr_cli.errors import RunError, UsageError
+from support.paths import ROOT
+from support.progress import RecordedProgress
 
 LIMIT = 10**9
 
@@ -157,12 +160,22 @@ def test_a_folder_that_leads_to_itself(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RunError("no room")
+    codes = [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL]  # a lock, so that rows wait to be written at the end
 
-    monkeypatch.setattr(Cache, "_write", fail)
-    with pytest.raises(KeyboardInterrupt), opened(tmp_path):
-        raise KeyboardInterrupt
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorcode = codes.pop(0)
+        raise error
+
+    def interrupted() -> None:
+        with opened(tmp_path) as cache:
+            cache.keep({key(1): b"one"}, "m")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Database, "keep", fail)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not codes
 
 
 def test_a_value_under_another_key_is_none(tmp_path: Path) -> None:
@@ -235,7 +248,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from conftest import RecordedProgress
+from support.progress import RecordedProgress
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
 if os.geteuid() == 0:
@@ -284,7 +297,7 @@ def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from conftest import RecordedProgress
+from support.progress import RecordedProgress
 from lbr_cli.cache import Cache, key_of
 from lbr_cli.cache.place import Place
 from lbr_cli.errors import RunError
@@ -309,7 +322,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
 TOGETHER = """
 import sys
 from pathlib import Path
-from conftest import RecordedProgress
+from support.progress import RecordedProgress
 from lbr_cli.cache import Cache, key_of
 from lbr_cli.cache.place import Place
 listener = RecordedProgress()
@@ -353,14 +366,18 @@ def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, mo
 
 
 def test_an_interruption_anywhere_in_a_transaction_leaves_none_open(tmp_path: Path) -> None:
-    with opened(tmp_path) as cache:
-        assert cache._database
+    def interrupted() -> Iterator[tuple[bytes, bytes]]:
+        yield key(0), b"zero"
+        raise KeyboardInterrupt
+
+    with looked_at(Place(tmp_path, LIMIT)) as kept:
         for _ in range(2):
-            with contextlib.suppress(KeyboardInterrupt), cache._database._transaction():
-                raise KeyboardInterrupt
-            assert not cache._database._connection.in_transaction
-        cache.keep({key(1): b"one"}, "m")
-        assert cache.find([key(1)]) == {key(1): b"one"}
+            with pytest.raises(KeyboardInterrupt):
+                kept.keep(interrupted(), "m")
+            with contextlib.closing(sqlite3.connect(kept.path, timeout=0, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")  # raises if a transaction is open
+        kept.keep([(key(1), b"one")], "m")
+        assert [row[:2] for row in kept.find([key(0), key(1)])] == [(key(1), b"one")]
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
@@ -380,11 +397,18 @@ def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, mon
     assert listener.warnings == []
 
 
-def test_nothing_to_remove_rewrites_nothing(tmp_path: Path) -> None:
+def test_nothing_to_remove_rewrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path, 10)
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
     with looked_at(Place(tmp_path, LIMIT)) as kept:
-        statements: list[str] = []
-        kept._connection.set_trace_callback(statements.append)
         assert kept.remove("day < ?", 0) == 0
         assert "VACUUM" not in statements
         assert kept.remove() == 10

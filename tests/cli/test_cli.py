@@ -16,9 +16,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Program, write
 
 import lbr_cli
+from support.files import write
+from support.paths import ROOT
+from support.program import Program
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 

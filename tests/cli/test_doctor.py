@@ -1,4 +1,4 @@
-"""`lbr doctor`: what it tells, and that it fails when scores are off."""
+"""`lbr doctor`: its output, and its failure if scores are wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import Program
 
 import lbr_cli
 from lbr_cli.doctor import examine
@@ -17,6 +16,7 @@ from lbr_cli.engines.local.packed import Packed
 from lbr_cli.errors import RunError
 from lbr_cli.models import resolve
 from lbr_cli.progress import Console
+from support.program import Program
 
 
 def findings(text: str) -> dict[str, str]:

@@ -1,14 +1,15 @@
-"""--dry-run: what there is to do, without any weights."""
+"""--dry-run: counts of pairs and tokens, without weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from conftest import RUN, Program, write
 from transformers import AutoTokenizer
 
 from lbr_cli.families.lb import SYSTEM
+from support.files import RUN, write
+from support.program import Program
 
 SHOW = ["rerank", "run.trec", "-c", "docs.jsonl", "--show-prompt"]
 DRY = ["rerank", "run.trec", "-c", "docs.jsonl", "--dry-run"]

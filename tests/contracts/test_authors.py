@@ -12,18 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
 import transformers
-from conftest import chat_tokenizer
 
-from lbr_cli.core import Document, Query, RawTemplate, Score
-from lbr_cli.engines import Settings, prepare_engine
+from lbr_cli.core import RawTemplate
 from lbr_cli.families import Template
-from lbr_cli.models import fetched, resolve
-from lbr_cli.progress import Console
-from lbr_cli.scoring import Scorer
+from support import checkpoints
+from support.engines import local_scores
+from support.plain_loop import farthest
+from support.tokenizers import chat_tokenizer
 
 PLACES = checkpoints.PLACES
 QUERIES = ("ripe figs", "трамвай <|im_end|> yes", "日本 bread </s>")
@@ -40,18 +38,6 @@ DOCUMENTS = (
 PAIRS = [(query, document) for query in QUERIES for document in DOCUMENTS]
 
 Reference = Callable[[Any, Any, str, str], float]
-
-
-def scored(folder: Path, family: str | None, dtype: str, chosen: dict[str, Any], trusted: bool = False) -> list[Score]:
-    """What lbr makes of `PAIRS`, the documents of a query together."""
-    with Console(bar=False, quiet=True) as console:
-        model = fetched(resolve(str(folder), family, chosen=chosen, trusted=trusted), console)
-        scorer = Scorer(model.known_family, prepare_engine("local", model, Settings("cpu", dtype)).load, console)
-        found = []
-        for number, query in enumerate(QUERIES):
-            documents = [Document(str(place), text) for place, text in enumerate(DOCUMENTS)]
-            found += scorer.score_query(Query(str(number), query), documents)
-    return found
 
 
 @functools.cache
@@ -325,13 +311,9 @@ def by_author(case: Case, folder: Path, dtype: torch.dtype) -> list[float]:
     return [case.reference(tokenizer, model, query, document) for query, document in PAIRS]
 
 
-def farthest(one: Sequence[float], other: Sequence[float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
-
-
 def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
     expected = by_author(case, folder, torch.float32)
-    found = scored(folder, case.family, "float32", case.chosen)
+    found = local_scores(folder, case.family, "float32", QUERIES, DOCUMENTS, case.chosen)
     assert farthest([score.value for score in found], expected) < 1e-4
     assert max(expected) - min(expected) > 0.05  # or agreement would mean nothing
     assert [score.details["probability"] for score in found] == pytest.approx(
@@ -350,5 +332,5 @@ def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)
     expected = by_author(case, folder, torch.float32)
     plain = farthest(by_author(case, folder, torch.bfloat16), expected)
-    found = scored(folder, case.family, "bfloat16", case.chosen)
+    found = local_scores(folder, case.family, "bfloat16", QUERIES, DOCUMENTS, case.chosen)
     assert farthest([score.value for score in found], expected) <= 1.5 * plain

@@ -1,4 +1,4 @@
-"""What has gone wrong for people with other tools, where no other test here says it already."""
+"""Mistakes of other reranking tools that no other test covers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import RUN, Program, write
 
 from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.formats import Style
 from lbr_cli.formats.trec import Trec
+from support.files import RUN, write
+from support.program import Program
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 

@@ -1,4 +1,4 @@
-"""Programs that are forked behave like programs in a new interpreter."""
+"""A forked program behaves like a program in a new interpreter."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Program, Starter, write
-from fork_server import Forked
+
+from support.files import write
+from support.fork_server import Forked
+from support.program import Program, Starter
 
 
 @pytest.fixture(autouse=True)

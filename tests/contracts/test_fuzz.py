@@ -1,4 +1,4 @@
-"""Whole jobs on endless inputs: good ones give what a few plain lines of Python give, broken ones a clean error."""
+"""Whole jobs on random inputs: equal to a few plain lines of Python if valid, a clean error if broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import zstandard
-from conftest import RecordedProgress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.job import Job, run
 from lbr_cli.numbers import float32
 from lbr_cli.stream import stream
+from support.progress import RecordedProgress
 
 # ids hold anything but what separates fields or begins a file of another kind
 ID = st.text(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Program
 
 from lbr_cli.doctor import PUBLISHED, PUBLISHED_TEXT, PUBLISHED_TOLERANCE
+from support.program import Program
 
 
 @pytest.mark.hub

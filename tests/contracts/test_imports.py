@@ -1,4 +1,4 @@
-"""The shape of the package: who may import whom, and what stays unloaded until it is needed."""
+"""The structure of the package: allowed imports between modules, and libraries that are imported only if needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "lbr_cli"
+from support.paths import ROOT
+
+PACKAGE = ROOT / "lbr_cli"
 # what a module may import of this package, by the start of its name; the longest start that fits counts
 ALLOWED: dict[str, tuple[str, ...]] = {
     "core": (),

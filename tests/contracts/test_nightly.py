@@ -1,4 +1,4 @@
-"""Jobs that run by themselves: killed, interrupted, begun again, and what they leave on paper."""
+"""Unattended jobs: killed, interrupted and resumed, and their manifests."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DOCS, QUERIES, ROOT, RUN, Program, Starter, write
 
 from lbr_cli import __version__
+from support.files import DOCS, QUERIES, RUN, write
+from support.paths import ROOT
+from support.program import Program, Starter
 
 LINES = [{"query": f"ripe figs {number}", "documents": ["Ripe figs turn purple.", "Bread."]} for number in range(3)]
 

@@ -1,4 +1,4 @@
-"""The script that makes the page "How good is it": what it checks, and what it writes."""
+"""The script that writes docs/quality.md: its checks and its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import ROOT
+
+from support.paths import ROOT
 
 README = """# Collections
 

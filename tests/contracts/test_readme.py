@@ -1,4 +1,4 @@
-"""What the README shows is what the program prints, and what it names is there."""
+"""The README: its sessions are the program's output, and the options and files that it names exist."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Program
-from fork_server import program_environment
+
+from support.fork_server import program_environment
+from support.paths import ROOT
+from support.program import Program
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -32,7 +34,7 @@ def test_terminal_sessions_are_true(session: str, tmp_path: Path, minilm: Path, 
     script = tmp_path / "bin" / "lbr"
     start = f"{sys.executable} -m lbr_cli"
     if fork_server is not None and session != SESSIONS[0]:  # the first runs in new interpreters
-        start = f"{sys.executable} -S {ROOT / 'tests' / 'fork_server.py'} run {fork_server}"
+        start = f"{sys.executable} -S {ROOT / 'tests' / 'support' / 'fork_server.py'} run {fork_server}"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec {start} "$@"\n')
     script.chmod(0o755)
     environment = program_environment() | {

@@ -1,4 +1,4 @@
-"""The samples: what they are made of, and that MiniLM mends their order."""
+"""The samples: their contents, and their nDCG before and after reranking with MiniLM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import ir_measures
 import pytest
-from conftest import ROOT, Program
+
+from support.paths import ROOT
+from support.program import Program
 
 SAMPLES = ROOT / "samples"
 

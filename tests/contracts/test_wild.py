@@ -1,4 +1,4 @@
-"""Files as found in the wild are read as what they are, or refused with the reason and the remedy."""
+"""Files as found in the wild are read correctly, or refused with a reason and a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine openai against a server of the tests' own: how it asks, what it believes, what it does with a bad day."""
+"""The engine openai against a stand-in server: its requests, the answers that it accepts, retries and errors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import serving
-from conftest import Program, RecordedProgress
-from serving import FIVE, HOSTED, KEY, LLAMA, MESSAGES, SILENT, VLLM, Manner, Serving
-from test_agreement import DOCUMENTS, LENGTH, QUERIES, Reference, agree, at, at_server, folder, scores, values
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.place import Place
@@ -28,12 +24,21 @@ from lbr_cli.engines.openai.client import BadResponse, api_key, checked_url
 from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import InputError, LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.scoring import QueryDocuments, Scorer
+from support import serving
+from support.agreement import DOCUMENTS, LENGTH, QUERIES, Reference, agree, at, at_server, checkpoint, scores, values
+from support.program import Program
+from support.progress import RecordedProgress
+from support.serving import FIVE, HOSTED, KEY, LLAMA, MESSAGES, SILENT, VLLM, Manner, Serving
 
-__all__ = ["folder"]
 PAIRS = (
     '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
     '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
 )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
-"""The engine without a model."""
+"""The engine overlap, which needs no model."""
 
 from __future__ import annotations
 
 import pytest
-from conftest import Program, answered
 
 from lbr_cli.core import Pair
 from lbr_cli.engines.overlap import Overlap
+from support.engines import answered
+from support.program import Program
 
 
 @pytest.mark.parametrize(

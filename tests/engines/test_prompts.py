@@ -1,11 +1,10 @@
-"""Chats -> token ids: exactly the chat template's, whatever the texts hold, however long they are."""
+"""Chats -> token ids: equal to those of the chat template for any texts of any length."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from conftest import CHAT_TEMPLATE, SPECIAL, chat_tokenizer
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from lbr_cli.core import Chat, Document, NextToken
 from lbr_cli.engines.prompts import PromptTokenizer
 from lbr_cli.errors import MissingError, RequestError
 from lbr_cli.families import Lb
+from support.tokenizers import CHAT_TEMPLATE, SPECIAL, chat_tokenizer
 
 TOKENIZER = chat_tokenizer()
 TRIMMING = chat_tokenizer(template=CHAT_TEMPLATE.replace("message['content']", "message['content'] | trim"))

@@ -1,4 +1,4 @@
-"""The engine ray: several local engines, of which some die."""
+"""The engine ray: several local engines, some of which are killed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, RecordedProgress
-from test_agreement import QUERIES, agree, at, folder, scored, values
 
 from lbr_cli.core import Document, Query
-from lbr_cli.engines import Workers, load_engine, prepare_engine
+from lbr_cli.engines import Workers, prepare_engine
 from lbr_cli.errors import MissingError, RequestError, RunError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetched, resolve
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
+from support.agreement import QUERIES, agree, at, checkpoint, scored, values
+from support.paths import ROOT
+from support.program import Program
+from support.progress import RecordedProgress
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
 joining = pytest.importorskip("lbr_cli.engines.ray.joining")
-__all__ = ["folder"]
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
 PAIRS = (
     '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
     '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
 )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
@@ -48,22 +54,23 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
     queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
     expected = scored(model, "local", settings, queries, documents, RecordedProgress())
 
-    cluster: Any = load_engine("ray", model, settings)
+    prepared: Any = prepare_engine("ray", model, settings)
+    cluster = prepared.load()
     progress = RecordedProgress()
     scorer = Scorer(model.known_family, lambda pairs: cluster, progress)
     plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
     found = []
     for place, (_, scores) in enumerate(scorer.score([QueryDocuments(query, documents) for query in queries], plan)):
         if place in (2, 5):
-            _kill_a_worker(cluster)
+            _kill_a_worker(prepared.workers[0])
         found.append(scores)
     agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
     assert progress.pairs == len(queries) * len(documents)
 
 
-def _kill_a_worker(cluster: Any) -> None:
+def _kill_a_worker(worker: Any) -> None:
     """As a node that goes, or a kernel that lacks memory, does."""
-    pid = ray.get(cluster._workers[0].__ray_call__.remote(lambda worker: os.getpid()))
+    pid = ray.get(worker.__ray_call__.remote(lambda worker: os.getpid()))
     os.kill(pid, signal.SIGKILL)
 
 
@@ -73,7 +80,8 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
 ) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     model, settings = on_ray(folder)
-    cluster: Any = load_engine("ray", model, settings)
+    prepared: Any = prepare_engine("ray", model, settings)
+    cluster = prepared.load()
     queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
     items = [QueryDocuments(query, [Document("d1", "x"), Document("d2", "y")]) for query in queries]
     pairs = [(item.query, document) for item in items for document in item.documents]
@@ -84,7 +92,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
         assert caught.value.hint.startswith("shorten the query")
         assert scorer.counts.pairs == (0 if planned else 4)  # of q0 and q1, whose texts are equal
-    for worker in cluster._workers:
+    for worker in prepared.workers:
         ray.kill(worker, no_restart=True)
     scorer = Scorer(model.known_family, lambda pairs: cluster, RecordedProgress())
     with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
@@ -102,14 +110,14 @@ def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.Monk
         prepare_engine("ray", model, settings)
     monkeypatch.undo()
     worker = engine.Worker(model, settings, engine.Expected(engine.__version__, ""))
-    monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     monkeypatch.setattr(type(folder), "exists", lambda self: False)
     with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder} is not there$"):
         worker.terms()
 
 
 def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_node", lambda: "10.0.0.7")
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     model, settings = on_ray(folder)
     expected = engine.Expected(engine.__version__, engine.fingerprint(engine.contents(model)))
     worker = engine.Worker(model, settings, expected)

@@ -14,31 +14,30 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Program, RecordedProgress
-from serving import Serving
-from test_agreement import (
+
+from lbr_cli.core import Query
+from lbr_cli.engines import prepare_engine
+from lbr_cli.scoring import Scorer
+from support.agreement import (
     DOCUMENTS,
     FAMILIES,
     QUERIES,
     TOLERANCE,
     Reference,
     agree,
-    at,
     at_server,
-    folder,
+    checkpoint,
     scores,
     values,
 )
+from support.paths import ROOT
+from support.program import Program
+from support.progress import RecordedProgress
+from support.serving import Serving
 
-from lbr_cli.core import Query
-from lbr_cli.engines import prepare_engine
-from lbr_cli.scoring import Scorer
-
-__all__ = ["folder"]
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(
@@ -49,16 +48,16 @@ SPACE = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 START = 300  # seconds that a server may take
 
 
-def in_process(folder: str, name: str, dtype: str) -> list[list[float]]:
-    model, _, settings = at(Path(folder), name, dtype)
-    return values(scores(model, "vllm", replace(settings, device="auto")))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
     """Each in a process of its own, as vLLM takes one model a process."""
-    code = "import json, sys; from test_vllm import in_process; print(json.dumps(in_process(*sys.argv[1:])))"
+    code = "import json, sys; from support.agreement import vllm_scores; print(json.dumps(vllm_scores(*sys.argv[1:])))"
     ended = subprocess.run(
         [sys.executable, "-c", code, str(folder), name, dtype],
         env=os.environ | SPACE | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},

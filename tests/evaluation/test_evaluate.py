@@ -1,4 +1,4 @@
-"""`lbr evaluate` equals trec_eval, and says what it cannot know."""
+"""`lbr evaluate` equals trec_eval, and warns of what the files cannot show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import ir_measures
 import pytest
 import pytrec_eval
 import scipy.stats
-from conftest import ROOT, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures.measures import registry
@@ -30,6 +29,9 @@ from lbr_cli.evaluation.measures import parse_measures
 from lbr_cli.evaluation.runs import Run, read_judgments, read_run
 from lbr_cli.evaluation.significance import holm, paired_t_test
 from lbr_cli.evaluation.tables import as_table
+from support.files import write
+from support.paths import ROOT
+from support.program import Program
 
 QRELS = "q1 0 d1 0\nq1 0 d2 2\nq2 0 d2 1\nq3 0 d9 1\n"
 BEFORE = "q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 8.1 bm25\nq2 Q0 d2 1 7.0 bm25\nq4 Q0 d5 1 1 bm25\n"

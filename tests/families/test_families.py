@@ -1,4 +1,4 @@
-"""What each family asks, and how it reads the answers."""
+"""The requests of each family, and the scores that it computes from answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ask
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from lbr_cli.families import (
     UserPrompt,
 )
 from lbr_cli.families.odds import sigmoid
+from support.engines import ask
 
 CUSTOM = UserPrompt(Template.parse('user = "{query} ? {document}"', "p.toml"), ("yes", "no"))
 CHOSEN = [CUSTOM if family.name == "next-token" else family for family in FAMILIES]

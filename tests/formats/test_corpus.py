@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Program, write
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
 from lbr_cli.formats.corpus import Fields, Texts, read_corpus
+from support.files import write
+from support.program import Program
 
 ANY = Fields()
 

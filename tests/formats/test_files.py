@@ -1,10 +1,9 @@
-"""Opening what the user named: compression, byte-order marks, line ends, damage."""
+"""Opening input files: compression, byte-order marks, line ends, damage."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import subprocess
@@ -16,13 +15,14 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from conftest import DOCS, QUERIES, ROOT, RUN, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.commands.options import _template
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import _Marks, numbered, open_input
+from lbr_cli.formats.files import numbered, open_input
+from support.files import DOCS, QUERIES, RUN, write
+from support.paths import ROOT
+from support.program import Program
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
@@ -85,10 +85,7 @@ def test_any_bytes_come_back_line_by_line(tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("any")
     assert lines(folder, content) == expected
     # the same in chunks of one byte
-    chunks = io.BytesIO(content)
-    marks = _Marks()
-    rest = b"".join(marks.remove(chunk) for chunk in iter(lambda: chunks.read(1), b"")) + marks.remove(b"")
-    assert list(numbered(io.BufferedReader(io.BytesIO(rest)))) == expected
+    assert lines(folder, b"".join(gzip.compress(bytes([byte])) for byte in content)) == expected
 
 
 @pytest.mark.parametrize(
@@ -304,7 +301,10 @@ def test_byte_order_marks_of_files_that_were_joined(files: Path, lbr: Program, n
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n"])
-def test_line_ends_and_marks_of_a_prompt_file(tmp_path: Path, end: str) -> None:
+def test_line_ends_and_marks_of_a_prompt_file(chat_model: Path, files: Path, lbr: Program, end: str) -> None:
     prompt = 'system = "Judge."\nuser = """\nQuery: {query}\nText: {document}\n"""\n'
-    write(tmp_path, {"a.toml": prompt, "b.toml": MARK + prompt.replace("\n", end).encode()})
-    assert _template(str(tmp_path / "b.toml")) == _template(str(tmp_path / "a.toml"))
+    write(files, {"a.toml": prompt, "b.toml": MARK + prompt.replace("\n", end).encode()})
+    command = ["rerank", "run.trec", "-c", "docs.jsonl", "-m", str(chat_model), "--family", "next-token", "--quiet"]
+    plain, marked = (lbr(*command, "--labels", "1,2", "--prompt-file", name) for name in ("a.toml", "b.toml"))
+    assert plain.code == 0
+    assert marked == plain

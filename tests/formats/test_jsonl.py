@@ -1,4 +1,4 @@
-"""JSONL candidates in three shapes, and the pair lines that come out."""
+"""JSONL candidates in three shapes, and JSONL output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, Style
 from lbr_cli.formats.jsonl import Jsonl
+from support.program import Program
 
 
 def read(*records: Any) -> list[Line]:

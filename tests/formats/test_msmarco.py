@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Program, write
 
 from lbr_cli.core import Candidate, Document, Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats import RUN_FORMATS
 from lbr_cli.formats.msmarco import MsMarco
+from support.files import write
+from support.program import Program
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,12 @@ from typing import Any
 
 import pytest
 import zstandard
-from conftest import ROOT, Program, write
 
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.formats.output import Output, open_output
+from support.files import write
+from support.paths import ROOT
+from support.program import Program
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 EXPECTED = "q1 Q0 d1 1 0.33333334 lbr-overlap\nq1 Q0 d2 2 0 lbr-overlap\nq2 Q0 d2 1 0.5 lbr-overlap\n"

@@ -1,4 +1,4 @@
-"""Query files, and where they are looked for."""
+"""Query files, and where they are searched for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DOCS, QUERIES, RUN, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.queries import read_queries
+from support.files import DOCS, QUERIES, RUN, write
+from support.program import Program
 
 
 def texts(path: Path, content: str) -> dict[str, str | None]:

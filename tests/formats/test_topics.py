@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Program, write
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.queries import read_queries
+from support.files import write
+from support.program import Program
 
 
 def texts(path: Path, content: str | bytes, field: str = "title") -> dict[str, str | None]:

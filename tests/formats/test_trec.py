@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Style
 from lbr_cli.formats.trec import Trec
+from support.program import Program
 
 
 def read(text: str) -> list[tuple[str, str, float | None]]:

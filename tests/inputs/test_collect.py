@@ -1,4 +1,4 @@
-"""Joining run, queries and corpus: order, duplicates, conflicts, what is missing."""
+"""Joining run, queries and corpus: order, duplicates, conflicts, missing queries and documents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import DOCS, RUN, Program, write
+
+from support.files import DOCS, RUN, write
+from support.program import Program
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 

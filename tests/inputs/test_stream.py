@@ -1,4 +1,4 @@
-"""--stream, --query and --lines: pipelines that do not wait."""
+"""--stream, --query and --lines: output without waiting for the end of the input."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, RecordedProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.inputs import Inputs
 from lbr_cli.job import Job, run
+from support.paths import ROOT
+from support.program import Program
+from support.progress import RecordedProgress
 
 STREAM = ["rerank", "--stream", "--engine", "overlap", "--quiet"]
 

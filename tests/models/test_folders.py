@@ -1,4 +1,4 @@
-"""Model folders that would be read otherwise than their author meant are refused; the message names file and key."""
+"""Unsupported model folders are refused, with file and key, if transformers would load them without an error."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from conftest import Program, RecordedProgress, answered, ask, chat_tokenizer, load, write
 from safetensors.torch import load_file, save_file
 
 from lbr_cli.core import Answer
@@ -22,6 +20,12 @@ from lbr_cli.models import fetched, resolve
 from lbr_cli.models.files import relevant_label
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.weights import check_files
+from support import checkpoints
+from support.engines import answered, ask, load
+from support.files import write
+from support.program import Program
+from support.progress import RecordedProgress
+from support.tokenizers import chat_tokenizer
 
 LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
 ST = "sentence_transformers.models."

@@ -1,4 +1,4 @@
-"""Which models are taken for what, and which are refused."""
+"""The family that is detected for each model, and the models that are refused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import types
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
 import transformers
-from conftest import Program, answered, chat_tokenizer, load, write
 from safetensors.torch import load_file, save_file
-from test_authors import farthest
-from test_local_engine import engine, plain_scores, scores
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -48,6 +44,12 @@ from lbr_cli.models import ALIASES, Model, fetched, resolve
 from lbr_cli.models.files import family_of
 from lbr_cli.models.known import KNOWN
 from lbr_cli.progress import Console
+from support import checkpoints
+from support.engines import answered, load
+from support.files import write
+from support.plain_loop import engine, farthest, plain_scores, scores
+from support.program import Program
+from support.tokenizers import chat_tokenizer
 
 FAMILY_HINT = (
     "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"

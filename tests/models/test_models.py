@@ -1,4 +1,4 @@
-"""What --model means, and fetching from a hub: a real client against a hub of a few lines on this machine."""
+"""Resolving --model, and downloads from a hub: a real client against a small hub on this machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program, write
 from safetensors.torch import load_file
 
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import ALIASES, resolve
+from support.files import write
+from support.paths import ROOT
+from support.program import Program
 
 LB = "lightblue/lb-reranker-0.5B-v1.0"
 COMMIT = "c" * 40
@@ -87,8 +89,7 @@ def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: P
     with (package / "model" / "model.safetensors").open("r+b") as weights:
         weights.seek(-1, 2)
         weights.write(b"\x55")
-    root = str(Path(__file__).parents[1])
-    ended = lbr(*ASK, "--model", "minilm", env={"PYTHONPATH": f"{files / 'site'}:{root}"})
+    ended = lbr(*ASK, "--model", "minilm", env={"PYTHONPATH": f"{files / 'site'}:{ROOT}"})
     assert (ended.code, ended.out) == (2, "")
     assert "model.safetensors: not the published weights (sha256 " in ended.err
 

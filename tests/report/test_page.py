@@ -1,4 +1,4 @@
-"""The page of `lbr report` in a browser: Chromium, headless. Skipped where there is none."""
+"""The page of `lbr report` in headless Chromium. Skipped if Chromium is not installed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program
-from test_report import EVIL
+
+from support.paths import ROOT
+from support.program import Program
+from support.texts import EVIL
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not here")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,4 +1,4 @@
-"""`lbr report`: what its page tells; how it behaves in a browser is in test_page.py."""
+"""`lbr report`: the data of its page. Its behaviour in a browser is tested in test_page.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUERIES, ROOT, Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +16,12 @@ from lbr_cli.evaluation.runs import Run
 from lbr_cli.evaluation.significance import interval
 from lbr_cli.report import page
 from lbr_cli.report.story import LEAST_ROOM, ROOM, Texts, story
+from support.files import QUERIES, write
+from support.paths import ROOT
+from support.program import Program
+from support.texts import EVIL
 
 SAMPLES = ROOT / "samples"
-EVIL = '</script><script>alert(1)</script>\u2028\u2029<!-- "quotes" \'& &amp; <b'
 
 
 def told(html: str) -> dict[str, Any]:

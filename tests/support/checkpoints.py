@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import transformers
-from conftest import WORDS, chat_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+
+from support.tokenizers import WORDS, chat_tokenizer
 
 PLACES = 512  # how many tokens the models read; their tokenizers name no limit
 USUAL = "Judge whether the Document meets requirements Instruct Query Note answer can only be yes no Yes\nyes\nno\nYes"

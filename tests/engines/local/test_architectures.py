@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import chat_tokenizer
-from test_local_engine import PAIRS, engine, scores
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lbr_cli.errors import LbrError
 from lbr_cli.families.lb import SYSTEM
+from support.plain_loop import PAIRS, engine, scores
+from support.tokenizers import chat_tokenizer
 
 PARTS = 6
 NAMES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)

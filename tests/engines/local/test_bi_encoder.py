@@ -7,11 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
-from conftest import Program, load, write
 from sentence_transformers import SentenceTransformer
-from test_authors import farthest, scored
 
 from lbr_cli.core import Embedding
 from lbr_cli.engines import Settings
@@ -19,6 +16,11 @@ from lbr_cli.errors import MissingError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetched, resolve
 from lbr_cli.progress import Console
+from support import checkpoints
+from support.engines import load, local_scores
+from support.files import write
+from support.plain_loop import farthest
+from support.program import Program
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread </s>")
 DOCUMENTS = (
@@ -83,11 +85,9 @@ def theirs(folder: Path, queries: tuple[str, ...], documents: tuple[str, ...]) -
     return [float(score) for row in found for score in row]
 
 
-def test_scores_are_those_of_sentence_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("test_authors.QUERIES", QUERIES)
-    monkeypatch.setattr("test_authors.DOCUMENTS", DOCUMENTS)
+def test_scores_are_those_of_sentence_transformers(folder: Path) -> None:
     expected = theirs(folder, QUERIES, DOCUMENTS)
-    found = scored(folder, None, "float32", {})
+    found = local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
     assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
     assert max(expected) - min(expected) > 0.05
     assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
@@ -165,5 +165,5 @@ def test_folders_that_lbr_cannot_follow_are_refused(
     folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"), dict(TANH))
     spoil(folder)
     with pytest.raises(MissingError) as error:
-        scored(folder, "bi-encoder", "float32", {})
+        local_scores(folder, "bi-encoder", "float32", QUERIES, DOCUMENTS)
     assert message in str(error.value)

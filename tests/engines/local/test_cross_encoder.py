@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, answered, load
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -23,6 +22,9 @@ from lbr_cli.engines import Settings
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.errors import RequestError
 from lbr_cli.models import resolve
+from support.engines import answered, load
+from support.plain_loop import farthest
+from support.program import Program
 
 PAIRS = [
     Pair(query, document)
@@ -84,10 +86,6 @@ def plain(folder: Path, dtype: torch.dtype = torch.float32) -> list[float]:
     return found
 
 
-def farthest(one: Sequence[float], other: Sequence[float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
-
-
 @pytest.mark.parametrize("budget", [None, 1, 200])
 def test_logits_equal_the_plain_loop(folder: Path, budget: int | None) -> None:
     exact = plain(folder)
@@ -118,7 +116,7 @@ def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypat
             output.logits[0] = math.nan
 
     before = logits(loaded)
-    loaded._model.register_forward_hook(overflows)
+    loaded.model.register_forward_hook(overflows)
     assert farthest(logits(loaded), before) < 0.1
     assert farthest(logits(loaded), plain(folder)) < 0.1
 

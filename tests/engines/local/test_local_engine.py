@@ -1,4 +1,4 @@
-"""The local engine against plain code: one pair at a time, transformers' own forward pass, nothing clever."""
+"""The local engine against a plain loop: one pair at a time, transformers' own forward pass."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program, RecordedProgress, answered, ask, chat_tokenizer, load, write
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 from lbr_cli.core import Answer, Chat, Document, Embedding, NextToken, Query, Request
 from lbr_cli.engines import Settings
@@ -23,54 +22,12 @@ from lbr_cli.errors import ComputeError, MissingError, RequestError, UsageError
 from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import Model, fetched, resolve
 from lbr_cli.scoring import QueryDocuments, Scorer
-
-QUERIES = ("ripe figs", "трамвай", "日本 bread")
-DOCUMENTS = (
-    "x",
-    "",
-    "\nLisbon trams use 900 mm gauge.",
-    "Ripe figs turn purple. " * 12,
-    "Москва, 日本, naïve écoute 🙂",
-    "salt\n\nbread\n" * 20,
-    "def f(x):\n\treturn x + 1\n",
-)
-PAIRS = [(query, document) for query in QUERIES for document in DOCUMENTS]
-
-
-def engine(folder: Path, **settings: Any) -> PromptEngine:
-    loaded = load(resolve(str(folder), "lb"), Settings(**settings))
-    assert isinstance(loaded, PromptEngine)
-    return loaded
-
-
-def scores(loaded: PromptEngine, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
-    asked = [ask(Lb(), *pair)[0] for pair in pairs]
-    return [Lb().score([answer]).value for answer in answered(loaded, asked)]
-
-
-def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
-    """The expectation of the digit, pair by pair."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    labels = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
-    found = []
-    for query, document in pairs:
-        (request,) = ask(Lb(), query, document)
-        assert isinstance(request, NextToken)
-        assert isinstance(request.template, Chat)
-        messages = [
-            {"role": "system", "content": request.template.system},
-            {"role": "user", "content": request.before[0] + request.document},
-        ]
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")["input_ids"]
-        with torch.inference_mode():
-            probabilities = model(ids).logits[0, -1].float().softmax(-1)
-        found.append(sum(digit * probabilities[label].item() for digit, label in enumerate(labels, 1)))
-    return found
-
-
-def farthest(one: Sequence[float], other: Sequence[float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+from support.engines import answered, ask, load
+from support.files import write
+from support.plain_loop import DOCUMENTS, PAIRS, QUERIES, engine, farthest, plain_scores, scores
+from support.program import Program
+from support.progress import RecordedProgress
+from support.tokenizers import chat_tokenizer
 
 
 @pytest.mark.parametrize("budget", [None, 1, 300, 100_000])
@@ -133,18 +90,18 @@ def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path, monke
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
-    round_weights(exact._backbone._model)
+    round_weights(exact.model)
 
     def overflows(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
         if output.dtype != torch.float32:
             output[0, 0] = math.nan
         return output
 
-    loaded._backbone._model.base_model.norm.register_forward_hook(overflows)
+    loaded.model.base_model.norm.register_forward_hook(overflows)
     assert all(math.isfinite(score) for score in scores(loaded))
     assert farthest(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
-    assert loaded._backbone._model.dtype == torch.bfloat16
-    assert loaded._backbone._model.base_model.rotary_emb.inv_freq.dtype == torch.float32
+    assert loaded.model.dtype == torch.bfloat16
+    assert loaded.model.base_model.rotary_emb.inv_freq.dtype == torch.float32
 
 
 def test_half_precision_weights_computed_in_float32_lose_nothing_more(
@@ -153,10 +110,10 @@ def test_half_precision_weights_computed_in_float32_lose_nothing_more(
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: dtype != torch.float32)
     wide = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
-    round_weights(exact._backbone._model)
+    round_weights(exact.model)
     assert farthest(scores(wide), scores(exact)) < 1e-6
     assert wide.description == "cpu, bfloat16 computed in float32"
-    layers = [module for module in wide._backbone._model.modules() if isinstance(module, Float32Linear)]
+    layers = [module for module in wide.model.modules() if isinstance(module, Float32Linear)]
     assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
 
 
@@ -191,8 +148,7 @@ def broken(loaded: PromptEngine | Encoder, error: Exception, above: int = 0) -> 
         if options["input_ids"].numel() > above:
             raise error
 
-    model = loaded._model if isinstance(loaded, Encoder) else loaded._backbone._model
-    model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
+    loaded.model.base_model.register_forward_pre_hook(breaks, with_kwargs=True)
 
 
 NO_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]

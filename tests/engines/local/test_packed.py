@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import answered, ask, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -34,6 +32,8 @@ from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import LbRev
 from lbr_cli.models import resolve
+from support.engines import answered, ask, load
+from support.plain_loop import PAIRS, engine, farthest, plain_scores, scores
 
 TINY: dict[str, Any] = {
     "vocab_size": 64,
@@ -175,7 +175,7 @@ def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Pa
     requests = [ask(LbRev(), *pair)[0] for pair in PAIRS]
     loaded = rev_engine(chat_model)
     plain = [answered(loaded, [request])[0] for request in requests]
-    sizes = read_tokens(loaded._backbone._model)
+    sizes = read_tokens(loaded.model)
     for request in requests:
         answered(loaded, [request])
     alone = sum(sizes)

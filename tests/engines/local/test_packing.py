@@ -1,4 +1,4 @@
-"""The plan of packed rows, without torch: every token of every prompt is somewhere, once, and sees what it should."""
+"""The plan of packed rows, without torch: each token of each prompt is read once and attends to the right tokens."""
 
 from __future__ import annotations
 

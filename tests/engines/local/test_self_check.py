@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
 import transformers
-from conftest import chat_tokenizer
-from test_local_engine import PAIRS, engine, farthest, plain_scores, scores
 
 from lbr_cli.engines.local.float32_compute import Float32Linear
 from lbr_cli.engines.local.packed import Packed
 from lbr_cli.engines.local.self_check import made_up_prompts
 from lbr_cli.errors import MissingError
+from support import checkpoints
+from support.plain_loop import PAIRS, engine, farthest, plain_scores, scores
+from support.tokenizers import chat_tokenizer
 
 SOME_PAIRS = PAIRS[::5]
 
