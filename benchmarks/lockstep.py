@@ -89,12 +89,12 @@ def main() -> None:
     def note(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
         shapes.append(tuple(kwargs["input_ids"].shape))  # type: ignore[arg-type]
 
-    hook = engine._model.register_forward_pre_hook(note, with_kwargs=True)  # type: ignore[attr-defined]
+    hook = engine.model.register_forward_pre_hook(note, with_kwargs=True)  # type: ignore[attr-defined]
 
     for _ in lbr(engine, pairs, options.depth):
         pass
     hook.remove()
-    config = engine._model.config  # type: ignore[attr-defined]
+    config = engine.model.config  # type: ignore[attr-defined]
     contenders = {
         "lbr": lbr(engine, pairs, options.depth),
         "ST 8": sentence_transformers(theirs, pairs, 8),

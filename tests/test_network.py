@@ -1,4 +1,4 @@
-"""Proxies and certificates of the environment: used, ignored where they do not apply, or named in an error."""
+"""Proxies and certificates of the environment: used, ignored if they do not apply, or named in an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long document is scored by its passages."""
+"""Long documents are scored by their passages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Program, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lbr_cli.core import Document, Score
 from lbr_cli.passages import SPAN_BYTES, Passages, SpanCache, passage_spans
+from support.files import write
+from support.program import Program
 
 LONGEST = 52  # characters of a word: four Thai letters with eight marks each, and sixteen of punctuation
 TEN = " ".join(f"w{n}" for n in range(10))
@@ -143,12 +144,16 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
 
 def test_windows_are_remembered_as_far_as_there_is_room() -> None:
     cache = SpanCache(2 * (len(TEN) + 3 * SPAN_BYTES))
-    texts = [TEN, TEN.upper(), TEN.title(), TEN]
-    for text in texts:
-        assert list(cache.get(text, 4, 3)) == list(passage_spans(text, 4, 3))
-    assert cache.get(TEN, 4, 3) is cache.get(TEN, 4, 3)
-    assert list(cache.get(TEN * 9, 4, 3)) == list(passage_spans(TEN * 9, 4, 3))  # which has no room
-    assert len(cache) <= 2
+    texts = [TEN, TEN.upper(), TEN[::-1]]  # one more than there is room for
+    first, second, third = (cache.get(text, 4, 3) for text in texts)
+    assert [list(found) for found in (first, second, third)] == [list(passage_spans(text, 4, 3)) for text in texts]
+    assert cache.get(texts[2], 4, 3) is third
+    assert cache.get(texts[1], 4, 3) is second
+    assert cache.get(texts[0], 4, 3) is not first
+    assert cache.get(texts[2], 4, 3) is not third  # the one that was used longest ago
+    long = cache.get(TEN * 9, 4, 3)  # has no room
+    assert list(long) == list(passage_spans(TEN * 9, 4, 3))
+    assert cache.get(TEN * 9, 4, 3) is not long
 
 
 def test_in_a_stream(long: Path, lbr: Program) -> None:

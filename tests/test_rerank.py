@@ -1,4 +1,4 @@
-"""Order: of the first stage, of the scores, of what was not scored."""
+"""Order: of the first stage, of scored and of unscored candidates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Program, RecordedProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,8 @@ from lbr_cli.errors import RequestError, RunError
 from lbr_cli.families import Classifier
 from lbr_cli.rerank import Method, first_stage_order, new_order, normalised, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
+from support.program import Program
+from support.progress import RecordedProgress
 
 
 class Lookup:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RecordedProgress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from lbr_cli.core import Answer, Batch, Document, Embedding, Engine, Family, Pai
 from lbr_cli.errors import ComputeError, RequestError, RunError
 from lbr_cli.families import BiEncoder, Classifier, Lb, LbRev
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer, requests_of
+from support.progress import RecordedProgress
 
 QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]  # two have the text of another
 DOCUMENTS = [Document(f"text {number}", f"text {number}") for number in range(7)]
@@ -420,9 +420,18 @@ def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
 texts = st.text(alphabet=st.sampled_from('ab"\\,[]{}: \n\udc80é'), max_size=5)
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    with Cache(Place(tmp_path_factory.mktemp("cache"), 10**9), RecordedProgress()) as cache:
+        yield cache
+
+
+CONTEXTS = itertools.count(1)  # a new one for each example
+
+
 @given(st.tuples(texts, texts), st.tuples(texts, texts))
 def test_different_requests_have_different_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
-    scores = ScoreCache(None, b"", "")
+    scores = ScoreCache()
     assert (scores.key((Pair(*one),)) == scores.key((Pair(*other),))) == (one == other)
     assert scores.key((Pair(*one),)) != scores.key((Embedding(*one),))
     assert scores.key((Embedding(one[0]), Embedding(one[1]))) != scores.key((Pair(*one),))

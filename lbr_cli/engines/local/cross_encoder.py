@@ -45,7 +45,7 @@ class CrossEncoder:
             raise MissingError(f"unsupported model: a {type(model).__name__} is causal, and its head is unknown")
         self.description = description
         self.window = window_size(batch_tokens)
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._pad = pad
@@ -66,10 +66,10 @@ class CrossEncoder:
         """
         longest = min(self._tokenizer.max_length, 64)
         short, long = self._tokenizer.inputs([Pair("", "a"), Pair("", "a " * longest)])
-        with running(self._model):
+        with running(self.model):
             alone, padded = self._logits([short])[0], self._logits([short, long])[0]
         if ((alone - padded).abs() > tolerance * alone.abs().clamp(min=1)).any():
-            name = type(self._model).__name__
+            name = type(self.model).__name__
             raise MissingError(f"unsupported model: the scores of a {name} depend on padding")
 
     def check(self, requests: Iterable[Request]) -> None:
@@ -93,16 +93,16 @@ class CrossEncoder:
         return self._tokenizer.inputs([as_pair(request) for request in requests])
 
     def _compute(self, batch: list[PairInput]) -> torch.Tensor:
-        return recompute_nonfinite(self._logits(batch), self._model, lambda number: self._logits([batch[number]]))
+        return recompute_nonfinite(self._logits(batch), self.model, lambda number: self._logits([batch[number]]))
 
     def _logits(self, batch: Sequence[PairInput]) -> torch.Tensor:
         """[inputs, labels], float32 on the CPU."""
-        ids, mask = padded_rows([one.ids for one in batch], self._model.device, self._pad)
+        ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._pad)
         types = [one.types for one in batch if one.types is not None]
         more = {}
         if self._takes_types and types:
-            more["token_type_ids"], _ = padded_rows(types, self._model.device)
-        logits: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
+            more["token_type_ids"], _ = padded_rows(types, self.model.device)
+        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask, **more).logits
         return logits.float().cpu()
 
 

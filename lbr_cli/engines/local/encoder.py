@@ -40,7 +40,7 @@ class Encoder:
     ) -> None:
         self.description = description
         self.window = window_size(batch_tokens)
-        self._model = model
+        self.model = model
         self._pooling = pooling
         self._tokenizer = tokenizer
         self._pad = tokenizer.pad_token_id or 0
@@ -74,12 +74,12 @@ class Encoder:
         ]
 
     def _compute(self, batch: list[TextInput]) -> torch.Tensor:
-        return recompute_nonfinite(self._vectors(batch), self._model, lambda number: self._vectors([batch[number]]))
+        return recompute_nonfinite(self._vectors(batch), self.model, lambda number: self._vectors([batch[number]]))
 
     def _vectors(self, batch: Sequence[TextInput]) -> torch.Tensor:
         """[inputs, size], float32 on the CPU."""
-        ids, mask = padded_rows([one.ids for one in batch], self._model.device, self._pad)
-        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._pad)
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         return self._pooling(hidden, mask, [one.skipped for one in batch]).cpu()
 
     def _count_prompt(self, prompt: str) -> int:

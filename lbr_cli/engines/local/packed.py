@@ -62,7 +62,7 @@ class Packed:
 
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(ATTENTION, _attention)
-        self._model = model
+        self.model = model
         self._base = model.base_model
         self._own_attention = model.config._attn_implementation
         self._own_last_layer = self._base.layers[-1]
@@ -75,12 +75,12 @@ class Packed:
         return [*self._base.layers[:-1], self._own_last_layer]
 
     def _install(self) -> None:
-        self._model.set_attn_implementation(ATTENTION)
+        self.model.set_attn_implementation(ATTENTION)
         self._base.layers[-1] = self._last_tokens_only
 
     def release(self) -> None:
         """Restore the model's own attention and last layer."""
-        self._model.set_attn_implementation(self._own_attention)
+        self.model.set_attn_implementation(self._own_attention)
         self._base.layers[-1] = self._own_last_layer
 
     @contextmanager
@@ -111,7 +111,7 @@ class Packed:
                 prompt = batch[number].prompt
                 return self._forward([Member(prompt, Group(()), 0, len(prompt.ids))], None)[1]
 
-            return tokens, recompute_nonfinite(hidden, self._model, alone)
+            return tokens, recompute_nonfinite(hidden, self.model, alone)
 
         for batch, (tokens, hidden) in batches(
             ordered, [member.size for member in ordered], budget, compute, padded=False

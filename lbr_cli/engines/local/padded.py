@@ -23,7 +23,7 @@ class Padded:
     def __init__(self, model: Any, reason: str) -> None:
         self.reason = reason
         self.attention = f"padded batches of similar lengths, for {reason}"
-        self._model = model
+        self.model = model
         # longrope computes other positions if any text of a batch is longer than this
         rope = getattr(model.config, "rope_parameters", None) or {}
         self._original_length = rope.get("original_max_position_embeddings") or UNLIMITED
@@ -44,7 +44,7 @@ class Padded:
         """
 
         def compute(batch: list[Prompt]) -> torch.Tensor:
-            return recompute_nonfinite(self._hidden(batch), self._model, lambda number: self._hidden([batch[number]]))
+            return recompute_nonfinite(self._hidden(batch), self.model, lambda number: self._hidden([batch[number]]))
 
         for is_long in (True, False):
             part = [prompt for prompt in prompts if (len(prompt.ids) > self._original_length) is is_long]
@@ -54,6 +54,6 @@ class Padded:
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
         """[prompts, hidden size], float32, of the last token of each."""
         rows = [prompt.ids for prompt in batch]
-        ids, _ = padded_rows(rows, self._model.device)
-        hidden: torch.Tensor = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        ids, _ = padded_rows(rows, self.model.device)
+        hidden: torch.Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])].float()

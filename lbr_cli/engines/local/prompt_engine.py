@@ -20,6 +20,7 @@ class Backbone(Protocol):
     """Prompts -> hidden states."""
 
     attention: str  # which tokens see each other, in a few words
+    model: Any
 
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
@@ -49,6 +50,7 @@ class PromptEngine:
     ) -> None:
         self.description = description
         self.attention = backbone.attention
+        self.model = backbone.model
         self.window = window_size(batch_tokens)
         self._backbone = backbone
         self._tokenizer = tokenizer

@@ -29,8 +29,8 @@ class Seq2Seq:
         if self._start is None or hasattr(model, "final_logits_bias"):
             what = "adds a bias to its logits" if self._start is not None else "names no first token of an answer"
             raise MissingError(f"unsupported model: a {type(model).__name__} that {what}")
-        self._model = model
-        self._model.set_output_embeddings(torch.nn.Identity())
+        self.model = model
+        self.model.set_output_embeddings(torch.nn.Identity())
 
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
@@ -41,16 +41,16 @@ class Seq2Seq:
         """
 
         def compute(batch: list[Prompt]) -> torch.Tensor:
-            return recompute_nonfinite(self._hidden(batch), self._model, lambda number: self._hidden([batch[number]]))
+            return recompute_nonfinite(self._hidden(batch), self.model, lambda number: self._hidden([batch[number]]))
 
         for batch, hidden in padded_batches(prompts, budget, compute):
             yield batch, sum(len(prompt.ids) for prompt in batch), hidden
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
         """[prompts, hidden size], float32, of the first token of the decoder."""
-        ids, mask = padded_rows([prompt.ids for prompt in batch], self._model.device)
-        start = torch.full((len(batch), 1), self._start, device=self._model.device)
-        hidden: torch.Tensor = self._model(
+        ids, mask = padded_rows([prompt.ids for prompt in batch], self.model.device)
+        start = torch.full((len(batch), 1), self._start, device=self.model.device)
+        hidden: torch.Tensor = self.model(
             input_ids=ids, attention_mask=mask, decoder_input_ids=start, use_cache=False
         ).logits
         return hidden[:, 0].float()

@@ -1,0 +1,78 @@
+"""`lbr doctor`: its output, and its failure if scores are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import lbr_cli
+from lbr_cli.doctor import examine
+from lbr_cli.engines import Settings
+from lbr_cli.engines.local.packed import Packed
+from lbr_cli.errors import RunError
+from lbr_cli.models import resolve
+from lbr_cli.progress import Console
+from support.program import Program
+
+
+def findings(text: str) -> dict[str, str]:
+    return {line[:14].strip(): line[14:] for line in text.splitlines()}
+
+
+def test_versions_and_devices(lbr: Program) -> None:
+    ended = lbr("doctor")
+    found = findings(ended.out)
+    assert (ended.code, ended.err) == (0, "")
+    assert found["lbr"].startswith(f"{lbr_cli.__version__}, Python 3.")
+    assert (found["torch"], found["transformers"]) == (torch.__version__, transformers.__version__)
+    assert "float32" in found["cpu"]
+    assert "self-test" not in found
+
+
+def test_a_model_that_works(chat_model: Path, lbr: Program) -> None:
+    ended = lbr("doctor", "-m", str(chat_model), "--family", "lb", "--device", "cpu", "--dtype", "float32")
+    found = findings(ended.out)
+    assert (ended.code, ended.err) == (0, "")
+    assert found["model"] == f"tiny-chat, family lb, {chat_model}"
+    assert found["computes"] == "cpu, float32"
+    assert found["attention"] == "packed without padding, prefixes shared"
+    assert found["self-test"].startswith("passed: ")
+
+
+def test_rounded_weights_are_no_fault(chat_model: Path, lbr: Program) -> None:
+    ended = lbr("doctor", "-m", str(chat_model), "--family", "lb", "--device", "cpu", "--dtype", "bfloat16")
+    assert ended.code == 0
+    assert findings(ended.out)["self-test"].endswith("0.05 allowed")
+
+
+def test_the_demonstration_model_works(minilm: Path, lbr: Program) -> None:
+    ended = lbr("doctor", "--model", "minilm")
+    assert ended.code == 0
+    assert findings(ended.out)["self-test"].startswith("passed: ")
+
+
+def test_scores_that_are_off(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Packed.read
+
+    def wrong(self: Packed, prompts: Any, keys: Any, budget: Any) -> Any:
+        checked = "self-check" in keys  # when it is loaded, it is still right
+        for batch, tokens, hidden in read(self, prompts, keys, budget):
+            yield batch, tokens, hidden if checked else hidden.flip(0)  # each gets the other's score
+
+    monkeypatch.setattr(Packed, "read", wrong)
+    told = []
+    with (
+        Console(bar=False, quiet=True) as console,
+        pytest.raises(RunError, match=r"self-test: [\d.]+ and [\d.]+ together, but [\d.]+ and [\d.]+ alone in float32"),
+    ):
+        told.extend(examine(resolve(str(chat_model), "lb"), Settings("cpu", "float32"), console))
+
+
+def test_an_unknown_option_is_pointed_to_its_help(lbr: Program) -> None:
+    ended = lbr("doctor", "--corpus", "x")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == "lbr: hint: see lbr doctor --help"

@@ -1,0 +1,60 @@
+"""Every engine that computes gives the same scores, in the same order, from the same tokens.
+
+The reference is a plain transformers model, one prompt at a time in float32. vLLM is tried with `pytest -m vllm` in an
+environment that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lbr_cli.engines import Settings, Workers
+from lbr_cli.models import Model
+from support.agreement import FAMILIES, TOLERANCE, Reference, agree, at, at_server, checkpoint, scores, values
+from support.serving import serving
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+Engines = Callable[[str, str], tuple[Model, str, Settings]]
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Reference:
+    return Reference(folder)
+
+
+@pytest.fixture(params=["local", "plain", "server"])
+def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
+    """How each engine is set up for a family and a precision."""
+    kind = request.param
+    if kind == "server":
+        with serving(folder) as server:
+            yield lambda name, dtype: at_server(folder, server, name)
+    else:
+        yield lambda name, dtype: at(folder, name, dtype, plain=kind == "plain")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_float32_scores_are_those_of_a_plain_loop(engine: Engines, reference: Reference, name: str) -> None:
+    agree(values(scores(*engine(name, "float32"))), reference.scores(name), TOLERANCE["float32"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_workers_give_the_scores_of_a_plain_loop(folder: Path, reference: Reference) -> None:
+    """Of `lb-rev`, which shares documents between queries; `test_ray` compares `lb` with the local engine."""
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'lbr-cli[ray]'")
+    model, _, settings = at(folder, "lb-rev", workers=Workers(1))
+    agree(values(scores(model, "ray", settings)), reference.scores("lb-rev"), TOLERANCE["float32"])
+
+
+def test_bfloat16_scores_are_near(folder: Path, reference: Reference) -> None:
+    found = values(scores(*at(folder, "lb", "bfloat16")))
+    agree(found, reference.scores("lb"), TOLERANCE["bfloat16"])

@@ -1,0 +1,151 @@
+"""The structure of the package: allowed imports between modules, and libraries that are imported only if needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lbr_cli.commands import COMMANDS
+from support.paths import ROOT
+
+PACKAGE = ROOT / "lbr_cli"
+# what a module may import of this package, by the start of its name; the longest start that fits counts
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "core": (),
+    "errors": (),
+    "float32": (),
+    "wording": (),
+    "formats": ("core", "errors", "float32", "formats", "wording"),
+    "families": ("core", "errors", "families"),
+    "network": ("errors",),
+    "models": ("core", "errors", "families", "models", "network"),
+    "engines": ("", "core", "errors", "models", "engines", "network", "wording"),
+    "inputs": ("core", "errors", "formats", "inputs", "wording"),
+    "cache": ("core", "errors", "cache"),
+    "computation": ("cache", "core", "wording"),
+    "scoring": ("cache", "computation", "core", "errors"),
+    "passages": ("core", "float32"),
+    "rerank": ("core", "errors", "float32", "passages", "scoring", "wording"),
+    "evaluation": ("core", "errors", "evaluation", "float32", "formats", "wording"),
+    "report": ("core", "errors", "evaluation", "float32", "formats", "report"),
+    "progress": (),
+    "identity": ("cache", "core", "engines", "errors", "models"),
+    "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),
+    "manifest": ("", "engines", "models", "setup"),
+    "job": (
+        *("cache", "core", "engines", "errors", "formats", "identity", "inputs", "manifest", "models"),
+        *("rerank", "setup", "wording"),
+    ),
+    "doctor": ("", "core", "engines", "errors", "models", "scoring"),
+    "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank"),
+    "commands": (
+        "inputs",
+        "",
+        "cache",
+        "commands",
+        "core",
+        "doctor",
+        "engines",
+        "errors",
+        "evaluation",
+        "families",
+        "formats",
+        "job",
+        "models",
+        "passages",
+        "progress",
+        "report",
+        "rerank",
+        "wording",
+    ),
+    "__main__": ("commands",),
+    "__init__": (),
+}
+HEAVY = (
+    *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "openai", "ray", "regex"),
+    *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
+)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of this package that a file imports from, other than for types alone."""
+    names = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lbr_cli":
+            names.add(".".join(node.module.split(".")[1:2]))
+        elif isinstance(node, ast.Import):
+            names |= {".".join(alias.name.split(".")[1:2]) for alias in node.names if alias.name.startswith("lbr_cli")}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_the_rooms_below_it(path: Path) -> None:
+    assert imported(path) <= set(ALLOWED[room(path)])
+
+
+@pytest.mark.parametrize("path", [*PACKAGE.glob("families/*.py"), *PACKAGE.glob("formats/*.py")], ids=lambda p: p.name)
+def test_families_and_formats_are_free_of_what_computes(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    roots = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    roots |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert not roots & set(HEAVY)
+
+
+def loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Which of the modules, or of those in these packages, are loaded when some code has run."""
+    prints = f"import sys\ntry:\n    {code}\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", prints], capture_output=True, text=True, check=False)
+    modules = ended.stderr.splitlines()[-1].split()
+    return [name for name in modules if f"{name}.".startswith(tuple(f"{package}." for package in names))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_line_loads_nothing_heavy(command: str) -> None:
+    assert loaded(f"import lbr_cli.commands.{command}", HEAVY) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"], []])
+def test_help_imports_no_command_and_none_of_what_a_command_needs(arguments: list[str]) -> None:
+    code = f"from lbr_cli.commands import main; sys.argv = ['lbr', *{arguments}]; main()"
+    commands = tuple(f"lbr_cli.commands.{name}" for name in (*COMMANDS, "options"))
+    rooms = tuple(
+        f"lbr_cli.{name}" for name in ALLOWED if name not in ("commands", "errors", "progress", "", "__main__")
+    )
+    assert loaded(code, (*commands, *rooms, *HEAVY, "sqlite3", "jinja2", "orjson", "zstandard")) == []
+
+
+def test_help_of_a_command_imports_no_job() -> None:
+    code = "from lbr_cli.commands import main; sys.argv = ['lbr', 'rerank', '--help']; main()"
+    others = tuple(f"lbr_cli.commands.{name}" for name in COMMANDS if name != "rerank")
+    rooms = ("job", "survey", "assembly", "manifest", "evaluation", "report", "doctor")
+    assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *HEAVY, "jinja2")) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"]])
+def test_help_and_bad_input_load_neither_torch_nor_transformers(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom lbr_cli.commands import main\n"
+        f"sys.argv = ['lbr', *{arguments}]\n"
+        "try:\n    main()\nfinally:\n"
+        "    print([name for name in ('torch', 'transformers') if name in sys.modules], file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1] == "[]"

@@ -1,0 +1,169 @@
+"""Sentence-transformers folders against sentence-transformers itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from lbr_cli.core import Embedding
+from lbr_cli.engines import Settings
+from lbr_cli.errors import MissingError
+from lbr_cli.families import BiEncoder
+from lbr_cli.models import fetch, resolve
+from lbr_cli.progress import Console
+from support import checkpoints
+from support.engines import load, local_scores
+from support.files import write
+from support.plain_loop import farthest
+from support.program import Program
+
+QUERIES = ("ripe figs", "трамвай", "日本 bread </s>")
+DOCUMENTS = (
+    "x",
+    "",
+    "Lisbon trams use gauge.",
+    "Ripe figs turn purple. " * 9,
+    "Москва, naïve écoute 🙂",
+    "bread needs salt and figs turn purple " * 90,
+)
+
+
+def pooling(mode: str | list[str], **more: Any) -> dict[str, Any]:
+    return {"kind": "Pooling", "embedding_dimension": 32, "pooling_mode": mode, **more}
+
+
+DENSE = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
+TANH = DENSE | {"activation_function": "torch.nn.modules.activation.Tanh"}
+LINEAR = DENSE | {"activation_function": "torch.nn.modules.linear.Identity"}
+NORMALIZE = {"kind": "Normalize"}
+E5 = {"prompts": {"query": "query: ", "document": "passage: "}, "similarity_fn_name": "cosine"}
+OLD = {"kind": "Pooling", "word_embedding_dimension": 32, "pooling_mode_cls_token": True}
+FOLDERS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
+    "e5": ("Bert", [pooling("mean"), NORMALIZE], E5),
+    "bge": ("Bert", [OLD, NORMALIZE], {"prompts": {"query": "Represent this: "}, "similarity_fn_name": None}),
+    "dense": ("Bert", [pooling("mean"), TANH, NORMALIZE], {}),
+    "dot": ("Bert", [pooling("max"), LINEAR], {"similarity_fn_name": "dot"}),
+    "euclidean": ("XLMRoberta", [pooling("mean_sqrt_len_tokens")], {"similarity_fn_name": "euclidean"}),
+    "manhattan": ("MPNet", [pooling(["cls", "mean"])], {"similarity_fn_name": "manhattan"}),
+    "causal": (
+        "Qwen3",
+        [pooling("lasttoken", include_prompt=True), NORMALIZE],
+        {"prompts": {"query": "Instruct: find\nQuery:", "document": ""}, "default_prompt_name": None},
+    ),
+    "instructor": ("Bert", [pooling(["weightedmean", "mean"], include_prompt=False)], E5),
+    "passages": ("Bert", [pooling("mean")], {"prompts": {"query": "query: ", "passage": "passage: "}}),
+    "sentence-t5": ("T5Encoder", [pooling("mean"), LINEAR, NORMALIZE], {}),
+    "other prompts": ("Bert", [pooling("mean")], {"prompts": {"all": "text: "}, "default_prompt_name": "all"}),
+}
+
+
+def tokenizer(name: str) -> Any:
+    if name == "T5Encoder":
+        return checkpoints.pieces_tokenizer()
+    if name == "XLMRoberta":
+        return checkpoints.pieces_tokenizer(roberta=True)
+    return checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    name, modules, said = FOLDERS[request.param]
+    path = tmp_path_factory.mktemp("bi-encoder") / "tiny"
+    return checkpoints.bi_encoder(path, name, tokenizer(name), *(dict(module) for module in modules), **said)
+
+
+def theirs(folder: Path, queries: tuple[str, ...], documents: tuple[str, ...]) -> list[float]:
+    model = SentenceTransformer(str(folder), device="cpu")
+    found = model.similarity(
+        model.encode_query(list(queries), batch_size=1), model.encode_document(list(documents), batch_size=1)
+    )
+    return [float(score) for row in found for score in row]
+
+
+def test_scores_are_those_of_sentence_transformers(folder: Path) -> None:
+    expected = theirs(folder, QUERIES, DOCUMENTS)
+    found = local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
+    assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
+    assert max(expected) - min(expected) > 0.05
+    assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
+
+
+def test_one_thread_calls_the_tokenizer(folder: Path, tokenizer_threads: set[int]) -> None:
+    model = resolve(str(folder))
+    loaded = load(model, Settings(dtype="float32"))
+    tokenizer_threads.clear()
+    windows = [[Embedding(text, prompt="query: ")] for text in QUERIES]
+    assert len(list(loaded.answer(windows))) == len(QUERIES)
+    assert len(tokenizer_threads) == 1
+
+
+def family(folder: Path, **chosen: str) -> object:
+    with Console(bar=False, quiet=True) as console:
+        return fetch(resolve(str(folder), chosen=chosen), console).family
+
+
+def test_prompts_are_the_folders_unless_chosen(tmp_path: Path) -> None:
+    said = {"prompts": {"query": "q: ", "document": "p: ", "passage": "x: "}, "similarity_fn_name": "dot"}
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("cls"), **said)
+    assert family(folder) == BiEncoder("q: ", "p: ", "dot")
+    assert family(folder, query_prompt="", document_prompt="text: ") == BiEncoder("", "text: ", "dot")
+
+
+def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) -> None:
+    bare = checkpoints.bytes_tokenizer(pad_token="<|endoftext|>")
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", bare, pooling("mean"))
+    line = json.dumps({"query": "fig", "documents": ["", "fig", "ripe"]})
+    ended = lbr("rerank", "-m", str(folder), stdin=line.encode())
+    assert ended.code == 0
+    assert {record["text"] for record in ended.records} == {"", "fig", "ripe"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda folder: write(folder, {"modules.json": "[]"}),
+            "its modules are ; lbr knows Transformer, Pooling, then",
+        ),
+        (
+            lambda folder: write(
+                folder, {"modules.json": (folder / "modules.json").read_text().replace("Dense", "CNN")}
+            ),
+            "its modules are Transformer, Pooling, CNN; lbr knows Transformer, Pooling, then Dense or Normalize",
+        ),
+        (lambda folder: write(folder / "1_Module", {"config.json": '{"pooling_mode": "median"}'}), "pools by median"),
+        (lambda folder: write(folder / "1_Module", {"config.json": "{"}), "config.json: invalid JSON"),
+        (
+            lambda folder: write(folder / "2_Module", {"config.json": '{"activation_function": "os.system"}'}),
+            "a Dense module with the activation os.system, which lbr does not know",
+        ),
+        (
+            lambda folder: (folder / "modules.json").unlink(),
+            "no modules.json, so how its vectors are made is not known",
+        ),
+        (
+            lambda folder: write(
+                folder, {"sentence_bert_config.json": '{"modality_config": {"text": {}, "message": {}}}'}
+            ),
+            "puts its texts into a chat template, which lbr does not",
+        ),
+        (lambda folder: (folder / "2_Module" / "pytorch_model.bin").unlink(), "its weights cannot be read"),
+        (
+            lambda folder: write(folder, {"config_sentence_transformers.json": '{"similarity_fn_name": "maxsim"}'}),
+            "\"similarity_fn_name\" is 'maxsim', none of cosine, dot, euclidean, manhattan",
+        ),
+    ],
+)
+def test_folders_that_lbr_cannot_follow_are_refused(
+    spoil: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"), dict(TANH))
+    spoil(folder)
+    with pytest.raises(MissingError) as error:
+        local_scores(folder, "bi-encoder", "float32", QUERIES, DOCUMENTS)
+    assert message in str(error.value)

@@ -1,0 +1,232 @@
+"""The engine ray: several local engines, some of which are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lbr_cli.core import Document, Query
+from lbr_cli.engines import Workers, prepare_engine
+from lbr_cli.errors import MissingError, RequestError, RunError
+from lbr_cli.families import BiEncoder
+from lbr_cli.models import fetch, resolve
+from lbr_cli.scoring import Plan, QueryDocuments, Scorer
+from support.agreement import QUERIES, agree, at, checkpoint, scored, values
+from support.paths import ROOT
+from support.program import Program
+from support.progress import RecordedProgress
+
+ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
+engine = pytest.importorskip("lbr_cli.engines.ray")
+joining = pytest.importorskip("lbr_cli.engines.ray.joining")
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
+PAIRS = (
+    '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
+    '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
+    model, _, settings = at(folder, "lb", workers=Workers(workers))
+    return model, settings
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
+    model, settings = on_ray(folder)
+    documents = [Document(str(place), f"{place} bread needs salt " * (1 + place % 7)) for place in range(90)]
+    queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
+    expected = scored(model, "local", settings, queries, documents, RecordedProgress())
+
+    prepared: Any = prepare_engine("ray", model, settings)
+    cluster = prepared.load()
+    progress = RecordedProgress()
+    scorer = Scorer(model.family, lambda pairs: cluster, progress)
+    plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
+    found = []
+    for place, (_, scores) in enumerate(scorer.score([QueryDocuments(query, documents) for query in queries], plan)):
+        if place in (2, 5):
+            _kill_a_worker(prepared.workers[0])
+        found.append(scores)
+    agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
+    assert progress.pairs == len(queries) * len(documents)
+
+
+def _kill_a_worker(worker: Any) -> None:
+    """As a node that goes, or a kernel that lacks memory, does."""
+    pid = ray.get(worker.__ray_call__.remote(lambda worker: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RESTARTS", 0)
+    model, settings = on_ray(folder)
+    prepared: Any = prepare_engine("ray", model, settings)
+    cluster = prepared.load()
+    queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
+    items = [QueryDocuments(query, [Document("d1", "x"), Document("d2", "y")]) for query in queries]
+    pairs = [(item.query, document) for item in items for document in item.documents]
+    message = r"^query q2, document d1: the prompt has \d+ tokens without a document"
+    for planned in (True, False):
+        scorer = Scorer(model.family, lambda pairs: cluster, RecordedProgress())
+        with pytest.raises(RequestError, match=message) as caught:
+            list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
+        assert caught.value.hint.startswith("shorten the query")
+        assert scorer.counts.pairs == (0 if planned else 4)  # of q0 and q1, whose texts are equal
+    for worker in prepared.workers:
+        ray.kill(worker, no_restart=True)
+    scorer = Scorer(model.family, lambda pairs: cluster, RecordedProgress())
+    with pytest.raises(RunError, match=r"^a worker of ray was lost and could not be replaced: "):
+        scorer.score_query(Query("1", "figs"), [Document("1", "figs")])
+
+
+@pytest.mark.slow
+def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, settings = on_ray(folder, workers=1)
+    monkeypatch.setattr(engine, "file_digests", lambda model: {"model.safetensors": "of another node"})
+    with pytest.raises(MissingError, match=rf"^node [\d.]+: {folder} holds other files than where the"):
+        prepare_engine("ray", model, settings)
+    monkeypatch.setattr(engine, "__version__", "0.0.9")
+    with pytest.raises(MissingError, match=r"^node [\d.]+: has lbr 0.1.0, and the job is of lbr 0.0.9$"):
+        prepare_engine("ray", model, settings)
+    monkeypatch.undo()
+    worker = engine.Worker(model, settings, engine.Expected(engine.__version__, ""))
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    monkeypatch.setattr(type(folder), "exists", lambda self: False)
+    with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder} is not there$"):
+        worker.spec()
+
+
+def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    model, settings = on_ray(folder)
+    expected = engine.Expected(engine.__version__, engine.fingerprint(engine.file_digests(model)))
+    worker = engine.Worker(model, settings, expected)
+    with pytest.raises(RunError, match=r"^node 10.0.0.7: computes in another way"):
+        worker.answer([], replace(worker.spec(), dtype="float16"))
+
+
+def test_room_is_counted_node_by_node() -> None:
+    assert joining.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
+    assert joining.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
+    assert joining.room_for({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
+    assert joining.room_for({"memory": 1e9}, Workers(1)) == 0
+
+
+@pytest.mark.slow
+def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:
+    stdin = json.dumps({"query_id": "1", "query": "figs", "documents": ["figs " * (n % 90) for n in range(9000)]})
+    (tmp_path / "run.jsonl").write_text(stdin)
+    command = [sys.executable, "-m", "lbr_cli", "rerank", "run.jsonl", "-m", str(folder), "--family", "lb"]
+    process = subprocess.Popen(
+        [*command, "--engine", "ray", "--progress", "-o", "out.jsonl", "--cache-dir", "c"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        time.sleep(0.1)
+        if (tmp_path / "c" / "scores.sqlite-wal").exists() and _kept(tmp_path / "c"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False), err
+    assert re.search(r"^lbr: terminated: \d+ scores of this run are in the cache", err, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, code: int) -> None:
+    """Ray would end the program in its own way, with 0."""
+    script = (
+        "import os, sys, threading\nfrom lbr_cli.commands import main\nimport ray\n"
+        "real = ray.init\n"
+        "def init(*a, **k):\n    os.kill(os.getpid(), %d)\n    return real(*a, **k)\n"
+        "ray.init = init\nsys.argv = ['lbr', 'rerank', 'run.jsonl', '-m', %r, '--family', 'lb', '--engine', 'ray']\n"
+        "main()"
+    )
+    (tmp_path / "run.jsonl").write_text(PAIRS)
+    ended = subprocess.run(
+        [sys.executable, "-c", script % (number, str(folder))],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "LBR_CACHE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.splitlines()[-1].startswith(f"lbr: {'interrupted' if code == 130 else 'terminated'}")
+
+
+def _kept(folder: Path) -> int:
+    with sqlite3.connect(f"file:{folder}/scores.sqlite?mode=ro", uri=True) as database:
+        (count,) = database.execute(
+            "SELECT count(*) FROM scores JOIN models ON model = id WHERE name LIKE '%/tiny'"
+        ).fetchone()
+    return int(count)
+
+
+@pytest.mark.slow
+def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
+    model = fetch(resolve("minilm"), RecordedProgress())
+    assert isinstance(model.family, BiEncoder)
+    _, settings = on_ray_of(model)
+    documents = [Document(str(place), f"figs number {place % 5}") for place in range(12)]
+    queries = [Query(text, text) for text in QUERIES]
+    found = [values(scored(model, name, settings, queries, documents, RecordedProgress())) for name in ("local", "ray")]
+    agree(found[1], found[0], 1e-6)
+
+
+def on_ray_of(model: Any) -> tuple[Any, Any]:
+    from lbr_cli.engines import Settings
+
+    return model, Settings("cpu", "float32", workers=Workers(2))
+
+
+@pytest.mark.slow
+def test_the_whole_command(folder: Path, lbr: Program) -> None:
+    options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32", "--device", "cpu")
+    found = lbr(*options, "--engine", "ray", "--workers", "2", stdin=PAIRS.encode())
+    local = lbr(*options, stdin=PAIRS.encode())
+    assert (found.code, local.code) == (0, 0)
+    assert [record["doc_id"] for record in found.records] == [record["doc_id"] for record in local.records]
+    for one, other in zip(found.records, local.records, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+    assert found.err.splitlines()[-1].endswith("with tiny (ray, 2 workers: cpu, float32)")
+    assert all(line.startswith("lbr: ") for line in found.err.splitlines())
+
+
+@pytest.mark.slow
+def test_more_than_there_is(folder: Path, lbr: Program) -> None:
+    options = ("rerank", "--model", str(folder), "--family", "lb", "--engine", "ray")
+    ended = lbr(*options, "--ray-address", "127.0.0.1:1", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("lbr: --ray-address 127.0.0.1:1: cannot be reached: ")
+    ended = lbr(*options, "--workers", "999", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert re.match(r"lbr: the cluster has room for \d+ workers of 1 CPUs, and 999 are wanted\n", ended.err)
+    ended = lbr(*options, "--device", "cuda", stdin=PAIRS.encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "lbr: --device cuda needs --worker-gpus\n"

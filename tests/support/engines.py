@@ -1,0 +1,50 @@
+"""Requests of a family, engines, and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lbr_cli.core import Answer, Document, Engine, Family, Query, Request, Score
+from lbr_cli.engines import Settings, load_engine, prepare_engine
+from lbr_cli.models import LocalModel, fetch, resolve
+from lbr_cli.scoring import Scorer
+from support.progress import RecordedProgress
+
+
+def ask(family: Family, query: str, text: str, title: str = "") -> tuple[Request, ...]:
+    """Return the requests of a pair."""
+    return family.requests(query, Document("d", text, title))
+
+
+def load(model: LocalModel, settings: Settings) -> Any:
+    """Load the local engine."""
+    return load_engine("local", model, settings)
+
+
+def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
+    """Return the answers to requests, in their order. The distinct ones are asked in one window."""
+    batches = engine.answer([list(dict.fromkeys(requests))])
+    found = {request: answer for batch in batches for request, answer in batch.answers}
+    return [found[request] for request in requests]
+
+
+def local_scores(
+    folder: Path,
+    family: str | None,
+    dtype: str,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    chosen: dict[str, Any] | None = None,
+) -> list[Score]:
+    """Return the scores of all documents for each query, which the local engine computes query by query."""
+    progress = RecordedProgress()
+    model = fetch(resolve(str(folder), family, chosen=chosen or {}), progress)
+    scorer = Scorer(model.family, prepare_engine("local", model, Settings("cpu", dtype)).load, progress)
+    numbered = [Document(str(number), text) for number, text in enumerate(documents)]
+    return [
+        score
+        for number, query in enumerate(queries)
+        for score in scorer.score_query(Query(str(number), query), numbered)
+    ]
