@@ -57,6 +57,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "job",
         "models",
         "passages",
+        "preview",
         "progress",
         "report",
         "rerank",

@@ -32,14 +32,14 @@ def test_aliases() -> None:
     assert resolve("lb") == HubModel("lb", LB, "lb", Lb(), max_length=8192)
     assert resolve(LB) == resolve("lb")
     assert resolve(LB, revision="v1") == HubModel("lb", LB, "lb", Lb(), revision="v1", max_length=8192)
-    assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder(), 256)
+    assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder("", "", "cosine"), 256)
 
 
 def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
     name = "some/reranker_1.5"
     assert resolve(name, "lb") == HubModel("reranker_1.5", name, name, Lb())
     assert resolve(str(chat_model), "lb").name == "tiny-chat"
-    assert resolve(str(minilm)).family == BiEncoder()
+    assert resolve(str(minilm)).family == BiEncoder("", "", "cosine")
 
 
 def test_short_names_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
