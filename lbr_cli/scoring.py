@@ -51,7 +51,7 @@ class Plan:
     """
 
     cached: bytes
-    keys: bytes = b""
+    keys: bytes | bytearray = b""
 
     @property
     def pairs(self) -> int:
@@ -230,7 +230,7 @@ def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: Sco
     while chunk := [scores.key(requests_of(family, *pair)) for pair in itertools.islice(coming, LOOKUP_SIZE)]:
         cached += bytes(scores.contains(chunk))
         joined += b"".join(chunk)
-    return Plan(bytes(cached), bytes(joined))
+    return Plan(bytes(cached), joined)  # without a copy, which would double the memory
 
 
 def requests_of(family: Family, query: Query, document: Document) -> PairRequests:
@@ -247,5 +247,5 @@ def _entries(items: Iterable[Item], plan: Plan | None) -> Iterator[Entry[Item]]:
         end = start + len(item.documents)
         if end > plan.pairs:
             raise ValueError("the pairs are not those of the plan")
-        yield Entry(item, plan.keys[start * KEY_BYTES : end * KEY_BYTES], plan.cached[start:end])
+        yield Entry(item, bytes(plan.keys[start * KEY_BYTES : end * KEY_BYTES]), plan.cached[start:end])
         start = end

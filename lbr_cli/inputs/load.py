@@ -72,8 +72,9 @@ def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: boo
     """
     candidates = [
         candidate
-        if candidate.document is not None or doc_id not in documents
-        else Candidate(doc_id, documents[doc_id], candidate.score, candidate.rank, candidate.extra)
+        if candidate.document is not None or (document := documents.get(doc_id)) is None
+        # the id of the document is shared by all queries; that of the line is freed
+        else Candidate(document.doc_id, document, candidate.score, candidate.rank, candidate.extra)
         for doc_id, candidate in group.candidates.items()
     ]
     if skip and group.query.text is not None:
