@@ -5,13 +5,14 @@ No weights are loaded, and torch is not imported, if all scores of the job are c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Document, Engine, Progress, Query
-from lbr_cli.engines import Settings, prepare_engine
+from lbr_cli.engines import ComputeSpec, Prepared, Settings, prepare_engine
 from lbr_cli.errors import RunError
 from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.identity import Identity, Memo, spec_parts
@@ -62,43 +63,41 @@ def set_up(
     if is_identified:
         progress.status(f"reading the files of {model.name}")
     files = file_digests(model, memo.sha256) if is_identified else {}
-
-    def score_cache(identity: Identity | None) -> ScoreCache:
-        return ScoreCache(cache, identity.key, model.label) if identity and is_cached else ScoreCache()
-
-    remembered = plan = None
     parts = spec_parts(files, engine, model, settings)
-    if pairs and is_identified and (spec := memo.spec(parts)):
-        progress.status("looking up scores")
-        remembered = Identity(files, engine, model.family, spec)
-        scorer = Scorer(model.family, _load_nothing, progress, score_cache(remembered))
-        plan = look_up(pairs(), model.family, scorer.scores)
-        if not plan.missing:
-            return Setup(model, remembered, scorer, plan)
-    prepared = prepare_engine(engine, model, settings)
-    for warning in prepared.warnings:
-        progress.warn(warning)
-    identity = Identity(files, engine, model.family, prepared.spec) if is_identified and prepared.spec else None
-    if identity and identity != remembered:
-        memo.put_spec(parts, identity.spec)
-        plan = None
 
-    def load(pairs: int) -> Engine:
+    @functools.cache
+    def prepared() -> Prepared:
+        chosen = prepare_engine(engine, model, settings)
+        if is_identified and chosen.spec:
+            memo.put_spec(parts, chosen.spec)
+        for warning in chosen.warnings:
+            progress.warn(warning)
+        return chosen
+
+    def load(spec: ComputeSpec | None, pairs: int) -> Engine:
         progress.status(f"loading {model.name}")
-        loaded = prepared.load(pairs)
+        if prepared().spec != spec:
+            raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run it again")
+        loaded = prepared().load(pairs)
         if is_identified and file_digests(model, memo.sha256) != files:
             place = model.path if isinstance(model, LocalModel) else model.label
             raise RunError(f"{place}: its files have changed since this run began", hint="run it again")
         progress.status("checking the prompts")
         return loaded
 
-    scorer = Scorer(model.family, load, progress, score_cache(identity))
-    if pairs:
-        progress.status("looking up scores" if is_cached else "checking the prompts")
-        plan = plan or look_up(pairs(), model.family, scorer.scores)
-        scorer.check(plan, pairs)
-    return Setup(model, identity, scorer, plan)
+    def setup(spec: ComputeSpec | None) -> Setup:
+        identity = Identity(files, engine, model.family, spec) if is_identified and spec else None
+        scores = ScoreCache(cache, identity.key, model.label) if identity and is_cached else ScoreCache()
+        scorer = Scorer(model.family, functools.partial(load, spec), progress, scores)
+        if pairs and is_cached:
+            progress.status("looking up scores")
+        return Setup(model, identity, scorer, look_up(pairs(), model.family, scores) if pairs else None)
 
-
-def _load_nothing(pairs: int) -> Engine:
-    raise ValueError("all scores are cached")
+    remembered = memo.spec(parts) if pairs and is_identified else None
+    result = setup(remembered or prepared().spec)
+    if remembered and result.plan and result.plan.missing and prepared().spec != remembered:
+        result = setup(prepared().spec)
+    if pairs and result.plan:
+        progress.status("checking the prompts")
+        result.scorer.check(result.plan, pairs)
+    return result

@@ -215,6 +215,14 @@ def test_an_engine_that_is_loaded_has_the_last_word(
     assert not known(chat, tmp_path / "cache")
 
 
+def test_a_score_that_is_damaged_after_the_lookup_is_computed(
+    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not known(chat, tmp_path / "cache")
+    monkeypatch.setattr(Cache, "find", lambda self, keys: {})  # `holds` does not verify rows
+    assert not known(chat, tmp_path / "cache")
+
+
 def test_a_template_that_names_the_date_is_asked_again_in_each_run(
     chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
