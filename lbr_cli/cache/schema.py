@@ -26,5 +26,5 @@ SETTINGS = (
     "PRAGMA cell_size_check = ON",
     "PRAGMA synchronous = NORMAL",  # with WAL, a power cut loses the last scores at most
     "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -65536",
+    "PRAGMA cache_size = -32768",  # in KiB
 )
