@@ -5,9 +5,9 @@ No weights are loaded, and torch is not imported, if all scores of the job are c
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.scores import ScoreCache
@@ -62,42 +62,69 @@ def set_up(
     is_identified = is_cached or identify
     if is_identified:
         progress.status(f"reading the files of {model.name}")
-    files = file_digests(model, memo.sha256) if is_identified else {}
-    parts = spec_parts(files, engine, model, settings)
-
-    @functools.cache
-    def prepared() -> Prepared:
-        chosen = prepare_engine(engine, model, settings)
-        if is_identified and chosen.spec:
-            memo.put_spec(parts, chosen.spec)
-        for warning in chosen.warnings:
-            progress.warn(warning)
-        return chosen
-
-    def load(spec: ComputeSpec | None, pairs: int) -> Engine:
-        progress.status(f"loading {model.name}")
-        if prepared().spec != spec:
-            raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run it again")
-        loaded = prepared().load(pairs)
-        if is_identified and file_digests(model, memo.sha256) != files:
-            place = model.path if isinstance(model, LocalModel) else model.label
-            raise RunError(f"{place}: its files have changed since this run began", hint="run it again")
-        progress.status("checking the prompts")
-        return loaded
+    files = file_digests(model, memo.sha256) if is_identified else None
+    engine_of_job = _EngineOfJob(model, engine, settings, memo, progress, files)
 
     def setup(spec: ComputeSpec | None) -> Setup:
-        identity = Identity(files, engine, model.family, spec) if is_identified and spec else None
+        identity = Identity(files, engine, model.family, spec) if files is not None and spec else None
         scores = ScoreCache(cache, identity.key, model.label) if identity and is_cached else ScoreCache()
-        scorer = Scorer(model.family, functools.partial(load, spec), progress, scores)
+        scorer = Scorer(model.family, partial(engine_of_job.load, spec), progress, scores)
         if pairs and is_cached:
             progress.status("looking up scores")
         return Setup(model, identity, scorer, look_up(pairs(), model.family, scores) if pairs else None)
 
-    remembered = memo.spec(parts) if pairs and is_identified else None
-    result = setup(remembered or prepared().spec)
-    if remembered and result.plan and result.plan.missing and prepared().spec != remembered:
-        result = setup(prepared().spec)
+    remembered = engine_of_job.remembered() if pairs else None
+    result = setup(remembered or engine_of_job.prepared.spec)
+    if remembered and result.plan and result.plan.missing and engine_of_job.prepared.spec != remembered:
+        result = setup(engine_of_job.prepared.spec)
     if pairs and result.plan:
         progress.status("checking the prompts")
         result.scorer.check(result.plan, pairs)
     return result
+
+
+class _EngineOfJob:
+    """Prepares the engine when a score is missing, and loads it. `files` None means that no identity is needed."""
+
+    def __init__(
+        self,
+        model: LocalModel | ServedModel,
+        engine: str,
+        settings: Settings,
+        memo: Memo,
+        progress: Progress,
+        files: Mapping[str, str] | None,
+    ) -> None:
+        self._model = model
+        self._engine = engine
+        self._settings = settings
+        self._memo = memo
+        self._progress = progress
+        self._files = files
+        self._spec_parts = spec_parts(files or {}, engine, model, settings)
+
+    def remembered(self) -> ComputeSpec | None:
+        """Return how the engine computed in an earlier run, None if that is not known."""
+        return None if self._files is None else self._memo.spec(self._spec_parts)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        prepared = prepare_engine(self._engine, self._model, self._settings)
+        if self._files is not None and prepared.spec:
+            self._memo.put_spec(self._spec_parts, prepared.spec)
+        for warning in prepared.warnings:
+            self._progress.warn(warning)
+        return prepared
+
+    def load(self, spec: ComputeSpec | None, pairs: int) -> Engine:
+        """Load the engine, for scores with this spec. RunError if it or the files of the model have changed."""
+        model = self._model
+        self._progress.status(f"loading {model.name}")
+        if self.prepared.spec != spec:
+            raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run it again")
+        engine = self.prepared.load(pairs)
+        if self._files is not None and file_digests(model, self._memo.sha256) != self._files:
+            place = model.path if isinstance(model, LocalModel) else model.label
+            raise RunError(f"{place}: its files have changed since this run began", hint="run it again")
+        self._progress.status("checking the prompts")
+        return engine
