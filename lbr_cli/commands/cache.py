@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from datetime import date, timedelta
-from typing import Annotated
 
 import typer
 import typer.core
@@ -13,8 +12,8 @@ import typer.core
 from lbr_cli.cache import opened
 from lbr_cli.cache.database import today
 from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
-from lbr_cli.commands.command import command
-from lbr_cli.commands.options.cache import CacheDir, CacheSize
+from lbr_cli.commands.command import command, option
+from lbr_cli.commands.options.cache import CACHE_DIR, CACHE_SIZE
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.formats.output import check_stdout
 from lbr_cli.models import label
@@ -23,10 +22,12 @@ from lbr_cli.wording import counted
 
 ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
 DAYS = {"d": 1, "w": 7}
+OLDER_THAN = option("DAYS", "Time since the last use, in days or weeks: 30d, 8w.", ...)
+MODEL = option("MODEL", "Model, as in lbr rerank --model.", short="-m", unset="all")
 
 
 @command
-def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> None:
+def info(cache_dir: str | None = CACHE_DIR, cache_size: str = CACHE_SIZE) -> None:
     """Show the size of the score cache and the entries of each model.
 
     Examples:
@@ -46,12 +47,7 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
 
 
 @command
-def prune(
-    older_than: Annotated[
-        str, typer.Option(metavar="DAYS", help="Time since the last use, in days or weeks: 30d, 8w.")
-    ],
-    cache_dir: CacheDir = None,
-) -> None:
+def prune(older_than: str = OLDER_THAN, cache_dir: str | None = CACHE_DIR) -> None:
     """Remove scores that have not been used for some time.
 
     Examples:
@@ -70,13 +66,7 @@ def prune(
 
 
 @command
-def clear(
-    cache_dir: CacheDir = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Model, as in lbr rerank --model.", show_default="all"),
-    ] = None,
-) -> None:
+def clear(cache_dir: str | None = CACHE_DIR, model: str | None = MODEL) -> None:
     """Remove the scores of a model, or all scores.
 
     Examples:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping
-from copy import copy
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import zip_longest
-from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_type_hints
+from typing import Any, ClassVar, Self, cast, get_type_hints
 
 import typer
 import typer.core
@@ -28,15 +27,64 @@ NAME_WIDTH = 34  # longer names have their help on the next line
 BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # in which Typer puts placeholders
 
 
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """An option without a name; `settings` are arguments of `typer.Option`."""
+
+    text: str
+    default: Any
+    short: str
+    env: bool
+    settings: Mapping[str, Any]
+
+    def named(self, name: str, heading: str, readers: Sequence[str]) -> Any:
+        """Return the option for Typer: its flags and its environment variable follow from its name."""
+        flags = [_flag(name), self.short] if self.short else [_flag(name)] if self.default is False else []
+        return typer.Option(
+            self.default,
+            *flags,  # if empty, Typer makes --NAME, and --no-NAME for a type of bool
+            help=f"{self.text.removesuffix('.')} ({', '.join(readers)})." if readers else self.text,
+            envvar=f"LBR_{name.upper()}" if self.env else None,
+            rich_help_panel=heading,  # kept beside the option, also without rich
+            **self.settings,
+        )
+
+
+def option(
+    metavar: str | None,
+    text: str,
+    default: Any = None,
+    *,
+    short: str = "",
+    env: bool = False,
+    choices: Iterable[str] = (),
+    unset: str | bool = True,
+    **limits: float,
+) -> Any:
+    """Return the default of a field or parameter that makes it an option. It is required if `default` is `...`.
+
+    `metavar` is None for a bool, and for a Literal whose choices are listed.
+    `short` is its other name, such as "-m"; `env` is whether LBR_NAME in the environment sets it; `choices` are the
+    names of a registry; `unset` describes the default None; `limits` are the `min` and `max` of a number.
+    """
+    parser = _one_of(choices) if choices else None
+    return _Option(text, default, short, env, dict(metavar=metavar, parser=parser, show_default=unset, **limits))
+
+
+def flag(text: str) -> Any:
+    """Return an option without a value: True if it is on the command line."""
+    return option(None, text, False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionGroup:
-    """The options under one heading of --help, each a field annotated for Typer.
+    """The options under one heading of --help: a field for each, with `option` or `flag` as its default.
 
-    `given` names those that were on the command line; environment variables do not count. A group whose options
-    exclude each other raises UsageError when it is made.
+    `given` names those on the command line; environment variables do not count. The constructor raises UsageError for
+    options that exclude each other.
     """
 
-    heading: ClassVar[str]
+    heading: ClassVar[str] = ""
     given: frozenset[str] = frozenset()
 
     @classmethod
@@ -46,24 +94,9 @@ class OptionGroup:
     @classmethod
     def parameters(cls) -> list[inspect.Parameter]:
         """Return the parameters of a function that takes these options."""
-        hints = get_type_hints(cls, include_extras=True)
+        hints = get_type_hints(cls)
         defaults = {field.name: field.default for field in fields(cls)}
-        parameters = []
-        for name in cls.names():
-            option = copy(get_args(hints[name])[1])
-            if readers := cls.readers(name):
-                option.help = f"{option.help.removesuffix('.')} ({', '.join(readers)})."
-            option.rich_help_panel = cls.heading  # Typer keeps it beside the option, also without rich
-            default = inspect.Parameter.empty if defaults[name] is MISSING else defaults[name]
-            parameters.append(
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=default,
-                    annotation=Annotated[get_args(hints[name])[0], option],
-                )
-            )
-        return parameters
+        return [_parameter(name, hints[name], defaults[name], cls.heading, cls.readers(name)) for name in cls.names()]
 
     @classmethod
     def readers(cls, option: str) -> list[str]:
@@ -98,21 +131,9 @@ def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
             raise UsageError(f"{_flag(name)} has no effect: {reason}")
 
 
-def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Return the parser of an option whose choices are the names of a registry."""
-    choices = list(names)
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(map(repr, choices))}.")
-        return text
-
-    return parse
-
-
 def command(function: Callable[..., None]) -> Command:
     """Return the command that calls `function`. Its docstring is the help, and may end with a section of examples."""
-    hints = get_type_hints(function, include_extras=True)
+    hints = get_type_hints(function)
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, OptionGroup)}
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     plain = []
@@ -121,7 +142,7 @@ def command(function: Callable[..., None]) -> Command:
             parameters += groups[name].parameters()
         else:
             plain.append(name)
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            parameters.append(_parameter(name, hints[name], parameter.default))
 
     def call(ctx: typer.Context, **values: Any) -> None:
         given = {name for name in values if _on_command_line(ctx, name)}
@@ -133,6 +154,12 @@ def command(function: Callable[..., None]) -> Command:
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command(function.__name__, cls=Command, help=help_text, epilog=textwrap.dedent(examples))(call)
     return cast(Command, typer.main.get_command(app))
+
+
+def _parameter(name: str, hint: Any, default: Any, heading: str = "", readers: Sequence[str] = ()) -> inspect.Parameter:
+    if isinstance(default, _Option):  # not an argument of Typer's own
+        default = default.named(name, heading, readers)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
 class Command(typer.core.TyperCommand):
@@ -181,6 +208,18 @@ def _write_option(formatter: Any, name: str, text: str, width: int) -> None:
         lines.insert(0, "")
     for left, line in zip_longest([name], lines, fillvalue=""):
         formatter.write(f"  {left:{width}}  {line}".rstrip() + "\n")
+
+
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return the parser of an option whose choices are the names of a registry."""
+    choices = list(names)
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(map(repr, choices))}.")
+        return text
+
+    return parse
 
 
 def _on_command_line(ctx: typer.Context, name: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import typer
 
-from lbr_cli.commands.command import OptionGroup, command
+from lbr_cli.commands.command import OptionGroup, command, option
 from lbr_cli.commands.files import check_inputs
-from lbr_cli.commands.options.diagnostics import Quiet
+from lbr_cli.commands.options.diagnostics import QUIET
 from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions
 from lbr_cli.core import Progress
 from lbr_cli.evaluation import evaluate, tell_coverage
@@ -30,14 +30,11 @@ from lbr_cli.report.texts import Chosen, find_texts
 class ReportInput(TextOptions):
     """What `lbr report` reads."""
 
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")]
-    after: Annotated[
-        list[str],
-        typer.Argument(metavar="AFTER", help="Other runs; JSONL written with --explain has the most details."),
-    ]
-    qrels: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Relevance judgments, TREC or BEIR; needed for measures.")
-    ] = None
+    before: str = typer.Argument(..., metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")
+    after: list[str] = typer.Argument(
+        ..., metavar="AFTER", help="Other runs; JSONL written with --explain has the most details."
+    )
+    qrels: str | None = option("FILE", "Relevance judgments, TREC or BEIR; needed for measures.")
 
     def files(self) -> dict[str, list[str]]:
         """Return the paths by role."""
@@ -55,18 +52,13 @@ class PageOptions(OptionGroup):
 
     heading: ClassVar[str] = "Output"
 
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="File of the page; - is standard output.")
-    ]
-    measures: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAMES", help="Measures, as in lbr evaluate.", show_default=" ".join(DEFAULTS)),
-    ] = None
-    depth: Annotated[int, typer.Option(metavar="K", min=1, help="Documents shown of each query and run.")] = 100
+    output: str = option("FILE", "File of the page; - is standard output.", ..., short="-o")
+    measures: list[str] | None = option("NAMES", "Measures, as in lbr evaluate.", unset=" ".join(DEFAULTS))
+    depth: int = option("K", "Documents shown of each query and run.", 100, min=1)
 
 
 @command
-def report(inputs: ReportInput, page: PageOptions, quiet: Quiet = False) -> None:
+def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     """Write an HTML page that compares runs.
 
     The page shows measures, the gain of each query, rankings side by side, and the texts.

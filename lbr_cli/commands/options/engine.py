@@ -1,29 +1,20 @@
 """Engine options. `ENGINES` says which engine reads which."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import typer
-
-from lbr_cli.commands.command import OptionGroup, one_of, refuse
+from lbr_cli.commands.command import OptionGroup, option, refuse
 from lbr_cli.engines import CONCURRENCY, ENGINES, Server, Settings, Workers
 from lbr_cli.errors import UsageError
 
 COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values()))  # options that some engine reads
 
-
-Device = Annotated[
-    str,
-    typer.Option(metavar="DEVICE", envvar="LBR_DEVICE", help="cpu, cuda, cuda:1 or mps; auto is the best available."),
-]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option(
-        metavar="DTYPE",
-        envvar="LBR_DTYPE",
-        help="auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.",
-    ),
-]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DEVICE = option("DEVICE", "cpu, cuda, cuda:1 or mps; auto is the best available.", "auto", env=True)
+DTYPE = option(
+    "DTYPE", "auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.", "auto", env=True
+)
+SUMMARIES = "; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +23,8 @@ class DeviceOptions(OptionGroup):
 
     heading: ClassVar[str] = "Engine"
 
-    device: Device = "auto"
-    dtype: Dtype = "auto"
+    device: str = DEVICE
+    dtype: Dtype = DTYPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,72 +33,22 @@ class EngineOptions(OptionGroup):
 
     heading: ClassVar[str] = "Engine"
 
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            envvar="LBR_ENGINE",
-            parser=one_of(ENGINES),
-            help="; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items()) + ".",
-        ),
-    ] = "local"
-    device: Device = "auto"
-    dtype: Dtype = "auto"
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TOKENS",
-            min=1,
-            envvar="LBR_BATCH_TOKENS",
-            help="Tokens of a batch, padding included.",
-            show_default="by the cache or memory of the device",
-        ),
-    ] = None
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, max=1024, envvar="LBR_THREADS", help="CPU threads.", show_default="torch's choice"
-        ),
-    ] = None
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            envvar="LBR_BASE_URL",
-            help="Server, such as http://127.0.0.1:8000/v1; LBR_API_KEY is its key.",
-        ),
-    ] = None
-    concurrency: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1000, envvar="LBR_CONCURRENCY", help="Concurrent requests.")
-    ] = CONCURRENCY
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            envvar="LBR_TOKENIZER",
-            help="Alias, hub id or folder with the tokenizer of the server's model.",
-        ),
-    ] = None
-    workers: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, envvar="LBR_WORKERS", help="Worker processes, each of which loads the model."),
-    ] = 1
-    worker_cpus: Annotated[
-        int, typer.Option(metavar="N", min=1, envvar="LBR_WORKER_CPUS", help="CPUs and threads of each worker.")
-    ] = 1
-    worker_gpus: Annotated[
-        float,
-        typer.Option(metavar="N", min=0, envvar="LBR_WORKER_GPUS", help="GPUs of each worker; 0.5 is half a GPU."),
-    ] = 0.0
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            envvar="LBR_RAY_ADDRESS",
-            help="Ray cluster to join.",
-            show_default="a new one on this machine",
-        ),
-    ] = None
+    engine: str = option("NAME", f"{SUMMARIES}.", "local", env=True, choices=ENGINES)
+    device: str = DEVICE
+    dtype: Dtype = DTYPE
+    batch_tokens: int | None = option(
+        "TOKENS", "Tokens of a batch, padding included.", env=True, min=1, unset="by the cache or memory of the device"
+    )
+    threads: int | None = option("N", "CPU threads.", env=True, min=1, max=1024, unset="torch's choice")
+    base_url: str | None = option("URL", "Server, such as http://127.0.0.1:8000/v1; LBR_API_KEY is its key.", env=True)
+    concurrency: int = option("N", "Concurrent requests.", CONCURRENCY, env=True, min=1, max=1000)
+    tokenizer: str | None = option(
+        "MODEL", "Alias, hub id or folder with the tokenizer of the server's model.", env=True
+    )
+    workers: int = option("N", "Worker processes, each of which loads the model.", 1, env=True, min=1)
+    worker_cpus: int = option("N", "CPUs and threads of each worker.", 1, env=True, min=1)
+    worker_gpus: float = option("N", "GPUs of each worker; 0.5 is half a GPU.", 0.0, env=True, min=0)
+    ray_address: str | None = option("ADDRESS", "Ray cluster to join.", env=True, unset="a new one on this machine")
 
     @classmethod
     def readers(cls, option: str) -> list[str]:

@@ -2,11 +2,11 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import typer
 
-from lbr_cli.commands.command import OptionGroup, one_of
+from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.commands.files import check_inputs
 from lbr_cli.errors import UsageError
 from lbr_cli.formats import RUN_FORMATS, run_format
@@ -15,6 +15,7 @@ from lbr_cli.formats.files import STDIN
 from lbr_cli.inputs import Inputs, Policies
 
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
+FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
 CORPUS_FIELDS = (*JSONL_FIELDS, "tsv_columns")
 QUERY_FIELDS = ("topic_field", "query_columns")
@@ -30,49 +31,27 @@ class TextOptions(OptionGroup):
 
     heading: ClassVar[str] = "Input"
 
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--corpus", "-c", metavar="FILE", help="Documents: JSONL or TSV; repeat the option for several files."
-        ),
-    ] = None
-    queries: Annotated[
-        str | None,
-        typer.Option(
-            "--queries",
-            "-q",
-            metavar="FILE",
-            help="Query texts: JSONL, TSV or TREC topics.",
-            show_default="queries.* or topics.* beside the run or corpus",
-        ),
-    ] = None
-    id_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the document id in a JSONL corpus.")] = (
-        None
+    corpus: list[str] | None = option(
+        "FILE", "Documents: JSONL or TSV; repeat the option for several files.", short="-c"
     )
-    text_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the text in a JSONL corpus.")] = None
-    title_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the title in a JSONL corpus.")] = None
-    tsv_columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES", help="Columns of a TSV corpus: id, text and optionally title.", show_default="id,text"
-        ),
-    ] = None
-    topic_field: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Field of topics, key of JSONL or column of TSV with the query text.",
-            show_default="title",
-        ),
-    ] = None
-    query_columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Columns of TSV queries.",
-            show_default="id,text; if more than two, id,title,description,narrative",
-        ),
-    ] = None
+    queries: str | None = option(
+        "FILE",
+        "Query texts: JSONL, TSV or TREC topics.",
+        short="-q",
+        unset="queries.* or topics.* beside the run or corpus",
+    )
+    id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus.")
+    text_field: str | None = option("KEY", "Key of the text in a JSONL corpus.")
+    title_field: str | None = option("KEY", "Key of the title in a JSONL corpus.")
+    tsv_columns: str | None = option(
+        "NAMES", "Columns of a TSV corpus: id, text and optionally title.", unset="id,text"
+    )
+    topic_field: str | None = option(
+        "NAME", "Field of topics, key of JSONL or column of TSV with the query text.", unset="title"
+    )
+    query_columns: str | None = option(
+        "NAMES", "Columns of TSV queries.", unset="id,text; if more than two, id,title,description,narrative"
+    )
 
     def __post_init__(self) -> None:
         if not self.corpus:
@@ -106,42 +85,25 @@ class TextOptions(OptionGroup):
 class InputOptions(TextOptions):
     """What `lbr rerank` reads."""
 
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input.")
-    ] = STDIN
-    query: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The query of input without queries: JSONL documents or --lines.")
-    ] = None
-    lines: Annotated[
-        bool,
-        typer.Option("--lines", help="Read RUN as plain text, rank its lines for --query and print them unchanged."),
-    ] = False
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Rerank each query as soon as it is read; RUN is JSONL with all texts.")
-    ] = False
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            parser=one_of(FORMAT_NAMES),
-            help=f"Format of RUN: {', '.join(FORMAT_NAMES)}.",
-            show_default="detected from its first line",
-        ),
-    ] = None
-    missing_docs: Annotated[
-        Literal["error", "skip", "last"],
-        typer.Option(help="Candidates not found in the corpus: fail, leave them out, or rank them last."),
-    ] = "error"
-    missing_queries: Annotated[
-        Literal["error", "skip", "keep"],
-        typer.Option(help="Queries without a text: fail, leave them out, or keep the first-stage order."),
-    ] = "error"
-    duplicates: Annotated[
-        Literal["warn", "error"], typer.Option(help="Duplicate pairs in RUN: warn and score them once, or fail.")
-    ] = "warn"
-    bad_lines: Annotated[
-        Literal["error", "skip"], typer.Option(help="Invalid lines of the corpus: fail or skip them.")
-    ] = "error"
+    run: str = typer.Argument(
+        STDIN, metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input."
+    )
+    query: str | None = option("TEXT", "The query of input without queries: JSONL documents or --lines.")
+    lines: bool = flag("Read RUN as plain text, rank its lines for --query and print them unchanged.")
+    stream: bool = flag("Rerank each query as soon as it is read; RUN is JSONL with all texts.")
+    input_format: str | None = option(
+        "FORMAT", f"Format of RUN: {FORMATS}.", choices=FORMAT_NAMES, unset="detected from its first line"
+    )
+    missing_docs: Literal["error", "skip", "last"] = option(
+        None, "Candidates not found in the corpus: fail, leave them out, or rank them last.", "error"
+    )
+    missing_queries: Literal["error", "skip", "keep"] = option(
+        None, "Queries without a text: fail, leave them out, or keep the first-stage order.", "error"
+    )
+    duplicates: Literal["warn", "error"] = option(
+        None, "Duplicate pairs in RUN: warn and score them once, or fail.", "warn"
+    )
+    bad_lines: Literal["error", "skip"] = option(None, "Invalid lines of the corpus: fail or skip them.", "error")
 
     def __post_init__(self) -> None:
         if self.lines:

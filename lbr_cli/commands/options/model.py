@@ -1,11 +1,9 @@
 """Model options: the model, its family, and the prompt."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import typer
-
-from lbr_cli.commands.command import OptionGroup, one_of
+from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
 from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, served
@@ -19,36 +17,19 @@ class ModelOptions(OptionGroup):
 
     heading: ClassVar[str] = "Model"
 
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Model to test: alias, hub id, folder or GGUF file."),
-    ] = None
-    revision: Annotated[
-        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a model on the hub.")
-    ] = None
-    family: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            parser=one_of(FAMILY_NAMES),
-            help=f"Family, if the files of the model do not determine it: {', '.join(FAMILY_NAMES)}.",
-        ),
-    ] = None
-    instruction: Annotated[str | None, typer.Option(metavar="TEXT", help="Instruction that defines relevance.")] = None
-    prompt_file: Annotated[str | None, typer.Option(metavar="FILE", help="TOML file with the prompt.")] = None
-    labels: Annotated[
-        str | None, typer.Option(metavar="A,B", help='Tokens for relevant and not relevant, such as "yes,no".')
-    ] = None
-    query_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Text before each query.", show_default="from the model's files")
-    ] = None
-    document_prompt: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Text before each document.", show_default="from the model's files"),
-    ] = None
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model; read it first.")
-    ] = False
+    model: str | None = option("MODEL", "Model to test: alias, hub id, folder or GGUF file.", short="-m")
+    revision: str | None = option("REV", "Branch, tag or commit of a model on the hub.")
+    family: str | None = option(
+        "NAME",
+        f"Family, if the files of the model do not determine it: {', '.join(FAMILY_NAMES)}.",
+        choices=FAMILY_NAMES,
+    )
+    instruction: str | None = option("TEXT", "Instruction that defines relevance.")
+    prompt_file: str | None = option("FILE", "TOML file with the prompt.")
+    labels: str | None = option("A,B", 'Tokens for relevant and not relevant, such as "yes,no".')
+    query_prompt: str | None = option("TEXT", "Text before each query.", unset="from the model's files")
+    document_prompt: str | None = option("TEXT", "Text before each document.", unset="from the model's files")
+    trust_remote_code: bool = flag("Run the code that comes with a model; read it first.")
 
     @classmethod
     def readers(cls, option: str) -> list[str]:
@@ -88,16 +69,9 @@ class ModelOptions(OptionGroup):
 class RerankerOptions(ModelOptions):
     """The model of `lbr rerank`, which has a default."""
 
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            envvar="LBR_MODEL",
-            help="Alias (see lbr models), hub id, folder, GGUF file, or name on the server.",
-        ),
-    ] = "lb"
+    model: str = option(
+        "MODEL", "Alias (see lbr models), hub id, folder, GGUF file, or name on the server.", "lb", short="-m", env=True
+    )
 
 
 def read_template(path: str) -> Template:
