@@ -1,7 +1,7 @@
-"""Build a command from a function: its signature from groups of options, its help as plain text.
+"""Build a command from a function whose parameters are options and groups of options, with plain text as help.
 
-A group is a dataclass whose fields are options. The function takes groups and plain parameters; Typer reads one
-signature made of both, and the function gets the parsed values as instances of the groups.
+A group is a dataclass whose fields are options. Typer reads one signature made of all options, and the function gets
+the parsed values as instances of the groups.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 import inspect
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from itertools import zip_longest
 from typing import Any, ClassVar, Self, cast, get_type_hints
@@ -17,37 +18,16 @@ from typing import Any, ClassVar, Self, cast, get_type_hints
 import typer
 import typer.core
 import typer.main
+from typer.models import OptionInfo
 
 from lbr_cli.errors import UsageError
 
 EXAMPLES = "Examples:\n"  # begins the last section of a command's docstring
 LAST_HEADING = "Diagnostics"  # of options without a group, --help among them, if other options have one
-MAX_WIDTH = 120
+MAX_WIDTH = 120  # of the help
 NAME_WIDTH = 34  # longer names have their help on the next line
+ENV_PREFIX = "LBR_"
 BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # in which Typer puts placeholders
-
-
-@dataclass(frozen=True, slots=True)
-class _Option:
-    """An option without a name; `settings` are arguments of `typer.Option`."""
-
-    text: str
-    default: Any
-    short: str
-    env: bool
-    settings: Mapping[str, Any]
-
-    def named(self, name: str, heading: str, readers: Sequence[str]) -> Any:
-        """Return the option for Typer: its flags and its environment variable follow from its name."""
-        flags = [_flag(name), self.short] if self.short else [_flag(name)] if self.default is False else []
-        return typer.Option(
-            self.default,
-            *flags,  # if empty, Typer makes --NAME, and --no-NAME for a type of bool
-            help=f"{self.text.removesuffix('.')} ({', '.join(readers)})." if readers else self.text,
-            envvar=f"LBR_{name.upper()}" if self.env else None,
-            rich_help_panel=heading,  # kept beside the option, also without rich
-            **self.settings,
-        )
 
 
 def option(
@@ -55,30 +35,32 @@ def option(
     text: str,
     default: Any = None,
     *,
-    short: str = "",
+    short: str | None = None,
     env: bool = False,
     choices: Iterable[str] = (),
     unset: str | bool = True,
-    **limits: float,
+    **limits: Any,
 ) -> Any:
-    """Return the default of a field or parameter that makes it an option. It is required if `default` is `...`.
+    """Return the default of a field or parameter that is an option, whose flags follow from its name.
 
-    `metavar` is None for a bool, and for a Literal whose choices are listed.
-    `short` is its other name, such as "-m"; `env` is whether LBR_NAME in the environment sets it; `choices` are the
-    names of a registry; `unset` describes the default None; `limits` are the `min` and `max` of a number.
+    `metavar` is None for a bool and for a Literal whose choices are listed; `default` is `...` for a required option;
+    `short` is a second flag, such as "-m"; `env` adds the environment variable LBR_NAME; `choices` are the names of a
+    registry; `unset` describes the default None; `limits` are the `min` and `max` of a number.
     """
-    parser = _one_of(choices) if choices else None
-    return _Option(text, default, short, env, dict(metavar=metavar, parser=parser, show_default=unset, **limits))
+    flags = [short] if short else []
+    variable, parser = ENV_PREFIX if env else None, _one_of(choices) if choices else None
+    named: Any = {"metavar": metavar, "envvar": variable, "parser": parser, "show_default": unset}
+    return typer.Option(default, *flags, help=text, **named, **limits)
 
 
 def flag(text: str) -> Any:
-    """Return an option without a value: True if it is on the command line."""
+    """Return an option of type bool that is True if it is on the command line."""
     return option(None, text, False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionGroup:
-    """The options under one heading of --help: a field for each, with `option` or `flag` as its default.
+    """The options under one heading of --help, each a field with `option` or `flag` as its default.
 
     `given` names those on the command line; environment variables do not count. The constructor raises UsageError for
     options that exclude each other.
@@ -100,32 +82,31 @@ class OptionGroup:
 
     @classmethod
     def readers(cls, option: str) -> list[str]:
-        """Return the families or engines that an option is for; none if it is for all."""
+        """Return the names of the families or engines that read an option; none if all do."""
         return []
 
     @classmethod
     def parsed(cls, values: Mapping[str, Any], given: Collection[str]) -> Self:
         """Return the group with its part of the values of a command."""
-        names = cls.names()
-        return cls(**{name: values[name] for name in names}, given=frozenset(names).intersection(given))
+        return cls(**{name: values[name] for name in cls.names()}, given=frozenset(cls.names()).intersection(given))
 
     def values(self) -> dict[str, Any]:
         """Return the options by name, for the manifest."""
         return {name: getattr(self, name) for name in self.names()}
 
     def refuse(self, names: Iterable[str], reason: str) -> None:
-        """UsageError if one of the options was given."""
+        """UsageError if one of the options is on the command line."""
         refuse(self.given, names, reason)
 
     def check_utf8(self, *names: str) -> None:
-        """UsageError for bytes on the command line that are not text."""
+        """UsageError for an option that is not UTF-8."""
         for name in names:
             if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name) or ""):
                 raise UsageError(f"{_flag(name)}: not UTF-8")
 
 
 def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
-    """UsageError for the first of the named options that was given, because it would have no effect."""
+    """UsageError for the first of the named options that was given, because it has no effect."""
     for name in names:
         if name in given:
             raise UsageError(f"{_flag(name)} has no effect: {reason}")
@@ -157,8 +138,16 @@ def command(function: Callable[..., None]) -> Command:
 
 
 def _parameter(name: str, hint: Any, default: Any, heading: str = "", readers: Sequence[str] = ()) -> inspect.Parameter:
-    if isinstance(default, _Option):  # not an argument of Typer's own
-        default = default.named(name, heading, readers)
+    """Return a parameter for Typer: the flags, the environment variable and the readers of an option are added."""
+    if isinstance(default, OptionInfo):
+        default = copy(default)
+        if default.param_decls or default.default is False:  # Typer adds --NAME/--no-NAME to any other bool
+            default.param_decls = (_flag(name), *(default.param_decls or ()))
+        if default.envvar:
+            default.envvar = f"{ENV_PREFIX}{name.upper()}"
+        if readers:
+            default.help = f"{default.help.removesuffix('.')} ({', '.join(readers)})."
+        default.rich_help_panel = heading  # kept beside the option, also without rich
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
