@@ -241,7 +241,7 @@ def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr:
     assert (name, entries) == (str(chat_model), "2")
     ended = lbr("cache", "clear", "-m", "minilm", "--cache-dir", "c")
     assert ended.code == 2
-    assert ended.err == "lbr: --model minilm: nothing is kept of it\nlbr: hint: lbr cache info lists the models\n"
+    assert ended.err == "lbr: --model minilm: no cached scores\nlbr: hint: lbr cache info lists the models\n"
     assert lbr("cache", "clear", "-m", str(chat_model), "--cache-dir", "c").out.startswith("2 entries removed")
     assert len(lbr("cache", "info", "--cache-dir", "c").out.splitlines()) == 2
     assert lbr("cache", "clear", env={"LBR_CACHE_DIR": "c"}).out.endswith(" entries removed from c/scores.sqlite\n")
@@ -263,7 +263,7 @@ def test_what_was_not_used_for_long_is_pruned(chat_model: Path, tmp_path: Path, 
     ended = lbr("cache", "prune", "--older-than", "soon", "--cache-dir", "c")
     assert (ended.code, ended.err) == (
         2,
-        "lbr: --older-than soon: not a time\nlbr: hint: a number of days or weeks: 30d, 8w\n",
+        "lbr: --older-than soon: invalid time\nlbr: hint: a number of days or weeks: 30d, 8w\n",
     )
 
 

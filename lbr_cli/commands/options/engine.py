@@ -1,4 +1,4 @@
-"""Engine options. `ENGINES` says which engine reads which."""
+"""Engine options. `ENGINES` lists the options that each engine reads."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,7 +19,7 @@ SUMMARIES = "; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceOptions(OptionGroup):
-    """Where and in which precision the local engine computes."""
+    """The device and the precision of the local engine."""
 
     heading: ClassVar[str] = "Engine"
 
@@ -29,7 +29,7 @@ class DeviceOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions(OptionGroup):
-    """What computes the scores, and with which resources."""
+    """The engine, and the resources that it uses."""
 
     heading: ClassVar[str] = "Engine"
 
@@ -63,26 +63,22 @@ class EngineOptions(OptionGroup):
         return self.reads("base_url")
 
     def reads(self, option: str) -> bool:
-        """Return whether the engine reads an option, if it is about computing at all."""
+        """Return whether the engine reads an option; all engines read those that are not about computing."""
         return option not in COMPUTING or option in ENGINES[self.engine].options
 
     def refuse_unread(self, given: frozenset[str]) -> None:
-        """UsageError for an option that is for other engines."""
+        """UsageError for an option of other engines."""
         refuse(given, sorted(COMPUTING - ENGINES[self.engine].options), f"it is not for --engine {self.engine}")
 
     def settings(self, max_length: int | None) -> Settings:
-        if self.is_server and self.base_url is None:
-            raise UsageError(f"--engine {self.engine} needs --base-url", hint="--base-url http://127.0.0.1:8000/v1")
-        if self.is_server and max_length is not None and self.tokenizer is None:
-            raise UsageError("--max-length has no effect: without --tokenizer nothing is truncated")
-        return Settings(
-            device=self.device,
-            dtype=self.dtype,
-            max_length=max_length,
-            batch_tokens=self.batch_tokens,
-            threads=self.threads,
-            server=Server(self.base_url, self.concurrency) if self.is_server and self.base_url else None,
-            workers=Workers(self.workers, self.worker_cpus, self.worker_gpus, self.ray_address)
-            if self.reads("workers")
-            else None,
-        )
+        server = workers = None
+        if self.is_server:
+            if self.base_url is None:
+                raise UsageError(f"--engine {self.engine} needs --base-url", hint="--base-url http://127.0.0.1:8000/v1")
+            if max_length is not None and self.tokenizer is None:
+                raise UsageError("--max-length has no effect: without --tokenizer nothing is truncated")
+            server = Server(self.base_url, self.concurrency)
+        if self.reads("workers"):
+            workers = Workers(self.workers, self.worker_cpus, self.worker_gpus, self.ray_address)
+        resources = (max_length, self.batch_tokens, self.threads)
+        return Settings(self.device, self.dtype, *resources, server=server, workers=workers)

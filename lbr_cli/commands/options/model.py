@@ -9,6 +9,7 @@ from lbr_cli.families import FAMILIES, Template
 from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, served
 
 FAMILY_NAMES = [known.name for known in FAMILIES]
+FAMILY_LIST = ", ".join(FAMILY_NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +21,7 @@ class ModelOptions(OptionGroup):
     model: str | None = option("MODEL", "Model to test: alias, hub id, folder or GGUF file.", short="-m")
     revision: str | None = option("REV", "Branch, tag or commit of a model on the hub.")
     family: str | None = option(
-        "NAME",
-        f"Family, if the files of the model do not determine it: {', '.join(FAMILY_NAMES)}.",
-        choices=FAMILY_NAMES,
+        "NAME", f"Family, if the files of the model do not determine it: {FAMILY_LIST}.", choices=FAMILY_NAMES
     )
     instruction: str | None = option("TEXT", "Instruction that defines relevance.")
     prompt_file: str | None = option("FILE", "TOML file with the prompt.")
@@ -42,19 +41,14 @@ class ModelOptions(OptionGroup):
         self.check_utf8("instruction", "query_prompt", "document_prompt", "labels")
 
     def local(self) -> HubModel | LocalModel | None:
-        """Return the model whose files are read on this machine; the hub is not asked yet."""
+        """Return the model whose files are read on this machine. Nothing is downloaded."""
         if self.model is None:
             return None
-        return resolve(self.model, self.family, self.revision, chosen=self._of_family(), trusted=self.trust_remote_code)
+        options = self.family_options()
+        return resolve(self.model, self.family, self.revision, chosen=options, trusted=self.trust_remote_code)
 
-    def served(self, tokenizer: str | None) -> ServedModel | None:
-        """Return the model that a server has under this name, with its tokenizer on this machine."""
-        if self.model is None:
-            return None
-        return served(self.model, self.family, tokenizer, chosen=self._of_family())
-
-    def _of_family(self) -> dict[str, Any]:
-        """Return the given fields of the family."""
+    def family_options(self) -> dict[str, Any]:
+        """Return the options of the family that are set."""
         values = {
             "instruction": self.instruction,
             "prompt": None if self.prompt_file is None else read_template(self.prompt_file),
@@ -72,6 +66,10 @@ class RerankerOptions(ModelOptions):
     model: str = option(
         "MODEL", "Alias (see lbr models), hub id, folder, GGUF file, or name on the server.", "lb", short="-m", env=True
     )
+
+    def served(self, tokenizer: str | None) -> ServedModel:
+        """Return the model of this name on a server, with its tokenizer on this machine."""
+        return served(self.model, self.family, tokenizer, chosen=self.family_options())
 
 
 def read_template(path: str) -> Template:

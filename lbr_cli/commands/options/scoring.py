@@ -1,4 +1,4 @@
-"""Scoring options, and those of long documents."""
+"""Scoring options, and options of long documents."""
 
 import math
 from dataclasses import dataclass
@@ -41,12 +41,7 @@ class DocumentOptions(OptionGroup):
         passages = self.split()
         words = passages and passages.words
         stride = passages.stride if passages and passages.score != "first" else None
-        return {
-            "max_length": self.max_length,
-            "passages": self.passages,
-            "passage_words": words,
-            "passage_stride": stride,
-        }
+        return {**OptionGroup.values(self), "passage_words": words, "passage_stride": stride}
 
     def split(self) -> Passages | None:
         """Return how to split documents into passages, or None."""
