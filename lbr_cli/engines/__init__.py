@@ -13,14 +13,18 @@ from lbr_cli.models import LocalModel, ServedModel
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An engine as `--engine` names it: the function that prepares it, a line of help, and the options it reads.
+    """An engine of `--engine`: the function that prepares it, a line of help, and the options that it reads.
 
-    Options that no engine reads are not about computing. An engine that reads none has no model.
+    Options that no engine reads are not about computing. An engine without options has no model. `package` is the
+    library that the manifest records, besides those of `local`; an engine that `sends_token_ids` makes the prompts of
+    `token_prompts`.
     """
 
     prepare: str
     summary: str
     options: frozenset[str] = frozenset()
+    package: str = ""
+    sends_token_ids: bool = False
 
 
 FILES = {"revision", "trust_remote_code"}  # options of engines that load the files of a model
@@ -35,16 +39,21 @@ ENGINES = {
         "lbr_cli.engines.vllm:prepare",
         "vLLM in this process",
         frozenset({"dtype", "max_length", "batch_tokens"} | FILES),
+        "vllm",
+        sends_token_ids=True,
     ),
     "openai": Registered(
         "lbr_cli.engines.openai:prepare",
         "an OpenAI-compatible server",
         frozenset({"max_length", "base_url", "concurrency", "tokenizer"}),
+        "openai",
+        sends_token_ids=True,
     ),
     "ray": Registered(
         "lbr_cli.engines.ray:prepare",
         "workers of a Ray cluster",
         frozenset({"device", "dtype", "max_length", "batch_tokens"} | WORKERS | FILES),
+        "ray",
     ),
     "overlap": Registered("lbr_cli.engines.overlap:prepare", "shared words without a model, to test input files"),
 }
