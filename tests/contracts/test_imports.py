@@ -41,7 +41,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("rerank", "setup", "wording"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "scoring"),
-    "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank"),
+    "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
         *("", "cache", "commands", "core", "doctor", "engines", "errors", "evaluation", "families", "formats"),
         *("inputs", "job", "models", "passages", "preview", "progress", "report", "rerank", "wording"),

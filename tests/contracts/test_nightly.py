@@ -71,9 +71,7 @@ def test_an_interrupted_job_says_how_to_go_on(
     _, err = job.communicate(timeout=30)
     assert job.returncode == code
     word = "interrupted" if code == 130 else "terminated"
-    assert err.decode() == (
-        f"lbr: {word}: 2 scores of this run are in the cache, and the same command goes on from there\n"
-    )
+    assert err.decode() == (f"lbr: {word}: 2 scores of this run are cached; the same command continues from there\n")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["scores.sqlite"]
 
 
@@ -83,7 +81,7 @@ def test_without_a_cache_nothing_is_kept_and_that_is_said(
     job = answering(cached_start, chat_model, "--quiet", "--no-cache")
     job.send_signal(signal.SIGTERM)
     _, err = job.communicate(timeout=30)
-    assert err.decode() == "lbr: terminated: nothing is kept without a score cache\n"
+    assert err.decode() == "lbr: terminated: no scores are cached\n"
     assert not (tmp_path / "cache").exists()
 
 
