@@ -20,11 +20,7 @@ PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def manifest(
-    setup: Setup,
-    options: Mapping[str, Any],
-    inputs: list[tuple[str, str]],
-    output: tuple[str, str],
-    started: datetime,
+    setup: Setup, options: Mapping[str, Any], inputs: list[tuple[str, str]], output: tuple[str, str], started: datetime
 ) -> bytes:
     """Return an indented JSON object. `options` are those of the command line; a file is (path, sha256)."""
     model, identity, counts = setup.model, setup.identity, setup.scorer.counts

@@ -13,8 +13,8 @@ from typing import Literal
 import typer
 
 from lbr_cli.commands.command import OptionGroup, command, option
-from lbr_cli.commands.files import check_inputs
 from lbr_cli.commands.options.diagnostics import QUIET
+from lbr_cli.commands.options.inputs import check_inputs
 from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import Evaluation, plot, tables, tell_coverage
 from lbr_cli.evaluation import evaluate as judge

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 import typer
 
 from lbr_cli.commands.command import OptionGroup, command, option
-from lbr_cli.commands.files import check_inputs
 from lbr_cli.commands.options.diagnostics import QUIET
-from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions
+from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions, check_inputs
 from lbr_cli.core import Progress
 from lbr_cli.evaluation import evaluate, tell_coverage
 from lbr_cli.evaluation.measures import DEFAULTS, curves, parse_measures
@@ -28,7 +27,7 @@ from lbr_cli.report.texts import Chosen, find_texts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInput(TextOptions):
-    """What `lbr report` reads."""
+    """The input of `lbr report`."""
 
     before: str = typer.Argument(..., metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")
     after: list[str] = typer.Argument(
@@ -36,19 +35,10 @@ class ReportInput(TextOptions):
     )
     qrels: str | None = option("FILE", "Relevance judgments, TREC or BEIR; needed for measures.")
 
-    def files(self) -> dict[str, list[str]]:
-        """Return the paths by role."""
-        named = {QUERIES: self.queries, "qrels": self.qrels}
-        return {
-            "run": [self.before, *self.after],
-            "corpus": self.corpus or [],
-            **{role: [path] for role, path in named.items() if path is not None},
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions(OptionGroup):
-    """What the page holds."""
+    """The page: its file, measures and depth."""
 
     heading: ClassVar[str] = "Output"
 
@@ -70,21 +60,23 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     if inputs.qrels is None:
         page.refuse(("measures",), "there is no --qrels")
     written = WrittenFiles({MAIN: page.output})
-    check_inputs(inputs.files(), written)
-    before, corpora, queries = inputs.before, inputs.corpus or [], inputs.queries
-    measures = parse_measures(page.measures or DEFAULTS) if inputs.qrels is not None else []
+    corpora, queries, qrels = inputs.corpus or [], inputs.queries, inputs.qrels
+    paths = [inputs.before, *inputs.after]
+    check_inputs({"run": paths, "corpus": corpora, QUERIES: [queries], "qrels": [qrels]}, written)
+    measures = parse_measures(page.measures or DEFAULTS) if qrels is not None else []
     shown = Chosen(inputs.fields(), inputs.topic_field, inputs.columns_of_queries(), named=queries is not None)
     with Console(bar=False, quiet=quiet) as console, open_output(page.output, console.warn) as out:
-        runs = [read_run(path, keep=True) for path in inputs.files()["run"]]
-        judged = _judged(inputs.qrels, runs, measures, console) if inputs.qrels is not None else None
+        runs = [read_run(path, keep=True) for path in paths]
+        judged = _judged(qrels, runs, measures, console) if qrels is not None else None
         if judged:
             tell_coverage(judged.evaluation, console)
-        found = queries if queries is not None else queries_beside(before, corpora, console)
-        if found is not None:
-            written.check(QUERIES, found)
-        else:
+        if queries is None:
+            queries = queries_beside(inputs.before, corpora, console)
+        if queries is None:
             inputs.refuse(QUERY_FIELDS, "no file of queries is read")
-        texts = find_texts(runs, corpora, found, shown, page.depth, console)
+        else:
+            written.check(QUERIES, queries)
+        texts = find_texts(runs, corpora, queries, shown, page.depth, console)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
         out.write(html(story(runs, texts, page.depth, judged), title))
 

@@ -1,17 +1,18 @@
 """Input options: the run, the texts of queries and documents, and what to do with invalid or missing ones."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import typer
 
 from lbr_cli.commands.command import OptionGroup, flag, option
-from lbr_cli.commands.files import check_inputs
 from lbr_cli.errors import UsageError
 from lbr_cli.formats import RUN_FORMATS, run_format
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
+from lbr_cli.formats.overwrite import WrittenFiles
 from lbr_cli.inputs import Inputs, Policies
 
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
@@ -19,7 +20,7 @@ FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
 CORPUS_FIELDS = (*JSONL_FIELDS, "tsv_columns")
 QUERY_FIELDS = ("topic_field", "query_columns")
-# without effect unless a file of queries is read
+# options that need a file of queries
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
 JOIN_OPTIONS = ("corpus", "queries", "input_format", *QUERY_OPTIONS, *CORPUS_OPTIONS)
@@ -27,7 +28,7 @@ JOIN_OPTIONS = ("corpus", "queries", "input_format", *QUERY_OPTIONS, *CORPUS_OPT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOptions(OptionGroup):
-    """The files with the texts of documents and queries, and the fields that hold them."""
+    """The files of documents and queries, and the fields of their texts."""
 
     heading: ClassVar[str] = "Input"
 
@@ -60,9 +61,8 @@ class TextOptions(OptionGroup):
             self.refuse(JSONL_FIELDS, "--tsv-columns names all columns")
 
     def fields(self) -> Fields:
-        """Return where a corpus has its ids, texts and titles."""
-        default = Fields()
-        columns = _columns(self.tsv_columns)
+        """Return the fields of a corpus with ids, texts and titles."""
+        default, columns = Fields(), _columns(self.tsv_columns)
         if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
             raise UsageError(f"--tsv-columns {self.tsv_columns}: needs id and text once, and may name title once")
         return Fields(
@@ -83,7 +83,7 @@ class TextOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputOptions(TextOptions):
-    """What `lbr rerank` reads."""
+    """The input of `lbr rerank`."""
 
     run: str = typer.Argument(
         STDIN, metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input."
@@ -118,7 +118,7 @@ class InputOptions(TextOptions):
         self.check_utf8("query")
         if self.lines and self.query is None:
             raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
-        check_inputs({"run": [self.run], "corpus": self.corpus or [], "queries": [self.queries or ""]})
+        check_inputs({"run": [self.run], "corpus": self.corpus or [], "queries": [self.queries]})
         if self.run == STDIN and sys.stdin is not None and sys.stdin.isatty():
             raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
 
@@ -136,6 +136,16 @@ class InputOptions(TextOptions):
             policies=Policies(self.missing_docs, self.missing_queries, self.duplicates, self.bad_lines),
             chosen=self.given.intersection(QUERY_OPTIONS),
         )
+
+
+def check_inputs(inputs: Mapping[str, Sequence[str | None]], written: WrittenFiles | None = None) -> None:
+    """UsageError if several inputs are standard input, or if one is also written. `inputs` are paths by role."""
+    paths = [(role, path) for role, named in inputs.items() for path in named if path is not None]
+    if [path for _, path in paths].count(STDIN) > 1:
+        raise UsageError("only one input can be standard input")
+    for role, path in paths:
+        if written:
+            written.check(role, path)
 
 
 def _columns(names: str | None) -> tuple[str, ...] | None:

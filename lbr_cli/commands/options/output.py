@@ -11,7 +11,7 @@ from lbr_cli.formats.output import STDOUT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions(OptionGroup):
-    """What `lbr rerank` writes."""
+    """The output of `lbr rerank`."""
 
     heading: ClassVar[str] = "Output"
 
