@@ -215,15 +215,12 @@ class Family(Protocol):
     @property
     def shares(self) -> Literal["query", "document"]:
         """Which text comes first in the requests, so that work on it can be shared between pairs."""
-        ...
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         """Return the requests that score a pair. If there are several, the first depends on the query alone."""
-        ...
 
     def score(self, answers: Sequence[Answer]) -> Score:
         """Return the score, from the answers to `requests` in the same order."""
-        ...
 
 
 class Engine(Protocol):
@@ -235,16 +232,13 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """Where and how it computes, in a few words for the summary: "cpu, bfloat16"."""
-        ...
 
     @property
     def window(self) -> int:
         """How many requests it prefers to receive at once, to choose batches among them."""
-        ...
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise `RequestError` if a request cannot be answered, before a job that would fail hours later."""
-        ...
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield one answer for each request of all windows, in any order within a window.
@@ -253,7 +247,6 @@ class Engine(Protocol):
         many requests in flight begins the next window before it has all answers to this one. Raises `RequestError` for
         a request that cannot be answered.
         """
-        ...
 
 
 class Progress(Protocol):
@@ -261,24 +254,18 @@ class Progress(Protocol):
 
     def status(self, what: str) -> None:
         """A slow step begins: "reading docs.jsonl"."""
-        ...
 
     def note(self, message: str) -> None:
         """A choice made for the user. `--quiet` hides it."""
-        ...
 
     def warn(self, message: str) -> None:
         """A problem that the user has to know."""
-        ...
 
     def start(self, queries: int, pairs: int, cached: int) -> None:
         """Scoring begins; `cached` of the pairs need no computation. All are 0 for a stream."""
-        ...
 
     def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
         """Add finished queries and pairs, how many of the pairs were cached, and the tokens that the model read."""
-        ...
 
     def paused(self) -> AbstractContextManager[None]:
         """Hide the progress display in this block, in which results are written to the same terminal."""
-        ...

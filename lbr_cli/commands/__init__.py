@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -24,8 +23,7 @@ from lbr_cli.commands.command import MAX_WIDTH, LazyCommand
 from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
-INTERRUPTED = 130
-TERMINATED = 143
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 UNWINDING = 2.0  # seconds in which the program stops, and further signals are ignored
 
 # each command and its line in `lbr --help`
@@ -77,9 +75,9 @@ def program() -> typer.core.TyperGroup:
 
 def main() -> NoReturn:
     """Run the program and exit with 0, 1, 2, 130 or 143 (see the README)."""
-    for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
+    for number in EXIT_CODES:
         if signal.getsignal(number) != signal.SIG_IGN:  # a script's background jobs ignore it
-            signal.signal(number, _stopping(code))
+            signal.signal(number, _stop)
     # a job creates millions of objects and few cycles: with the default thresholds, collection takes most of the time
     gc.set_threshold(200_000, 100, 100)
     for stream in (sys.stdout, sys.stderr):
@@ -89,7 +87,7 @@ def main() -> NoReturn:
         code = _flushed(_run())
     except Stopped as stop:  # while an error was printed
         code = stop.code
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)
     sys.stdout = sys.stderr  # libraries may print when the interpreter exits
     sys.exit(code)
@@ -139,22 +137,18 @@ def _run() -> int:
         print_error("out of memory")
         return RunError.exit_code
     except Stopped as stop:
-        word = "interrupted" if stop.code == INTERRUPTED else "terminated"
+        word = "interrupted" if stop.code == EXIT_CODES[signal.SIGINT] else "terminated"
         print_error(": ".join([word, *getattr(stop, "__notes__", ())]))
         return stop.code
     return code
 
 
-def _stopping(code: int) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that raises Stopped, but not again within `UNWINDING`.
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: raise Stopped, but not again within `UNWINDING`.
 
     A later signal raises again, because the first may be lost, for example in a destructor.
     """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if now - Stopped.raised_at > UNWINDING:
-            Stopped.raised_at = now
-            raise Stopped(code)
-
-    return stop
+    now = time.monotonic()
+    if now - Stopped.raised_at > UNWINDING:
+        Stopped.raised_at = now
+        raise Stopped(EXIT_CODES[signal.Signals(number)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import typer
+from typer import Argument
 
 from lbr_cli.commands.command import OptionGroup, command, option
 from lbr_cli.commands.options.diagnostics import QUIET
@@ -29,8 +29,8 @@ from lbr_cli.report.texts import Chosen, find_texts
 class ReportInput(TextOptions):
     """The input of `lbr report`."""
 
-    before: str = typer.Argument(..., metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")
-    after: list[str] = typer.Argument(
+    before: str = Argument(..., metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")
+    after: list[str] = Argument(
         ..., metavar="AFTER", help="Other runs; JSONL written with --explain has the most details."
     )
     qrels: str | None = option("FILE", "Relevance judgments, TREC or BEIR; needed for measures.")

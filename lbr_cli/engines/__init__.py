@@ -108,7 +108,6 @@ class Prepared(Protocol):
 
     def load(self, pairs: int = 0) -> Engine:
         """Load the weights, for a job of so many pairs (0 if unknown)."""
-        ...
 
 
 def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings) -> Prepared:

@@ -19,11 +19,9 @@ class PromptPreview(Protocol):
 
     def prompt(self, request: Request) -> Prompt:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
-        ...
 
     def text(self, ids: list[int]) -> str:
         """Return token ids as text, special tokens written out."""
-        ...
 
 
 def prompt_preview(engine: str, model: LocalModel, settings: Settings) -> PromptPreview:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import typer
+from typer import Argument
 
 from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.errors import UsageError
@@ -85,9 +85,7 @@ class TextOptions(OptionGroup):
 class InputOptions(TextOptions):
     """The input of `lbr rerank`."""
 
-    run: str = typer.Argument(
-        STDIN, metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input."
-    )
+    run: str = Argument(STDIN, metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input.")
     query: str | None = option("TEXT", "The query of input without queries: JSONL documents or --lines.")
     lines: bool = flag("Read RUN as plain text, rank its lines for --query and print them unchanged.")
     stream: bool = flag("Rerank each query as soon as it is read; RUN is JSONL with all texts.")
