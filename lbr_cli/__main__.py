@@ -1,4 +1,4 @@
-"""Where the program begins, as `lbr` and as `python -m lbr_cli`. Ctrl-C is heard from here on."""
+"""The entry point of `lbr` and `python -m lbr_cli`. Ctrl-C ends it quietly even during imports."""
 
 import sys
 

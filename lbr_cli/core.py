@@ -117,12 +117,12 @@ class NextToken:
 
     @property
     def prefix(self) -> Hashable:
-        """What precedes the document."""
+        """The parts of the prompt before the document."""
         return self.template, self.before
 
     @property
     def suffix(self) -> Hashable:
-        """What follows the document."""
+        """The parts of the prompt after the document."""
         return self.after
 
 
@@ -135,12 +135,12 @@ class Pair:
 
     @property
     def prefix(self) -> Hashable:
-        """What precedes the document."""
+        """The query, which precedes the document."""
         return self.query
 
     @property
     def suffix(self) -> Hashable:
-        """What follows the document: nothing."""
+        """Empty: no text follows the document."""
         return ()
 
 
@@ -158,12 +158,12 @@ class Embedding:
 
     @property
     def prefix(self) -> Hashable:
-        """What precedes the text."""
+        """The prompt, which precedes the text."""
         return self.prompt
 
     @property
     def suffix(self) -> Hashable:
-        """What follows the text: nothing."""
+        """Empty: nothing follows the text."""
         return ()
 
 
@@ -202,7 +202,7 @@ class Score:
 
 
 class Family(Protocol):
-    """What to ask a model, and how to compute a score from its answers. Pure: equal texts give equal requests.
+    """Defines the requests for a pair, and computes a score from the answers. Pure: equal texts give equal requests.
 
     A frozen dataclass; its fields are the options of the family: an instruction, labels.
     """
@@ -215,15 +215,12 @@ class Family(Protocol):
     @property
     def shares(self) -> Literal["query", "document"]:
         """Which text comes first in the requests, so that work on it can be shared between pairs."""
-        ...
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         """Return the requests that score a pair. If there are several, the first depends on the query alone."""
-        ...
 
     def score(self, answers: Sequence[Answer]) -> Score:
         """Return the score, from the answers to `requests` in the same order."""
-        ...
 
 
 class Engine(Protocol):
@@ -235,16 +232,13 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """Where and how it computes, in a few words for the summary: "cpu, bfloat16"."""
-        ...
 
     @property
     def window(self) -> int:
         """How many requests it prefers to receive at once, to choose batches among them."""
-        ...
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise `RequestError` if a request cannot be answered, before a job that would fail hours later."""
-        ...
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield one answer for each request of all windows, in any order within a window.
@@ -253,32 +247,25 @@ class Engine(Protocol):
         many requests in flight begins the next window before it has all answers to this one. Raises `RequestError` for
         a request that cannot be answered.
         """
-        ...
 
 
 class Progress(Protocol):
     """Receives the progress of a job. The library reports; only a command decides what to print."""
 
     def status(self, what: str) -> None:
-        """A slow step begins: "reading docs.jsonl"."""
-        ...
+        """Report that a slow step begins, such as "reading docs.jsonl"."""
 
     def note(self, message: str) -> None:
-        """A choice made for the user. `--quiet` hides it."""
-        ...
+        """Report a choice that was made for the user; `--quiet` hides it."""
 
     def warn(self, message: str) -> None:
-        """A problem that the user has to know."""
-        ...
+        """Report a problem."""
 
     def start(self, queries: int, pairs: int, cached: int) -> None:
-        """Scoring begins; `cached` of the pairs need no computation. All are 0 for a stream."""
-        ...
+        """Report that scoring begins; `cached` of the pairs need no computation. All are 0 for a stream."""
 
     def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
         """Add finished queries and pairs, how many of the pairs were cached, and the tokens that the model read."""
-        ...
 
     def paused(self) -> AbstractContextManager[None]:
         """Hide the progress display in this block, in which results are written to the same terminal."""
-        ...

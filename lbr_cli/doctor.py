@@ -1,8 +1,8 @@
 """Check a model on this machine: versions, devices, precision, and a numeric self-test.
 
-The self-test scores two documents of very different length together, as a job would, and one by one in float32 on the
-CPU with transformers' own attention; the two have to agree. For `lb` it also scores the pairs whose scores its authors
-have published.
+The self-test scores two documents of very different length together, as a job does, and one by one in float32 on the
+CPU with transformers' own attention, and compares the scores. For `lb` it also compares scores with those that its
+authors have published.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DOCUMENTS = [
 PLAIN = Settings("cpu", "float32", plain=True)
 # relative to the score, or absolute below 1
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
-# published with lightblue/lb-reranker-0.5B-v1.0 for one document (vLLM); LMDeploy's lie up to 0.024 from them
+# published with lightblue/lb-reranker-0.5B-v1.0 for one document (vLLM); those of LMDeploy differ by up to 0.024
 PUBLISHED_TEXT = (
     "An apple is a round, edible fruit produced by an apple tree (Malus spp., among them the domestic or orchard "
     "apple; Malus domestica)."
@@ -37,11 +37,11 @@ PUBLISHED = {
     "What is the square root of 999?": 1.01102923,
 }
 PUBLISHED_TOLERANCE = 0.024
-ELSEWHERE = "try --dtype float32 or --device cpu; scores of this setting are not to be trusted"
+HINT = "do not trust scores of this setting; try --dtype float32 or --device cpu"
 
 
 def examine(model: HubModel | LocalModel | None, settings: Settings, progress: Progress) -> Iterator[tuple[str, str]]:
-    """Yield the name of each check and what it found. RunError if the self-test fails."""
+    """Yield the name and the result of each check. RunError if the self-test fails."""
     from lbr_cli.engines.local import prepare
     from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
 
@@ -68,11 +68,8 @@ def examine(model: HubModel | LocalModel | None, settings: Settings, progress: P
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
     allowed = TOLERANCE if dtype == "float32" else HALF_TOLERANCE
     if not off <= allowed:
-        scores = [f"{score.value:.6g}" for score in (*together, *alone)]
-        raise RunError(
-            f"self-test: {scores[0]} and {scores[1]} together, but {scores[2]} and {scores[3]} alone in float32",
-            hint=ELSEWHERE,
-        )
+        first, second = (" and ".join(f"{score.value:.6g}" for score in scores) for scores in (together, alone))
+        raise RunError(f"self-test: {first} together, but {second} alone in float32", hint=HINT)
     yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
     if is_lb:
         yield "published", _published(scorer)
@@ -81,11 +78,10 @@ def examine(model: HubModel | LocalModel | None, settings: Settings, progress: P
 def _published(scorer: Scorer) -> str:
     """Compare scores with those published with the model. RunError if one differs too much."""
     document = Document("apple", PUBLISHED_TEXT)
-    found = [scorer.score_query(Query(text, text), [document])[0].value for text in PUBLISHED]
-    off = max(abs(score - published) for score, published in zip(found, PUBLISHED.values(), strict=True))
+    texts = PUBLISHED.items()
+    scores = [(scorer.score_query(Query(text, text), [document])[0].value, score) for text, score in texts]
+    off = max(abs(score - published) for score, published in scores)
     if not off <= PUBLISHED_TOLERANCE:
-        scores = ", ".join(
-            f"{score:.5g} for {published:.5g}" for score, published in zip(found, PUBLISHED.values(), strict=True)
-        )
-        raise RunError(f"scores that are not those published with the model: {scores}", hint=ELSEWHERE)
+        differing = ", ".join(f"{score:.5g} for {published:.5g}" for score, published in scores)
+        raise RunError(f"scores differ from those published with the model: {differing}", hint=HINT)
     return f"passed: {off:.1g} from the scores published with it, {PUBLISHED_TOLERANCE} allowed"

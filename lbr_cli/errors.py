@@ -1,15 +1,15 @@
 """All errors that a user can cause, in one tree.
 
-    LbrError                 never raised itself
-    ├── InputError      2    a file that cannot be used as it is
+    LbrError                 the base class
+    ├── InputError      2    an invalid or unreadable file
     ├── UsageError      2    invalid options, or options that exclude each other
     ├── MissingError    2    a model, device or extra that is not installed
     ├── RequestError    2    a pair that no engine can score
     │   └── ComputeError 1   a pair whose computation failed
     └── RunError        1    failed while running; may succeed if tried again
 
-The number is the exit code: 2 means that a retry changes nothing. `lbr_cli.commands.main` is the one place that
-catches these errors. A message is one sentence without a full stop; a hint says what to do.
+The number is the exit code: 2 means that a retry changes nothing. Only `lbr_cli.commands.main` prints these errors. A
+message is one sentence without a full stop; a hint says what to do.
 """
 
 from __future__ import annotations

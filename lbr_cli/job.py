@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,8 +44,8 @@ Reranked = Iterable[tuple[Query, list[RankedCandidate]]]
 class Job:
     """The settings of a rerank job.
 
-    `model` is None for an engine without a model, `tag` None is the default tag, `cache` None turns the cache off;
-    `options` are recorded in the manifest. `prompt_file` is the file from which the prompt of `model` was read.
+    `model` is None for an engine without a model, `tag` for the default tag, `cache` to cache no scores. `options` are
+    those of the manifest. `prompt_file` is the file of the prompt of `model`.
     """
 
     inputs: Inputs
@@ -73,8 +73,8 @@ def run(job: Job, progress: Progress) -> None:
     """Run a job.
 
     All input (the first query, for a stream) is read and checked before a model is loaded; each query is written as
-    soon as it is scored. Ranking and manifest are published when both are complete and the cache is closed. An
-    interruption gets a note that says how to continue.
+    soon as it is scored. Ranking and manifest are renamed into place when both are complete and the cache is closed.
+    An interruption gets a note about how to continue.
     """
     started = datetime.now(UTC)
     digest = hashlib.sha256() if job.manifest is not None else None
@@ -85,7 +85,7 @@ def run(job: Job, progress: Progress) -> None:
         manifest_file = None
         if job.manifest is not None:
             manifest_file = stack.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
-        # the output has the descriptor of stdout by now; redirect what libraries print to stderr
+        # the output has its own descriptor of stdout: what libraries print goes to stderr
         with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, progress)
             try:
@@ -106,8 +106,8 @@ def run(job: Job, progress: Progress) -> None:
 def input_files(job: Job) -> InputFiles:
     """Return the opener of a job's input. UsageError if the job also writes one of its files, or writes one twice.
 
-    The ranking may replace the run, as `sort -o` does, if the run is read completely before. Files that are known only
-    later are checked when they are found: queries beside the run, and a model that is fetched.
+    The ranking may replace the run, as in `sort -o`, unless the run is a stream. Queries beside the run and a model
+    that is downloaded are checked later.
     """
     written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
     files = InputFiles(written, hashed=job.manifest is not None)
@@ -133,9 +133,9 @@ def _check_model(files: InputFiles, model: Model | None) -> None:
 
 def _how_to_continue(cache: Cache) -> str:
     if not cache.kept:
-        return "the same command begins again" if cache.usable else "nothing is kept without a score cache"
+        return "the same command begins again" if cache.usable else "no scores are cached"
     scores = "1 score of this run is" if cache.kept == 1 else f"{cache.kept} scores of this run are"
-    return f"{scores} in the cache, and the same command goes on from there"
+    return f"{scores} cached; the same command continues from there"
 
 
 def _log_summary(job: Job, setup: Setup, started: datetime, progress: Progress) -> None:
@@ -161,10 +161,9 @@ def _log_summary(job: Job, setup: Setup, started: datetime, progress: Progress) 
 def load_checked(job: Job, files: InputFiles, progress: Progress) -> tuple[LoadedRun, RunFormat, OutputOptions]:
     """Load the run of a job; return it with the format and the options of its output, all checked."""
     run = load_run(job.inputs, files, progress)
-    format_ = _output_format(job, run.format)
-    options = _output_options(job, format_)
+    format_, options = _output(job, run.format)
     for ranking in run.rankings:
-        _check_ranking(ranking, job, run.format, format_)
+        _checked(ranking, job, run.format, format_)
     return run, format_, options
 
 
@@ -178,9 +177,8 @@ def _run_whole(job: Job, files: InputFiles, output: Output, cache: Cache, progre
 
 
 def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progress: Progress) -> Setup:
-    format_ = _output_format(job, Jsonl())
-    options = _output_options(job, format_)
-    rankings = _checked(stream(job.inputs, files, progress), job, format_)
+    format_, options = _output(job, Jsonl())
+    rankings = (_checked(ranking, job, Jsonl(), format_) for ranking in stream(job.inputs, files, progress))
     progress.status("waiting for the first query")
     first = next(rankings, None)
     if first is None:
@@ -191,16 +189,10 @@ def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progr
         reranked = rerank(itertools.chain([first], rankings), setup.scorer, job.method)
         _write(reranked, progress, format_, options, output)
     except LbrError as error:
-        if setup.scorer.counts.queries:  # some results are written, so the job has failed while running
+        if setup.scorer.counts.queries:  # some results are written
             raise RunError(str(error), hint=error.hint) from error
         raise
     return setup
-
-
-def _checked(rankings: Iterable[Ranking], job: Job, format_: RunFormat) -> Iterator[Ranking]:
-    for ranking in rankings:
-        _check_ranking(ranking, job, Jsonl(), format_)
-        yield ranking
 
 
 def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: OutputOptions, output: Output) -> None:
@@ -210,36 +202,35 @@ def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: Outp
             output.write(format_.write(query, candidates, options))
 
 
-def _output_format(job: Job, input_format: RunFormat) -> RunFormat:
-    """Return the format of the results: of `--output-format`, else of the file's ending, else of the input."""
+def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions]:
+    """Return the format of the output and its options. UsageError for options that the format does not support.
+
+    The format is that of `--output-format`, else of the extension of the file, else of the input.
+    """
+    format_ = job.output_format or format_of_name(job.output) or input_format
     if job.inputs.lines:
-        return input_format
-    return job.output_format or format_of_name(job.output) or input_format
-
-
-def _output_options(job: Job, format_: RunFormat) -> OutputOptions:
-    """Return the options of the output. UsageError for options without effect in this format."""
+        format_ = input_format
     if job.explain and not format_.has_details:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     if job.tag is not None and not format_.has_tag:
         raise UsageError(f"--tag: {format_.name} output has no run tag")
     if job.tag is not None and not re.fullmatch(r"[^\s\ud800-\udfff]+", job.tag):
         raise UsageError(f"--tag {job.tag!r}: a run tag is one word in UTF-8")
-    return OutputOptions(job.tag or f"lbr-{job.model_name}", job.explain)
+    return format_, OutputOptions(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
-def _check_ranking(ranking: Ranking, job: Job, input_format: RunFormat, output_format: RunFormat) -> None:
-    """Raise InputError for a missing first-stage score, UsageError for an id that cannot be written."""
+def _checked(ranking: Ranking, job: Job, input_format: RunFormat, output_format: RunFormat) -> Ranking:
+    """Return the ranking. InputError for a missing first-stage score, UsageError for an id that cannot be written."""
     check_first_stage_scores(ranking, job.method, display_name(job.inputs.run))
-    if output_format.name == input_format.name:  # every id can be written in the format that it was read in
-        return
     query_id = ranking.query.query_id
-    for candidate in ranking.candidates:
+    # an id that was read can be written in the same format
+    for candidate in ranking.candidates if output_format.name != input_format.name else ():
         reason = output_format.why_not_writable(query_id, candidate.doc_id)
         if reason:
             pair = pair_name(repr(query_id), repr(candidate.doc_id))
             hint = "--output-format jsonl has room for any id"
             raise UsageError(f"{pair}: {reason} cannot go into {output_format.name} output", hint=hint)
+    return ranking
 
 
 def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs: Pairs | None = None) -> Setup:

@@ -1,4 +1,4 @@
-"""What setup a ranking: the JSON of `--manifest`, by which a run can be record from another and setup again."""
+"""The JSON of `--manifest`: what is needed to tell two rankings apart and to compute one again."""
 
 from __future__ import annotations
 
@@ -10,31 +10,25 @@ from typing import Any
 import orjson
 
 from lbr_cli import __version__
-from lbr_cli.engines import UNLIMITED
+from lbr_cli.engines import ENGINES, UNLIMITED
 from lbr_cli.engines.machine import version_of
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, is_weights
 from lbr_cli.setup import Setup
 
-ENGINE_PACKAGES = ("openai", "ray", "vllm")  # called as their engines are
 PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def manifest(
-    setup: Setup,
-    options: Mapping[str, Any],
-    inputs: list[tuple[str, str]],
-    output: tuple[str, str],
-    started: datetime,
+    setup: Setup, options: Mapping[str, Any], inputs: list[tuple[str, str]], output: tuple[str, str], started: datetime
 ) -> bytes:
-    """A JSON object, indented. `inputs` and `output` are (path, sha256); `options` those of the command line."""
+    """Return an indented JSON object. `options` are those of the command line; a file is (path, sha256)."""
     model, identity, counts = setup.model, setup.identity, setup.scorer.counts
     files = identity.files if identity else {}
-    spec = identity.spec if identity else None
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
     local = next((place for place in (model, tokenizer) if isinstance(place, LocalModel)), None)
-    engine = options.get("engine")
-    packages = [*PACKAGES, engine] if engine in ENGINE_PACKAGES else PACKAGES
+    engine = ENGINES.get(options.get("engine", ""))
+    packages = [*PACKAGES, engine.package] if engine and engine.package else PACKAGES
     record: dict[str, Any] = {
         "lbr": __version__,
         "started": started.isoformat(timespec="seconds"),
@@ -64,7 +58,8 @@ def manifest(
             "fingerprint": fingerprint(files) if files else None,
             "family": repr(model.family),
         }
-    if spec is not None:
+    if identity:
+        spec = identity.spec
         record["terms"] = {
             "device": spec.device,
             "dtype": spec.dtype,
@@ -72,15 +67,15 @@ def manifest(
             "prompt": spec.prompt,
             "weights": spec.weights or None,
         }
-    return orjson.dumps(_in_utf8(record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(_as_json(record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _in_utf8(record: Any) -> Any:
-    """The same with names of files that are no UTF-8 setup readable, and numbers that JSON has no room for as text."""
-    if isinstance(record, dict):
-        return {_in_utf8(key): _in_utf8(value) for key, value in record.items()}
-    if isinstance(record, list):
-        return [_in_utf8(value) for value in record]
-    if isinstance(record, int) and abs(record) >= 1 << 63:
-        return str(record)
-    return record.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(record, str) else record
+def _as_json(value: Any) -> Any:
+    """Return the value with file names in valid UTF-8, and with integers of more than 63 bits as strings."""
+    if isinstance(value, dict):
+        return {_as_json(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return str(value)
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(value, str) else value

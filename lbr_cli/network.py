@@ -1,7 +1,7 @@
-"""Proxies and certificates that the environment names, checked before a client is made, so that an error names them.
+"""Check the proxies and certificates of the environment before a client reads them, so that errors name the variable.
 
-HTTP clients read `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` when they are
-made, and fail on a value that they cannot use even if it does not apply to their server.
+The constructor of an HTTP client reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and
+`SSL_CERT_DIR`, and fails on an invalid value even if it does not apply to the server.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SCHEMES = ("http", "https", *SOCKS)
 
 @contextmanager
 def checked_environment(url: str) -> Iterator[None]:
-    """Hide variables that a client for `url` cannot use and does not need.
+    """Hide invalid variables that do not apply to `url`, in this block.
 
-    Raises MissingError for one that it needs and cannot use: a SOCKS proxy without the package socksio, an invalid
-    proxy URL, or certificates that do not exist.
+    Raises MissingError for one that applies: a SOCKS proxy without the package socksio, an invalid proxy URL, or
+    certificates that do not exist.
     """
     applies = proxy_variable(url)
     hidden = []
-    for name in _proxy_variables():
+    for name in _proxy_variables("http", "https", "all"):
         problem, hint = _proxy_problem(name)
         if problem and name == applies:
             raise MissingError(f"{name}: {problem}", hint=hint)
@@ -55,38 +55,35 @@ def without(names: Iterable[str]) -> Iterator[None]:
 
 
 def proxy_variable(url: str) -> str:
-    """The environment variable whose proxy a request to `url` goes through; "" if it goes directly."""
+    """Return the environment variable with the proxy of requests to `url`; "" if there is none."""
     import urllib.request
 
     parts = urlsplit(url)
     if not parts.hostname or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return ""
-    for scheme in (parts.scheme, "all"):
-        for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY"):
-            if os.environ.get(name):
-                return name
-    return ""
+    return next(iter(_proxy_variables(parts.scheme, "all")), "")
 
 
 def socks_address(url: str) -> tuple[str, int] | None:
-    """Host and port of the SOCKS proxy for `url`; None if it goes through none."""
+    """Return host and port of the SOCKS proxy of requests to `url`, or None."""
     parts = urlsplit(os.environ.get(proxy_variable(url), ""))
     return (parts.hostname, parts.port or 1080) if parts.scheme in SOCKS and parts.hostname else None
 
 
 def through_proxy(url: str) -> str:
-    """What an error about `url` adds if a proxy may be the cause."""
+    """Return what an error about `url` adds if requests go through a proxy; "" if they do not."""
     name = proxy_variable(url)
     return f", through the proxy in {name}" if name else ""
 
 
-def _proxy_variables() -> list[str]:
-    names = [name for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")]
+def _proxy_variables(*schemes: str) -> list[str]:
+    """Return the variables that are set, in order of precedence."""
+    names = [name for scheme in schemes for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")]
     return [name for name in names if os.environ.get(name)]
 
 
 def _proxy_problem(name: str) -> tuple[str, str]:
-    """Why a client cannot use the proxy of a variable, and what to do; both empty if it can."""
+    """Return why a client cannot use the proxy of a variable, and a hint; both are empty if it can."""
     value = os.environ[name]
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")

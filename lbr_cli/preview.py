@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lbr_cli.core import Progress, Ranking, Request
+from lbr_cli.core import Progress, Ranking
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.prompt_preview import prompt_preview, token_lengths
 from lbr_cli.errors import InputError, RequestError, UsageError
@@ -14,6 +14,7 @@ from lbr_cli.job import Job, input_files, load_checked
 from lbr_cli.models import HubModel, LocalModel, ServedModel, fetch, find_local
 from lbr_cli.progress import printable
 from lbr_cli.rerank import pairs_to_score
+from lbr_cli.scoring import requests_of
 
 
 def dry_run(job: Job, progress: Progress) -> str:
@@ -33,7 +34,7 @@ def dry_run(job: Job, progress: Progress) -> str:
 
 
 def show_prompt(job: Job, progress: Progress) -> str:
-    """Return what the model reads of the first pair: the number of tokens, and their text."""
+    """Return the prompt of the first pair: the number of its tokens, and their text."""
     run, _, _ = load_checked(job, input_files(job), progress)
     pair = next(pairs_to_score(run.rankings, replace(job.method, depth=1, passages=None)), None)
     if pair is None:
@@ -55,7 +56,7 @@ def show_prompt(job: Job, progress: Progress) -> str:
         passage = job.method.passages.split(document)[0]
         document = passage.document
         lines.append(f"passage   {passage.number}{f' of {passage.total}' if passage.total else ''}")
-    for request in model.family.requests(query.text or "", document):
+    for request in requests_of(model.family, query, document):
         try:
             prompt = preview.prompt(request)
         except RequestError as error:
@@ -86,16 +87,12 @@ def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
         return "not counted: the server makes the prompts, and no --tokenizer is named"
     preview = prompt_preview(job.engine, model, job.settings)
     family = model.family
-
-    def requests() -> Iterator[Request]:
-        for query, document in pairs_to_score(rankings, job.method):
-            yield from family.requests(query.text or "", document)
-
+    pairs = pairs_to_score(rankings, job.method)
     try:
-        lengths, truncated = token_lengths(preview, requests())
+        lengths, truncated = token_lengths(preview, (one for pair in pairs for one in requests_of(family, *pair)))
     except RequestError as error:
         pairs = pairs_to_score(rankings, job.method)
-        query, document = next(pair for pair in pairs if error.request in family.requests(pair[0].text or "", pair[1]))
+        query, document = next(pair for pair in pairs if error.request in requests_of(family, *pair))
         raise error.of_pair(query.query_id, document.doc_id) from error
     lengths.sort()
     quantiles = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))

@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 PLAIN_SECONDS = 30.0
 DUMB = {"", "dumb", "unknown"}  # values of TERM, in lower case: terminals that cannot move the cursor
@@ -52,12 +52,9 @@ class Console:
     def __init__(self, *, bar: bool, quiet: bool, unit: str = "pairs") -> None:
         self._quiet = quiet
         self._unit = unit
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
-        if bar and _can_draw():
-            self._live, self._task = _live()
+        self._live = _live() if bar and _can_draw() else None
         self._plain = bar and self._live is None
-        # asked now, because a job redirects sys.stdout to stderr
+        # before a job redirects sys.stdout to stderr
         self._shares_terminal = self._live is not None and sys.stdout is not None and sys.stdout.isatty()
         self._total, self._done = _Counts(), _Counts()
         self._began = self._last_line = time.monotonic()
@@ -83,8 +80,8 @@ class Console:
         self._live.start()
 
     def status(self, what: str) -> None:
-        if self._live and self._task is not None:
-            self._live.update(self._task, description=printable(what), visible=bool(what))
+        if self._live:
+            self._update(description=printable(what), visible=bool(what))
         elif self._plain and what not in ("", self._stage):
             self._say(what)
         self._stage = what
@@ -99,20 +96,22 @@ class Console:
     def start(self, queries: int, pairs: int, cached: int) -> None:
         self._total = _Counts(queries, pairs, cached)
         self._began = self._last_line = time.monotonic()
-        if self._live and self._task is not None:
-            total = self._total.computed or None
-            self._live.update(self._task, description="", total=total, counts=self._counts(), visible=True)
+        self._update(description="", total=self._total.computed or None, counts=self._counts(), visible=True)
 
     def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
         self._done.queries += queries
         self._done.pairs += pairs
         self._done.cached += cached
         self._done.tokens += tokens
-        if self._live and self._task is not None:
-            self._live.update(self._task, description="", completed=self._done.computed, counts=self._counts())
+        if self._live:
+            self._update(description="", completed=self._done.computed, counts=self._counts())
         elif self._plain and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._last_line = time.monotonic()
             self._say(self._counts())
+
+    def _update(self, **fields: Any) -> None:
+        if self._live:
+            self._live.update(self._live.task_ids[0], **fields)
 
     def _counts(self) -> str:
         """Return "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left.
@@ -166,8 +165,8 @@ def _brief(number: float) -> str:
     return f"{number:.1f}" if number < 100 else f"{number:.0f}" if number < 10_000 else f"{number / 1000:.0f}k"
 
 
-def _live() -> tuple[Progress, TaskID]:
-    """Return a progress display and its task: the current stage, then a bar, the counts and the speed."""
+def _live() -> Progress:
+    """Return a progress display of one task: the current stage, then a bar, the counts and the speed."""
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -182,4 +181,5 @@ def _live() -> tuple[Progress, TaskID]:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    return progress, progress.add_task("", total=None, counts="")
+    progress.add_task("", total=None, counts="")
+    return progress

@@ -186,6 +186,7 @@ def test_another_device_or_engine_is_a_miss(chat: Asked, tmp_path: Path, monkeyp
     monkeypatch.undo()
     assert known(chat, tmp_path / "cache")
     monkeypatch.setitem(engines.ENGINES, "other", engines.ENGINES["local"])
+    monkeypatch.setitem(sys.modules, "lbr_cli.engines.other", local)
     assert not known(replace(chat, engine="other"), tmp_path / "cache")
 
 

@@ -1,6 +1,6 @@
-"""The command line: one module for each command, imported when the command is called.
+"""The command line. A command is a module of the same name, imported when it is called.
 
-`main` is the only place where errors become a line on stderr and an exit code.
+Only `main` turns errors into a line on stderr and an exit code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -24,11 +23,10 @@ from lbr_cli.commands.command import MAX_WIDTH, LazyCommand
 from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
-INTERRUPTED = 130
-TERMINATED = 143
-UNWINDING = 2.0  # seconds
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+UNWINDING = 2.0  # seconds in which the program stops, and further signals are ignored
 
-# each command, by the name of its module, and its line in `lbr --help`
+# each command and its line in `lbr --help`
 COMMANDS = {
     "rerank": "Rerank the candidates of RUN by the scores of a model.",
     "evaluate": "Compute measures of runs and compare them with the first.",
@@ -40,17 +38,17 @@ COMMANDS = {
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM: unwinds everything, so that no half-written file is left. Typer would swallow the first."""
+    """SIGINT or SIGTERM; unwinding removes temporary files. Typer would swallow KeyboardInterrupt."""
 
-    at = -math.inf  # when a signal was last heard
+    raised_at = -math.inf
 
     def __init__(self, code: int) -> None:
         super().__init__()
         self.code = code
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"lbr {__version__}")
         raise typer.Exit
 
@@ -64,8 +62,8 @@ def lbr(
 
 
 def program() -> typer.core.TyperGroup:
-    """Return the command line, whose commands are not imported yet."""
-    # help is plain text without rich, so that it can be searched and piped
+    """Return the command line. It imports no command."""
+    # without rich, help is plain text that can be searched and piped
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
     app = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings)
     app.callback()(lbr)
@@ -76,28 +74,27 @@ def program() -> typer.core.TyperGroup:
 
 
 def main() -> NoReturn:
-    """Run the program and leave with its exit code: 0, 1, 2, 130 or 143 (see the README)."""
-    for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as it is for a job in the background of a script
-            signal.signal(number, _stopping(code))
-    # a job makes millions of objects and hardly a cycle: looking for cycles as often as by default takes longer
-    # than the work itself
+    """Run the program and exit with 0, 1, 2, 130 or 143 (see the README)."""
+    for number in EXIT_CODES:
+        if signal.getsignal(number) != signal.SIG_IGN:  # a script's background jobs ignore it
+            signal.signal(number, _stop)
+    # a job creates millions of objects and few cycles: with the default thresholds, collection takes most of the time
     gc.set_threshold(200_000, 100, 100)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # UTF-8 whatever the locale; names come out as they came in
+        if isinstance(stream, io.TextIOWrapper):  # any locale; bytes of names are printed unchanged
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         code = _flushed(_run())
-    except Stopped as stop:  # while something else was being told
+    except Stopped as stop:  # while an error was printed
         code = stop.code
-    for number in (signal.SIGINT, signal.SIGTERM):  # what there is to say has been said
+    for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)
-    sys.stdout = sys.stderr  # what a library says when it ends is no result
+    sys.stdout = sys.stderr  # libraries may print when the interpreter exits
     sys.exit(code)
 
 
 def _flushed(code: int) -> int:
-    """The exit code, once what was printed is out."""
+    """Return the exit code after flushing standard output."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -107,8 +104,8 @@ def _flushed(code: int) -> int:
 
 
 def _stdout_failed(error: OSError) -> int:
-    """The end of --help or --version that nobody reads, or that has no room; results have their own `Output`."""
-    # what is in the buffer will not get out: keep Python from trying again on its way
+    """Return the exit code if --help or --version cannot be written; rankings have their own `Output`."""
+    # the rest of the buffer is lost: Python must not flush it again when it exits
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return 0
@@ -118,7 +115,7 @@ def _stdout_failed(error: OSError) -> int:
 
 def _run() -> int:
     try:
-        # Typer turns a reader that has gone into SystemExit
+        # Typer turns a closed pipe into SystemExit
         code: int = program()(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
         print_error(str(error))
@@ -140,22 +137,18 @@ def _run() -> int:
         print_error("out of memory")
         return RunError.exit_code
     except Stopped as stop:
-        word = "interrupted" if stop.code == INTERRUPTED else "terminated"
+        word = "interrupted" if stop.code == EXIT_CODES[signal.SIGINT] else "terminated"
         print_error(": ".join([word, *getattr(stop, "__notes__", ())]))
         return stop.code
     return code
 
 
-def _stopping(code: int) -> Callable[[int, FrameType | None], None]:
-    """What a signal does: it stops the program, and one that comes while that goes on is not heard.
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: raise Stopped, but not again within `UNWINDING`.
 
-    It is heard again after a while, should the first have been lost on its way, as in the end of some object.
+    A later signal raises again, because the first may be lost, for example in a destructor.
     """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        last, Stopped.at = Stopped.at, time.monotonic()
-        if Stopped.at - last > UNWINDING:
-            raise Stopped(code)
-        Stopped.at = last
-
-    return stop
+    now = time.monotonic()
+    if now - Stopped.raised_at > UNWINDING:
+        Stopped.raised_at = now
+        raise Stopped(EXIT_CODES[signal.Signals(number)])

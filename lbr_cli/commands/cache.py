@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated
 
 import typer
 import typer.core
 
 from lbr_cli.cache import opened
-from lbr_cli.cache.database import today
+from lbr_cli.cache.database import Database, today
 from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
-from lbr_cli.commands.command import command
-from lbr_cli.commands.options.cache import CacheDir, CacheSize
+from lbr_cli.commands.command import command, option
+from lbr_cli.commands.options.cache import CACHE_DIR, CACHE_SIZE
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.formats.output import check_stdout
 from lbr_cli.models import label
@@ -23,10 +23,12 @@ from lbr_cli.wording import counted
 
 ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
 DAYS = {"d": 1, "w": 7}
+OLDER_THAN = option("DAYS", "Time since the last use, in days or weeks: 30d, 8w.", ...)
+MODEL = option("MODEL", "Model, as in lbr rerank --model.", short="-m", unset="all")
 
 
 @command
-def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> None:
+def info(cache_dir: str | None = CACHE_DIR, cache_size: str = CACHE_SIZE) -> None:
     """Show the size of the score cache and the entries of each model.
 
     Examples:
@@ -46,57 +48,27 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
 
 
 @command
-def prune(
-    older_than: Annotated[
-        str, typer.Option(metavar="DAYS", help="Time since the last use, in days or weeks: 30d, 8w.")
-    ],
-    cache_dir: CacheDir = None,
-) -> None:
+def prune(older_than: str = OLDER_THAN, cache_dir: str | None = CACHE_DIR) -> None:
     """Remove scores that have not been used for some time.
 
     Examples:
         lbr cache prune --older-than 30d
     """
-    told = re.fullmatch(r"(\d{1,5})([dw]?)", older_than, re.ASCII)
-    if told is None:
-        raise UsageError(f"--older-than {older_than}: not a time", hint="a number of days or weeks: 30d, 8w")
-    before = today() - int(told[1]) * DAYS[told[2] or "d"]
-    where = _place(cache_dir)
-    removed = 0
-    if os.path.exists(where.file):
-        with opened(where) as database:
-            removed = database.remove("day < ?", before)
-    _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
+    age = re.fullmatch(r"(\d{1,5})([dw]?)", older_than, re.ASCII)
+    if age is None:
+        raise UsageError(f"--older-than {older_than}: invalid time", hint="a number of days or weeks: 30d, 8w")
+    before = today() - int(age[1]) * DAYS[age[2] or "d"]
+    _remove(cache_dir, lambda database: database.remove("day < ?", before))
 
 
 @command
-def clear(
-    cache_dir: CacheDir = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Model, as in lbr rerank --model.", show_default="all"),
-    ] = None,
-) -> None:
+def clear(cache_dir: str | None = CACHE_DIR, model: str | None = MODEL) -> None:
     """Remove the scores of a model, or all scores.
 
     Examples:
         lbr cache clear --model minilm
     """
-    where = _place(cache_dir)
-    removed = 0
-    if os.path.exists(where.file):
-        with opened(where) as database:
-            if model is None:
-                removed = database.remove()
-                database.clear_memo()
-            else:
-                kept = {row.name for row in database.models()}
-                # a folder may be gone by now
-                name = next((name for name in (label(model), os.path.abspath(model)) if name in kept), None)
-                if name is None:
-                    raise UsageError(f"--model {model}: nothing is kept of it", hint="lbr cache info lists the models")
-                removed = database.remove_model(name)
-    _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
+    _remove(cache_dir, lambda database: _clear(database, model))
 
 
 cache = typer.core.TyperGroup(
@@ -113,8 +85,30 @@ def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
     return where
 
 
+def _remove(cache_dir: str | None, remove: Callable[[Database], int]) -> None:
+    """Remove scores from the cache, if it exists, and print how many."""
+    where = _place(cache_dir)
+    removed = 0
+    if os.path.exists(where.file):
+        with opened(where) as database:
+            removed = remove(database)
+    _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
+
+
+def _clear(database: Database, model: str | None) -> int:
+    if model is None:
+        removed = database.remove()
+        database.clear_memo()
+        return removed
+    names = {row.name for row in database.models()}
+    for name in (label(model), os.path.abspath(model)):  # the second if the folder no longer exists
+        if name in names:
+            return database.remove_model(name)
+    raise UsageError(f"--model {model}: no cached scores", hint="lbr cache info lists the models")
+
+
 def _print(line: str) -> None:
-    """Print one line; names of files and models may contain control characters."""
+    """Print one line. Names of files and models may contain control characters, which are escaped."""
     typer.echo(printable(line))
 
 

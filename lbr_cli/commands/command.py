@@ -1,7 +1,7 @@
-"""Build a command from a function: its signature from groups of options, its help as plain text.
+"""Build a command from a function whose parameters are options and groups of options, with plain text as help.
 
-A group is a dataclass whose fields are options. The function takes groups and plain parameters; Typer reads one
-signature made of both, and the function gets the parsed values as instances of the groups.
+A group is a dataclass whose fields are options. Typer reads one signature made of all options, and the function gets
+the parsed values as instances of the groups.
 """
 
 from __future__ import annotations
@@ -9,34 +9,64 @@ from __future__ import annotations
 import importlib
 import inspect
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import zip_longest
-from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_type_hints
+from typing import Any, ClassVar, Self, cast, get_type_hints
 
 import typer
 import typer.core
 import typer.main
+from typer.models import OptionInfo
 
 from lbr_cli.errors import UsageError
 
 EXAMPLES = "Examples:\n"  # begins the last section of a command's docstring
 LAST_HEADING = "Diagnostics"  # of options without a group, --help among them, if other options have one
-MAX_WIDTH = 120
+MAX_WIDTH = 120  # of the help
 NAME_WIDTH = 34  # longer names have their help on the next line
+ENV_PREFIX = "LBR_"
 BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # in which Typer puts placeholders
+
+
+def option(
+    metavar: str | None,
+    text: str,
+    default: Any = None,
+    *,
+    short: str | None = None,
+    env: bool = False,
+    choices: Iterable[str] = (),
+    unset: str | bool = True,
+    **limits: Any,
+) -> Any:
+    """Return the default of a field or parameter that is an option, whose flags follow from its name.
+
+    `metavar` is None for a bool and for a Literal whose choices are listed; `default` is `...` for a required option;
+    `short` is a second flag, such as "-m"; `env` adds the environment variable LBR_NAME; `choices` are the names of a
+    registry; `unset` describes the default None; `limits` are the `min` and `max` of a number.
+    """
+    flags = [short] if short else []
+    variable, parser = ENV_PREFIX if env else None, _one_of(choices) if choices else None
+    named: Any = {"metavar": metavar, "envvar": variable, "parser": parser, "show_default": unset}
+    return typer.Option(default, *flags, help=text, **named, **limits)
+
+
+def flag(text: str) -> Any:
+    """Return an option of type bool that is True if it is on the command line."""
+    return option(None, text, False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionGroup:
-    """The options under one heading of --help, each a field annotated for Typer.
+    """The options under one heading of --help, each a field with `option` or `flag` as its default.
 
-    `given` names those that were on the command line; environment variables do not count. A group whose options
-    exclude each other raises UsageError when it is made.
+    `given` names those on the command line; environment variables do not count. The constructor raises UsageError for
+    options that exclude each other.
     """
 
-    heading: ClassVar[str]
+    heading: ClassVar[str] = ""
     given: frozenset[str] = frozenset()
 
     @classmethod
@@ -46,73 +76,45 @@ class OptionGroup:
     @classmethod
     def parameters(cls) -> list[inspect.Parameter]:
         """Return the parameters of a function that takes these options."""
-        hints = get_type_hints(cls, include_extras=True)
+        hints = get_type_hints(cls)
         defaults = {field.name: field.default for field in fields(cls)}
-        parameters = []
-        for name in cls.names():
-            option = copy(get_args(hints[name])[1])
-            if readers := cls.readers(name):
-                option.help = f"{option.help.removesuffix('.')} ({', '.join(readers)})."
-            option.rich_help_panel = cls.heading  # Typer keeps it beside the option, also without rich
-            default = inspect.Parameter.empty if defaults[name] is MISSING else defaults[name]
-            parameters.append(
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=default,
-                    annotation=Annotated[get_args(hints[name])[0], option],
-                )
-            )
-        return parameters
+        return [_parameter(name, hints[name], defaults[name], cls.heading, cls.readers(name)) for name in cls.names()]
 
     @classmethod
     def readers(cls, option: str) -> list[str]:
-        """Return the families or engines that an option is for; none if it is for all."""
+        """Return the names of the families or engines that read an option; none if all do."""
         return []
 
     @classmethod
     def parsed(cls, values: Mapping[str, Any], given: Collection[str]) -> Self:
         """Return the group with its part of the values of a command."""
-        names = cls.names()
-        return cls(**{name: values[name] for name in names}, given=frozenset(names).intersection(given))
+        return cls(**{name: values[name] for name in cls.names()}, given=frozenset(cls.names()).intersection(given))
 
     def values(self) -> dict[str, Any]:
         """Return the options by name, for the manifest."""
         return {name: getattr(self, name) for name in self.names()}
 
     def refuse(self, names: Iterable[str], reason: str) -> None:
-        """UsageError if one of the options was given."""
+        """UsageError if one of the options is on the command line."""
         refuse(self.given, names, reason)
 
     def check_utf8(self, *names: str) -> None:
-        """UsageError for bytes on the command line that are not text."""
+        """UsageError for an option that is not UTF-8."""
         for name in names:
             if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name) or ""):
                 raise UsageError(f"{_flag(name)}: not UTF-8")
 
 
 def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
-    """UsageError for the first of the named options that was given, because it would have no effect."""
+    """UsageError for the first of the named options that was given, because it has no effect."""
     for name in names:
         if name in given:
             raise UsageError(f"{_flag(name)} has no effect: {reason}")
 
 
-def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Return the parser of an option whose choices are the names of a registry."""
-    choices = list(names)
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(map(repr, choices))}.")
-        return text
-
-    return parse
-
-
 def command(function: Callable[..., None]) -> Command:
     """Return the command that calls `function`. Its docstring is the help, and may end with a section of examples."""
-    hints = get_type_hints(function, include_extras=True)
+    hints = get_type_hints(function)
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, OptionGroup)}
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     plain = []
@@ -121,7 +123,7 @@ def command(function: Callable[..., None]) -> Command:
             parameters += groups[name].parameters()
         else:
             plain.append(name)
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            parameters.append(_parameter(name, hints[name], parameter.default))
 
     def call(ctx: typer.Context, **values: Any) -> None:
         given = {name for name in values if _on_command_line(ctx, name)}
@@ -133,6 +135,20 @@ def command(function: Callable[..., None]) -> Command:
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command(function.__name__, cls=Command, help=help_text, epilog=textwrap.dedent(examples))(call)
     return cast(Command, typer.main.get_command(app))
+
+
+def _parameter(name: str, hint: Any, default: Any, heading: str = "", readers: Sequence[str] = ()) -> inspect.Parameter:
+    """Return a parameter for Typer: the flags, the environment variable and the readers of an option are added."""
+    if isinstance(default, OptionInfo):
+        default = copy(default)
+        if default.param_decls or default.default is False:  # Typer adds --NAME/--no-NAME to any other bool
+            default.param_decls = (_flag(name), *(default.param_decls or ()))
+        if default.envvar:
+            default.envvar = f"{ENV_PREFIX}{name.upper()}"
+        if readers:
+            default.help = f"{default.help.removesuffix('.')} ({', '.join(readers)})."
+        default.rich_help_panel = heading  # kept beside the option, also without rich
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
 class Command(typer.core.TyperCommand):
@@ -181,6 +197,18 @@ def _write_option(formatter: Any, name: str, text: str, width: int) -> None:
         lines.insert(0, "")
     for left, line in zip_longest([name], lines, fillvalue=""):
         formatter.write(f"  {left:{width}}  {line}".rstrip() + "\n")
+
+
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return the parser of an option whose choices are the names of a registry."""
+    choices = list(names)
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(map(repr, choices))}.")
+        return text
+
+    return parse
 
 
 def _on_command_line(ctx: typer.Context, name: str) -> bool:

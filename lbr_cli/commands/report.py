@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import typer
+from typer import Argument
 
-from lbr_cli.commands.command import OptionGroup, command
-from lbr_cli.commands.files import check_inputs
-from lbr_cli.commands.options.diagnostics import Quiet
-from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions
+from lbr_cli.commands.command import OptionGroup, command, option
+from lbr_cli.commands.options.diagnostics import QUIET
+from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions, check_inputs
 from lbr_cli.core import Progress
 from lbr_cli.evaluation import evaluate, tell_coverage
 from lbr_cli.evaluation.measures import DEFAULTS, curves, parse_measures
@@ -28,45 +27,28 @@ from lbr_cli.report.texts import Chosen, find_texts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInput(TextOptions):
-    """What `lbr report` reads."""
+    """The input of `lbr report`."""
 
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")]
-    after: Annotated[
-        list[str],
-        typer.Argument(metavar="AFTER", help="Other runs; JSONL written with --explain has the most details."),
-    ]
-    qrels: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Relevance judgments, TREC or BEIR; needed for measures.")
-    ] = None
-
-    def files(self) -> dict[str, list[str]]:
-        """Return the paths by role."""
-        named = {QUERIES: self.queries, "qrels": self.qrels}
-        return {
-            "run": [self.before, *self.after],
-            "corpus": self.corpus or [],
-            **{role: [path] for role, path in named.items() if path is not None},
-        }
+    before: str = Argument(..., metavar="BEFORE", help="The run to compare with: TREC, MS MARCO or JSONL.")
+    after: list[str] = Argument(
+        ..., metavar="AFTER", help="Other runs; JSONL written with --explain has the most details."
+    )
+    qrels: str | None = option("FILE", "Relevance judgments, TREC or BEIR; needed for measures.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions(OptionGroup):
-    """What the page holds."""
+    """The page: its file, measures and depth."""
 
     heading: ClassVar[str] = "Output"
 
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="File of the page; - is standard output.")
-    ]
-    measures: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAMES", help="Measures, as in lbr evaluate.", show_default=" ".join(DEFAULTS)),
-    ] = None
-    depth: Annotated[int, typer.Option(metavar="K", min=1, help="Documents shown of each query and run.")] = 100
+    output: str = option("FILE", "File of the page; - is standard output.", ..., short="-o")
+    measures: list[str] | None = option("NAMES", "Measures, as in lbr evaluate.", unset=" ".join(DEFAULTS))
+    depth: int = option("K", "Documents shown of each query and run.", 100, min=1)
 
 
 @command
-def report(inputs: ReportInput, page: PageOptions, quiet: Quiet = False) -> None:
+def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     """Write an HTML page that compares runs.
 
     The page shows measures, the gain of each query, rankings side by side, and the texts.
@@ -78,21 +60,23 @@ def report(inputs: ReportInput, page: PageOptions, quiet: Quiet = False) -> None
     if inputs.qrels is None:
         page.refuse(("measures",), "there is no --qrels")
     written = WrittenFiles({MAIN: page.output})
-    check_inputs(inputs.files(), written)
-    before, corpora, queries = inputs.before, inputs.corpus or [], inputs.queries
-    measures = parse_measures(page.measures or DEFAULTS) if inputs.qrels is not None else []
+    corpora, queries, qrels = inputs.corpus or [], inputs.queries, inputs.qrels
+    paths = [inputs.before, *inputs.after]
+    check_inputs({"run": paths, "corpus": corpora, QUERIES: [queries], "qrels": [qrels]}, written)
+    measures = parse_measures(page.measures or DEFAULTS) if qrels is not None else []
     shown = Chosen(inputs.fields(), inputs.topic_field, inputs.columns_of_queries(), named=queries is not None)
     with Console(bar=False, quiet=quiet) as console, open_output(page.output, console.warn) as out:
-        runs = [read_run(path, keep=True) for path in inputs.files()["run"]]
-        judged = _judged(inputs.qrels, runs, measures, console) if inputs.qrels is not None else None
+        runs = [read_run(path, keep=True) for path in paths]
+        judged = _judged(qrels, runs, measures, console) if qrels is not None else None
         if judged:
             tell_coverage(judged.evaluation, console)
-        found = queries if queries is not None else queries_beside(before, corpora, console)
-        if found is not None:
-            written.check(QUERIES, found)
-        else:
+        if queries is None:
+            queries = queries_beside(inputs.before, corpora, console)
+        if queries is None:
             inputs.refuse(QUERY_FIELDS, "no file of queries is read")
-        texts = find_texts(runs, corpora, found, shown, page.depth, console)
+        else:
+            written.check(QUERIES, queries)
+        texts = find_texts(runs, corpora, queries, shown, page.depth, console)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
         out.write(html(story(runs, texts, page.depth, judged), title))
 

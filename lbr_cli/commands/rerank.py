@@ -1,4 +1,4 @@
-"""`lbr rerank`: a job from its options, and the rules between groups of options."""
+"""`lbr rerank`: build a job from its options, and check the options of different groups together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,18 @@ def rerank(
     from lbr_cli.preview import dry_run, show_prompt
 
     groups = (inputs, output, model, scoring, documents, engine, cache, diagnostics)
-    _check(frozenset().union(*(group.given for group in groups)), inputs, engine, cache, diagnostics)
+    given = frozenset().union(*(group.given for group in groups))
+    if engine.has_model:
+        engine.refuse_unread(given)
+    else:
+        _refuse_model_options(given, engine, cache)
+    preview = "--dry-run" if diagnostics.dry_run else "--show-prompt" if diagnostics.show_prompt else None
+    if inputs.lines:
+        refuse(given, ("output_format", "tag", "explain", "interpolate"), "--lines ranks plain text")
+    if inputs.stream:
+        refuse(given, ("dry_run", "show_prompt"), "--stream reads JSONL with all texts")
+    if preview:
+        refuse(given, ("manifest",), f"{preview} makes no ranking")
     values = {name: value for group in groups for name, value in group.values().items()}
     job = Job(
         inputs=inputs.inputs(),
@@ -59,35 +70,19 @@ def rerank(
         options={name: value for name, value in values.items() if value is not None and engine.reads(name)},
     )
     with diagnostics.console("passages" if documents.passages else "pairs") as console:
-        if diagnostics.dry_run or diagnostics.show_prompt:
+        if preview:
             check_stdout()
             typer.echo((dry_run if diagnostics.dry_run else show_prompt)(job, console), nl=False)
         else:
             run(job, console)
 
 
-def _check(
-    given: frozenset[str],
-    inputs: InputOptions,
-    engine: EngineOptions,
-    cache: CacheOptions,
-    diagnostics: DiagnosticsOptions,
-) -> None:
-    """UsageError for an option that has no effect beside one of another group."""
-    if engine.has_model:
-        engine.refuse_unread(given)
-    else:
-        without_model = (*RerankerOptions.names(), *sorted(COMPUTING), "show_prompt")
-        refuse(given, without_model, f"--engine {engine.engine} uses no model")
-        no_cache = {"cache"} if cache.cache is False else set()
-        refuse(given - no_cache, cache.names(), f"--engine {engine.engine} caches no scores")
-    if inputs.lines:
-        refuse(given, ("output_format", "tag", "explain", "interpolate"), "--lines ranks plain text")
-    if inputs.stream:
-        refuse(given, ("dry_run", "show_prompt"), "--stream reads JSONL with all texts")
-    if diagnostics.dry_run or diagnostics.show_prompt:
-        only = "--dry-run" if diagnostics.dry_run else "--show-prompt"
-        refuse(given, ("manifest",), f"{only} makes no ranking")
+def _refuse_model_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
+    """UsageError for an option without effect on an engine without a model."""
+    without_model = (*RerankerOptions.names(), *sorted(COMPUTING), "show_prompt")
+    refuse(given, without_model, f"--engine {engine.engine} uses no model")
+    no_cache = {"cache"} if cache.cache is False else set()
+    refuse(given - no_cache, cache.names(), f"--engine {engine.engine} caches no scores")
 
 
 def _model(model: RerankerOptions, engine: EngineOptions) -> Model | None:

@@ -1,9 +1,9 @@
-"""The engines, one module or folder each. The libraries of an engine are imported only when it is used."""
+"""The engines, one module or folder each with a function `prepare`. Libraries are imported only if they are used."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,40 +13,30 @@ from lbr_cli.models import LocalModel, ServedModel
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An engine as `--engine` names it: the function that prepares it, a line of help, and the options it reads.
+    """An engine of `--engine`: a line of help, and the options that it reads.
 
-    Options that no engine reads are not about computing. An engine that reads none has no model.
+    Options that no engine reads are not about computing. An engine without options has no model. `package` is the
+    library that the manifest records, besides those of `local`; an engine that `sends_token_ids` makes the prompts of
+    `token_prompts`.
     """
 
-    prepare: str
     summary: str
-    options: frozenset[str] = frozenset()
+    options: Set[str] = frozenset()
+    package: str = ""
+    sends_token_ids: bool = False
 
 
 FILES = {"revision", "trust_remote_code"}  # options of engines that load the files of a model
 WORKERS = {"workers", "worker_cpus", "worker_gpus", "ray_address"}
+BATCHES = {"dtype", "max_length", "batch_tokens", *FILES}
+SERVER = {"max_length", "base_url", "concurrency", "tokenizer"}
+# engines by the name of their module
 ENGINES = {
-    "local": Registered(
-        "lbr_cli.engines.local:prepare",
-        "transformers on this machine",
-        frozenset({"device", "dtype", "max_length", "batch_tokens", "threads"} | FILES),
-    ),
-    "vllm": Registered(
-        "lbr_cli.engines.vllm:prepare",
-        "vLLM in this process",
-        frozenset({"dtype", "max_length", "batch_tokens"} | FILES),
-    ),
-    "openai": Registered(
-        "lbr_cli.engines.openai:prepare",
-        "an OpenAI-compatible server",
-        frozenset({"max_length", "base_url", "concurrency", "tokenizer"}),
-    ),
-    "ray": Registered(
-        "lbr_cli.engines.ray:prepare",
-        "workers of a Ray cluster",
-        frozenset({"device", "dtype", "max_length", "batch_tokens"} | WORKERS | FILES),
-    ),
-    "overlap": Registered("lbr_cli.engines.overlap:prepare", "shared words without a model, to test input files"),
+    "local": Registered("transformers on this machine", {"device", "threads"} | BATCHES),
+    "vllm": Registered("vLLM in this process", BATCHES, "vllm", sends_token_ids=True),
+    "openai": Registered("an OpenAI-compatible server", SERVER, "openai", sends_token_ids=True),
+    "ray": Registered("workers of a Ray cluster", {"device"} | WORKERS | BATCHES, "ray"),
+    "overlap": Registered("shared words without a model, to test input files"),
 }
 CONCURRENCY = 32
 UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
@@ -75,7 +65,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to compute. None and "auto" leave the choice to model and device."""
+    """How to compute. With None or "auto", the model or the device decides."""
 
     device: str = "auto"
     dtype: str = "auto"
@@ -118,13 +108,11 @@ class Prepared(Protocol):
 
     def load(self, pairs: int = 0) -> Engine:
         """Load the weights, for a job of so many pairs (0 if unknown)."""
-        ...
 
 
 def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings) -> Prepared:
     """Return the engine of that name for the type of model that it takes; overlap takes None."""
-    module, function = ENGINES[name].prepare.split(":")
-    prepare: Callable[[Any, Settings], Prepared] = getattr(importlib.import_module(module), function)
+    prepare: Callable[[Any, Settings], Prepared] = importlib.import_module(f"lbr_cli.engines.{name}").prepare
     return prepare(model, settings)
 
 

@@ -41,27 +41,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("rerank", "setup", "wording"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "scoring"),
-    "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank"),
+    "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
-        "inputs",
-        "",
-        "cache",
-        "commands",
-        "core",
-        "doctor",
-        "engines",
-        "errors",
-        "evaluation",
-        "families",
-        "formats",
-        "job",
-        "models",
-        "passages",
-        "preview",
-        "progress",
-        "report",
-        "rerank",
-        "wording",
+        *("", "cache", "commands", "core", "doctor", "engines", "errors", "evaluation", "families", "formats"),
+        *("inputs", "job", "models", "passages", "preview", "progress", "report", "rerank", "wording"),
     ),
     "__main__": ("commands",),
     "__init__": (),
@@ -136,7 +119,7 @@ def test_help_imports_no_command_and_none_of_what_a_command_needs(arguments: lis
 def test_help_of_a_command_imports_no_job() -> None:
     code = "from lbr_cli.commands import main; sys.argv = ['lbr', 'rerank', '--help']; main()"
     others = tuple(f"lbr_cli.commands.{name}" for name in COMMANDS if name != "rerank")
-    rooms = ("job", "survey", "assembly", "manifest", "evaluation", "report", "doctor")
+    rooms = ("job", "preview", "setup", "manifest", "evaluation", "report", "doctor")
     assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *HEAVY, "jinja2")) == []
 
 

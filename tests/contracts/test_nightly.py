@@ -71,9 +71,7 @@ def test_an_interrupted_job_says_how_to_go_on(
     _, err = job.communicate(timeout=30)
     assert job.returncode == code
     word = "interrupted" if code == 130 else "terminated"
-    assert err.decode() == (
-        f"lbr: {word}: 2 scores of this run are in the cache, and the same command goes on from there\n"
-    )
+    assert err.decode() == (f"lbr: {word}: 2 scores of this run are cached; the same command continues from there\n")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["scores.sqlite"]
 
 
@@ -83,7 +81,7 @@ def test_without_a_cache_nothing_is_kept_and_that_is_said(
     job = answering(cached_start, chat_model, "--quiet", "--no-cache")
     job.send_signal(signal.SIGTERM)
     _, err = job.communicate(timeout=30)
-    assert err.decode() == "lbr: terminated: nothing is kept without a score cache\n"
+    assert err.decode() == "lbr: terminated: no scores are cached\n"
     assert not (tmp_path / "cache").exists()
 
 
@@ -241,7 +239,7 @@ def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr:
     assert (name, entries) == (str(chat_model), "2")
     ended = lbr("cache", "clear", "-m", "minilm", "--cache-dir", "c")
     assert ended.code == 2
-    assert ended.err == "lbr: --model minilm: nothing is kept of it\nlbr: hint: lbr cache info lists the models\n"
+    assert ended.err == "lbr: --model minilm: no cached scores\nlbr: hint: lbr cache info lists the models\n"
     assert lbr("cache", "clear", "-m", str(chat_model), "--cache-dir", "c").out.startswith("2 entries removed")
     assert len(lbr("cache", "info", "--cache-dir", "c").out.splitlines()) == 2
     assert lbr("cache", "clear", env={"LBR_CACHE_DIR": "c"}).out.endswith(" entries removed from c/scores.sqlite\n")
@@ -263,7 +261,7 @@ def test_what_was_not_used_for_long_is_pruned(chat_model: Path, tmp_path: Path, 
     ended = lbr("cache", "prune", "--older-than", "soon", "--cache-dir", "c")
     assert (ended.code, ended.err) == (
         2,
-        "lbr: --older-than soon: not a time\nlbr: hint: a number of days or weeks: 30d, 8w\n",
+        "lbr: --older-than soon: invalid time\nlbr: hint: a number of days or weeks: 30d, 8w\n",
     )
 
 

@@ -255,7 +255,7 @@ def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, 
     ended = lbr("doctor", "-m", "lb", "--dtype", "float32", "--device", "cpu", env=offline(files, HF_ENDPOINT=hub[0]))
     assert ended.code == 1
     assert ended.out.splitlines()[-1].startswith("self-test     passed: ")
-    assert ended.err.splitlines()[0].startswith("lbr: scores that are not those published with the model: ")
+    assert ended.err.splitlines()[0].startswith("lbr: scores differ from those published with the model: ")
     assert " for 6.6657, " in ended.err
 
 

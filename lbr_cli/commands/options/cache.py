@@ -1,39 +1,24 @@
 """Cache options: whether scores are cached, where, and how many."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
-
-import typer
+from typing import ClassVar
 
 from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
-from lbr_cli.commands.command import OptionGroup
+from lbr_cli.commands.command import OptionGroup, option
 
-CacheDir = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR", envvar="LBR_CACHE_DIR", help="Folder of the score cache.", show_default="the user's cache folder"
-    ),
-]
-CacheSize = Annotated[
-    str,
-    typer.Option(
-        metavar="SIZE",
-        envvar="LBR_CACHE_SIZE",
-        help="Maximum size of the score cache; least recently used scores are evicted.",
-    ),
-]
+CACHE_DIR = option("DIR", "Folder of the score cache.", env=True, unset="the user's cache folder")
+CACHE_SIZE = option(
+    "SIZE", "Maximum size of the score cache; least recently used scores are evicted.", DEFAULT_SIZE, env=True
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions(OptionGroup):
     heading: ClassVar[str] = "Cache"
 
-    cache: Annotated[
-        bool | None,
-        typer.Option("--cache/--no-cache", envvar="LBR_CACHE", help="Reuse and store scores.", show_default="on"),
-    ] = None
-    cache_dir: CacheDir = None
-    cache_size: CacheSize = DEFAULT_SIZE
+    cache: bool | None = option(None, "Reuse and store scores.", env=True, unset="on")
+    cache_dir: str | None = CACHE_DIR
+    cache_size: str = CACHE_SIZE
 
     def place(self) -> Place | None:
         """Return where the cache is, or None without one."""

@@ -2,33 +2,22 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-import typer
-
-from lbr_cli.commands.command import OptionGroup
+from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.progress import Console
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors on standard error.")]
+QUIET = flag("Print only warnings and errors on standard error.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosticsOptions(OptionGroup):
     heading: ClassVar[str] = "Diagnostics"
 
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read and check all input, print counts and lengths of prompts, and exit.")
-    ] = False
-    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first pair and exit.")] = (
-        False
-    )
-    progress: Annotated[
-        bool | None,
-        typer.Option(
-            "--progress/--no-progress", help="Show progress on standard error.", show_default="if it is a terminal"
-        ),
-    ] = None
-    quiet: Quiet = False
+    dry_run: bool = flag("Read and check all input, print counts and lengths of prompts, and exit.")
+    show_prompt: bool = flag("Print the prompt of the first pair and exit.")
+    progress: bool | None = option(None, "Show progress on standard error.", unset="if it is a terminal")
+    quiet: bool = QUIET
 
     def __post_init__(self) -> None:
         if self.dry_run:

@@ -1,113 +1,54 @@
-"""Engine options. `ENGINES` says which engine reads which."""
+"""Engine options. `ENGINES` lists the options that each engine reads."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import typer
-
-from lbr_cli.commands.command import OptionGroup, one_of, refuse
+from lbr_cli.commands.command import OptionGroup, option, refuse
 from lbr_cli.engines import CONCURRENCY, ENGINES, Server, Settings, Workers
 from lbr_cli.errors import UsageError
 
 COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values()))  # options that some engine reads
 
-
-Device = Annotated[
-    str,
-    typer.Option(metavar="DEVICE", envvar="LBR_DEVICE", help="cpu, cuda, cuda:1 or mps; auto is the best available."),
-]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option(
-        metavar="DTYPE",
-        envvar="LBR_DTYPE",
-        help="auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.",
-    ),
-]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DEVICE = option("DEVICE", "cpu, cuda, cuda:1 or mps; auto is the best available.", "auto", env=True)
+DTYPE = option(
+    "DTYPE", "auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.", "auto", env=True
+)
+SUMMARIES = "; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceOptions(OptionGroup):
-    """Where and in which precision the local engine computes."""
+    """The device and the precision of the local engine."""
 
     heading: ClassVar[str] = "Engine"
 
-    device: Device = "auto"
-    dtype: Dtype = "auto"
+    device: str = DEVICE
+    dtype: Dtype = DTYPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions(OptionGroup):
-    """What computes the scores, and with which resources."""
+    """The engine, and the resources that it uses."""
 
     heading: ClassVar[str] = "Engine"
 
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            envvar="LBR_ENGINE",
-            parser=one_of(ENGINES),
-            help="; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items()) + ".",
-        ),
-    ] = "local"
-    device: Device = "auto"
-    dtype: Dtype = "auto"
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TOKENS",
-            min=1,
-            envvar="LBR_BATCH_TOKENS",
-            help="Tokens of a batch, padding included.",
-            show_default="by the cache or memory of the device",
-        ),
-    ] = None
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, max=1024, envvar="LBR_THREADS", help="CPU threads.", show_default="torch's choice"
-        ),
-    ] = None
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            envvar="LBR_BASE_URL",
-            help="Server, such as http://127.0.0.1:8000/v1; LBR_API_KEY is its key.",
-        ),
-    ] = None
-    concurrency: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1000, envvar="LBR_CONCURRENCY", help="Concurrent requests.")
-    ] = CONCURRENCY
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            envvar="LBR_TOKENIZER",
-            help="Alias, hub id or folder with the tokenizer of the server's model.",
-        ),
-    ] = None
-    workers: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, envvar="LBR_WORKERS", help="Worker processes, each of which loads the model."),
-    ] = 1
-    worker_cpus: Annotated[
-        int, typer.Option(metavar="N", min=1, envvar="LBR_WORKER_CPUS", help="CPUs and threads of each worker.")
-    ] = 1
-    worker_gpus: Annotated[
-        float,
-        typer.Option(metavar="N", min=0, envvar="LBR_WORKER_GPUS", help="GPUs of each worker; 0.5 is half a GPU."),
-    ] = 0.0
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            envvar="LBR_RAY_ADDRESS",
-            help="Ray cluster to join.",
-            show_default="a new one on this machine",
-        ),
-    ] = None
+    engine: str = option("NAME", f"{SUMMARIES}.", "local", env=True, choices=ENGINES)
+    device: str = DEVICE
+    dtype: Dtype = DTYPE
+    batch_tokens: int | None = option(
+        "TOKENS", "Tokens of a batch, padding included.", env=True, min=1, unset="by the cache or memory of the device"
+    )
+    threads: int | None = option("N", "CPU threads.", env=True, min=1, max=1024, unset="torch's choice")
+    base_url: str | None = option("URL", "Server, such as http://127.0.0.1:8000/v1; LBR_API_KEY is its key.", env=True)
+    concurrency: int = option("N", "Concurrent requests.", CONCURRENCY, env=True, min=1, max=1000)
+    tokenizer: str | None = option(
+        "MODEL", "Alias, hub id or folder with the tokenizer of the server's model.", env=True
+    )
+    workers: int = option("N", "Worker processes, each of which loads the model.", 1, env=True, min=1)
+    worker_cpus: int = option("N", "CPUs and threads of each worker.", 1, env=True, min=1)
+    worker_gpus: float = option("N", "GPUs of each worker; 0.5 is half a GPU.", 0.0, env=True, min=0)
+    ray_address: str | None = option("ADDRESS", "Ray cluster to join.", env=True, unset="a new one on this machine")
 
     @classmethod
     def readers(cls, option: str) -> list[str]:
@@ -122,26 +63,22 @@ class EngineOptions(OptionGroup):
         return self.reads("base_url")
 
     def reads(self, option: str) -> bool:
-        """Return whether the engine reads an option, if it is about computing at all."""
+        """Return whether the engine reads an option; all engines read those that are not about computing."""
         return option not in COMPUTING or option in ENGINES[self.engine].options
 
     def refuse_unread(self, given: frozenset[str]) -> None:
-        """UsageError for an option that is for other engines."""
+        """UsageError for an option of other engines."""
         refuse(given, sorted(COMPUTING - ENGINES[self.engine].options), f"it is not for --engine {self.engine}")
 
     def settings(self, max_length: int | None) -> Settings:
-        if self.is_server and self.base_url is None:
-            raise UsageError(f"--engine {self.engine} needs --base-url", hint="--base-url http://127.0.0.1:8000/v1")
-        if self.is_server and max_length is not None and self.tokenizer is None:
-            raise UsageError("--max-length has no effect: without --tokenizer nothing is truncated")
-        return Settings(
-            device=self.device,
-            dtype=self.dtype,
-            max_length=max_length,
-            batch_tokens=self.batch_tokens,
-            threads=self.threads,
-            server=Server(self.base_url, self.concurrency) if self.is_server and self.base_url else None,
-            workers=Workers(self.workers, self.worker_cpus, self.worker_gpus, self.ray_address)
-            if self.reads("workers")
-            else None,
-        )
+        server = workers = None
+        if self.is_server:
+            if self.base_url is None:
+                raise UsageError(f"--engine {self.engine} needs --base-url", hint="--base-url http://127.0.0.1:8000/v1")
+            if max_length is not None and self.tokenizer is None:
+                raise UsageError("--max-length has no effect: without --tokenizer nothing is truncated")
+            server = Server(self.base_url, self.concurrency)
+        if self.reads("workers"):
+            workers = Workers(self.workers, self.worker_cpus, self.worker_gpus, self.ray_address)
+        resources = (max_length, self.batch_tokens, self.threads)
+        return Settings(self.device, self.dtype, *resources, server=server, workers=workers)

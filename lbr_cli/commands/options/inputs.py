@@ -1,24 +1,26 @@
 """Input options: the run, the texts of queries and documents, and what to do with invalid or missing ones."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import typer
+from typer import Argument
 
-from lbr_cli.commands.command import OptionGroup, one_of
-from lbr_cli.commands.files import check_inputs
+from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.errors import UsageError
 from lbr_cli.formats import RUN_FORMATS, run_format
 from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
+from lbr_cli.formats.overwrite import WrittenFiles
 from lbr_cli.inputs import Inputs, Policies
 
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
+FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
 CORPUS_FIELDS = (*JSONL_FIELDS, "tsv_columns")
 QUERY_FIELDS = ("topic_field", "query_columns")
-# without effect unless a file of queries is read
+# options that need a file of queries
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
 JOIN_OPTIONS = ("corpus", "queries", "input_format", *QUERY_OPTIONS, *CORPUS_OPTIONS)
@@ -26,53 +28,31 @@ JOIN_OPTIONS = ("corpus", "queries", "input_format", *QUERY_OPTIONS, *CORPUS_OPT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOptions(OptionGroup):
-    """The files with the texts of documents and queries, and the fields that hold them."""
+    """The files of documents and queries, and the fields of their texts."""
 
     heading: ClassVar[str] = "Input"
 
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--corpus", "-c", metavar="FILE", help="Documents: JSONL or TSV; repeat the option for several files."
-        ),
-    ] = None
-    queries: Annotated[
-        str | None,
-        typer.Option(
-            "--queries",
-            "-q",
-            metavar="FILE",
-            help="Query texts: JSONL, TSV or TREC topics.",
-            show_default="queries.* or topics.* beside the run or corpus",
-        ),
-    ] = None
-    id_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the document id in a JSONL corpus.")] = (
-        None
+    corpus: list[str] | None = option(
+        "FILE", "Documents: JSONL or TSV; repeat the option for several files.", short="-c"
     )
-    text_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the text in a JSONL corpus.")] = None
-    title_field: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the title in a JSONL corpus.")] = None
-    tsv_columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES", help="Columns of a TSV corpus: id, text and optionally title.", show_default="id,text"
-        ),
-    ] = None
-    topic_field: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Field of topics, key of JSONL or column of TSV with the query text.",
-            show_default="title",
-        ),
-    ] = None
-    query_columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Columns of TSV queries.",
-            show_default="id,text; if more than two, id,title,description,narrative",
-        ),
-    ] = None
+    queries: str | None = option(
+        "FILE",
+        "Query texts: JSONL, TSV or TREC topics.",
+        short="-q",
+        unset="queries.* or topics.* beside the run or corpus",
+    )
+    id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus.")
+    text_field: str | None = option("KEY", "Key of the text in a JSONL corpus.")
+    title_field: str | None = option("KEY", "Key of the title in a JSONL corpus.")
+    tsv_columns: str | None = option(
+        "NAMES", "Columns of a TSV corpus: id, text and optionally title.", unset="id,text"
+    )
+    topic_field: str | None = option(
+        "NAME", "Field of topics, key of JSONL or column of TSV with the query text.", unset="title"
+    )
+    query_columns: str | None = option(
+        "NAMES", "Columns of TSV queries.", unset="id,text; if more than two, id,title,description,narrative"
+    )
 
     def __post_init__(self) -> None:
         if not self.corpus:
@@ -81,9 +61,8 @@ class TextOptions(OptionGroup):
             self.refuse(JSONL_FIELDS, "--tsv-columns names all columns")
 
     def fields(self) -> Fields:
-        """Return where a corpus has its ids, texts and titles."""
-        default = Fields()
-        columns = _columns(self.tsv_columns)
+        """Return the fields of a corpus with ids, texts and titles."""
+        default, columns = Fields(), _columns(self.tsv_columns)
         if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
             raise UsageError(f"--tsv-columns {self.tsv_columns}: needs id and text once, and may name title once")
         return Fields(
@@ -104,44 +83,25 @@ class TextOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputOptions(TextOptions):
-    """What `lbr rerank` reads."""
+    """The input of `lbr rerank`."""
 
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input.")
-    ] = STDIN
-    query: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The query of input without queries: JSONL documents or --lines.")
-    ] = None
-    lines: Annotated[
-        bool,
-        typer.Option("--lines", help="Read RUN as plain text, rank its lines for --query and print them unchanged."),
-    ] = False
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Rerank each query as soon as it is read; RUN is JSONL with all texts.")
-    ] = False
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            parser=one_of(FORMAT_NAMES),
-            help=f"Format of RUN: {', '.join(FORMAT_NAMES)}.",
-            show_default="detected from its first line",
-        ),
-    ] = None
-    missing_docs: Annotated[
-        Literal["error", "skip", "last"],
-        typer.Option(help="Candidates not found in the corpus: fail, leave them out, or rank them last."),
-    ] = "error"
-    missing_queries: Annotated[
-        Literal["error", "skip", "keep"],
-        typer.Option(help="Queries without a text: fail, leave them out, or keep the first-stage order."),
-    ] = "error"
-    duplicates: Annotated[
-        Literal["warn", "error"], typer.Option(help="Duplicate pairs in RUN: warn and score them once, or fail.")
-    ] = "warn"
-    bad_lines: Annotated[
-        Literal["error", "skip"], typer.Option(help="Invalid lines of the corpus: fail or skip them.")
-    ] = "error"
+    run: str = Argument(STDIN, metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input.")
+    query: str | None = option("TEXT", "The query of input without queries: JSONL documents or --lines.")
+    lines: bool = flag("Read RUN as plain text, rank its lines for --query and print them unchanged.")
+    stream: bool = flag("Rerank each query as soon as it is read; RUN is JSONL with all texts.")
+    input_format: str | None = option(
+        "FORMAT", f"Format of RUN: {FORMATS}.", choices=FORMAT_NAMES, unset="detected from its first line"
+    )
+    missing_docs: Literal["error", "skip", "last"] = option(
+        None, "Candidates not found in the corpus: fail, leave them out, or rank them last.", "error"
+    )
+    missing_queries: Literal["error", "skip", "keep"] = option(
+        None, "Queries without a text: fail, leave them out, or keep the first-stage order.", "error"
+    )
+    duplicates: Literal["warn", "error"] = option(
+        None, "Duplicate pairs in RUN: warn and score them once, or fail.", "warn"
+    )
+    bad_lines: Literal["error", "skip"] = option(None, "Invalid lines of the corpus: fail or skip them.", "error")
 
     def __post_init__(self) -> None:
         if self.lines:
@@ -156,7 +116,7 @@ class InputOptions(TextOptions):
         self.check_utf8("query")
         if self.lines and self.query is None:
             raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
-        check_inputs({"run": [self.run], "corpus": self.corpus or [], "queries": [self.queries or ""]})
+        check_inputs({"run": [self.run], "corpus": self.corpus or [], "queries": [self.queries]})
         if self.run == STDIN and sys.stdin is not None and sys.stdin.isatty():
             raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
 
@@ -174,6 +134,16 @@ class InputOptions(TextOptions):
             policies=Policies(self.missing_docs, self.missing_queries, self.duplicates, self.bad_lines),
             chosen=self.given.intersection(QUERY_OPTIONS),
         )
+
+
+def check_inputs(inputs: Mapping[str, Sequence[str | None]], written: WrittenFiles | None = None) -> None:
+    """UsageError if several inputs are standard input, or if one is also written. `inputs` are paths by role."""
+    paths = [(role, path) for role, named in inputs.items() for path in named if path is not None]
+    if [path for _, path in paths].count(STDIN) > 1:
+        raise UsageError("only one input can be standard input")
+    for role, path in paths:
+        if written:
+            written.check(role, path)
 
 
 def _columns(names: str | None) -> tuple[str, ...] | None:

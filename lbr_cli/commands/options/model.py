@@ -1,16 +1,15 @@
 """Model options: the model, its family, and the prompt."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import typer
-
-from lbr_cli.commands.command import OptionGroup, one_of
+from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
 from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, served
 
 FAMILY_NAMES = [known.name for known in FAMILIES]
+FAMILY_LIST = ", ".join(FAMILY_NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,36 +18,17 @@ class ModelOptions(OptionGroup):
 
     heading: ClassVar[str] = "Model"
 
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Model to test: alias, hub id, folder or GGUF file."),
-    ] = None
-    revision: Annotated[
-        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a model on the hub.")
-    ] = None
-    family: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            parser=one_of(FAMILY_NAMES),
-            help=f"Family, if the files of the model do not determine it: {', '.join(FAMILY_NAMES)}.",
-        ),
-    ] = None
-    instruction: Annotated[str | None, typer.Option(metavar="TEXT", help="Instruction that defines relevance.")] = None
-    prompt_file: Annotated[str | None, typer.Option(metavar="FILE", help="TOML file with the prompt.")] = None
-    labels: Annotated[
-        str | None, typer.Option(metavar="A,B", help='Tokens for relevant and not relevant, such as "yes,no".')
-    ] = None
-    query_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Text before each query.", show_default="from the model's files")
-    ] = None
-    document_prompt: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Text before each document.", show_default="from the model's files"),
-    ] = None
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model; read it first.")
-    ] = False
+    model: str | None = option("MODEL", "Model to test: alias, hub id, folder or GGUF file.", short="-m")
+    revision: str | None = option("REV", "Branch, tag or commit of a model on the hub.")
+    family: str | None = option(
+        "NAME", f"Family, if the files of the model do not determine it: {FAMILY_LIST}.", choices=FAMILY_NAMES
+    )
+    instruction: str | None = option("TEXT", "Instruction that defines relevance.")
+    prompt_file: str | None = option("FILE", "TOML file with the prompt.")
+    labels: str | None = option("A,B", 'Tokens for relevant and not relevant, such as "yes,no".')
+    query_prompt: str | None = option("TEXT", "Text before each query.", unset="from the model's files")
+    document_prompt: str | None = option("TEXT", "Text before each document.", unset="from the model's files")
+    trust_remote_code: bool = flag("Run the code that comes with a model; read it first.")
 
     @classmethod
     def readers(cls, option: str) -> list[str]:
@@ -61,19 +41,14 @@ class ModelOptions(OptionGroup):
         self.check_utf8("instruction", "query_prompt", "document_prompt", "labels")
 
     def local(self) -> HubModel | LocalModel | None:
-        """Return the model whose files are read on this machine; the hub is not asked yet."""
+        """Return the model whose files are read on this machine. Nothing is downloaded."""
         if self.model is None:
             return None
-        return resolve(self.model, self.family, self.revision, chosen=self._of_family(), trusted=self.trust_remote_code)
+        options = self.family_options()
+        return resolve(self.model, self.family, self.revision, chosen=options, trusted=self.trust_remote_code)
 
-    def served(self, tokenizer: str | None) -> ServedModel | None:
-        """Return the model that a server has under this name, with its tokenizer on this machine."""
-        if self.model is None:
-            return None
-        return served(self.model, self.family, tokenizer, chosen=self._of_family())
-
-    def _of_family(self) -> dict[str, Any]:
-        """Return the given fields of the family."""
+    def family_options(self) -> dict[str, Any]:
+        """Return the options of the family that are set."""
         values = {
             "instruction": self.instruction,
             "prompt": None if self.prompt_file is None else read_template(self.prompt_file),
@@ -88,16 +63,13 @@ class ModelOptions(OptionGroup):
 class RerankerOptions(ModelOptions):
     """The model of `lbr rerank`, which has a default."""
 
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            envvar="LBR_MODEL",
-            help="Alias (see lbr models), hub id, folder, GGUF file, or name on the server.",
-        ),
-    ] = "lb"
+    model: str = option(
+        "MODEL", "Alias (see lbr models), hub id, folder, GGUF file, or name on the server.", "lb", short="-m", env=True
+    )
+
+    def served(self, tokenizer: str | None) -> ServedModel:
+        """Return the model of this name on a server, with its tokenizer on this machine."""
+        return served(self.model, self.family, tokenizer, chosen=self.family_options())
 
 
 def read_template(path: str) -> Template:

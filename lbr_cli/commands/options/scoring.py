@@ -1,12 +1,10 @@
-"""Scoring options, and those of long documents."""
+"""Scoring options, and options of long documents."""
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import typer
-
-from lbr_cli.commands.command import OptionGroup
+from lbr_cli.commands.command import OptionGroup, option
 from lbr_cli.errors import UsageError
 from lbr_cli.passages import WORDS, Passages
 from lbr_cli.rerank import Method
@@ -18,29 +16,16 @@ class DocumentOptions(OptionGroup):
 
     heading: ClassVar[str] = "Long documents"
 
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TOKENS",
-            min=1,
-            help="Maximum length of a prompt; the document is truncated.",
-            show_default="limit of the model",
-        ),
-    ] = None
-    passages: Annotated[
-        Literal["first", "max", "mean"] | None,
-        typer.Option(help="Score a document by its passages: the first, the maximum, or the mean."),
-    ] = None
-    passage_words: Annotated[int, typer.Option(metavar="N", min=1, help="Words of a passage.")] = WORDS
-    passage_stride: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Words from the start of a passage to that of the next.",
-            show_default="half a passage",
-        ),
-    ] = None
+    max_length: int | None = option(
+        "TOKENS", "Maximum length of a prompt; the document is truncated.", min=1, unset="limit of the model"
+    )
+    passages: Literal["first", "max", "mean"] | None = option(
+        None, "Score a document by its passages: the first, the maximum, or the mean."
+    )
+    passage_words: int = option("N", "Words of a passage.", WORDS, min=1)
+    passage_stride: int | None = option(
+        "N", "Words from the start of a passage to that of the next.", min=1, unset="half a passage"
+    )
 
     def __post_init__(self) -> None:
         if self.passages is None:
@@ -56,12 +41,7 @@ class DocumentOptions(OptionGroup):
         passages = self.split()
         words = passages and passages.words
         stride = passages.stride if passages and passages.score != "first" else None
-        return {
-            "max_length": self.max_length,
-            "passages": self.passages,
-            "passage_words": words,
-            "passage_stride": stride,
-        }
+        return {**OptionGroup.values(self), "passage_words": words, "passage_stride": stride}
 
     def split(self) -> Passages | None:
         """Return how to split documents into passages, or None."""
@@ -76,24 +56,11 @@ class ScoringOptions(OptionGroup):
 
     heading: ClassVar[str] = "Scoring"
 
-    depth: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K", min=1, help="Score the first K candidates of each query; rank the others below them."
-        ),
-    ] = None
-    top_k: Annotated[
-        int | None, typer.Option(metavar="K", min=1, help="Write only the first K candidates of each query.")
-    ] = None
-    interpolate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="W",
-            min=0,
-            max=1,
-            help="Rank by W times the first-stage score plus 1-W times the model's, both scaled to 0..1.",
-        ),
-    ] = None
+    depth: int | None = option("K", "Score the first K candidates of each query; rank the others below them.", min=1)
+    top_k: int | None = option("K", "Write only the first K candidates of each query.", min=1)
+    interpolate: float | None = option(
+        "W", "Rank by W times the first-stage score plus 1-W times the model's, both scaled to 0..1.", min=0, max=1
+    )
 
     def __post_init__(self) -> None:
         if self.interpolate is not None and math.isnan(self.interpolate):
