@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 import typer.core
 
-from lbr_cli.cache import opened
+from lbr_cli.cache import open_database
 from lbr_cli.cache.database import today
-from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
+from lbr_cli.cache.location import DEFAULT_SIZE, CacheLocation, cache_location
 from lbr_cli.commands.command import command
 from lbr_cli.commands.options.cache import CacheDir, CacheSize
 from lbr_cli.errors import MissingError, UsageError
@@ -32,11 +32,11 @@ def info(cache_dir: CacheDir = None, cache_size: CacheSize = DEFAULT_SIZE) -> No
     Examples:
         lbr cache info
     """
-    where = _place(cache_dir, cache_size)
+    where = _location(cache_dir, cache_size)
     if not os.path.exists(where.file):
         _print(f"{where.file}: not there yet")
         return
-    with opened(where) as database:
+    with open_database(where) as database:
         _print(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
         rows = database.models()
     _print(ROW.format("entries", "bytes", "last used", "model"))
@@ -61,10 +61,10 @@ def prune(
     if told is None:
         raise UsageError(f"--older-than {older_than}: not a time", hint="a number of days or weeks: 30d, 8w")
     before = today() - int(told[1]) * DAYS[told[2] or "d"]
-    where = _place(cache_dir)
+    where = _location(cache_dir)
     removed = 0
     if os.path.exists(where.file):
-        with opened(where) as database:
+        with open_database(where) as database:
             removed = database.remove("day < ?", before)
     _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
 
@@ -82,10 +82,10 @@ def clear(
     Examples:
         lbr cache clear --model minilm
     """
-    where = _place(cache_dir)
+    where = _location(cache_dir)
     removed = 0
     if os.path.exists(where.file):
-        with opened(where) as database:
+        with open_database(where) as database:
             if model is None:
                 removed = database.remove()
                 database.clear_memo()
@@ -104,12 +104,12 @@ cache = typer.core.TyperGroup(
 )
 
 
-def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
+def _location(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> CacheLocation:
     check_stdout()
-    where = place(cache_dir, cache_size)
-    trouble = where.trouble()
-    if trouble:
-        raise MissingError(f"no score cache: {trouble}")
+    where = cache_location(cache_dir, cache_size)
+    problem = where.problem()
+    if problem:
+        raise MissingError(f"no score cache: {problem}")
     return where
 
 

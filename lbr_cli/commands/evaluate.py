@@ -16,7 +16,7 @@ from lbr_cli.commands.command import command
 from lbr_cli.commands.files import check_inputs
 from lbr_cli.commands.options.diagnostics import Quiet
 from lbr_cli.errors import UsageError
-from lbr_cli.evaluation import Evaluation, plot, tables, tell_coverage
+from lbr_cli.evaluation import Evaluation, plot, tables, warn_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
@@ -91,7 +91,7 @@ def evaluate(
             lines_out.write(as_lines(evaluation))
         if picture_out and picture:
             picture_out.write(plot.plot(everything, curves(drawn), picture))
-        tell_coverage(evaluation, console)
+        warn_coverage(evaluation, console)
         text = _text(evaluation, format_)
     typer.echo(text, nl=False)
 

@@ -34,7 +34,7 @@ __all__ = [
     "is_local",
     "label",
     "resolve",
-    "served",
+    "resolve_served",
 ]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -92,7 +92,7 @@ def resolve(
     return _checked(LocalModel(short, label(name), family, folder, gguf, trusted=trusted))
 
 
-def served(
+def resolve_served(
     name: str, family_name: str | None = None, tokenizer: str | None = None, *, chosen: Mapping[str, Any] | None = None
 ) -> ServedModel:
     """Return the model that a server calls `name`. `tokenizer` is an alias, a hub id, a folder or a GGUF file.

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
+from lbr_cli.cache.location import DEFAULT_SIZE, CacheLocation, cache_location
 from lbr_cli.commands.command import OptionGroup
 
 CacheDir = Annotated[
@@ -35,9 +35,9 @@ class CacheOptions(OptionGroup):
     cache_dir: CacheDir = None
     cache_size: CacheSize = DEFAULT_SIZE
 
-    def place(self) -> Place | None:
+    def location(self) -> CacheLocation | None:
         """Return where the cache is, or None without one."""
         if self.cache is False:
             self.refuse(("cache_dir", "cache_size"), "no scores are cached")
             return None
-        return place(self.cache_dir, self.cache_size)
+        return cache_location(self.cache_dir, self.cache_size)

@@ -8,7 +8,7 @@ import typer
 from lbr_cli.commands.command import OptionGroup, one_of
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
-from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, served
+from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, resolve_served
 
 FAMILY_NAMES = [known.name for known in FAMILIES]
 
@@ -70,7 +70,7 @@ class ModelOptions(OptionGroup):
         """Return the model that a server has under this name, with its tokenizer on this machine."""
         if self.model is None:
             return None
-        return served(self.model, self.family, tokenizer, chosen=self._of_family())
+        return resolve_served(self.model, self.family, tokenizer, chosen=self._of_family())
 
     def _of_family(self) -> dict[str, Any]:
         """Return the given fields of the family."""
