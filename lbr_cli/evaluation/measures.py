@@ -138,7 +138,9 @@ def _parse_arguments(source: str, text: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError, TypeError, SyntaxError):
         call = ast.parse(f"f({source})", mode="eval").body
         if isinstance(call, ast.Call) and not call.args and all(word.arg for word in call.keywords):
-            return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+            values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+            if len(values) == len(call.keywords):  # no duplicate
+                return values
     raise UsageError(f"--measures {text}: invalid parameters in brackets, not name=value", hint=HINT)
 
 

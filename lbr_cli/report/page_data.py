@@ -138,9 +138,10 @@ def _details(extra: Mapping[str, Any], document: Document | None) -> dict[str, A
             details[name] = round_trip_number(float(values[name]))
     if extra.get("truncated") is True:
         details["truncated"] = True
-    start, text = passage.get("start"), passage.get("text")
-    has_span = type(start) is int and start >= 0 and isinstance(text, str)
-    if document and has_span and document.text.startswith(text, start):
+    start: Any = passage.get("start")
+    text: Any = passage.get("text")
+    is_span = type(start) is int and start >= 0 and isinstance(text, str)
+    if document and is_span and document.text.startswith(text, start):
         details["passage"] = [start, start + len(text)]  # in characters
     return details
 
@@ -173,8 +174,9 @@ def _documents(documents: _DocumentIndex, texts: Texts, space: int) -> list[list
 def _common_length(lengths: Sequence[int], sizes: Sequence[int], space: int) -> int:
     """Return the maximum length of a text for which all fit; `lengths` are in characters, `sizes` in bytes."""
 
-    def needed(limit: int) -> float:
-        return sum(size * min(length, limit) / max(length, 1) for length, size in zip(lengths, sizes, strict=True))
+    def needed(limit: int) -> int:
+        sizes_within = (size * min(n, limit) / max(n, 1) for n, size in zip(lengths, sizes, strict=True))
+        return math.ceil(sum(sizes_within))
 
     return bisect.bisect_right(range(max(lengths, default=0) + 1), space, key=needed) - 1
 

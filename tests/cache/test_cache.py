@@ -171,7 +171,7 @@ def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch: 
             cache.put({key(1): b"one"}, "m")
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Database, "keep", fail)
+    monkeypatch.setattr(Database, "put", fail)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not codes

@@ -498,7 +498,7 @@ def test_measures_that_are_not_in_quotes(judged: Path, lbr: Program) -> None:
 )
 def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Program, name: str, meant: str) -> None:
     hint = lbr(*EVALUATE, "before.trec", "--measures", name).err.splitlines()[1]
-    assert hint == f"lbr: hint: {meant} is what ir_measures calls it, with @ before a cut-off"
+    assert hint == f"lbr: hint: ir_measures calls it {meant}, with @ before a cut-off"
 
 
 @pytest.mark.parametrize(
