@@ -27,7 +27,7 @@ from lbr_cli.engines import Server, Settings, Workers, load_engine
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import load_run
-from lbr_cli.models import fetch, resolve, served
+from lbr_cli.models import fetch, resolve, resolve_served
 from lbr_cli.progress import Console
 from lbr_cli.scoring import QueryDocuments, Scorer
 
@@ -95,7 +95,7 @@ def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Score
     settings = Settings(dtype=arguments.dtype)
     if kind in ("openai", "messages"):
         tokenizer = str(arguments.model) if kind == "openai" else None
-        model = served(arguments.model.name, arguments.family, tokenizer)
+        model = resolve_served(arguments.model.name, arguments.family, tokenizer)
         kind, settings = "openai", Settings(server=Server(arguments.base_url))
     else:
         model = fetch(resolve(str(arguments.model), arguments.family), console)

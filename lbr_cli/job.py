@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lbr_cli.cache import Cache
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
@@ -59,7 +59,7 @@ class Job:
     explain: bool = False
     stream: bool = False
     method: Method = Method()
-    cache: Place | None = None
+    cache: CacheLocation | None = None
     manifest: str | None = None
     prompt_file: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

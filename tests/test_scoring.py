@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lbr_cli import computation
 from lbr_cli.cache import Cache
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Answer, Batch, Document, Embedding, Engine, Family, Pair, Query, Request, Score
 from lbr_cli.errors import ComputeError, RequestError, RunError
@@ -100,7 +100,7 @@ def run(
 ) -> dict[tuple[str, str], Score]:
     """Score all pairs as a job does, or as a stream does."""
     progress = progress or RecordedProgress()
-    with Cache(Place(folder, 10**9) if folder else None, progress) as cache:
+    with Cache(CacheLocation(folder, 10**9) if folder else None, progress) as cache:
         scorer = new_scorer(family, engine, cache, progress)
         plan = scorer.plan(pairs) if planned else None
         found = {}
@@ -219,7 +219,7 @@ def test_a_family_that_shares_documents_gets_all_of_them_at_once_the_longest_fir
 def test_a_query_is_yielded_as_soon_as_it_and_those_before_it_are_complete(family: Family, tmp_path: Path) -> None:
     engine = FakeEngine(size=4, window=14)
     yielded_after = []
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scorer = new_scorer(family, engine, cache)
         yielded_after = [engine.batches for _ in scorer.score(ITEMS, scorer.plan(pairs))]
     if family.shares == "query":  # two batches a query; the texts of the last two are those of the first two
@@ -248,11 +248,11 @@ def test_scores_are_stored_long_before_the_end_in_whichever_order_a_window_is_co
 @every_family
 def test_cached_queries_are_yielded_at_once_and_in_order(family: Family, tmp_path: Path) -> None:
     missing = {"q2"}
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scorer = new_scorer(family, FakeEngine(), cache)
         list(scorer.score(item for item in ITEMS if item.query.query_id not in missing))
     engine = FakeEngine()
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scorer = new_scorer(family, engine, cache)
         found = [(item.query.query_id, engine.batches) for item, _ in scorer.score(ITEMS, scorer.plan(pairs))]
         assert scorer.counts.cached == 5 * len(DOCUMENTS)
@@ -267,7 +267,7 @@ def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypa
     def all_pairs() -> Iterator[tuple[Query, Document]]:
         return ((item.query, document) for item in items for document in item.documents)
 
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scorer = new_scorer(Classifier(), FakeEngine(), cache)
         list(scorer.score(items[1:10] + items[11:]))
     read: list[int] = []
@@ -278,7 +278,7 @@ def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypa
             yield item
 
     engine = FakeEngine(window=1000)
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scorer = new_scorer(Classifier(), engine, cache)
         for number, _ in enumerate(scorer.score(reading(), scorer.plan(all_pairs))):
             assert read[-1] <= number + 2
@@ -289,7 +289,7 @@ def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypa
 def test_a_row_that_is_damaged_after_the_plan_is_computed(tmp_path: Path) -> None:
     plain = run(Classifier(), FakeEngine(), tmp_path)
     engine = FakeEngine()
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scores = ScoreCache(cache, b"context", "m")
         get = scores.get
         lost = (Pair("query 1", "text 3"),)
@@ -339,7 +339,7 @@ def test_the_engine_checks_and_computes_only_what_is_not_cached(tmp_path: Path) 
             return engine
 
         some = [(QUERIES[0], document) for document in DOCUMENTS[:count]]
-        with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+        with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
             scorer = Scorer(Classifier(), load, RecordedProgress(), ScoreCache(cache, b"context", "m"))
             plan = scorer.plan(lambda: some)  # noqa: B023 - called at once
             assert (plan.pairs, plan.hits) == (count, cached)
@@ -394,7 +394,7 @@ def test_a_pair_that_fails_is_not_stored_and_the_others_of_its_batch_are(tmp_pat
 
 
 def test_answers_before_an_error_are_stored(tmp_path: Path) -> None:
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scorer = new_scorer(Classifier(), FakeEngine(refused="text 4"), cache)
         with pytest.raises(RequestError, match="query q1, document text 4: out of memory"):
             scorer.score_query(QUERIES[1], DOCUMENTS)
@@ -404,7 +404,7 @@ def test_answers_before_an_error_are_stored(tmp_path: Path) -> None:
 def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
     score = Score(0.1 + 0.2, {"digits": [1e-300, 5e-324, 0.1], "mass": -0.0, "truncated": True}, "why")
     pair = (Pair("q", "d"),)
-    with Cache(Place(tmp_path, 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
         scores, other = ScoreCache(cache, b"1", "m"), ScoreCache(cache, b"2", "m")
         key, unknown = scores.key(pair), scores.key((Pair("q", "e"),))
         scores.put({key: score})
@@ -422,7 +422,7 @@ texts = st.text(alphabet=st.sampled_from('ab"\\,[]{}: \n\udc80é'), max_size=5)
 
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
-    with Cache(Place(tmp_path_factory.mktemp("cache"), 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(tmp_path_factory.mktemp("cache"), 10**9), RecordedProgress()) as cache:
         yield cache
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from lbr_cli import engines, identity, setup
 from lbr_cli.cache import Cache
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 from lbr_cli.core import Document, Query
 from lbr_cli.engines import Settings, local
 from lbr_cli.errors import MissingError, RunError
@@ -52,7 +52,7 @@ class Asked:
 def known(asked: Asked, cache: Path) -> bool:
     """Score the pair, and tell whether its score was known."""
     listener = RecordedProgress()
-    with Cache(Place(cache, 10**9), listener) as opened:
+    with Cache(CacheLocation(cache, 10**9), listener) as opened:
         model = resolve(str(asked.folder), asked.family, chosen=asked.chosen)
         documents = [Document("d", asked.text, asked.title)]
         scored(model, asked, opened, listener, documents)
@@ -330,7 +330,7 @@ def test_a_gguf_file_is_told_by_its_file_digests(tmp_path: Path) -> None:
 
 def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[float], RecordedProgress]:
     listener = RecordedProgress()
-    with Cache(Place(cache, 10**9) if cache else None, listener) as opened:
+    with Cache(CacheLocation(cache, 10**9) if cache else None, listener) as opened:
         model = resolve(str(asked.folder), asked.family)
         return scored(model, asked, opened, listener, [Document(text, text) for text in texts]), listener
 

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from lbr_cli.cache.database import LOCKED, Database, UnknownFile, primary_code, today
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 from lbr_cli.core import Progress
 from lbr_cli.errors import RunError
 
-__all__ = ["Cache", "key_digest", "key_of", "opened"]
+__all__ = ["Cache", "key_digest", "key_of", "open_database"]
 
 KEY_BYTES = 16
 CHECK_BYTES = 8
@@ -49,86 +49,85 @@ def key_of(*parts: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(place: Place) -> Iterator[Database]:
+def open_database(location: CacheLocation) -> Iterator[Database]:
     """Open the file itself, for `lbr cache`. RunError if it cannot be used."""
     try:
-        with contextlib.closing(Database(place.file)) as database:
+        with contextlib.closing(Database(location.file)) as database:
             yield database
     except UnknownFile as error:
-        raise RunError(f"{place.file} {error}") from error
+        raise RunError(f"{location.file} {error}") from error
     except sqlite3.Error as error:
         hint = "delete the file; a new one will be created" if _is_damage(error) or _is_full(error) else ""
-        raise RunError(f"{place.file}: {error}", hint=hint) from error
+        raise RunError(f"{location.file}: {error}", hint=hint) from error
 
 
 class Cache:
-    """A context manager, which writes at its end what is not written yet. A `place` of None disables the cache.
+    """A context manager, which writes pending rows at its end. A `location` of None disables the cache.
 
     `kept` counts the scores of this run that are in the file; `usable` is False after a warning.
     """
 
-    def __init__(self, place: Place | None, progress: Progress) -> None:
+    def __init__(self, location: CacheLocation | None, progress: Progress) -> None:
         self._progress = progress
         self._database: Database | None = None
-        self._limit = place.limit if place else 0
+        self._limit = location.limit if location else 0
         # rows that could not be written yet because of another process's lock, by model
         self._waiting: dict[str, dict[bytes, bytes]] = {}
         self._used: set[bytes] = set()  # rows to mark as used today
         self._written = 0
         self.kept = 0
-        self.usable = place is not None
-        if place is not None:
-            self._open(place)
+        self.usable = location is not None
+        if location is not None:
+            self._open(location)
 
     @property
     def on(self) -> bool:
         return self._database is not None
 
-    def _open(self, place: Place) -> None:
-        trouble = place.trouble()
-        if trouble:
-            self._refuse(trouble)
+    def _open(self, location: CacheLocation) -> None:
+        if problem := location.problem():
+            self._disable(problem)
             return
         try:
-            place.folder.mkdir(parents=True, exist_ok=True)
-            self._database = Database(place.file)
+            location.folder.mkdir(parents=True, exist_ok=True)
+            self._database = Database(location.file)
         except UnknownFile as error:
-            self._refuse(f"{place.file} {error}")
+            self._disable(f"{location.file} {error}")
         except FileExistsError:
-            self._refuse(f"{place.folder} is not a folder")
+            self._disable(f"{location.folder} is not a folder")
         except OSError as error:
-            self._refuse(f"{place.folder}: {error.strerror or error}")
+            self._disable(f"{location.folder}: {error.strerror or error}")
         except (sqlite3.Error, MemoryError) as error:
-            self._fail(error, str(place.file))
+            self._fail(error, str(location.file))
         else:
             self._evict()
 
-    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Return the keys that have a row; `find` verifies its checksum."""
-        found = {key for rows in self._waiting.values() for key in rows}
+    def contains(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the keys that have a row; `get` verifies its checksum."""
+        stored = {key for rows in self._waiting.values() for key in rows}
         with self._guarded():
             if self._database:
-                found |= self._database.holds(keys)
-        return found.intersection(keys)  # a damaged file may return other keys
+                stored |= self._database.contains(keys)
+        return stored.intersection(keys)  # a damaged file may return other keys
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the values of the keys that have an undamaged row."""
-        found: dict[bytes, bytes] = {}
+        values: dict[bytes, bytes] = {}
         day = today()
         with self._guarded():
-            for key, row, used in self._database.find(keys) if self._database else ():
+            for key, row, used in self._database.get(keys) if self._database else ():
                 value = _checked(key, row)
                 if value is not None:
-                    found[key] = value
+                    values[key] = value
                     if used != day:
                         self._used.add(key)
         if len(self._used) >= MARK_BATCH:
             self._mark_used()
         for rows in self._waiting.values():
-            found.update({key: rows[key] for key in keys if key in rows})
-        return found
+            values |= {key: rows[key] for key in keys if key in rows}
+        return values
 
-    def keep(self, rows: Mapping[bytes, bytes], model: str) -> None:
+    def put(self, rows: Mapping[bytes, bytes], model: str) -> None:
         """Write rows of a model. They are in the file when this returns, or at the end if the file is locked."""
         if self._database and rows:
             self._waiting.setdefault(model, {}).update(rows)
@@ -147,17 +146,16 @@ class Cache:
         key = _key_of_words(parts)
         with self._guarded(), _housekeeping():
             if self._database:
-                self._database.keep_memo(key, _check(key, value) + value)
+                self._database.put_memo(key, _with_check(key, value))
 
     def _write(self, seconds: float) -> None:
         with self._guarded():
             for model, rows in list(self._waiting.items()):
                 if self._database is None:
                     break
+                checked = [(key, _with_check(key, value)) for key, value in rows.items()]
                 try:
-                    self._database.keep(
-                        [(key, _check(key, value) + value) for key, value in rows.items()], model, seconds
-                    )
+                    self._database.put(checked, model, seconds)
                 except sqlite3.OperationalError as error:
                     if primary_code(error) not in LOCKED or seconds == LAST_WAIT:
                         raise
@@ -197,9 +195,9 @@ class Cache:
         if _is_full(error):
             hint = "free some space, choose another folder with --cache-dir, or use --no-cache"
             raise RunError(f"score cache {file}: cannot be written: {error}", hint=hint) from error
-        self._refuse(f"{file}: {error}{'; delete it, and a new one will be created' if _is_damage(error) else ''}")
+        self._disable(f"{file}: {error}{'; delete it, and a new one will be created' if _is_damage(error) else ''}")
 
-    def _refuse(self, why: str) -> None:
+    def _disable(self, why: str) -> None:
         self.usable = False
         self._progress.warn(f"no score cache {'from here on' if self.kept else 'in this run'}: {why}")
 
@@ -246,15 +244,14 @@ def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
     return missing or primary_code(error) in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _check(key: bytes, value: bytes) -> bytes:
-    return hashlib.blake2b(key + value, digest_size=CHECK_BYTES).digest()
+def _with_check(key: bytes, value: bytes) -> bytes:
+    return hashlib.blake2b(key + value, digest_size=CHECK_BYTES).digest() + value
 
 
 def _checked(key: object, row: object) -> bytes | None:
-    """The value in a row, None if its checksum is wrong."""
-    if isinstance(key, bytes) and isinstance(row, bytes) and row[:CHECK_BYTES] == _check(key, row[CHECK_BYTES:]):
-        return row[CHECK_BYTES:]
-    return None
+    """Return the value in a row, None if its checksum is wrong."""
+    value = row[CHECK_BYTES:] if isinstance(row, bytes) else b""
+    return value if isinstance(key, bytes) and row == _with_check(key, value) else None
 
 
 def _key_of_words(parts: Sequence[str]) -> bytes:

@@ -7,6 +7,7 @@ Ctrl-C works in between.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import time
 from collections import Counter
@@ -91,52 +92,47 @@ class Database:
         """Close the file. The last process to do so removes the files beside it."""
         self._connection.close()
 
-    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
+    def contains(self, keys: Sequence[bytes]) -> set[bytes]:
         """Return the keys that have a row."""
-        found: set[bytes] = set()
-        for some, marks in _in_turn(keys):
-            found.update(key for (key,) in self._read(f"SELECT key FROM scores WHERE key IN ({marks})", some))
-        return found
+        stored: set[bytes] = set()
+        for batch, marks in _batches(keys):
+            stored.update(key for (key,) in self._read(f"SELECT key FROM scores WHERE key IN ({marks})", batch))
+        return stored
 
-    def find(self, keys: Sequence[bytes]) -> Iterator[tuple[Any, Any, Any]]:
+    def get(self, keys: Sequence[bytes]) -> Iterator[tuple[Any, Any, Any]]:
         """Yield (key, value, day) of the keys that have a row. In a damaged file each may be anything."""
-        for some, marks in _in_turn(keys):
-            yield from self._read(f"SELECT key, value, day FROM scores WHERE key IN ({marks})", some)
+        for batch, marks in _batches(keys):
+            yield from self._read(f"SELECT key, value, day FROM scores WHERE key IN ({marks})", batch)
 
-    def keep(self, rows: Iterable[tuple[bytes, bytes]], model: str, seconds: float = LOCK_TIMEOUT) -> None:
+    def put(self, rows: Iterable[tuple[bytes, bytes]], model: str, seconds: float = LOCK_TIMEOUT) -> None:
         """Write (key, value) rows of a model, all or none, over rows with the same keys."""
 
         def write() -> None:
             with self._transaction():
                 self._rows("INSERT OR IGNORE INTO models (name) VALUES (?)", [model])
                 ((number,),) = self._rows("SELECT id FROM models WHERE name = ?", [model])
-                day = today()
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
-                    [(key, value, number, day) for key, value in rows],
-                )
+                complete = ((key, value, number, today()) for key, value in rows)
+                self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", complete)
 
         _retry_locked(write, seconds)
 
     def mark_used(self, keys: Iterable[bytes]) -> None:
         """Mark rows as used today."""
         ordered = sorted(keys)  # neighbours are on one page, which is then written once
-        for start in range(0, len(ordered), PER_TRANSACTION):
-            self._mark_used(ordered[start : start + PER_TRANSACTION])
 
-    def _mark_used(self, ordered: Sequence[bytes]) -> None:
-        def write() -> None:
+        def write(start: int) -> None:
             with self._transaction():
-                for some, marks in _in_turn(ordered):
-                    self._rows(f"UPDATE scores SET day = ? WHERE key IN ({marks})", [today(), *some])
+                for batch, marks in _batches(ordered[start : start + PER_TRANSACTION]):
+                    self._rows(f"UPDATE scores SET day = ? WHERE key IN ({marks})", [today(), *batch])
 
-        _retry_locked(write, LOCK_TIMEOUT)
+        for start in range(0, len(ordered), PER_TRANSACTION):
+            _retry_locked(functools.partial(write, start), LOCK_TIMEOUT)
 
     def memo(self, key: bytes) -> list[Any]:
         """Return the value under a key: a list of one or none. In a damaged file it may be anything."""
         return [value for (value,) in self._read("SELECT value FROM memo WHERE key = ?", [key])]
 
-    def keep_memo(self, key: bytes, value: bytes) -> None:
+    def put_memo(self, key: bytes, value: bytes) -> None:
         """Write a value, and remove those that were written more than `MEMO_DAYS` ago."""
 
         def write() -> None:
@@ -184,12 +180,9 @@ class Database:
         sampled = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE_BYTES // size))]
         days: Counter[Any] = Counter()
         taken = 0
-        for bounds in sampled:
-            for day, count, bytes_ in self._read(
-                f"SELECT day, count(*), {BYTES} FROM scores WHERE key BETWEEN ? AND ? GROUP BY 1", bounds
-            ):
-                days[day] += count
-                taken += bytes_ + count * ROW_BYTES
+        for day, count, bytes_ in self._by_part(f"day, count(*), {BYTES}", sampled):
+            days[day] += count
+            taken += bytes_ + count * ROW_BYTES
         share = len(sampled) / len(PARTS)
         return Counter({day: round(count / share) for day, count in days.items()}), taken / share / FULLNESS
 
@@ -208,7 +201,7 @@ class Database:
         for bounds in PARTS:
             if at_most is not None and removed >= at_most:
                 break
-            removed += self._remove_part(bounds, condition, values)
+            removed += self._remove_part([*bounds, *values], condition)
         free = self._number("PRAGMA freelist_count")
         while free:
             self._read("PRAGMA incremental_vacuum(2000)")
@@ -216,31 +209,26 @@ class Database:
             free = left if left < free else 0  # a file without incremental vacuum
         return removed
 
-    def _remove_part(self, bounds: tuple[bytes, bytes], condition: str, values: tuple[object, ...]) -> int:
-        def remove() -> int:
-            with self._transaction():
-                statement = f"DELETE FROM scores WHERE key BETWEEN ? AND ? AND ({condition})"
-                return self._connection.execute(statement, [*bounds, *values]).rowcount
-
-        return _retry_locked(remove, LOCK_TIMEOUT)
+    def _remove_part(self, values: Sequence[object], condition: str) -> int:
+        statement = f"DELETE FROM scores WHERE key BETWEEN ? AND ? AND ({condition})"
+        return _retry_locked(lambda: self._connection.execute(statement, values).rowcount, LOCK_TIMEOUT)
 
     def models(self) -> list[ModelRow]:
         """Return the entries of each model, ordered by name."""
         rows = self._read("SELECT id, CAST(name AS BLOB) FROM models")
         names = {number: name.decode("utf-8", "replace") for number, name in rows}
-        found: dict[str, ModelRow] = {}
-        for bounds in PARTS:
-            for number, entries, size, day in self._read(
-                f"SELECT model, count(*), {BYTES}, max(CAST(day AS INTEGER)) FROM scores"
-                " WHERE key BETWEEN ? AND ? GROUP BY 1",
-                bounds,
-            ):
-                name = names.get(number, "unknown")
-                row = found.get(name, ModelRow(name, 0, 0, 0))
-                found[name] = ModelRow(
-                    name, row.entries + entries, row.bytes + int(size), max(row.last_used, min(day, today()))
-                )
-        return sorted(found.values())
+        models: dict[str, ModelRow] = {}
+        for number, entries, size, day in self._by_part(f"model, count(*), {BYTES}, max(CAST(day AS INTEGER))", PARTS):
+            name = names.get(number, "unknown")
+            row = models.get(name, ModelRow(name, 0, 0, 0))
+            last_used = max(row.last_used, min(day, today()))
+            models[name] = ModelRow(name, row.entries + entries, row.bytes + int(size), last_used)
+        return sorted(models.values())
+
+    def _by_part(self, columns: str, parts: Iterable[tuple[bytes, bytes]]) -> Iterator[Any]:
+        """Yield the rows of each part, grouped by the first column."""
+        for bounds in parts:
+            yield from self._read(f"SELECT {columns} FROM scores WHERE key BETWEEN ? AND ? GROUP BY 1", bounds)
 
     def remove_model(self, name: str) -> int:
         """Remove the rows of a model. Return how many."""
@@ -248,14 +236,9 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with self._connection:  # commits, or rolls back on an error
             self._rows("BEGIN IMMEDIATE")
             yield
-            self._rows("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._rows("ROLLBACK")
-            raise
 
     def _read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         return _retry_locked(lambda: self._rows(statement, values), LOCK_TIMEOUT)
@@ -273,11 +256,11 @@ def today() -> int:
     return int(time.time() // 86400)
 
 
-def _in_turn(keys: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], str]]:
+def _batches(keys: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], str]]:
     """Yield as many keys as a statement takes, with their placeholders."""
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        some = keys[start : start + KEYS_PER_STATEMENT]
-        yield some, ",".join("?" * len(some))
+        batch = keys[start : start + KEYS_PER_STATEMENT]
+        yield batch, ",".join("?" * len(batch))
 
 
 def _retry_locked(action: Callable[[], T], seconds: float) -> T:

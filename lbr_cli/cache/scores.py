@@ -22,15 +22,14 @@ class ScoreCache:
     """The scores of a model in `cache`. `identity` is a digest of everything but the texts that decides a score."""
 
     def __init__(self, cache: Cache | None = None, identity: bytes = b"", model: str = "") -> None:
-        self._cache = cache
+        self._cache = cache if identity else None  # without an identity, all models would share their scores
         self._model = model
-        self._has_identity = bool(identity)
         self._digest = key_digest(identity)
 
     @property
     def enabled(self) -> bool:
-        """Whether scores are stored. Without an identity they are not: all models would share their scores."""
-        return self._cache is not None and self._cache.on and self._has_identity
+        """Whether scores are stored."""
+        return self._cache is not None and self._cache.on
 
     def key(self, pair: PairRequests) -> bytes:
         """Return the key of a pair."""
@@ -44,16 +43,16 @@ class ScoreCache:
 
     def contains(self, keys: Sequence[bytes]) -> list[bool]:
         """Return for each key whether the cache has a row for it, damaged or not."""
-        present = self._cache.holds(keys) if self._cache is not None and self.enabled else set()
+        present = self._cache.contains(keys) if self._cache else set()
         return [key in present for key in keys]
 
     def get(self, keys: Sequence[bytes]) -> list[Score | None]:
         """Return the cached scores, None for keys without one."""
-        rows = self._cache.find(keys) if self._cache is not None and self.enabled else {}
+        rows = self._cache.get(keys) if self._cache else {}
         return [Score(*orjson.loads(rows[key])) if key in rows else None for key in keys]
 
     def put(self, scores: Mapping[bytes, Score]) -> None:
         """Store scores by key; they are in the file when this returns."""
-        if self._cache is not None and self.enabled:
+        if self._cache:
             rows = {key: orjson.dumps((score.value, score.details, score.warning)) for key, score in scores.items()}
-            self._cache.keep(rows, self._model)
+            self._cache.put(rows, self._model)

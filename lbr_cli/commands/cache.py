@@ -10,9 +10,9 @@ from datetime import date, timedelta
 import typer
 import typer.core
 
-from lbr_cli.cache import opened
+from lbr_cli.cache import open_database
 from lbr_cli.cache.database import Database, today
-from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
+from lbr_cli.cache.location import DEFAULT_SIZE, CacheLocation, cache_location
 from lbr_cli.commands.command import command, option
 from lbr_cli.commands.options.cache import CACHE_DIR, CACHE_SIZE
 from lbr_cli.errors import MissingError, UsageError
@@ -34,11 +34,11 @@ def info(cache_dir: str | None = CACHE_DIR, cache_size: str = CACHE_SIZE) -> Non
     Examples:
         lbr cache info
     """
-    where = _place(cache_dir, cache_size)
+    where = _location(cache_dir, cache_size)
     if not os.path.exists(where.file):
         _print(f"{where.file}: not there yet")
         return
-    with opened(where) as database:
+    with open_database(where) as database:
         _print(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
         rows = database.models()
     _print(ROW.format("entries", "bytes", "last used", "model"))
@@ -76,21 +76,21 @@ cache = typer.core.TyperGroup(
 )
 
 
-def _place(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> Place:
+def _location(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> CacheLocation:
     check_stdout()
-    where = place(cache_dir, cache_size)
-    trouble = where.trouble()
-    if trouble:
-        raise MissingError(f"no score cache: {trouble}")
+    where = cache_location(cache_dir, cache_size)
+    problem = where.problem()
+    if problem:
+        raise MissingError(f"no score cache: {problem}")
     return where
 
 
 def _remove(cache_dir: str | None, remove: Callable[[Database], int]) -> None:
     """Remove scores from the cache, if it exists, and print how many."""
-    where = _place(cache_dir)
+    where = _location(cache_dir)
     removed = 0
     if os.path.exists(where.file):
-        with opened(where) as database:
+        with open_database(where) as database:
             removed = remove(database)
     _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
 

@@ -16,7 +16,7 @@ from lbr_cli.commands.command import OptionGroup, command, option
 from lbr_cli.commands.options.diagnostics import QUIET
 from lbr_cli.commands.options.inputs import check_inputs
 from lbr_cli.errors import UsageError
-from lbr_cli.evaluation import Evaluation, plot, tables, tell_coverage
+from lbr_cli.evaluation import Evaluation, plot, tables, warn_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
@@ -83,7 +83,7 @@ def evaluate(options: EvaluateOptions) -> None:
             values_file.write(tables.PER_QUERY[values_format](evaluation))
         if picture_file and picture_format:
             picture_file.write(plot.plot(everything, curves(drawn), plot.ENDINGS[picture_format]))
-        tell_coverage(evaluation, console)
+        warn_coverage(evaluation, console)
         text = _text(evaluation, options.format)
     typer.echo(text, nl=False)
 

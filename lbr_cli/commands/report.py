@@ -11,7 +11,7 @@ from lbr_cli.commands.command import OptionGroup, command, option
 from lbr_cli.commands.options.diagnostics import QUIET
 from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions, check_inputs
 from lbr_cli.core import Progress
-from lbr_cli.evaluation import evaluate, tell_coverage
+from lbr_cli.evaluation import evaluate, warn_coverage
 from lbr_cli.evaluation.measures import DEFAULTS, curves, parse_measures
 from lbr_cli.evaluation.plot import CURVES
 from lbr_cli.evaluation.runs import Run, check_match, read_judgments, read_run
@@ -21,8 +21,8 @@ from lbr_cli.formats.overwrite import MAIN, WrittenFiles
 from lbr_cli.inputs.texts import QUERIES, queries_beside
 from lbr_cli.progress import Console
 from lbr_cli.report import page as html
-from lbr_cli.report.story import Judged, story
-from lbr_cli.report.texts import Chosen, find_texts
+from lbr_cli.report.page_data import PageMeasures, page_data
+from lbr_cli.report.texts import TextFileOptions, find_texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,12 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     paths = [inputs.before, *inputs.after]
     check_inputs({"run": paths, "corpus": corpora, QUERIES: [queries], "qrels": [qrels]}, written)
     measures = parse_measures(page.measures or DEFAULTS) if qrels is not None else []
-    shown = Chosen(inputs.fields(), inputs.topic_field, inputs.columns_of_queries(), named=queries is not None)
+    shown = TextFileOptions(inputs.fields(), inputs.topic_field, inputs.columns_of_queries(), named=queries is not None)
     with Console(bar=False, quiet=quiet) as console, open_output(page.output, console.warn) as out:
         runs = [read_run(path, keep=True) for path in paths]
         judged = _judged(qrels, runs, measures, console) if qrels is not None else None
         if judged:
-            tell_coverage(judged.evaluation, console)
+            warn_coverage(judged.evaluation, console)
         if queries is None:
             queries = queries_beside(inputs.before, corpora, console)
         if queries is None:
@@ -78,13 +78,13 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
             written.check(QUERIES, queries)
         texts = find_texts(runs, corpora, queries, shown, page.depth, console)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
-        out.write(html(story(runs, texts, page.depth, judged), title))
+        out.write(html(page_data(runs, texts, page.depth, judged), title))
 
 
-def _judged(qrels: str, runs: list[Run], measures: list[Any], progress: Progress) -> Judged:
+def _judged(qrels: str, runs: list[Run], measures: list[Any], progress: Progress) -> PageMeasures:
     judgments = read_judgments(qrels)
     for run in runs:
         check_match(run, judgments, display_name(qrels), progress)
     everything = list(dict.fromkeys([*measures, *parse_measures(CURVES)]))
     evaluation = evaluate(judgments, runs, everything)
-    return Judged(judgments, evaluation, [str(measure) for measure in measures], curves(everything))
+    return PageMeasures(judgments, evaluation, [str(measure) for measure in measures], curves(everything))

@@ -64,7 +64,7 @@ def rerank(
         explain=output.explain,
         stream=inputs.stream,
         method=scoring.method(documents),
-        cache=cache.place() if engine.has_model else None,
+        cache=cache.location() if engine.has_model else None,
         manifest=output.manifest,
         prompt_file=model.prompt_file,
         options={name: value for name, value in values.items() if value is not None and engine.reads(name)},

@@ -1,4 +1,4 @@
-"""Measures over their cut-offs, a line for each run, as a picture: PNG or SVG."""
+"""A plot of measures over their cut-offs, with a line for each run, as PNG or SVG."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from typing import TYPE_CHECKING
 
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.evaluation import Evaluation
-from lbr_cli.evaluation.measures import Curve
+from lbr_cli.evaluation.measures import INSTALL, Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 ENDINGS = {".png": "png", ".svg": "svg"}
-CURVES = ("nDCG@{1,3,5,10,20,50,100}", "P@{1,3,5,10,20,50,100}", "R@{1,3,5,10,20,50,100}")  # if none are asked for
-ACROSS = 3  # panels
-PANEL, LINE = (4.0, 3.2), 0.2  # inches: of a panel, and of a run's line in the legend
-MARKERS = "osD^vPX*"  # besides colours, for who sees few of them
+CURVES = ("nDCG@{1,3,5,10,20,50,100}", "P@{1,3,5,10,20,50,100}", "R@{1,3,5,10,20,50,100}")  # by default
+PANELS_PER_ROW = 3
+PANEL_SIZE, LEGEND_LINE = (4.0, 3.2), 0.2  # inches
+MARKERS = "osD^vPX*"  # colours alone do not distinguish lines for everyone
 
 
 def check_curves(curves: Sequence[Curve]) -> None:
-    """UsageError where there is nothing to draw, MissingError without matplotlib."""
+    """Raise UsageError if there is nothing to plot, MissingError without matplotlib."""
     if find_spec("matplotlib") is None:
-        raise MissingError("--plot needs matplotlib, which is not here", hint="pip install 'lbr-cli[eval]'")
+        raise MissingError("--plot needs matplotlib, which is not installed", hint=INSTALL)
     if not curves:
         hint = "name a measure with several: --measures 'nDCG@{1,3,5,10,100}'"
         raise UsageError("--plot: no measure has more than one cut-off", hint=hint)
 
 
 def plot(evaluation: Evaluation, curves: Sequence[Curve], kind: str) -> bytes:
-    """The picture, the same bytes for the same evaluation and version of matplotlib."""
+    """Return the image, the same bytes for the same evaluation and version of matplotlib."""
     import logging
 
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of fonts and folders of its own
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs its fonts and folders
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     out = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "lbr", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a name in letters that its font lacks
-        across = min(len(curves), ACROSS)
-        down = math.ceil(len(curves) / across)
-        size = (PANEL[0] * across, PANEL[1] * down + LINE * len(evaluation.runs))
+        warnings.simplefilter("ignore", UserWarning)  # characters that its font lacks
+        columns = min(len(curves), PANELS_PER_ROW)
+        rows = math.ceil(len(curves) / columns)
+        size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + LEGEND_LINE * len(evaluation.runs))
         figure = Figure(figsize=size, layout="constrained")
-        panels = list(figure.subplots(down, across, squeeze=False).flat)
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         lines: list[Line2D] = []
         for axes, curve in zip(panels, curves, strict=False):
             lines = _draw(axes, curve, evaluation)
         for axes in panels[len(curves) :]:
             axes.set_visible(False)
-        # a blank before a name: matplotlib hides those that begin with _
+        # after a space, because matplotlib hides names that begin with _
         names = [f" {run.run}" for run in evaluation.runs]
         legend = figure.legend(lines, names, loc="outside lower left", frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
-        told = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(out, format=kind, dpi=150, metadata=told, bbox_inches="tight")
+        metadata = {"Date" if kind == "svg" else "Software": None}
+        figure.savefig(out, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
     return out.getvalue()
 
 
 def _draw(axes: Axes, curve: Curve, evaluation: Evaluation) -> list[Line2D]:
-    """A panel: one measure, the cut-offs evenly apart."""
-    places = range(len(curve.measures))
+    """Draw one measure, with its cut-offs at equal distances."""
     from matplotlib import color_sequences
 
+    positions = range(len(curve.measures))
     colours = color_sequences["tab10" if len(evaluation.runs) <= 10 else "tab20"]
     lines = []
     for number, run in enumerate(evaluation.runs):
         values = [run.means[measure] for measure in curve.measures.values()]
         marker, colour = MARKERS[number % len(MARKERS)], colours[number % len(colours)]
-        lines += axes.plot(places, values, marker=marker, markersize=4, color=colour)
-    axes.set_xticks(places, [f"{cutoff:g}" for cutoff in curve.measures])
+        lines += axes.plot(positions, values, marker=marker, markersize=4, color=colour)
+    axes.set_xticks(positions, [f"{cutoff:g}" for cutoff in curve.measures])
     axes.set_xlabel(curve.axis)
     axes.set_title(curve.name, parse_math=False)
     axes.grid(alpha=0.3)

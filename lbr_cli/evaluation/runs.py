@@ -1,8 +1,8 @@
-"""Runs and judgments as an evaluation needs them: document ids in order, and grades.
+"""Runs and judgments for evaluation: document ids in order, and grades.
 
-A run is in the order that trec_eval sees: by score, kept as float32, and where scores are equal by document id, the
-greater first. JSONL has no such custom, and lbr's own has ranks that say which of two equal scores comes first: they
-are heard. Without scores it is the order of ranks, or that of the lines.
+A run is ordered as in trec_eval: by descending score as float32, then by descending document id. In formats whose lines
+all have ranks (JSONL from lbr), ties are ordered by rank instead. Without scores, the order is that of the ranks, or
+else that of the lines.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lbr_cli.wording import first_few, pair_name
 
 Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
 EXAMPLES = 3
-HIGHEST = 10_000  # trec_eval's code counts up to the highest grade, and again for each
+MAX_GRADE = 10_000  # the run time of trec_eval's code grows with the highest grade
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Document ids by query id, the best first, and what the run is called.
+    """A named run: document ids by query id, best first.
 
-    `candidates`, by query and document, and `queries`, their texts, are what the lines said, where that was kept.
+    `candidates` by query and document, and the texts of `queries`, are empty unless `read_run` kept them.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Run:
     queries: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Said(NamedTuple):
-    """What a line says of its document."""
+class _Entry(NamedTuple):
+    """What orders a candidate, and the number of its line."""
 
     line: int
     score: float | None
@@ -48,46 +48,45 @@ class _Said(NamedTuple):
 
 
 def read_run(path: str, *, keep: bool = False) -> Run:
-    """The run at `path`, in any format that `lbr rerank` reads; `keep` keeps what its lines say besides.
+    """Read a run in any format that `lbr rerank` reads; `keep` its candidates and the texts of its queries, too.
 
-    Raises InputError for what cannot be read, and for a pair that stands twice, as trec_eval does.
+    Raises InputError for a file that cannot be read, and for a duplicate pair, as trec_eval does.
     """
     name = display_name(path)
-    found: dict[str, dict[str, _Said]] = {}
+    entries: dict[str, dict[str, _Entry]] = {}
     candidates: dict[str, dict[str, Candidate]] = {}
     queries: dict[str, str] = {}
     for line in parse_run(InputFiles().open(path))[1]:
         candidate, query_id = line.candidate, line.query.query_id
-        said = _Said(line.number, candidate.score, candidate.rank)
-        first = found.setdefault(query_id, {}).setdefault(candidate.doc_id, said)
-        if first is not said:
+        entry = _Entry(line.number, candidate.score, candidate.rank)
+        first = entries.setdefault(query_id, {}).setdefault(candidate.doc_id, entry)
+        if first is not entry:
             pair = pair_name(query_id, candidate.doc_id)
-            hint = "keep one of the two; trec_eval takes none of such a run"
+            hint = "remove one of the two lines; trec_eval rejects such a run"
             raise InputError(f"{pair}: duplicate pair, first at {name}:{first.line}", name, line.number, hint=hint)
         if keep:
             candidates.setdefault(query_id, {})[candidate.doc_id] = candidate
             if line.query.text is not None:
                 queries[query_id] = line.query.text
-    if not found:
+    if not entries:
         raise InputError("holds no candidates", name)
-    rankings = {query_id: _order(documents) for query_id, documents in found.items()}
-    return Run(_shown(name), rankings, candidates, queries)
+    rankings = {query_id: _order(of_query) for query_id, of_query in entries.items()}
+    return Run(_printable(name), rankings, candidates, queries)
 
 
-def _order(documents: Mapping[str, _Said]) -> list[str]:
-    scores = {doc_id: float32(said.score) for doc_id, said in documents.items() if said.score is not None}
-    ranks = {doc_id: said.rank for doc_id, said in documents.items() if said.rank is not None}
-    ranked = len(ranks) == len(documents)
-    if len(scores) < len(documents):
-        return sorted(documents, key=ranks.__getitem__) if ranked else list(documents)
-    order = sorted(documents, key=ranks.__getitem__) if ranked else sorted(documents, reverse=True)
-    return sorted(order, key=scores.__getitem__, reverse=True)  # which leaves equal ones as they are
+def _order(entries: Mapping[str, _Entry]) -> list[str]:
+    scores = {doc_id: float32(entry.score) for doc_id, entry in entries.items() if entry.score is not None}
+    ranks = {doc_id: entry.rank for doc_id, entry in entries.items() if entry.rank is not None}
+    by_rank = sorted(entries, key=ranks.__getitem__) if len(ranks) == len(entries) else None
+    if len(scores) < len(entries):
+        return by_rank or list(entries)
+    return sorted(by_rank or sorted(entries, reverse=True), key=scores.__getitem__, reverse=True)  # stable
 
 
 def read_judgments(path: str) -> Judgments:
-    """The grades of a file of judgments, whose order queries and documents keep.
+    """Read judgments; queries and documents keep the order of the file.
 
-    Raises InputError for what cannot be read, for a pair with two grades, and for a grade beyond all custom.
+    Raises InputError for a file that cannot be read, a pair with two grades, and a grade above `MAX_GRADE`.
     """
     name = display_name(path)
     judgments: dict[str, dict[str, int]] = {}
@@ -95,21 +94,21 @@ def read_judgments(path: str) -> Judgments:
         pair = pair_name(qrel.query_id, qrel.doc_id)
         grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
         if grade != qrel.relevance:
-            hint = "subtopics are not told apart: keep one judgment of a pair"
-            raise InputError(f"{pair}: grade {qrel.relevance}, and {grade} further up", name, number, hint=hint)
-        if grade > HIGHEST:
-            raise InputError(f"{pair}: grade {grade}, and {HIGHEST} is the highest allowed", name, number)
+            hint = "subtopics are unsupported: keep one judgment of each pair"
+            raise InputError(f"{pair}: grade {qrel.relevance}, but {grade} in an earlier line", name, number, hint=hint)
+        if grade > MAX_GRADE:
+            raise InputError(f"{pair}: grade {grade}, the maximum is {MAX_GRADE}", name, number)
     if not judgments:
         raise InputError("holds no judgments", name)
     return judgments
 
 
 def check_match(run: Run, judgments: Judgments, name: str, progress: Progress) -> None:
-    """InputError for a run and judgments, of the file `name`, that have no query in common.
+    """Raise InputError if a run and the judgments, of the file `name`, have no query in common.
 
-    Warns of ids of the two that look alike and do not match.
+    Warn of ids that do not match but look alike.
     """
-    queries = similar(judgments, _others(run.rankings, judgments), name, run.name)
+    queries = similar(judgments, _not_in(judgments, run.rankings), name, run.name)
     if not any(query_id in judgments for query_id in run.rankings):
         hint = f"the run has {first_few(run.rankings, EXAMPLES)}; {name} has {first_few(judgments, EXAMPLES)}"
         message = f"none of {len(run.rankings)} queries is judged in {name}"
@@ -121,17 +120,17 @@ def check_match(run: Run, judgments: Judgments, name: str, progress: Progress) -
         ranked = set(ranking)
         if grades.keys() <= ranked:
             continue
-        documents = similar(_others(grades, ranked), _others(ranking, grades), name, run.name)
+        documents = similar(_not_in(ranked, grades), _not_in(grades, ranking), name, run.name)
         if documents:
             progress.warn(f"{run.name}: query {query_id}: similar document ids do not match: {documents}")
             break
 
 
-def _others(ids: Iterable[str], known: Container[str]) -> Iterator[str]:
+def _not_in(known: Container[str], ids: Iterable[str]) -> Iterator[str]:
     return (text for text in ids if text not in known)
 
 
-def _shown(name: str) -> str:
-    """A file's name as it can be printed, drawn and put into JSON."""
+def _printable(name: str) -> str:
+    """Return a file name that can be printed, drawn and stored as JSON."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

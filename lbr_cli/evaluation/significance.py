@@ -1,4 +1,4 @@
-"""Whether a run is better than another by more than chance: the paired t-test over queries, corrected after Holm."""
+"""Whether runs differ significantly: the paired t-test over queries, with Holm's correction."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SAMPLES = 2000  # of the bootstrap
-SAME = 1e-9  # values that differ by less are equal: sums of the same terms in another order
+TOLERANCE = 1e-9  # smaller differences are ties: they come from sums in another order
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a run differs from the first in one measure, over the judged queries.
+    """How a run differs from the first in one measure.
 
-    On so many queries it `wins`, `ties`, `losses`. `p` is the two-sided p-value of the paired t-test, and `p_holm` the
-    same corrected for the runs that are tested against the first in this measure. Both are 1 where no query differs,
-    and None where there is no test: with a single query, or where all differ by the same.
+    `wins`, `ties` and `losses` count judged queries. `p` is the two-sided p-value of the paired t-test; `p_holm` is
+    corrected for the number of runs that are compared with the first. Both are 1 if no query differs, and None if
+    there is no test: for a single query that differs, or if all queries differ by the same amount.
     """
 
     wins: int
@@ -26,36 +26,29 @@ class Comparison:
 
 
 def compare(values: Sequence[Sequence[float]]) -> list[Comparison]:
-    """Each run but the first against the first, from the values of the same queries in the same order."""
-    if len(values) < 2:
-        return []
+    """Compare each run with the first, from the values of the same queries in the same order."""
     first, *others = values
     p_values = [paired_t_test(first, other) for other in others]
-    known = [p for p in p_values if p is not None]
-    corrected = iter(holm(known))
-    return [
-        _comparison(first, other, p, None if p is None else next(corrected))
-        for other, p in zip(others, p_values, strict=True)
-    ]
-
-
-def _comparison(first: Sequence[float], other: Sequence[float], p: float | None, p_holm: float | None) -> Comparison:
-    differences = [b - a for a, b in zip(first, other, strict=True)]
-    wins = sum(difference > SAME for difference in differences)
-    losses = sum(difference < -SAME for difference in differences)
-    return Comparison(wins, len(differences) - wins - losses, losses, p, p_holm)
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    comparisons = []
+    for other, p in zip(others, p_values, strict=True):
+        differences = [b - a for a, b in zip(first, other, strict=True)]
+        wins = sum(difference > TOLERANCE for difference in differences)
+        losses = sum(difference < -TOLERANCE for difference in differences)
+        p_holm = None if p is None else next(corrected)
+        comparisons.append(Comparison(wins, len(differences) - wins - losses, losses, p, p_holm))
+    return comparisons
 
 
 def paired_t_test(first: Sequence[float], other: Sequence[float]) -> float | None:
-    """The two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`).
+    """Return the two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`).
 
-    1 where there is no difference; None where there is one on a single query, or the same on all: without a spread
-    there is no test.
+    1 if there is no difference; None if all differences, or the only one, are equal: without variance there is no test.
     """
     differences = [b - a for a, b in zip(first, other, strict=True)]
-    if all(abs(difference) <= SAME for difference in differences):
+    if all(abs(difference) <= TOLERANCE for difference in differences):
         return 1.0
-    if max(differences) - min(differences) <= SAME:
+    if max(differences) - min(differences) <= TOLERANCE:
         return None
     from scipy.stats import ttest_rel
 
@@ -63,28 +56,27 @@ def paired_t_test(first: Sequence[float], other: Sequence[float]) -> float | Non
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean, by the bootstrap: percentiles of the means of 2,000 samples.
+    """Return the 95 % confidence interval of the mean, by the percentile bootstrap with a fixed seed.
 
-    The same for the same values. B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7
-    (1979).
+    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
     """
     import numpy as np
 
-    found = np.asarray(values)
+    array = np.asarray(values)
     source = np.random.default_rng(0)
-    means = [found[source.integers(0, len(found), len(found))].mean() for _ in range(SAMPLES)]
+    means = [array[source.integers(0, len(array), len(array))].mean() for _ in range(SAMPLES)]
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values, each times the number of hypotheses not yet rejected, and none less than one before it.
+    """Return corrected p-values: in ascending order, p times the number of hypotheses left, at most 1, never falling.
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
     """
     corrected = [0.0] * len(p_values)
     least = 0.0
-    for rejected, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        least = max(least, min(1.0, (len(p_values) - rejected) * p_values[place]))
-        corrected[place] = least
+    for rejected, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - rejected) * p_values[index]))
+        corrected[index] = least
     return corrected

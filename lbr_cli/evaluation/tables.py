@@ -1,12 +1,12 @@
-"""An evaluation as text: a table for people, Markdown, TSV and JSON for machines, and the values of each query.
+"""An evaluation as text: a table for the terminal, Markdown, TSV, JSON, and the values of each query.
 
-Numbers for people have four decimals, as trec_eval's; those for machines have all their digits.
+The table and Markdown have four decimals, as trec_eval; TSV and JSON have all digits.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,26 +17,26 @@ from lbr_cli.evaluation.significance import Comparison
 if TYPE_CHECKING:
     from rich.table import Column
 
-FOR_ONE = ("measure", "run", "value")
-FOR_SEVERAL = (*FOR_ONE, "change", "p", "wins", "ties", "losses")
+ONE_RUN = ("measure", "run", "value")
+SEVERAL_RUNS = (*ONE_RUN, "change", "p", "wins", "ties", "losses")
 COVERAGE = ("run", "judged queries", "missing", "unjudged", f"judged in top {TOP}")
-NAME_WIDTH = 12  # of a run, at least
 NUMERIC = {"value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
+MACHINE = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
+NAME_WIDTH = 12  # minimum for the name of a run
+UNLIMITED = 10_000  # columns
 
 
-def _rows(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
-    """Measure by measure, the runs in each; as many cells as the evaluation needs."""
+def _rows(evaluation: Evaluation) -> Iterator[list[str]]:
+    """Yield the cells of each measure and run; those of the first run have no comparison."""
     for measure in evaluation.measures:
+        digits = 0 if measure in evaluation.counts else 4
         for run in evaluation.runs:
-            digits = 0 if measure in evaluation.counts else 4
             row = [measure, run.run, f"{run.means[measure]:.{digits}f}"]
             if run is not evaluation.runs[0]:
                 compared = run.comparisons[measure]
                 counts = (compared.wins, compared.ties, compared.losses)
                 row += [_change(evaluation.change(run, measure), digits), _p(compared), *map(str, counts)]
-            elif len(evaluation.runs) > 1:
-                row += [""] * (len(FOR_SEVERAL) - len(FOR_ONE))
-            yield tuple(row)
+            yield row + [""] * (len(_header(evaluation)) - len(row))
 
 
 def _change(difference: float, digits: int) -> str:
@@ -50,14 +50,14 @@ def _p(compared: Comparison) -> str:
     return "<0.0001" if compared.p_holm < 0.0001 else f"{compared.p_holm:.4f}"
 
 
-def _coverage(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+def _coverage(evaluation: Evaluation) -> Iterator[list[str]]:
     for run in evaluation.runs:
-        told = run.coverage
-        yield run.run, str(len(evaluation.queries)), str(told.missing), str(told.unjudged), f"{told.judged_share:.1%}"
+        counts = (len(evaluation.queries), run.coverage.missing, run.coverage.unjudged)
+        yield [run.run, *map(str, counts), f"{run.coverage.judged_share:.1%}"]
 
 
 def _header(evaluation: Evaluation) -> tuple[str, ...]:
-    return FOR_SEVERAL if len(evaluation.runs) > 1 else FOR_ONE
+    return SEVERAL_RUNS if len(evaluation.runs) > 1 else ONE_RUN
 
 
 def _legend(evaluation: Evaluation) -> str:
@@ -72,45 +72,43 @@ def _legend(evaluation: Evaluation) -> str:
 
 
 def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
-    """For people: at most `width` columns, or as many as it takes; the best value of a measure stands out."""
+    """Return tables of at most `width` columns, None for any; `styled` prints the best value of a measure bold.
+
+    Numbers are never truncated: in a narrower terminal, lines wrap.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    least = min(NAME_WIDTH, max(len(run.run) for run in evaluation.runs))
+    runs = evaluation.runs
+    name_width = min(NAME_WIDTH, max(len(run.run) for run in runs))
 
     def table(header: Sequence[str]) -> Table:
-        made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+        empty = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
         for name in header:
             if name == "run":
-                made.add_column(name, overflow="fold", min_width=least)
+                empty.add_column(name, overflow="fold", min_width=name_width)
             else:
-                made.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
-        return made
+                empty.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
+        return empty
 
-    header = _header(evaluation)
-    measures = table(header)
-    per_measure = len(evaluation.runs)
-    for place, row in enumerate(_rows(evaluation)):
-        measure = evaluation.measures[place // per_measure]
-        run = evaluation.runs[place % per_measure]
-        best = per_measure > 1 and run.means[measure] == max(other.means[measure] for other in evaluation.runs)
+    measures, coverage = table(_header(evaluation)), table(COVERAGE)
+    for number, row in enumerate(_rows(evaluation)):
+        measure, run = row[0], runs[number % len(runs)]
         cells = [Text(cell) for cell in row]
-        if run is not evaluation.runs[0]:
+        if run is not runs[0]:
             cells[0] = Text("")
-        if best:
+        if len(runs) > 1 and run.means[measure] == max(other.means[measure] for other in runs):
             cells[2].stylize("bold")
-        measures.add_row(*cells, end_section=per_measure > 1 and place % per_measure == per_measure - 1)
-    coverage = table(COVERAGE)
+        measures.add_row(*cells, end_section=len(runs) > 1 and run is runs[-1])
     for row in _coverage(evaluation):
         coverage.add_row(*map(Text, row))
     out = io.StringIO()
-    console = Console(file=out, width=width or 10_000, force_terminal=styled, no_color=True)
+    console = Console(file=out, width=width or UNLIMITED, force_terminal=styled, no_color=True)
     for part in (measures, coverage):
-        # no number is ever cut: on a terminal that is too narrow lines run over instead
-        needed = sum((least if column.header == "run" else _longest(column)) + 3 for column in part.columns)
-        console.width = max(width or 10_000, needed)
+        needed = sum((name_width if column.header == "run" else _longest(column)) + 3 for column in part.columns)
+        console.width = max(width or UNLIMITED, needed)
         console.print(part)
         if part is measures:
             legend = _legend(evaluation)
@@ -123,20 +121,21 @@ def _longest(column: Column) -> int:
 
 
 def as_markdown(evaluation: Evaluation) -> str:
-    parts = [_markdown(_header(evaluation), _rows(evaluation))]
     legend = _legend(evaluation)
-    if legend:
-        parts.append(f"{_cell(legend)}\n")
-    parts.append(_markdown(COVERAGE, _coverage(evaluation)))
+    parts = [
+        _markdown(_header(evaluation), _rows(evaluation)),
+        *([f"{_markdown_cell(legend)}\n"] if legend else []),
+        _markdown(COVERAGE, _coverage(evaluation)),
+    ]
     return "\n".join(parts)
 
 
-def _markdown(header: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
+def _markdown(header: Sequence[str], rows: Iterator[list[str]]) -> str:
     rules = ["---:" if name in NUMERIC else "---" for name in header]
-    return "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in (header, rules, *rows))
+    return "".join(f"| {' | '.join(map(_markdown_cell, row))} |\n" for row in (header, rules, *rows))
 
 
-def _cell(text: str) -> str:
+def _markdown_cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
@@ -147,68 +146,60 @@ def as_json(evaluation: Evaluation) -> str:
             "queries_missing": run.coverage.missing,
             "queries_unjudged": run.coverage.unjudged,
             f"judged_in_top_{TOP}": run.coverage.judged_share,
-            "measures": {measure: _machine(evaluation, place, measure) for measure in evaluation.measures},
+            "measures": {measure: _values(evaluation, number, measure) for measure in evaluation.measures},
         }
-        for place, run in enumerate(evaluation.runs)
+        for number, run in enumerate(evaluation.runs)
     ]
-    told = {
-        "queries": len(evaluation.queries),
-        "baseline": evaluation.runs[0].run,
-        "measures": evaluation.measures,
-        "runs": runs,
-    }
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    about = {"queries": len(evaluation.queries), "baseline": evaluation.runs[0].run}
+    values = {**about, "measures": evaluation.measures, "runs": runs}
+    return orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 def as_tsv(evaluation: Evaluation) -> str:
-    columns = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
-    lines = [["measure", "run", *columns]]
+    lines: list[list[str]] = [["measure", "run", *MACHINE]]
     for measure in evaluation.measures:
-        for place, run in enumerate(evaluation.runs):
-            values = _machine(evaluation, place, measure)
-            lines.append([measure, _field(run.run), *(_number(values.get(name)) for name in columns)])
+        for number, run in enumerate(evaluation.runs):
+            values = map(_values(evaluation, number, measure).get, MACHINE)
+            lines.append([measure, _field(run.run), *("" if value is None else repr(value) for value in values)])
+    return _tsv(lines)
+
+
+def _tsv(lines: Iterable[Sequence[str]]) -> str:
     return "".join("\t".join(line) + "\n" for line in lines)
-
-
-def _machine(evaluation: Evaluation, place: int, measure: str) -> dict[str, Any]:
-    """What there is to say of a run in a measure."""
-    run = evaluation.runs[place]
-    told: dict[str, Any] = {"value": run.means[measure]}
-    if place:
-        compared = run.comparisons[measure]
-        told |= {"change": evaluation.change(run, measure), "p": compared.p, "p_holm": compared.p_holm}
-        told |= {"wins": compared.wins, "ties": compared.ties, "losses": compared.losses}
-    return told
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
 
 
 def _field(text: str) -> str:
     return text.replace("\t", " ").replace("\n", " ")
 
 
-def per_query_jsonl(evaluation: Evaluation) -> bytes:
-    """A line for each run and judged query: its values by measure."""
-    lines = []
+def _values(evaluation: Evaluation, number: int, measure: str) -> dict[str, Any]:
+    """Return the fields of `MACHINE` that a run has."""
+    run = evaluation.runs[number]
+    values: dict[str, Any] = {"value": run.means[measure]}
+    if number:
+        compared = run.comparisons[measure]
+        values |= {"change": evaluation.change(run, measure), "p": compared.p, "p_holm": compared.p_holm}
+        values |= {"wins": compared.wins, "ties": compared.ties, "losses": compared.losses}
+    return values
+
+
+def _per_query(evaluation: Evaluation) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Yield the name of each run, each judged query, and its values by measure."""
     for run in evaluation.runs:
         for query_id in evaluation.queries:
-            values = {name: run.values[name][query_id] for name in evaluation.measures}
-            lines.append(
-                orjson.dumps({"run": run.run, "query_id": query_id, **values}, option=orjson.OPT_APPEND_NEWLINE)
-            )
-    return b"".join(lines)
+            yield run.run, query_id, {name: run.values[name][query_id] for name in evaluation.measures}
+
+
+def per_query_jsonl(evaluation: Evaluation) -> bytes:
+    """Return one JSON object for each run and judged query."""
+    objects = ({"run": run, "query_id": query_id, **values} for run, query_id, values in _per_query(evaluation))
+    return b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in objects)
 
 
 def per_query_tsv(evaluation: Evaluation) -> bytes:
-    """The same with a header and a column for each measure."""
-    lines = [["run", "query_id", *evaluation.measures]]
-    for run in evaluation.runs:
-        for query_id in evaluation.queries:
-            values = (repr(run.values[name][query_id]) for name in evaluation.measures)
-            lines.append([_field(run.run), query_id, *values])
-    return "".join("\t".join(line) + "\n" for line in lines).encode()
+    """Return a header, and one line for each run and judged query."""
+    lines = [[_field(run), query_id, *map(repr, values.values())] for run, query_id, values in _per_query(evaluation)]
+    return _tsv([["run", "query_id", *evaluation.measures], *lines]).encode()
 
 
 PER_QUERY: dict[str, Callable[[Evaluation], bytes]] = {".jsonl": per_query_jsonl, ".tsv": per_query_tsv}

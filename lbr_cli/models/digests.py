@@ -1,4 +1,4 @@
-"""The files of a model that decide its scores, and their digests: models are told apart by contents, not by names."""
+"""The files of a model that decide its scores, and their digests: models are identified by contents, not by names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from lbr_cli.models.model import HubModel, LocalModel, ServedModel
 
 BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 WEIGHTS = ("*.safetensors", "*.bin")
-CODE = "*.py"
 
 Digest = Callable[[Path], str]  # file -> its sha256 in hexadecimal digits
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file. MissingError where it cannot be read."""
+    """Return the sha256 of a file. MissingError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -38,7 +37,7 @@ def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> di
         if tokenizer is None or isinstance(tokenizer, HubModel):
             return {}
         model = tokenizer
-        paths = [model.path] if model.gguf else sorted(_beside_weights(model.folder))
+        paths = [model.path] if model.gguf else sorted(_matching(model.folder, *BESIDE_WEIGHTS))
     else:
         paths = model_files(model)
     return {os.path.relpath(path, model.folder): digest(path) for path in paths}
@@ -56,42 +55,40 @@ def fingerprint(files: Mapping[str, str]) -> str:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file of this name holds weights."""
+    """Return whether a file of this name holds weights."""
     return name.endswith((".safetensors", ".bin", ".gguf"))
 
 
 def has_code_elsewhere(model: LocalModel) -> bool:
-    """Whether the model runs code of another repository, which may change while its own files do not."""
+    """Return whether the model runs code of another repository, which may change while its own files do not."""
     if not model.trusted or model.gguf:
         return False
-    folders = [model.folder, *module_folders(model.folder)]
-    configs = [read_leniently(folder / name) for folder in folders for name in ("config.json", "tokenizer_config.json")]
-    return any("--" in str(config.get("auto_map")) for config in configs if isinstance(config, dict))
+    maps = [auto_map for folder in [model.folder, *_module_folders(model.folder)] for auto_map in auto_maps(folder)]
+    return any("--" in str(auto_map) for auto_map in maps)
+
+
+def auto_maps(folder: Path) -> list[Any]:
+    """Return the values of `auto_map`, which names the classes of a model's own code, in the files of a folder."""
+    configs = [read_leniently(folder / name) for name in ("config.json", "tokenizer_config.json")]
+    return [config.get("auto_map") for config in configs if isinstance(config, dict)]
 
 
 def _files(folder: Path, *, code: bool) -> Iterator[Path]:
-    """The files that loading a folder may read: its own, those of its modules, and shards that an index names.
-
-    All weights count, whatever they are called: which of several is loaded is not decided here. `code` adds Python
-    files.
-    """
+    """Yield the files of a folder that loading may read: all weights of any name, and the Python files if `code`."""
     if code:
-        yield from (path for path in folder.rglob(CODE) if path.is_file())
-    for place in dict.fromkeys([folder, *module_folders(folder)]):
-        yield from _beside_weights(place)
-        for pattern in WEIGHTS:
-            yield from (path for path in place.glob(pattern) if path.is_file())
-        for index in place.glob("*.index.json"):
+        yield from _matching(folder, "**/*.py")
+    for module in dict.fromkeys([folder, *_module_folders(folder)]):
+        yield from _matching(module, *BESIDE_WEIGHTS, *WEIGHTS)
+        for index in module.glob("*.index.json"):
             yield from (path for path in shards_of(index) if path.is_file())
 
 
-def _beside_weights(folder: Path) -> Iterator[Path]:
-    for pattern in BESIDE_WEIGHTS:
-        yield from (path for path in folder.glob(pattern) if path.is_file())
+def _matching(folder: Path, *patterns: str) -> list[Path]:
+    return [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
 
 
-def module_folders(folder: Path) -> list[Path]:
-    """The folders that `modules.json` lists."""
+def _module_folders(folder: Path) -> list[Path]:
+    """Return the folders that `modules.json` lists."""
     try:
         return [folder / module["path"] for module in read_leniently(folder / "modules.json") if module["path"]]
     except (TypeError, LookupError):
@@ -99,7 +96,7 @@ def module_folders(folder: Path) -> list[Path]:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files that an index of weights names."""
+    """Return the files that an index of weights lists."""
     try:
         return [index.parent / name for name in read_leniently(index)["weight_map"].values()]
     except (TypeError, LookupError, AttributeError):
@@ -107,7 +104,7 @@ def shards_of(index: Path) -> list[Path]:
 
 
 def read_leniently(path: Path) -> Any:
-    """The value in a JSON file; None if it cannot be read, which is an error of whoever needs it."""
+    """Return the value in a JSON file, None if it cannot be read; the code that needs it reports the error."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,9 +1,8 @@
-"""Models on a hub: what is in the hub's cache on this machine is used without a network; a hub is asked once, and
-quickly, before anything is fetched.
-"""
+"""Models on a hub. Files in the hub's cache are used without a network; before a download, the hub is probed."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from lbr_cli.core import Progress
@@ -13,22 +12,21 @@ from lbr_cli.models.snapshot import missing_part
 from lbr_cli.network import checked_environment, socks_address, through_proxy
 
 PROBE_SECONDS = 3.0
-NEEDED = ["*.json", "*.txt", "*.model", "*.jinja"]
+PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
 def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = False) -> Path:
-    """Return the folder of the model's snapshot in the hub's own cache. Files that are missing there are fetched.
+    """Return the folder of the model's snapshot in the hub's own cache; download missing files.
 
     Raises MissingError for a model, a revision or a proxy that cannot be used, RunError for a hub that does not answer.
     """
     progress.status(f"looking for {model.hub_id}")
     from huggingface_hub import constants, errors
 
-    found = _local_snapshot(model, tokenizer_only)
-    missing = missing_part(found, tokenizer_only=tokenizer_only, trusted=model.trusted) if found else ""
-    if found and not missing:
-        return found
-    part = f"only partly on this machine, without {missing}" if found else "not on this machine"
+    folder, missing = _local_snapshot(model, tokenizer_only)
+    if folder and not missing:
+        return folder
+    part = f"only partly on this machine, without {missing}" if folder else "not on this machine"
     here = f"{part} (looked in {constants.HF_HUB_CACHE})"
     ways_out = "fetch it where there is a network and copy the cache, or give a folder that holds it"
     if constants.HF_HUB_OFFLINE:
@@ -51,40 +49,37 @@ def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = 
         except errors.RevisionNotFoundError as error:
             raise MissingError(f"model {model.hub_id}: has no revision {model.revision}") from error
         except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-            message = f"model {model.hub_id}: could not be fetched{proxy}: {first_line(error)}"
-            raise RunError(message) from error
+            raise RunError(f"model {model.hub_id}: could not be fetched{proxy}: {first_line(error)}") from error
 
 
 def find_snapshot(model: HubModel, *, tokenizer_only: bool = False) -> Path | None:
     """Return the folder of the snapshot in the hub's cache; None if a file that loading needs is missing."""
-    found = _local_snapshot(model, tokenizer_only)
-    missing = found and missing_part(found, tokenizer_only=tokenizer_only, trusted=model.trusted)
-    return None if missing else found
+    folder, missing = _local_snapshot(model, tokenizer_only)
+    return None if missing else folder
 
 
-def _local_snapshot(model: HubModel, tokenizer_only: bool) -> Path | None:
-    """The snapshot in the hub's cache, complete or not."""
+def _local_snapshot(model: HubModel, tokenizer_only: bool) -> tuple[Path | None, str]:
+    """Return the folder of the snapshot in the hub's cache, if any, and a part that it lacks, if any."""
     from huggingface_hub import errors
 
     try:
-        return _snapshot(model, tokenizer_only, local=True)
+        folder = _snapshot(model, tokenizer_only, local=True)
+        return folder, missing_part(folder, tokenizer_only=tokenizer_only, trusted=model.trusted)
     except errors.LocalEntryNotFoundError:
-        return None
+        return None, ""
     except errors.HFValidationError as error:
         raise MissingError(f"--model {model.hub_id}: no alias, folder or hub id: {error}") from error
 
 
 def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
-    """A repository may hold the same weights in several forms: only the one that is loaded is fetched."""
+    """Return the folder of a snapshot, with the weights in one form only: safetensors if there are any."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*NEEDED, "*.py"] if model.trusted else NEEDED
+    patterns = [*PATTERNS, "*.py"] if model.trusted else PATTERNS
+    download = functools.partial(snapshot_download, revision=model.revision, local_files_only=local)
 
     def snapshot(weights: str) -> Path:
-        wanted = [*patterns, weights]
-        return Path(
-            snapshot_download(model.hub_id, revision=model.revision, local_files_only=local, allow_patterns=wanted)
-        )
+        return Path(download(model.hub_id, allow_patterns=[*patterns, weights]))
 
     if tokenizer_only:
         return snapshot("tokenizer*")
@@ -93,12 +88,12 @@ def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
 
 
 def _unreachable(endpoint: str) -> str:
-    """Why nothing answers at `endpoint` within `PROBE_SECONDS`, or "".
+    """Return why `endpoint` does not answer within `PROBE_SECONDS`, "" if it does.
 
-    The hub's own client goes on trying for longer. Any answer will do here, an error page too, and so will a
-    certificate that only the hub's client knows. Looking up a name obeys no time limit, hence the thread.
+    The hub's own client retries for longer. Any answer counts, even an error page, and so does a certificate that only
+    the hub's client knows. The thread is needed because name resolution has no timeout.
     """
-    # imported here, so that --help need not wait for them
+    # imported here to keep --help fast
     import socket
     import ssl
     import threading
@@ -106,7 +101,7 @@ def _unreachable(endpoint: str) -> str:
     import urllib.request
 
     problem = [f"no answer within {PROBE_SECONDS:.0f} s"]
-    socks = socks_address(endpoint)  # urllib has no SOCKS, so the probe ends at the proxy
+    socks = socks_address(endpoint)  # urllib has no SOCKS: only the proxy itself is probed
 
     def probe() -> None:
         try:
@@ -114,13 +109,11 @@ def _unreachable(endpoint: str) -> str:
                 socket.create_connection(socks, PROBE_SECONDS).close()
             else:
                 urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS).close()
-        except urllib.error.HTTPError:
             problem[0] = ""
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            problem[0] = "" if isinstance(reason, ssl.SSLError) else str(reason)
-        else:
-            problem[0] = ""
+            answered = isinstance(error, urllib.error.HTTPError) or isinstance(reason, ssl.SSLError)
+            problem[0] = "" if answered else str(reason)
 
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()

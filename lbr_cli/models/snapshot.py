@@ -1,14 +1,14 @@
 """Whether a snapshot in the hub's cache holds every file that loading the model needs.
 
-A cache may hold a part of a repository: `AutoTokenizer.from_pretrained` fetches no weights, and a download may have
-been interrupted. Which files the repository has is not recorded there, so the files that are there have to say it.
+The cache may hold a part of a repository: `AutoTokenizer.from_pretrained` fetches no weights, and a download may have
+been interrupted. The cache does not record which files a repository has, so they are derived from the present ones.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lbr_cli.models.digests import read_leniently, shards_of
+from lbr_cli.models.digests import auto_maps, read_leniently, shards_of
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -33,14 +33,14 @@ def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
 
 
 def _transformer_folder(folder: Path) -> str:
-    """Where sentence-transformers keeps the weights: in the folder itself, or in that of the first module."""
+    """Return where sentence-transformers keeps the weights: "", or the folder of the first module."""
     listed = read_leniently(folder / "modules.json")
     first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
     return str(first.get("path") or "")
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether one form of the weights is complete: all shards of an index, or a file that needs none."""
+    """Return whether one form of the weights is complete: all shards of an index, or a file without an index."""
     for index, pattern in zip(INDEXES, WHOLE, strict=True):
         if (folder / index).exists():
             shards = shards_of(folder / index)
@@ -52,12 +52,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _code_files(folder: Path) -> list[str]:
-    """The Python files that `auto_map` names, other than those of other repositories."""
-    found = []
-    for name in ("config.json", "tokenizer_config.json"):
-        values = read_leniently(folder / name)
-        mapped = values.get("auto_map") if isinstance(values, dict) else None
-        classes = mapped.values() if isinstance(mapped, dict) else []
-        flat = [one for entry in classes for one in (entry if isinstance(entry, list) else [entry])]
-        found += [f"{one.split('.')[0]}.py" for one in flat if isinstance(one, str) and "--" not in one]
-    return found
+    """Return the Python files of this repository that `auto_map` names."""
+    entries = [entry for mapped in auto_maps(folder) if isinstance(mapped, dict) for entry in mapped.values()]
+    classes = [name for entry in entries for name in (entry if isinstance(entry, list) else [entry])]
+    return [f"{name.split('.')[0]}.py" for name in classes if isinstance(name, str) and "--" not in name]

@@ -1,6 +1,6 @@
-"""Files of a model folder that are not what their names say: Git LFS pointers, empty and truncated files.
+"""Checks for Git LFS pointers, empty files and truncated files in a model folder.
 
-Only sizes and first bytes are read, so the check costs nothing beside loading.
+Only sizes and headers are read, so the check takes almost no time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from lbr_cli.errors import MissingError
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_HINT = "run git lfs pull in the repository, or download the file again"
 TRUNCATED_HINT = "download or copy the file again"
-LENGTH_BYTES = 8  # of a safetensors file, before its header
-LONGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors library
+LENGTH_BYTES = 8  # at the start of a safetensors file: the length of its header
+MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """MissingError for a file that is a Git LFS pointer, or for weights that are empty or truncated."""
+    """Raise MissingError for a Git LFS pointer, and for weights that are empty or truncated."""
     for path in paths:
         try:
             size = path.stat().st_size
@@ -31,27 +31,21 @@ def check_files(paths: Iterable[Path]) -> None:
                     raise MissingError(f"{path}: an empty file", hint=TRUNCATED_HINT)
                 if path.suffix == ".safetensors":
                     file.seek(0)
-                    start = file.read(LENGTH_BYTES)
-                    _check_size(path, size, start, file.read(min(_header_length(start), size, LONGEST_HEADER)))
+                    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+                    _check_size(path, size, length, file.read(min(length, size, MAX_HEADER)))
         except OSError as error:
             raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _header_length(start: bytes) -> int:
-    return int.from_bytes(start, "little")
-
-
-def _check_size(path: Path, size: int, start: bytes, header: bytes) -> None:
-    """Compare a safetensors file with the offsets in its header (its format: length, JSON header, tensors)."""
-    needed = LENGTH_BYTES + _header_length(start)
-    if _header_length(start) > LONGEST_HEADER:
+def _check_size(path: Path, size: int, length: int, header: bytes) -> None:
+    """Compare the size of a safetensors file with the offsets in its header (format: length, JSON header, tensors)."""
+    needed = LENGTH_BYTES + length
+    if length > MAX_HEADER:
         raise MissingError(f"{path}: not a safetensors file", hint=TRUNCATED_HINT)
     if needed <= size:
         try:
-            tensors = json.loads(header)
-            needed += max(
-                (entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"), default=0
-            )
+            tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+            needed += max((entry["data_offsets"][1] for entry in tensors), default=0)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise MissingError(f"{path}: not a safetensors file", hint=TRUNCATED_HINT) from error
     if needed > size:

@@ -1,7 +1,6 @@
-"""The page of `lbr report`: one file that opens anywhere, asks for nothing, and shows texts as text.
+"""The page of `lbr report`: one HTML file that loads nothing else and never interprets texts as markup.
 
-`story` says what it tells; `page/` holds what it looks like (style.css) and how it behaves (the scripts). Here they are
-put together.
+`page_data` computes its content; `page/` holds its style and scripts.
 """
 
 from __future__ import annotations
@@ -9,25 +8,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lbr_cli.report.data import as_data
+from lbr_cli.report.html_json import html_json
 
 SCRIPTS = ("text.js", "summary.js", "table.js", "query.js", "main.js")
 
 
-def page(story: dict[str, Any], title: str) -> bytes:
-    """The page that tells a story, as HTML in UTF-8."""
+def page(data: dict[str, Any], title: str) -> bytes:
+    """Return the page with the result of `page_data`, as HTML in UTF-8."""
     from importlib.resources import files
 
     folder = files("lbr_cli.report") / "page"
     read = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "style.css", *SCRIPTS)}
     parts = {
-        "title": _escaped(title),
+        "title": title.replace("&", "&amp;").replace("<", "&lt;"),
         "style": read["style.css"],
         "script": "\n".join(read[name] for name in SCRIPTS),
-        "data": as_data(story),
+        "data": html_json(data),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], read["page.html"]).encode()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read["page.html"]).encode()

@@ -1,4 +1,4 @@
-"""The texts that a page shows: of queries and documents, from the runs' own lines, and from files."""
+"""The texts of queries and documents on the page, from the lines of the runs and from files."""
 
 from __future__ import annotations
 
@@ -13,65 +13,71 @@ from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
-from lbr_cli.report.story import Texts
+from lbr_cli.report.page_data import Texts
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What options say about the files of texts; `named` means that the file of queries was named by the user."""
+class TextFileOptions:
+    """How to read the files of texts. `needs_queries` if a file without any query of the runs is an error."""
 
     fields: Fields = Fields()
     topic_field: str | None = None
     query_columns: tuple[str, ...] | None = None
-    named: bool = False
+    needs_queries: bool = False
 
 
 def find_texts(
-    runs: Sequence[Run], corpora: Sequence[str], queries: str | None, chosen: Chosen, depth: int, progress: Progress
+    runs: Sequence[Run],
+    corpora: Sequence[str],
+    queries: str | None,
+    options: TextFileOptions,
+    depth: int,
+    progress: Progress,
 ) -> Texts:
-    """The texts of all queries, and of the documents that are shown, as far as they are known.
+    """Return the known texts of all queries, and of the first `depth` documents of each run.
 
-    A text in a line counts before one in a file. Raises InputError for a file that cannot be read, and for one that has
-    none of the texts, save queries that the user has not named.
+    A text in a line of a run takes precedence over one in a file. Raises InputError for a file that cannot be read, and
+    for files that hold none of the texts, unless the queries are optional or the runs have some documents.
     """
-    asked: dict[str, str] = {}
+    query_texts: dict[str, str] = {}
     shown: dict[str, Document | None] = {}
     for run in runs:
-        asked |= run.queries
+        query_texts |= run.queries
         for query_id, ranking in run.rankings.items():
             for doc_id in ranking[:depth]:
                 shown[doc_id] = shown.get(doc_id) or run.candidates[query_id][doc_id].document
     documents = {doc_id: document for doc_id, document in shown.items() if document is not None}
     if queries is not None:
-        asked = _query_texts(runs, queries, chosen, progress) | asked
+        query_texts = _read_queries(runs, queries, options, progress) | query_texts
     if corpora:
-        documents |= _documents(shown.keys() - documents.keys(), corpora, chosen.fields, progress, bool(documents))
-    return Texts(asked, documents)
+        missing = shown.keys() - documents.keys()
+        documents |= _read_documents(missing, corpora, options.fields, progress, needed=not documents)
+    return Texts(query_texts, documents)
 
 
-def _query_texts(runs: Sequence[Run], path: str, chosen: Chosen, progress: Progress) -> dict[str, str]:
-    """The texts of a file of queries."""
+def _read_queries(runs: Sequence[Run], path: str, options: TextFileOptions, progress: Progress) -> dict[str, str]:
+    """Return the texts of a queries file."""
     name = display_name(path)
     progress.status(f"reading {name}")
     needed = {query_id for run in runs for query_id in run.rankings}
-    stream = InputFiles().open(path)
-    lines = read_queries(stream, chosen.topic_field, columns=chosen.query_columns, wanted=needed, warn=progress.warn)
-    if chosen.named and not needed & lines.keys():
+    stream, columns = InputFiles().open(path), options.query_columns
+    lines = read_queries(stream, options.topic_field, columns=columns, wanted=needed, warn=progress.warn)
+    if options.needs_queries and not needed & lines.keys():
         hint = similar(sorted(needed), lines, runs[0].name, name)
         raise InputError("holds none of the queries of the runs", name, hint=hint)
     return {query_id: line.query.text or "" for query_id, line in lines.items()}
 
 
-def _documents(
-    missing: set[str], corpora: Sequence[str], fields: Fields, progress: Progress, some: bool
+def _read_documents(
+    missing: set[str], corpora: Sequence[str], fields: Fields, progress: Progress, *, needed: bool
 ) -> dict[str, Document]:
-    """The documents of the corpora. InputError if none is found, unless there are `some` already."""
+    """Return the missing documents that the corpora hold. InputError if there is none and one is `needed`."""
     wanted = WantedDocuments(missing)
     for path in corpora:
         progress.status(f"reading {display_name(path)}")
         read_corpus(InputFiles().open(path), wanted, fields, progress.note, _raise)
     check_fields(fields, wanted, progress.warn)
-    if not some and not wanted.documents:
+    if needed and not wanted.documents:
         hint = similar_document(sorted(missing), corpora, fields, "the runs")
         names = ", ".join(map(display_name, corpora))
         raise InputError("holds none of the documents of the runs", names, hint=hint)

@@ -18,10 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbr_cli.cache import Cache, database, key_of, place
-from lbr_cli.cache import opened as looked_at
+from lbr_cli.cache import Cache, database, key_of, location, open_database
 from lbr_cli.cache.database import Database, today
-from lbr_cli.cache.place import Place, in_bytes, network_of
+from lbr_cli.cache.location import CacheLocation, network_file_system, parse_size
 from lbr_cli.errors import RunError, UsageError
 from support.paths import ROOT
 from support.progress import RecordedProgress
@@ -30,7 +29,7 @@ LIMIT = 10**9
 
 
 def opened(folder: Path, listener: RecordedProgress | None = None, limit: int = LIMIT) -> Cache:
-    return Cache(Place(folder, limit), listener or RecordedProgress())
+    return Cache(CacheLocation(folder, limit), listener or RecordedProgress())
 
 
 def key(number: int) -> bytes:
@@ -47,7 +46,7 @@ def ran(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess
 def filled(folder: Path, count: int, size: int = 20) -> dict[bytes, bytes]:
     rows = {key(number): f"{number:0{size}}".encode() for number in range(count)}
     with opened(folder) as cache:
-        cache.keep(rows, "m")
+        cache.put(rows, "m")
     return rows
 
 
@@ -56,22 +55,22 @@ def test_what_is_kept_is_found_by_the_next_one_and_nothing_stays_beside_the_file
     rows = filled(tmp_path, 1234)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.sqlite"]
     with opened(tmp_path, listener) as cache:
-        assert cache.find([*rows, key(-1)]) == rows
-        assert cache.holds([*rows, key(-1)]) == set(rows)
+        assert cache.get([*rows, key(-1)]) == rows
+        assert cache.contains([*rows, key(-1)]) == set(rows)
     assert listener.warnings == []
 
 
 def test_it_is_in_the_file_before_keep_returns(tmp_path: Path) -> None:
     with opened(tmp_path) as cache, opened(tmp_path) as other:
-        cache.keep({key(1): b"one"}, "m")
-        assert other.find([key(1)]) == {key(1): b"one"}
+        cache.put({key(1): b"one"}, "m")
+        assert other.get([key(1)]) == {key(1): b"one"}
         assert cache.kept == 1
 
 
 def test_no_cache_keeps_nothing() -> None:
     with Cache(None, RecordedProgress()) as cache:
-        cache.keep({key(1): b"one"}, "m")
-        assert (cache.on, cache.find([key(1)]), cache.holds([key(1)]), cache.kept) == (False, {}, set(), 0)
+        cache.put({key(1): b"one"}, "m")
+        assert (cache.on, cache.get([key(1)]), cache.contains([key(1)]), cache.kept) == (False, {}, set(), 0)
 
 
 @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
@@ -109,11 +108,11 @@ def test_a_flipped_bit_loses_rows_and_changes_none(number: int, bit: int) -> Non
     fresh = {key(-number): b"new" for number in range(1, 50)}
     listener = RecordedProgress()
     with opened(folder, listener) as cache:
-        found = cache.find(list(rows))
+        found = cache.get(list(rows))
         assert found.items() <= rows.items()
-        assert cache.holds(list(rows)) <= set(rows)
-        cache.keep(fresh, "m")
-        again = cache.find([*rows, *fresh])
+        assert cache.contains(list(rows)) <= set(rows)
+        cache.put(fresh, "m")
+        again = cache.get([*rows, *fresh])
         assert again.items() <= (rows | fresh).items()
     assert len(listener.warnings) <= 1
     for beside in ("-wal", "-shm"):
@@ -134,16 +133,16 @@ def test_a_file_that_was_begun_otherwise_can_be_emptied_too(tmp_path: Path) -> N
         connection.executescript("CREATE TABLE x (y); DROP TABLE x")
     filled(tmp_path, 2000, 100)
     with opened(tmp_path, limit=100_000) as cache:
-        assert 0 < len(cache.holds([key(number) for number in range(2000)])) < 1500
+        assert 0 < len(cache.contains([key(number) for number in range(2000)])) < 1500
 
 
 def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
-        cache.keep({key(1): b"one"}, "m")
+        cache.put({key(1): b"one"}, "m")
         with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
             connection.execute("DROP TABLE scores")
-        cache.keep({key(2): b"two"}, "m")
+        cache.put({key(2): b"two"}, "m")
         assert (cache.on, cache.usable, cache.kept) == (False, False, 1)
     assert listener.warnings == [
         f"no score cache from here on: {tmp_path}/scores.sqlite: no such table: scores; delete it, and a new one will "
@@ -169,10 +168,10 @@ def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch: 
 
     def interrupted() -> None:
         with opened(tmp_path) as cache:
-            cache.keep({key(1): b"one"}, "m")
+            cache.put({key(1): b"one"}, "m")
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Database, "keep", fail)
+    monkeypatch.setattr(Database, "put", fail)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not codes
@@ -183,7 +182,7 @@ def test_a_value_under_another_key_is_none(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
         connection.execute("UPDATE scores SET value = (SELECT value FROM scores WHERE key = ?)", [key(0)])
     with opened(tmp_path) as cache:
-        assert cache.find([key(0), key(1)]) == {key(0): b"0" * 20}
+        assert cache.get([key(0), key(1)]) == {key(0): b"0" * 20}
 
 
 def torn(path: Path) -> None:
@@ -229,8 +228,8 @@ def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, 
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         for _ in range(2):
-            assert cache.find(list(rows)).items() <= rows.items()
-            cache.keep({key(-1): b"new"}, "m")
+            assert cache.get(list(rows)).items() <= rows.items()
+            cache.put({key(-1): b"new"}, "m")
     (warning,) = listener.warnings
     assert warning.startswith(f"no score cache in this run: {path}")
     assert warning.endswith(said)
@@ -250,11 +249,11 @@ import os, sys
 from pathlib import Path
 from support.progress import RecordedProgress
 from lbr_cli.cache import Cache
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 if os.geteuid() == 0:
     os.setuid(65534)
 listener = RecordedProgress()
-with Cache(Place(Path(sys.argv[1]), 10**9), listener) as cache:
+with Cache(CacheLocation(Path(sys.argv[1]), 10**9), listener) as cache:
     print(cache.on, *listener.warnings)
 """
 
@@ -280,8 +279,8 @@ def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     local = shared / "local"
     escaped = str(shared).replace(" ", "\\040")
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/x {escaped} nfs4 rw 0 0\n/dev/b {escaped}/local xfs rw 0 0\n")
-    monkeypatch.setattr(place, "MOUNTS", mounts)
-    assert [network_of(folder) for folder in (tmp_path, shared, shared / "deep" / "er", local)] == [
+    monkeypatch.setattr(location, "MOUNTS", mounts)
+    assert [network_file_system(folder) for folder in (tmp_path, shared, shared / "deep" / "er", local)] == [
         "",
         "nfs4",
         "nfs4",
@@ -290,7 +289,7 @@ def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     listener = RecordedProgress()
     with opened(shared / "lbr", listener) as cache:
         assert not cache.on
-    assert listener.warnings == [f"no score cache in this run: {shared}/lbr lies on a network file system (nfs4)"]
+    assert listener.warnings == [f"no score cache in this run: {shared}/lbr is on a network file system (nfs4)"]
     assert not shared.exists()
 
 
@@ -299,13 +298,13 @@ import resource, signal, sys
 from pathlib import Path
 from support.progress import RecordedProgress
 from lbr_cli.cache import Cache, key_of
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 from lbr_cli.errors import RunError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 try:
-    with Cache(Place(Path(sys.argv[1]), 10**9), RecordedProgress()) as cache:
+    with Cache(CacheLocation(Path(sys.argv[1]), 10**9), RecordedProgress()) as cache:
         for number in range(10_000):
-            cache.keep({key_of(str(number).encode()): bytes(100)}, "m")
+            cache.put({key_of(str(number).encode()): bytes(100)}, "m")
 except RunError as error:
     print(error, "|", error.hint)
 """
@@ -324,14 +323,14 @@ import sys
 from pathlib import Path
 from support.progress import RecordedProgress
 from lbr_cli.cache import Cache, key_of
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 listener = RecordedProgress()
-with Cache(Place(Path(sys.argv[1]), 10**9), listener) as cache:
+with Cache(CacheLocation(Path(sys.argv[1]), 10**9), listener) as cache:
     for number in range(0, 400, 4):
         keys = [key_of(f"{sys.argv[2]} {one}".encode()) for one in range(number, number + 4)]
-        assert not cache.holds(keys)
-        cache.keep(dict.fromkeys(keys, b"x" * 100), f"m{sys.argv[2]}")
-        assert len(cache.find(keys)) == 4
+        assert not cache.contains(keys)
+        cache.put(dict.fromkeys(keys, b"x" * 100), f"m{sys.argv[2]}")
+        assert len(cache.get(keys)) == 4
 assert not listener.warnings, listener.warnings
 """
 
@@ -342,7 +341,7 @@ def test_eight_processes_share_a_file_and_nothing_is_lost(tmp_path: Path) -> Non
     assert [(job.returncode, job.stderr) for job in ended] == [(0, "")] * 8
     with opened(tmp_path) as cache:
         keys = [key_of(f"{number} {one}".encode()) for number in range(8) for one in range(400)]
-        assert len(cache.find(keys)) == 3200
+        assert len(cache.get(keys)) == 3200
     assert [path.name for path in tmp_path.iterdir()] == ["scores.sqlite"]
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -356,12 +355,12 @@ def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, mo
     holder.execute("BEGIN IMMEDIATE")
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
-        assert cache.find(list(rows)) == rows
-        cache.keep({key(-1): b"new"}, "m")
+        assert cache.get(list(rows)) == rows
+        cache.put({key(-1): b"new"}, "m")
         holder.execute("ROLLBACK")
         holder.close()
     with opened(tmp_path) as cache:
-        assert cache.find([key(-1)]) == {key(-1): b"new"}
+        assert cache.get([key(-1)]) == {key(-1): b"new"}
     assert listener.warnings == []
 
 
@@ -370,14 +369,14 @@ def test_an_interruption_anywhere_in_a_transaction_leaves_none_open(tmp_path: Pa
         yield key(0), b"zero"
         raise KeyboardInterrupt
 
-    with looked_at(Place(tmp_path, LIMIT)) as kept:
+    with open_database(CacheLocation(tmp_path, LIMIT)) as kept:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                kept.keep(interrupted(), "m")
+                kept.put(interrupted(), "m")
             with contextlib.closing(sqlite3.connect(kept.path, timeout=0, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")  # raises if a transaction is open
-        kept.keep([(key(1), b"one")], "m")
-        assert [row[:2] for row in kept.find([key(0), key(1)])] == [(key(1), b"one")]
+        kept.put([(key(1), b"one")], "m")
+        assert [row[:2] for row in kept.get([key(0), key(1)])] == [(key(1), b"one")]
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
@@ -393,7 +392,7 @@ def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, mon
     monkeypatch.setattr(Database, "evict", fail)
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
-        assert cache.find(list(rows)) == rows
+        assert cache.get(list(rows)) == rows
     assert listener.warnings == []
 
 
@@ -408,7 +407,7 @@ def test_nothing_to_remove_rewrites_nothing(tmp_path: Path, monkeypatch: pytest.
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", traced)
-    with looked_at(Place(tmp_path, LIMIT)) as kept:
+    with open_database(CacheLocation(tmp_path, LIMIT)) as kept:
         assert kept.remove("day < ?", 0) == 0
         assert "VACUUM" not in statements
         assert kept.remove() == 10
@@ -423,14 +422,14 @@ def test_what_a_lock_keeps_from_the_file_is_found_and_written_later(
     with opened(tmp_path, listener) as cache:
         holder = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
-        cache.keep({key(1): b"one"}, "m")
-        assert (cache.find([key(1)]), cache.holds([key(1)]), cache.kept) == ({key(1): b"one"}, {key(1)}, 0)
+        cache.put({key(1): b"one"}, "m")
+        assert (cache.get([key(1)]), cache.contains([key(1)]), cache.kept) == ({key(1): b"one"}, {key(1)}, 0)
         holder.execute("ROLLBACK")
         holder.close()
-        cache.keep({key(2): b"two"}, "m")
+        cache.put({key(2): b"two"}, "m")
         assert cache.kept == 2
     with opened(tmp_path) as cache:
-        assert len(cache.find([key(1), key(2)])) == 2
+        assert len(cache.get([key(1), key(2)])) == 2
     assert listener.warnings == []
 
 
@@ -447,26 +446,26 @@ def test_what_was_not_used_longest_goes_first(tmp_path: Path, monkeypatch: pytes
     for day, rows in values.items():
         on_day(monkeypatch, day)
         with opened(tmp_path) as cache:
-            cache.keep(rows, "m")
+            cache.put(rows, "m")
             if day == 3:
-                cache.find(list(values[0]))  # the oldest are used again
+                cache.get(list(values[0]))  # the oldest are used again
     size = (tmp_path / "scores.sqlite").stat().st_size
     with opened(tmp_path, limit=int(size * 0.9)) as cache:
-        there = {day: len(cache.find(list(rows))) for day, rows in values.items()}
+        there = {day: len(cache.get(list(rows))) for day, rows in values.items()}
     assert there[0] == there[3] == 1000
     assert 100 < there[1] < 400
     assert there[2] == 1000
     with opened(tmp_path, limit=int(size * 0.9)) as cache:
-        assert sum(len(cache.find(list(rows))) for rows in values.values()) == sum(there.values())
+        assert sum(len(cache.get(list(rows))) for rows in values.values()) == sum(there.values())
 
 
 def test_a_cache_that_is_full_of_today_gives_way_too(tmp_path: Path) -> None:
     with opened(tmp_path, limit=500_000) as cache:
         for start in range(0, 10_000, 1000):
-            cache.keep({key(number): bytes(100) for number in range(start, start + 1000)}, "m")
+            cache.put({key(number): bytes(100) for number in range(start, start + 1000)}, "m")
     assert (tmp_path / "scores.sqlite").stat().st_size <= 600_000
     with opened(tmp_path) as cache:
-        assert len(cache.find([key(number) for number in range(10_000)])) > 1000
+        assert len(cache.get([key(number) for number in range(10_000)])) > 1000
 
 
 def test_a_row_is_touched_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,7 +476,7 @@ def test_a_row_is_touched_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for days in (0, 1):
         on_day(monkeypatch, today() + days)
         with opened(tmp_path) as cache:
-            cache.find(list(rows))
+            cache.get(list(rows))
     assert touched == [0, 0, 10]
 
 
@@ -485,7 +484,7 @@ def test_days_are_those_on_which_rows_were_used(tmp_path: Path, monkeypatch: pyt
     rows = list(filled(tmp_path, 10))
     on_day(monkeypatch, today() + 5)
     with opened(tmp_path) as cache:
-        cache.find(rows[:4])
+        cache.get(rows[:4])
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
         days = dict(connection.execute("SELECT day, count(*) FROM scores GROUP BY 1"))
     assert days == {database.today(): 4, database.today() - 5: 6}
@@ -504,13 +503,13 @@ def test_days_are_those_on_which_rows_were_used(tmp_path: Path, monkeypatch: pyt
     ],
 )
 def test_sizes(size: str, expected: int) -> None:
-    assert in_bytes(size) == expected
+    assert parse_size(size) == expected
 
 
 @pytest.mark.parametrize("size", ["", "GB", "-1", "1 XB", "1e9", "2GiB", "9" * 400])
 def test_what_is_no_size(size: str) -> None:
-    with pytest.raises(UsageError, match="not a size"):
-        in_bytes(size)
+    with pytest.raises(UsageError, match="invalid size"):
+        parse_size(size)
 
 
 def test_random_use_never_gives_a_wrong_value(tmp_path: Path) -> None:
@@ -520,14 +519,17 @@ def test_random_use_never_gives_a_wrong_value(tmp_path: Path) -> None:
         for _ in range(300):
             cache = source.choice((one, other))
             numbers = [source.randrange(2000) for _ in range(50)]
-            found = cache.find([key(number) for number in numbers])
+            found = cache.get([key(number) for number in numbers])
             assert all(found.get(key(number), b"%d" % number) == b"%d" % number for number in numbers)
-            cache.keep({key(number): b"%d" % number for number in numbers}, source.choice("ab"))
+            cache.put({key(number): b"%d" % number for number in numbers}, source.choice("ab"))
 
 
 def test_run_error_is_what_a_command_gets(tmp_path: Path) -> None:
     (tmp_path / "scores.sqlite").write_bytes(b"x" * 1000)
-    with pytest.raises(RunError, match=r"scores\.sqlite: file is not a database"), looked_at(Place(tmp_path, LIMIT)):
+    with (
+        pytest.raises(RunError, match=r"scores\.sqlite: file is not a database"),
+        open_database(CacheLocation(tmp_path, LIMIT)),
+    ):
         pass
 
 
@@ -540,7 +542,7 @@ def test_who_looks_after_a_damaged_file_is_told_so_or_sees_something(number: int
     filled(folder, 300)
     path = folder / "scores.sqlite"
     flipped(path, number % path.stat().st_size, bit)
-    with contextlib.suppress(RunError), looked_at(Place(folder, LIMIT)) as database:
+    with contextlib.suppress(RunError), open_database(CacheLocation(folder, LIMIT)) as database:
         assert all(row.entries >= 0 and row.last_used <= today() for row in database.models())
         database.remove("day < ?", today())
         database.remove_model("m")
@@ -556,11 +558,11 @@ def test_a_file_of_layout_1_is_migrated_without_its_rows(tmp_path: Path) -> None
         connection.execute("PRAGMA user_version = 1")
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
-        assert cache.find([key(1)]) == {}
-        cache.keep({key(1): b"new"}, "m")
+        assert cache.get([key(1)]) == {}
+        cache.put({key(1): b"new"}, "m")
         cache.remember(b"value", "a", "b")
     with opened(tmp_path, listener) as cache:
-        assert cache.find([key(1)]) == {key(1): b"new"}
+        assert cache.get([key(1)]) == {key(1): b"new"}
         assert (cache.recall("a", "b"), cache.recall("ab")) == (b"value", None)
     assert listener.warnings == []
 

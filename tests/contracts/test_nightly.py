@@ -171,7 +171,7 @@ def test_a_user_without_a_home(chat_model: Path, tmp_path: Path) -> None:
     )
     assert ended.returncode == 0
     assert ended.stderr.decode().splitlines()[0] == (
-        "lbr: warning: no score cache in this run: there is no home folder to keep it in; name one with --cache-dir"
+        "lbr: warning: no score cache in this run: there is no home folder; choose a folder with --cache-dir"
     )
 
 
@@ -215,7 +215,7 @@ def test_a_place_for_scores_that_are_not_kept(files: Path, lbr: Program) -> None
 def test_what_is_no_size(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--cache", "--cache-size", "big")
     assert ended.code == 2
-    assert ended.err == "lbr: --cache-size big: not a size\nlbr: hint: a number and a unit: 500MB, 2GB\n"
+    assert ended.err == "lbr: --cache-size big: invalid size\nlbr: hint: a number and a unit: 500MB, 2GB\n"
 
 
 # ---------------------------------------------------------------- lbr cache

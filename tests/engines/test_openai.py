@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lbr_cli.cache import Cache
-from lbr_cli.cache.place import Place
+from lbr_cli.cache.location import CacheLocation
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Pair, Query
 from lbr_cli.engines import Server, Settings, prepare_engine
@@ -280,7 +280,7 @@ def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
 
     def scored(server: Serving) -> list[Any]:
         model, name, settings = at_server(folder, server, "lb", concurrency=3)
-        with Cache(Place(tmp_path, 10**9), listening) as cache:
+        with Cache(CacheLocation(tmp_path, 10**9), listening) as cache:
             kept = ScoreCache(cache, b"the same", "tiny")
             scorer = Scorer(model.family, prepare_engine(name, model, settings).load, listening, kept)
             items = [QueryDocuments(Query(text, text), DOCUMENTS) for text in QUERIES]

@@ -216,9 +216,9 @@ def test_the_table(judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "before.trec", "after.trec", "--measures", "nDCG@10 P@1, NumRet")
     assert ended.code == 0
     assert ended.err.splitlines() == [
-        "lbr: warning: before.trec: lacks 1 of 3 judged queries, which count 0",
-        "lbr: before.trec: queries that are not judged, and do not count: 1",
-        "lbr: warning: after.trec: lacks 1 of 3 judged queries, which count 0",
+        "lbr: warning: before.trec: 1 of 3 judged queries are missing, and count 0",
+        "lbr: before.trec: queries without judgments, which are ignored: 1",
+        "lbr: warning: after.trec: 1 of 3 judged queries are missing, and count 0",
     ]
     assert ended.out == (
         "measure   run            value   change        p   wins   ties   losses\n"
@@ -291,7 +291,7 @@ def test_values_of_each_query(judged: Path, lbr: Program) -> None:
 def test_a_plot_of_measures_over_their_cutoffs(judged: Path, lbr: Program) -> None:
     write(judged, {"$a_b$.trec": AFTER, "_x.trec": AFTER})
     runs = ["before.trec", "$a_b$.trec", "_x.trec"]
-    warnings = [f"lbr: warning: {run}: lacks 1 of 3 judged queries, which count 0" for run in runs]
+    warnings = [f"lbr: warning: {run}: 1 of 3 judged queries are missing, and count 0" for run in runs]
     assert lbr(*EVALUATE, *runs, "--plot", "p.png", "--quiet").err.splitlines() == warnings
     assert (judged / "p.png").read_bytes().startswith(b"\x89PNG")
     for name in ("p.svg", "q.svg"):
@@ -328,40 +328,40 @@ def test_they_are_those_that_ir_measures_reads(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "names none"),
-        ("ndcg@10", "there is no measure ndcg"),
-        ("nDCG@ten", "no number stands behind @"),
-        ("nDCG@{1,'a'}", "no number stands behind @"),
-        ("nDCG@True", "no number stands behind @"),
+        ("", "no measure"),
+        ("ndcg@10", "unknown measure ndcg"),
+        ("nDCG@ten", "no number after @"),
+        ("nDCG@{1,'a'}", "no number after @"),
+        ("nDCG@True", "no number after @"),
         ("nDCG@", "not a measure"),
         ("nDCG@0", "cutoff cannot be 0, it is a whole number from 1 to 1000000"),
         ("nDCG@1.5", "cutoff cannot be 1.5"),
         ("nDCG@99999999999999999999", "cutoff cannot be 99999999999999999999"),
         ("nDCG(gains={2:1.5})@10", "gains cannot be {2: 1.5}"),
         ("nDCG(gains={1:-3})@10", "gains cannot be {1: -3}"),
-        ("nDCG(gains={[1]:2})@10", "what stands in brackets is not name=value"),
+        ("nDCG(gains={[1]:2})@10", "invalid parameters in brackets"),
         ("Compat(p=-1)", "p cannot be -1.0, it is from 0 to 1"),
         ("Compat(p=1e999)", "p cannot be inf"),
         ("SetF(beta=-1)", "beta cannot be -1.0"),
-        ("P@set()", "no number stands behind @"),
+        ("P@set()", "no number after @"),
         ("nDCG(gains={2:2000000000})@10", "gains cannot be {2: 2000000000}"),
-        ("nDCG(dcg='exp-log2')@10", "nothing here computes it"),
+        ("nDCG(dcg='exp-log2')@10", "unsupported measure"),
         ("IPrec@2", "recall cannot be 2.0"),
         ("IPrec@1e999", "recall cannot be inf"),
         ("P(rel=0)@5", "rel cannot be 0, it is a whole number from 1 to 10000"),
         ("P(rel=True)@5", "rel cannot be True"),
-        ("P", "needs cutoff: P@10"),
-        ("BPM@10", "needs max_rel: BPM(max_rel=…)"),
-        ("P(cutoff=5)@10", "cutoff twice"),
-        ("P(rel=1,rel=2)@5", "what stands in brackets is not name=value"),
+        ("P", "missing parameter cutoff: P@10"),
+        ("BPM@10", "missing parameter max_rel: BPM(max_rel=…)"),
+        ("P(cutoff=5)@10", "duplicate cutoff"),
+        ("P(rel=1,rel=2)@5", "invalid parameters in brackets"),
         ("P(rel=2)(rel=3)@5", "not a measure"),
-        ("P(2)@5", "what stands in brackets is not name=value"),
-        ("P(rel=x)@5", "what stands in brackets is not name=value"),
+        ("P(2)@5", "invalid parameters in brackets"),
+        ("P(rel=x)@5", "invalid parameters in brackets"),
         ("P(rel=open('x'))@5", "not a measure"),
-        ("P(**{'rel': 1})@5", "what stands in brackets is not name=value"),
+        ("P(**{'rel': 1})@5", "invalid parameters in brackets"),
         ("P(level=2)@5", "P has no parameter level"),
         ("P(rel=2@5", "not a measure"),
-        ("RBP", "nothing here computes"),
+        ("RBP", "unsupported measure"),
     ],
 )
 def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> None:
@@ -373,7 +373,7 @@ def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> 
     ("files", "message"),
     [
         ({"qrels.txt": ""}, "qrels.txt: holds no judgments"),
-        ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt:5: query q1, document d2: grade 1, and 2 further up"),
+        ({"qrels.txt": QRELS + "q1 1 d2 1\n"}, "qrels.txt:5: query q1, document d2: grade 1, but 2 in an earlier line"),
         (
             {"before.trec": BEFORE + "q1 Q0 d1 4 2 x\n"},
             "before.trec:5: query q1, document d1: duplicate pair, first at before.trec:1",
@@ -396,7 +396,7 @@ def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> No
     assert ended.err.splitlines() == [
         "lbr: warning: other.trec: query q1: similar document ids do not match: 'd1' in qrels.txt and 'D1' in "
         "other.trec differ in upper and lower case",
-        "lbr: warning: other.trec: lacks 2 of 3 judged queries, which count 0",
+        "lbr: warning: other.trec: 2 of 3 judged queries are missing, and count 0",
         "lbr: warning: other.trec: none of the documents in its top 10 is judged",
     ]
 
@@ -499,7 +499,7 @@ def test_measures_that_are_not_in_quotes(judged: Path, lbr: Program) -> None:
 )
 def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Program, name: str, meant: str) -> None:
     hint = lbr(*EVALUATE, "before.trec", "--measures", name).err.splitlines()[1]
-    assert hint == f"lbr: hint: {meant} is what ir_measures calls it, with @ before a cut-off"
+    assert hint == f"lbr: hint: ir_measures calls it {meant}, with @ before a cut-off"
 
 
 @pytest.mark.parametrize(
@@ -529,10 +529,10 @@ def test_without_the_extra_it_says_so(judged: Path, package: str) -> None:
         "sys.argv = ['lbr', 'evaluate', '--qrels', 'qrels.txt', 'before.trec', '--plot', 'p.svg']\nmain()"
     )
     ended = python(code, judged)
-    what = "--plot" if package == "matplotlib" else "evaluating"
+    what = "--plot" if package == "matplotlib" else "evaluation"
     assert (ended.returncode, ended.stderr) == (
         2,
-        f"lbr: {what} needs {package}, which is not here\nlbr: hint: pip install 'lbr-cli[eval]'\n",
+        f"lbr: {what} needs {package}, which is not installed\nlbr: hint: pip install 'lbr-cli[eval]'\n",
     )
 
 

@@ -15,7 +15,7 @@ from lbr_cli.core import Candidate, Document
 from lbr_cli.evaluation.runs import Run
 from lbr_cli.evaluation.significance import interval
 from lbr_cli.report import page
-from lbr_cli.report.story import LEAST_ROOM, ROOM, Texts, story
+from lbr_cli.report.page_data import MAX_BYTES, MIN_TEXT_BYTES, Texts, page_data
 from support.files import QUERIES, write
 from support.paths import ROOT
 from support.program import Program
@@ -130,7 +130,7 @@ def test_places_are_those_of_whole_runs(tmp_path: Path, lbr: Program) -> None:
     assert grades == {"d150": [1, 150, 149], "zz": [1, None, None]}
     assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, and in no run: it counts
     assert shown["coverage"][0][0] == 1
-    assert "lbr: warning: a.trec: lacks 1 of 2 judged queries, which count 0" in ended.err
+    assert "lbr: warning: a.trec: 1 of 2 judged queries are missing, and count 0" in ended.err
 
 
 def test_a_name_may_be_that_of_a_place_in_the_page(files: Path, lbr: Program) -> None:
@@ -170,7 +170,7 @@ def test_any_text_comes_back_as_it_is(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         return
-    html = page(story([run, run], Texts({"q": text}, {"d": Document("d", text, text)}), 10), text).decode()
+    html = page(page_data([run, run], Texts({"q": text}, {"d": Document("d", text, text)}), 10), text).decode()
     assert told(html)["documents"] == [["d", text, text]]
     assert html.count("</script>") == 2
 
@@ -180,17 +180,17 @@ def test_any_text_comes_back_as_it_is(text: str) -> None:
 def test_texts_are_cut_so_that_the_page_stays_small(letter: str) -> None:
     many = {f"d{number}": Document(f"d{number}", letter * (10_000 + number)) for number in range(2000)}
     run = Run("run", {"q": list(many)}, {"q": {doc_id: Candidate(doc_id, score=1.0) for doc_id in many}})
-    shown = story([run, run], Texts({}, many), depth=2000)
+    shown = page_data([run, run], Texts({}, many), depth=2000)
     assert len(page(shown, "t")) < 15_000_000
-    assert len(page(shown, "t")) > ROOM / 2
+    assert len(page(shown, "t")) > MAX_BYTES / 2
     assert all(len(row[2]) == len(many[row[0]].text) for row in shown["documents"][:20])  # the top is whole
     cut = [row for row in shown["documents"] if len(row) == 4]
     assert len({len(row[2]) for row in cut}) == 1
-    few = story([run, run], Texts({}, {}), depth=1)
+    few = page_data([run, run], Texts({}, {}), depth=1)
     assert few["documents"] == [["d0"]]
-    assert LEAST_ROOM < ROOM
+    assert MIN_TEXT_BYTES < MAX_BYTES
     titled = {doc_id: Document(doc_id, "text", letter * 1_000_000) for doc_id in list(many)[:20]}
-    assert all(row[2] for row in story([run, run], Texts({}, titled), depth=20)["documents"])  # beside heavy titles
+    assert all(row[2] for row in page_data([run, run], Texts({}, titled), depth=20)["documents"])  # beside heavy titles
 
 
 def test_the_interval_is_the_bootstraps() -> None:

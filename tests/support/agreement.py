@@ -19,7 +19,7 @@ import transformers
 from lbr_cli.core import Answer, Document, Family, Query, Score
 from lbr_cli.engines import Server, Settings, prepare_engine
 from lbr_cli.families import Template
-from lbr_cli.models import LocalModel, ServedModel, fetch, resolve, served
+from lbr_cli.models import LocalModel, ServedModel, fetch, resolve, resolve_served
 from lbr_cli.scoring import QueryDocuments, Scorer
 from support.progress import RecordedProgress
 from support.serving import Serving
@@ -77,7 +77,7 @@ def at_server(
     folder: Path, server: Serving, name: str, *, tokenizer: bool = True, concurrency: int = 8
 ) -> tuple[LocalModel | ServedModel, str, Settings]:
     """Return the model of a server, for the engine openai."""
-    model = served("tiny", name, str(folder) if tokenizer else None, chosen=CHOSEN.get(name, {}))
+    model = resolve_served("tiny", name, str(folder) if tokenizer else None, chosen=CHOSEN.get(name, {}))
     length = LENGTH if tokenizer else None
     return model, "openai", Settings(max_length=length, server=Server(server.url, concurrency))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbr_cli.cache.place import DEFAULT_SIZE, Place, place
+from lbr_cli.cache.location import DEFAULT_SIZE, CacheLocation, cache_location
 from lbr_cli.commands.command import OptionGroup, option
 
 CACHE_DIR = option("DIR", "Folder of the score cache.", env=True, unset="the user's cache folder")
@@ -20,9 +20,9 @@ class CacheOptions(OptionGroup):
     cache_dir: str | None = CACHE_DIR
     cache_size: str = CACHE_SIZE
 
-    def place(self) -> Place | None:
+    def location(self) -> CacheLocation | None:
         """Return where the cache is, or None without one."""
         if self.cache is False:
             self.refuse(("cache_dir", "cache_size"), "no scores are cached")
             return None
-        return place(self.cache_dir, self.cache_size)
+        return cache_location(self.cache_dir, self.cache_size)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
-from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, served
+from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, resolve_served
 
 FAMILY_NAMES = [known.name for known in FAMILIES]
 FAMILY_LIST = ", ".join(FAMILY_NAMES)
@@ -69,7 +69,7 @@ class RerankerOptions(ModelOptions):
 
     def served(self, tokenizer: str | None) -> ServedModel:
         """Return the model of this name on a server, with its tokenizer on this machine."""
-        return served(self.model, self.family, tokenizer, chosen=self.family_options())
+        return resolve_served(self.model, self.family, tokenizer, chosen=self.family_options())
 
 
 def read_template(path: str) -> Template:
