@@ -18,7 +18,7 @@ import orjson
 from lbr_cli.cache import Cache, key_of
 from lbr_cli.core import Family
 from lbr_cli.engines import ComputeSpec, Settings
-from lbr_cli.engines.machine import this_machine
+from lbr_cli.engines.environment import hardware_fingerprint
 from lbr_cli.errors import MissingError
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, sha256
@@ -87,7 +87,7 @@ def spec_parts(
     server = (settings.server.base_url, model.label) if settings.server else ()
     asked = (settings.device, settings.dtype, str(settings.max_length), str(limit))
     fields = tuple(ComputeSpec.__dataclass_fields__)
-    return (*fields, fingerprint(files), engine, *asked, *server, _described(model.family), this_machine())
+    return (*fields, fingerprint(files), engine, *asked, *server, _described(model.family), hardware_fingerprint())
 
 
 def _values(spec: ComputeSpec) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import orjson
 
 from lbr_cli import __version__
 from lbr_cli.engines import ENGINES, UNLIMITED
-from lbr_cli.engines.machine import version_of
+from lbr_cli.engines.environment import version_of
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, is_weights
 from lbr_cli.setup import Setup

@@ -178,9 +178,9 @@ def test_another_device_or_engine_is_a_miss(chat: Asked, tmp_path: Path, monkeyp
         return replace(prepared, spec=replace(prepared.spec, device="cuda"))
 
     assert not known(chat, tmp_path / "cache")
-    monkeypatch.setattr(identity, "this_machine", lambda: "another one")
+    monkeypatch.setattr(identity, "hardware_fingerprint", lambda: "another one")
     assert known(chat, tmp_path / "cache")
-    monkeypatch.setattr(identity, "this_machine", lambda: "one with a graphics card")
+    monkeypatch.setattr(identity, "hardware_fingerprint", lambda: "one with a graphics card")
     monkeypatch.setattr(setup, "prepare_engine", lambda name, model, settings: elsewhere(model, settings))
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     monkeypatch.undo()

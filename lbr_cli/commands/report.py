@@ -64,7 +64,9 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     paths = [inputs.before, *inputs.after]
     check_inputs({"run": paths, "corpus": corpora, QUERIES: [queries], "qrels": [qrels]}, written)
     measures = parse_measures(page.measures or DEFAULTS) if qrels is not None else []
-    shown = TextFileOptions(inputs.fields(), inputs.topic_field, inputs.columns_of_queries(), named=queries is not None)
+    shown = TextFileOptions(
+        inputs.fields(), inputs.topic_field, inputs.columns_of_queries(), needs_queries=queries is not None
+    )
     with Console(bar=False, quiet=quiet) as console, open_output(page.output, console.warn) as out:
         runs = [read_run(path, keep=True) for path in paths]
         judged = _judged(qrels, runs, measures, console) if qrels is not None else None

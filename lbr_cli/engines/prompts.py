@@ -18,11 +18,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jinja2
 
-from lbr_cli.core import Chat, Document, Family, NextToken, RawTemplate, Request
+from lbr_cli.core import Chat, Document, Embedding, Family, NextToken, Pair, RawTemplate, Request
 from lbr_cli.errors import MissingError, RequestError, first_line
 
 PLACEHOLDER = "\ufdd0"  # a noncharacter, which is in no template
@@ -34,6 +34,9 @@ TEMPLATE_ERRORS = (
     *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
 )
 DATES = "strftime_now"  # what a chat template calls for the date of today
+
+
+R = TypeVar("R", NextToken, Pair, Embedding)
 
 
 class Prompt(NamedTuple):
@@ -54,6 +57,13 @@ class Tokenizes(Protocol):
         ...
 
     def length_without_document(self, request: Any) -> int: ...
+
+
+def narrowed(kind: type[R], request: Request) -> R:
+    """Return a request of the kind that an engine expects. TypeError for another kind."""
+    if not isinstance(request, kind):
+        raise TypeError(f"expected a {kind.__name__} request, not {type(request).__name__}")
+    return request
 
 
 def check_room(tokenizer: Tokenizes, request: Request) -> None:

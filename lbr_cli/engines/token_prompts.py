@@ -7,19 +7,14 @@ from collections.abc import Iterable
 from lbr_cli.core import Document, Family, NextToken, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
-from lbr_cli.engines.pretrained import (
-    check_vocabulary,
-    choose_length,
-    load_config,
-    load_tokenizer,
-    longest_input,
-)
+from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import (
     Prompt,
     PromptTokenizer,
     check_room,
     decode_with_special_tokens,
     distinct_prompts,
+    narrowed,
     prompt_digest,
 )
 from lbr_cli.errors import UsageError
@@ -50,7 +45,7 @@ class TokenPrompts:
         self._prompts = PromptTokenizer(self._tokenizer, self.max_length, model.name)
         self._label_ids = LabelIds(self._tokenizer, model.name)
         # fails now if the chat template cannot be used
-        self._prompts.length_without_document(as_next_token(model.family.requests("", Document("", ""))[0]))
+        self._prompts.length_without_document(narrowed(NextToken, model.family.requests("", Document("", ""))[0]))
 
     def spec(self, device: str, dtype: str, weights: str = "") -> ComputeSpec:
         """Return the choices on which a score depends, for an engine that computes on `device` in `dtype`."""
@@ -66,7 +61,7 @@ class TokenPrompts:
 
     def prompt(self, request: Request) -> Prompt:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
-        return self._prompts.prompt(as_next_token(request))
+        return self._prompts.prompt(narrowed(NextToken, request))
 
     def text(self, ids: list[int]) -> str:
         """Return token ids as text, special tokens written out."""
@@ -74,7 +69,7 @@ class TokenPrompts:
 
     def label_ids(self, request: Request) -> list[int]:
         """Return a token for each label. MissingError if the tokenizer has none."""
-        return self._label_ids(as_next_token(request))
+        return self._label_ids(narrowed(NextToken, request))
 
 
 def check_family(family: Family, engine: str) -> None:
@@ -85,10 +80,3 @@ def check_family(family: Family, engine: str) -> None:
         raise UsageError(f"{problem} more than log-probabilities of tokens")
     if request.logits:
         raise UsageError(f"{problem} logits, not log-probabilities")
-
-
-def as_next_token(request: Request) -> NextToken:
-    """Return the request as what it is for a family of prompts. TypeError for any other."""
-    if not isinstance(request, NextToken):
-        raise TypeError(f"a NextToken request was expected, not {type(request).__name__}")
-    return request

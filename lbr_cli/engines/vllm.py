@@ -17,8 +17,8 @@ import torch
 
 from lbr_cli.core import Answer, Batch, Engine, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
+from lbr_cli.engines.environment import version_of
 from lbr_cli.engines.local.devices import choose_dtype, dtype_name
-from lbr_cli.engines.machine import version_of
 from lbr_cli.engines.token_prompts import ANSWER_TOKENS, TokenPrompts
 from lbr_cli.errors import MissingError, RunError, UsageError, first_line
 from lbr_cli.models import LocalModel

@@ -29,7 +29,7 @@ from support.progress import RecordedProgress
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
-joining = pytest.importorskip("lbr_cli.engines.ray.joining")
+cluster = pytest.importorskip("lbr_cli.engines.ray.cluster")
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
 PAIRS = (
     '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
@@ -126,10 +126,10 @@ def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, m
 
 
 def test_room_is_counted_node_by_node() -> None:
-    assert joining.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
-    assert joining.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
-    assert joining.room_for({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
-    assert joining.room_for({"memory": 1e9}, Workers(1)) == 0
+    assert cluster.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
+    assert cluster.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
+    assert cluster.room_for({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
+    assert cluster.room_for({"memory": 1e9}, Workers(1)) == 0
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_more_than_there_is(folder: Path, lbr: Program) -> None:
     assert ended.err.startswith("lbr: --ray-address 127.0.0.1:1: cannot be reached: ")
     ended = lbr(*options, "--workers", "999", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (2, "")
-    assert re.match(r"lbr: the cluster has room for \d+ workers of 1 CPUs, and 999 are wanted\n", ended.err)
+    assert re.match(r"lbr: the cluster has room for \d+ workers of 1 CPUs, and --workers is 999\n", ended.err)
     ended = lbr(*options, "--device", "cuda", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "lbr: --device cuda needs --worker-gpus\n"

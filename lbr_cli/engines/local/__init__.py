@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar
 
 import torch
 import transformers
 from tokenizers import normalizers
 
-from lbr_cli.core import Document, Embedding, Engine, NextToken, Pair, Request
+from lbr_cli.core import Document, Embedding, NextToken, Pair, Request
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.local.compiling import compile_layers
@@ -23,7 +23,8 @@ from lbr_cli.engines.local.devices import (
     dtype_name,
     keep_freed_memory,
 )
-from lbr_cli.engines.local.encoder import Encoder, as_embedding, tokenized
+from lbr_cli.engines.local.encoder import Encoder, tokenized
+from lbr_cli.engines.local.engine import LocalEngine
 from lbr_cli.engines.local.float32_compute import compute_in_float32
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
 from lbr_cli.engines.local.loading import in_float32, load_model
@@ -40,13 +41,7 @@ from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
 
-T5_TYPES = ("t5", "mt5", "umt5")  # of these a bi-encoder has the encoder alone
-
-
-class LocalEngine(Engine, Protocol):
-    """An engine on this machine. `attention` says which tokens see each other."""
-
-    attention: str
+T5_TYPES = ("t5", "mt5", "umt5")  # a bi-encoder of these types is the encoder alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +55,50 @@ class PreparedLocal:
     spec: ComputeSpec
     warnings: ClassVar[Sequence[str]] = ()
 
-    def load(self, pairs: int = 0) -> LocalEngine:
-        """Return the engine for the requests of the model's family, with the weights of its folder."""
+    def load(self, pairs: int = 0) -> LocalEngine[Any]:
+        """Return the engine for the requests of the model's family, with the weights of its folder.
+
+        Raises RunError if they do not fit into memory, MissingError if they cannot be used.
+        """
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         if self.device.type == "cpu":
             keep_freed_memory()
+        folder = self.files.model.folder
         try:
-            return _engine(self.files, self.settings, self.device, self.dtype, pairs)
+            return self._engine(pairs)
         except torch.OutOfMemoryError as error:
-            raise RunError(f"{self.files.model.folder}: out of memory: the weights do not fit") from error
+            raise RunError(f"{folder}: out of memory: the weights do not fit") from error
         except RuntimeError as error:  # some models mix precisions in their own code
-            what = f"cannot be computed in {dtype_name(self.dtype)} on {self.device}"
-            raise MissingError(
-                f"{self.files.model.folder}: {what}: {first_line(error)}", hint="try --dtype float32"
-            ) from error
+            problem = f"cannot be computed in {dtype_name(self.dtype)} on {self.device}: {first_line(error)}"
+            raise MissingError(f"{folder}: {problem}", hint="try --dtype float32") from error
+
+    def _engine(self, pairs: int) -> LocalEngine[Any]:
+        files, settings, device, dtype = self.files, self.settings, self.device, self.dtype
+        weights = load_model(files.kind, files.model, device, dtype)
+        check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
+        rows = made_up_prompts(files.tokenizer, weights, files.max_length)
+        head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
+        wide = computes_wide(device, dtype)
+        description = f"{device}, {_precision(device, dtype)}"
+        if wide and not compute_in_float32(weights, rows, own_code=files.model.trusted):
+            description += ", weights converted to float32"
+        arithmetic = torch.float32 if wide else dtype
+        budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
+        if files.pooling is not None:
+            own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
+            return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
+        if head is None:
+            pair_tokenizer = PairTokenizer(files.tokenizer, files.max_length)
+            return CrossEncoder(weights, budget, description, pair_tokenizer, arithmetic)
+        if weights.config.is_encoder_decoder:
+            return PromptEngine(Seq2Seq(weights), budget, description, files.prompts, head)
+        backbone = _checked_backbone(weights, rows, arithmetic, plain=settings.plain)
+        if isinstance(backbone, Padded):
+            description += f", padded for {backbone.reason}"
+        elif compile_layers(weights, backbone.layers, arithmetic, pairs):
+            description += ", compiled"
+        return PromptEngine(backbone, budget, description, files.prompts, head)
 
 
 def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
@@ -84,7 +108,7 @@ def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    files = _read(model, settings)
+    files = read(model, settings)
     prompt, dated = prompt_digest(model.family, lambda request: files.prompt(request).ids, files.tokenizer)
     spec = ComputeSpec(device.type, _precision(device, dtype), files.max_length, prompt, dated)
     return PreparedLocal(files, settings, device, dtype, spec)
@@ -92,33 +116,6 @@ def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
 
 def _precision(device: torch.device, dtype: torch.dtype) -> str:
     return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
-
-
-def _engine(files: Frontend, settings: Settings, device: torch.device, dtype: torch.dtype, pairs: int) -> LocalEngine:
-    weights = load_model(files.kind, files.model, device, dtype)
-    check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
-    rows = made_up_prompts(files.tokenizer, weights, files.max_length)
-    head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
-    wide = computes_wide(device, dtype)
-    description = f"{device}, {_precision(device, dtype)}"
-    if wide and not compute_in_float32(weights, rows, own_code=files.model.trusted):
-        description += ", weights converted to float32"
-    arithmetic = torch.float32 if wide else dtype
-    budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
-    if files.pooling is not None:
-        own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
-        return Encoder(weights, files.pooling, files.tokenizer, files.max_length, budget, description)
-    if head is None:
-        pairs_of = cast(PairTokenizer, files.prompts)
-        return CrossEncoder(weights, pairs_of, files.tokenizer.pad_token_id or 0, budget, description, arithmetic)
-    if weights.config.is_encoder_decoder:
-        return PromptEngine(Seq2Seq(weights), files.prompts, head, budget, description)
-    backbone = _checked_backbone(weights, rows, arithmetic, plain=settings.plain)
-    if isinstance(backbone, Padded):
-        description += f", padded for {backbone.reason}"
-    elif compile_layers(weights, backbone.layers, arithmetic, pairs):
-        description += ", compiled"
-    return PromptEngine(backbone, files.prompts, head, budget, description)
 
 
 def _checked_backbone(weights: Any, rows: list[list[int]], arithmetic: torch.dtype, *, plain: bool) -> Packed | Padded:
@@ -143,33 +140,23 @@ def _checked_backbone(weights: Any, rows: list[list[int]], arithmetic: torch.dty
 
 
 def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
-    """How a backbone differs from the model's own code, in words; "" if it does not.
+    """How the hidden states of a backbone differ from those of the model's own code, in words; "" if they do not.
 
-    In half precision a mixture of experts may choose another expert after another rounding, so a difference there
-    counts only if it is one in float32, too.
+    A mixture of experts may choose another expert after another rounding, so a difference in half precision counts only
+    if there is also one in float32.
     """
-    problem = _difference(backbone, weights, rows, arithmetic)
-    if problem and arithmetic != torch.float32:
-        with in_float32(weights):
-            problem = _difference(backbone, weights, rows, torch.float32)
-    return problem
-
-
-def _difference(backbone: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
     with backbone.own_code():
         expected = own_hidden_states(weights, rows)
-    return difference(backbone, rows, expected, arithmetic)
-
-
-def read(model: LocalModel, settings: Settings) -> Frontend:
-    """The small files of a model, for a device that is here."""
-    choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what is not
-    return _read(model, settings)
+    problem = difference(backbone, rows, expected, arithmetic)
+    if not problem or arithmetic == torch.float32:
+        return problem
+    with in_float32(weights):
+        return _problem(backbone, weights, rows, torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """What precedes the weights of a model: its tokenizer, its limit and its prompts.
+    """The parts of a model without its weights: its tokenizer, its limit and its prompts.
 
     `kind` is the Auto class that loads the weights of `model`.
     """
@@ -185,7 +172,7 @@ class Frontend:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
         if not isinstance(request, Embedding):
             return self.prompts.prompt(request)
-        encoded = tokenized(self.tokenizer, [as_embedding(request)], self.max_length)
+        encoded = tokenized(self.tokenizer, [request], self.max_length)
         return Prompt(request, encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
 
     def text(self, ids: list[int]) -> str:
@@ -193,7 +180,9 @@ class Frontend:
         return decode_with_special_tokens(self.tokenizer, ids)
 
 
-def _read(model: LocalModel, settings: Settings) -> Frontend:
+def read(model: LocalModel, settings: Settings) -> Frontend:
+    """Read the small files of a model, for a device of this machine. Raises UsageError and MissingError."""
+    choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what cannot be used
     request_type = model.family.request_type
     pooling = read_pooling(model.folder) if request_type is Embedding else None
     if pooling is not None:
@@ -222,9 +211,9 @@ def _read(model: LocalModel, settings: Settings) -> Frontend:
 
 
 def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
-    """What reads the last token of a prompt; None for models that read a whole text at once.
+    """The head that reads the last token of a prompt; None for an encoder.
 
-    `rows` are made-up prompts, on which a head is compared with the model's own.
+    `rows` are made-up prompts, on which it is compared with the model's own head. MissingError for unknown heads.
     """
     family, folder = files.model.family, files.model.folder
     if family.request_type is NextToken:
@@ -232,7 +221,7 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
     if family.request_type is Pair and weights.config.num_labels > 2:
         what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
         raise MissingError(f"{folder}: {what}; lbr reads one or two")
-    if family.request_type is not Pair or not _reads_left_to_right(weights):
+    if family.request_type is not Pair or not _is_causal_classifier(weights):
         return None
     if not files.model.reads_bare_pairs:
         what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'
@@ -241,7 +230,7 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
     return ScoreHead(weights, rows)
 
 
-def _reads_left_to_right(weights: Any) -> bool:
-    """Whether a classifier is one of transformers' own on a causal model: its head `score` reads the last token."""
-    its_own = type(weights).__module__.startswith("transformers.models.")
-    return its_own and isinstance(getattr(weights, "score", None), torch.nn.Linear)
+def _is_causal_classifier(weights: Any) -> bool:
+    """Whether a classifier is one of transformers on a causal model: its head `score` reads the last token."""
+    of_transformers = type(weights).__module__.startswith("transformers.models.")
+    return of_transformers and isinstance(getattr(weights, "score", None), torch.nn.Linear)

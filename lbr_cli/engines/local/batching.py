@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from lbr_cli.core import Request
+from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.errors import ComputeError, first_line
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -22,26 +23,29 @@ R = TypeVar("R")
 
 
 class Input(Protocol):
-    """What a model reads for a request."""
+    """The input of a model for a request."""
 
     @property
     def request(self) -> Request: ...
 
 
-class Tokens(Input, Protocol):
-    """A request as token ids."""
+class TokenIds(Input, Protocol):
+    """The token ids of a request, and whether its document was truncated."""
 
     @property
     def ids(self) -> list[int]: ...
 
+    @property
+    def truncated(self) -> bool: ...
+
 
 I = TypeVar("I", bound=Input)  # noqa: E741 - the item type
-Row = TypeVar("Row", bound=Tokens)
+Row = TypeVar("Row", bound=TokenIds)
 
 
 @dataclass(slots=True)
 class TokenBudget:
-    """How many tokens may be computed at once, in one call of `answer`. It never grows."""
+    """The most tokens of a batch, during one call of `answer`. It never grows."""
 
     tokens: int
 
@@ -95,11 +99,20 @@ def batches(
 
 
 def padded_batches(
-    inputs: Iterable[Row], budget: TokenBudget, compute: Callable[[list[Row]], T]
-) -> Iterator[tuple[list[Row], T]]:
-    """Cut inputs into batches of similar lengths, the longest first; see `batches`."""
+    inputs: Iterable[Row], budget: TokenBudget, model: Any, compute: Callable[[list[Row]], torch.Tensor]
+) -> Iterator[tuple[list[Row], int, torch.Tensor]]:
+    """Cut inputs into batches of similar lengths, the longest first; see `batches`.
+
+    Yield each batch, how many tokens it has, and the rows that `compute` returns for it; those of `model` that are not
+    finite are computed again in float32.
+    """
+
+    def finite(batch: list[Row]) -> torch.Tensor:
+        return recompute_nonfinite(compute(batch), model, lambda number: compute([batch[number]]))
+
     ordered = sorted(inputs, key=lambda one: -len(one.ids))
-    return batches(ordered, [len(one.ids) for one in ordered], budget, compute, padded=True)
+    for batch, values in batches(ordered, [len(one.ids) for one in ordered], budget, finite, padded=True):
+        yield batch, sum(len(one.ids) for one in batch), values
 
 
 def padded_rows(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

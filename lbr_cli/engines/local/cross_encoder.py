@@ -11,51 +11,32 @@ from typing import Any
 
 import torch
 
-from lbr_cli.core import Answer, Batch, Pair, Request
-from lbr_cli.engines.local.batching import (
-    TokenBudget,
-    chunks,
-    padded_batches,
-    padded_rows,
-    prepared_ahead,
-    window_size,
-)
-from lbr_cli.engines.local.loading import recompute_nonfinite
-from lbr_cli.engines.local.pair_tokenizer import PairInput, PairTokenizer, as_pair
+from lbr_cli.core import Pair, Request
+from lbr_cli.engines.local.batching import TokenBudget, padded_batches, padded_rows
+from lbr_cli.engines.local.engine import LocalEngine
+from lbr_cli.engines.local.pair_tokenizer import PairInput, PairTokenizer
 from lbr_cli.engines.local.self_check import running
-from lbr_cli.engines.prompts import check_room, distinct_prompts
+from lbr_cli.engines.prompts import check_room, distinct_prompts, narrowed
 from lbr_cli.errors import MissingError
 
 
-class CrossEncoder:
+class CrossEncoder(LocalEngine[PairInput]):
     """Answers `Pair` requests with the model's logits."""
 
-    attention = "padded batches of similar lengths, masked"
-
     def __init__(
-        self,
-        model: Any,
-        tokenizer: PairTokenizer,
-        pad: int,
-        batch_tokens: int,
-        description: str,
-        arithmetic: torch.dtype,
+        self, model: Any, batch_tokens: int, description: str, tokenizer: PairTokenizer, arithmetic: torch.dtype
     ) -> None:
         if any(getattr(module, "is_causal", False) for module in model.modules()):
             raise MissingError(f"unsupported model: a {type(model).__name__} is causal, and its head is unknown")
-        self.description = description
-        self.window = window_size(batch_tokens)
-        self.model = model
+        super().__init__(model, batch_tokens, description)
         self._tokenizer = tokenizer
-        self._batch_tokens = batch_tokens
-        self._pad = pad
         takes = inspect.signature(model.forward).parameters
         self._takes_types = "token_type_ids" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
         parts = dict(model.named_children())
         if model.base_model_prefix in parts:  # otherwise it is unknown which parts are the head
             del parts[model.base_model_prefix]
             for part in parts.values():
-                part.float().register_forward_pre_hook(_in_float32)
+                part.float().register_forward_pre_hook(_to_float32)
         self._check_padding(1e-3 if arithmetic == torch.float32 else 0.5)
 
     @torch.inference_mode()
@@ -75,29 +56,19 @@ class CrossEncoder:
     def check(self, requests: Iterable[Request]) -> None:
         """Raise RequestError for a query that leaves no room for a document."""
         for request in distinct_prompts(requests):
-            check_room(self._tokenizer, as_pair(request))
-
-    @torch.inference_mode()
-    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Yield answers batch by batch; the batches of a window are chosen from all its requests."""
-        budget = TokenBudget(self._batch_tokens)
-        for _, inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
-            for batch, logits in padded_batches(inputs, budget, self._compute):
-                answers = [
-                    (one.request, Answer(row, one.truncated)) for one, row in zip(batch, logits.tolist(), strict=True)
-                ]
-                yield Batch(answers, sum(len(one.ids) for one in batch))
+            check_room(self._tokenizer, narrowed(Pair, request))
 
     def _inputs(self, requests: Sequence[Request]) -> list[PairInput]:
         self.check(requests)
-        return self._tokenizer.inputs([as_pair(request) for request in requests])
+        return self._tokenizer.inputs([narrowed(Pair, request) for request in requests])
 
-    def _compute(self, batch: list[PairInput]) -> torch.Tensor:
-        return recompute_nonfinite(self._logits(batch), self.model, lambda number: self._logits([batch[number]]))
+    def _values(self, inputs: list[PairInput], budget: TokenBudget) -> Iterator[tuple[list[PairInput], int, list[Any]]]:
+        for batch, tokens, logits in padded_batches(inputs, budget, self.model, self._logits):
+            yield batch, tokens, logits.tolist()
 
     def _logits(self, batch: Sequence[PairInput]) -> torch.Tensor:
         """[inputs, labels], float32 on the CPU."""
-        ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._pad)
+        ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._tokenizer.pad)
         types = [one.types for one in batch if one.types is not None]
         more = {}
         if self._takes_types and types:
@@ -106,8 +77,5 @@ class CrossEncoder:
         return logits.float().cpu()
 
 
-def _in_float32(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        argument.float() if isinstance(argument, torch.Tensor) and argument.is_floating_point() else argument
-        for argument in arguments
-    )
+def _to_float32(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.float() if torch.is_tensor(one) and one.is_floating_point() else one for one in arguments)

@@ -13,12 +13,11 @@ import torch
 
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.local.batching import TokenBudget, padded_batches, padded_rows
-from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.prompts import Prompt
 
 
 class Padded:
-    """Reads prompts in batches sorted by length, for a `reason`."""
+    """A `Backbone` that reads prompts in batches sorted by length; `reason` says why they are not packed."""
 
     def __init__(self, model: Any, reason: str) -> None:
         self.reason = reason
@@ -38,18 +37,10 @@ class Padded:
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
     ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
-        """Yield batches of prompts, how many tokens were read, and the hidden states of their last tokens.
-
-        The states are float32, [prompts, hidden size]. `keys` says which prompts begin alike, which is not used here.
-        """
-
-        def compute(batch: list[Prompt]) -> torch.Tensor:
-            return recompute_nonfinite(self._hidden(batch), self.model, lambda number: self._hidden([batch[number]]))
-
+        """Yield batches, tokens and hidden states as `Backbone` defines them. `keys` are not used."""
         for is_long in (True, False):
             part = [prompt for prompt in prompts if (len(prompt.ids) > self._original_length) is is_long]
-            for batch, hidden in padded_batches(part, budget, compute):
-                yield batch, sum(len(prompt.ids) for prompt in batch), hidden
+            yield from padded_batches(part, budget, self.model, self._hidden)
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
         """[prompts, hidden size], float32, of the last token of each."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lbr_cli.core import Pair, Request
-from lbr_cli.engines.prompts import Prompt, query_too_long
+from lbr_cli.core import Pair
+from lbr_cli.engines.prompts import Prompt, check_room
 
 
 class PairInput(NamedTuple):
@@ -27,7 +27,7 @@ class PairTokenizer:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.max_length = max_length
         self._tokenizer = tokenizer
-        self._pad = tokenizer.pad_token_id or 0
+        self.pad = tokenizer.pad_token_id or 0
 
     def inputs(self, pairs: Sequence[Pair]) -> list[PairInput]:
         """Return the inputs of pairs, for each of which `check_room` holds.
@@ -43,26 +43,17 @@ class PairTokenizer:
         )
         types = encoded.get("token_type_ids") or [None] * len(pairs)
         return [
-            PairInput(pair, ids or [self._pad], kinds if kinds is None else kinds or [0], bool(made.overflowing))
-            for pair, ids, kinds, made in zip(pairs, encoded["input_ids"], types, encoded.encodings, strict=True)
+            PairInput(pair, ids or [self.pad], kinds if kinds is None else kinds or [0], bool(encoding.overflowing))
+            for pair, ids, kinds, encoding in zip(pairs, encoded["input_ids"], types, encoded.encodings, strict=True)
         ]
 
     def prompt(self, pair: Pair) -> Prompt:
         """Return the input of a pair without token types. RequestError if not one token of the document fits."""
-        used = self.length_without_document(pair)
-        if used >= self.max_length:
-            raise query_too_long(pair, used, self.max_length)
-        (made,) = self.inputs([pair])
-        return Prompt(pair, made.ids, made.truncated)
+        check_room(self, pair)
+        (encoded,) = self.inputs([pair])
+        return Prompt(pair, encoded.ids, encoded.truncated)
 
     def length_without_document(self, pair: Pair) -> int:
         """Return how many tokens the input has if its document is empty."""
         query = self._tokenizer(pair.query, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return len(query["input_ids"]) + int(self._tokenizer.num_special_tokens_to_add(pair=True))
-
-
-def as_pair(request: Request) -> Pair:
-    """Return the request as what it is for a family of pairs. TypeError for any other."""
-    if not isinstance(request, Pair):
-        raise TypeError(f"a Pair request was expected, not {type(request).__name__}")
-    return request

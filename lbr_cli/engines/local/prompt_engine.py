@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import torch
 
-from lbr_cli.core import Answer, Batch, Request
-from lbr_cli.engines.local.batching import TokenBudget, chunks, prepared_ahead, window_size
+from lbr_cli.core import Request
+from lbr_cli.engines.local.batching import TokenBudget
+from lbr_cli.engines.local.engine import LocalEngine
 from lbr_cli.engines.prompts import Prompt, Tokenizes, check_room, distinct_prompts, prefix_keys
 
 
@@ -39,23 +40,22 @@ class Head(Protocol):
         """Raise MissingError for a request whose values this head cannot compute."""
         ...
 
-    def __call__(self, hidden: torch.Tensor, request: Any) -> list[list[float]]: ...
+    def __call__(self, hidden: torch.Tensor, request: Any) -> list[list[float]]:
+        """Return the values for each row of [rows, hidden size], all with the labels of `request`."""
+        ...
 
 
-class PromptEngine:
+class PromptEngine(LocalEngine[Prompt]):
     """Answers `NextToken` or `Pair` requests."""
 
     def __init__(
-        self, backbone: Backbone, tokenizer: Tokenizes, head: Head, batch_tokens: int, description: str
+        self, backbone: Backbone, batch_tokens: int, description: str, tokenizer: Tokenizes, head: Head
     ) -> None:
-        self.description = description
+        super().__init__(backbone.model, batch_tokens, description)
         self.attention = backbone.attention
-        self.model = backbone.model
-        self.window = window_size(batch_tokens)
         self._backbone = backbone
         self._tokenizer = tokenizer
         self._head = head
-        self._batch_tokens = batch_tokens
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise MissingError for an unknown label, RequestError for a query that leaves no room for a document."""
@@ -63,18 +63,12 @@ class PromptEngine:
             self._head.check(request)
             check_room(self._tokenizer, request)
 
-    @torch.inference_mode()
-    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Yield answers batch by batch; the batches of a window are chosen from all its requests."""
-        budget = TokenBudget(self._batch_tokens)
-        for requests, prompts in prepared_ahead(chunks(windows, self.window), self._prompts):
-            for batch, tokens, hidden in self._backbone.read(prompts, prefix_keys(requests), budget):
-                values = self._head(hidden, requests[0])  # the requests of one family have the same labels
-                answers = [
-                    (prompt.request, Answer(row, prompt.truncated)) for prompt, row in zip(batch, values, strict=True)
-                ]
-                yield Batch(answers, tokens)
-
-    def _prompts(self, requests: Sequence[Request]) -> list[Prompt]:
+    def _inputs(self, requests: Sequence[Request]) -> list[Prompt]:
         self._head.check(requests[0])  # looks up the labels here, where the tokenizer may be called
         return [self._tokenizer.prompt(request) for request in requests]
+
+    def _values(self, inputs: list[Prompt], budget: TokenBudget) -> Iterator[tuple[list[Prompt], int, list[Any]]]:
+        keys = prefix_keys([prompt.request for prompt in inputs])
+        for batch, tokens, hidden in self._backbone.read(inputs, keys, budget):
+            # the requests of one family have the same labels
+            yield batch, tokens, self._head(hidden, batch[0].request)

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 
 from lbr_cli.engines.local.batching import TokenBudget, padded_batches, padded_rows
-from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import MissingError
 
 
 class Seq2Seq:
-    """Reads prompts in batches sorted by length.
+    """A `Backbone` that reads prompts in batches sorted by length.
 
-    The model's own forward pass computes logits with a head that does nothing. It so returns what it would give to its
-    head, scaled as T5 scales it, for a head that computes in float32.
+    The head of the model is replaced by the identity, so that its forward pass returns the input of the head, scaled as
+    T5 scales it, for a head that computes in float32.
     """
 
     attention = "padded batches of similar lengths, masked"
@@ -35,22 +34,13 @@ class Seq2Seq:
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
     ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
-        """Yield batches of prompts, how many tokens were read, and [prompts, hidden size] in float32.
-
-        `keys` says which prompts begin alike, which is not used here.
-        """
-
-        def compute(batch: list[Prompt]) -> torch.Tensor:
-            return recompute_nonfinite(self._hidden(batch), self.model, lambda number: self._hidden([batch[number]]))
-
-        for batch, hidden in padded_batches(prompts, budget, compute):
-            yield batch, sum(len(prompt.ids) for prompt in batch), hidden
+        """Return batches, tokens and hidden states as `Backbone` defines them. `keys` are not used."""
+        return padded_batches(prompts, budget, self.model, self._hidden)
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
         """[prompts, hidden size], float32, of the first token of the decoder."""
         ids, mask = padded_rows([prompt.ids for prompt in batch], self.model.device)
         start = torch.full((len(batch), 1), self._start, device=self.model.device)
-        hidden: torch.Tensor = self.model(
-            input_ids=ids, attention_mask=mask, decoder_input_ids=start, use_cache=False
-        ).logits
-        return hidden[:, 0].float()
+        output = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start, use_cache=False)
+        hidden: torch.Tensor = output.logits[:, 0]
+        return hidden.float()

@@ -21,8 +21,8 @@ from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import AmbiguousLabel, TopLogprobs, label_logprobs, parse_logprobs, top_k
 from lbr_cli.engines.openai.client import BadResponse, Client, Refused
-from lbr_cli.engines.prompts import Prompt, prompt_digest
-from lbr_cli.engines.token_prompts import TokenPrompts, as_next_token, check_family
+from lbr_cli.engines.prompts import Prompt, narrowed, prompt_digest
+from lbr_cli.engines.token_prompts import TokenPrompts, check_family
 from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import LocalModel, ServedModel
 
@@ -143,7 +143,7 @@ class OpenAi:
         """Tokenize in this thread: a tokenizer must not be called from two."""
         prompt = self._style.ids.prompt(request) if self._style.ids else None
         label_ids = self._style.ids.label_ids(request) if self._style.ids else None
-        return self._client.start(self._answer(as_next_token(request), prompt, label_ids))
+        return self._client.start(self._answer(narrowed(NextToken, request), prompt, label_ids))
 
     async def _answer(
         self, request: NextToken, prompt: Prompt | None, label_ids: Sequence[int] | None
@@ -181,7 +181,7 @@ TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that
 
 def messages(request: Request) -> list[dict[str, str]]:
     """Return a request as chat messages."""
-    prompt = as_next_token(request)
+    prompt = narrowed(NextToken, request)
     if not isinstance(prompt.template, Chat) or prompt.template.assistant_prefix:
         raise TypeError("a request without a chat template has no messages")
     system = [{"role": "system", "content": prompt.template.system}] if prompt.template.system else []
@@ -196,7 +196,7 @@ def logprob_fields(tokens: Sequence[int]) -> dict[str, Any]:
 
 def _is_chat(model: ServedModel) -> bool:
     """Whether the prompt of a model is chat messages, without a prefix of the answer."""
-    template = as_next_token(model.family.requests(*SAMPLE)[0]).template
+    template = narrowed(NextToken, model.family.requests(*SAMPLE)[0]).template
     return isinstance(template, Chat) and not template.assistant_prefix
 
 
@@ -216,7 +216,7 @@ def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
 
 def _by_ids(client: Client, model: ServedModel, name: str, ids: TokenPrompts) -> RequestStyle | None:
     """The style of requests with token ids; None if the server accepts none."""
-    request = as_next_token(model.family.requests(*SAMPLE)[0])
+    request = narrowed(NextToken, model.family.requests(*SAMPLE)[0])
     prompt = ids.prompt(request)
     some = sorted(set(prompt.ids))[:PROBED_TOKENS]  # of the prompt itself: unlikely to be top tokens
 

@@ -17,7 +17,7 @@ from lbr_cli.core import Answer, Batch, Embedding, Engine, Request
 from lbr_cli.engines import ComputeSpec, Settings, prepare_engine
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
-from lbr_cli.engines.ray.joining import join
+from lbr_cli.engines.ray.cluster import connect
 from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError, first_line
 from lbr_cli.models import LocalModel
 from lbr_cli.models.digests import file_digests, fingerprint
@@ -132,7 +132,7 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
         if device.startswith("cuda"):
             raise UsageError(f"--device {device} needs --worker-gpus")
         device = "cpu" if device == "auto" else device
-    join(wanted)
+    connect(wanted)
     import ray
 
     # absolute, as a worker stands in another folder

@@ -1,0 +1,45 @@
+"""The frame of each local engine: a thread tokenizes requests ahead, and the model computes them batch by batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic
+
+import torch
+
+from lbr_cli.core import Answer, Batch, Request
+from lbr_cli.engines.local.batching import Row, TokenBudget, chunks, prepared_ahead, window_size
+
+
+class LocalEngine(ABC, Generic[Row]):
+    """An engine on this machine. `attention` says in a few words which tokens see each other."""
+
+    attention = "padded batches of similar lengths, masked"
+
+    def __init__(self, model: Any, batch_tokens: int, description: str) -> None:
+        self.model = model
+        self.description = description
+        self.window = window_size(batch_tokens)
+        self._batch_tokens = batch_tokens
+
+    @abstractmethod
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raise RequestError for a request that cannot be answered."""
+
+    @torch.inference_mode()
+    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
+        """Yield answers batch by batch; the batches are chosen from all requests of a chunk of a window."""
+        budget = TokenBudget(self._batch_tokens)
+        for _, inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
+            for batch, tokens, values in self._values(inputs, budget):
+                answers = [(one.request, Answer(row, one.truncated)) for one, row in zip(batch, values, strict=True)]
+                yield Batch(answers, tokens)
+
+    @abstractmethod
+    def _inputs(self, requests: Sequence[Request]) -> list[Row]:
+        """Tokenize requests, in the only thread that may call the tokenizer."""
+
+    @abstractmethod
+    def _values(self, inputs: list[Row], budget: TokenBudget) -> Iterator[tuple[list[Row], int, Sequence[Any]]]:
+        """Yield batches of inputs, how many tokens were read, and the values of each answer."""
