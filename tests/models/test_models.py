@@ -32,14 +32,14 @@ def test_aliases() -> None:
     assert resolve("lb") == HubModel("lb", LB, "lb", Lb(), max_length=8192)
     assert resolve(LB) == resolve("lb")
     assert resolve(LB, revision="v1") == HubModel("lb", LB, "lb", Lb(), revision="v1", max_length=8192)
-    assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder(), 256)
+    assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder("", "", "cosine"), 256)
 
 
 def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
     name = "some/reranker_1.5"
     assert resolve(name, "lb") == HubModel("reranker_1.5", name, name, Lb())
     assert resolve(str(chat_model), "lb").name == "tiny-chat"
-    assert resolve(str(minilm)).family == BiEncoder()
+    assert resolve(str(minilm)).family == BiEncoder("", "", "cosine")
 
 
 def test_short_names_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_options_that_contradict_the_model(chat_model: Path) -> None:
 
 def test_a_folder_that_holds_no_model(files: Path, lbr: Program) -> None:
     ended = lbr(*ASK, "--model", ".")
-    assert (ended.code, ended.out, ended.err) == (2, "", "lbr: .: no config.json there, so it is no model folder\n")
+    assert (ended.code, ended.out, ended.err) == (2, "", "lbr: .: not a model folder: config.json is missing\n")
 
 
 def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: Program, minilm: Path) -> None:
