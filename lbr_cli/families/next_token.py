@@ -76,10 +76,8 @@ class Template:
         has_title = "{title}" in self.text
         contents = document.text if has_title else document.contents
         values = {"query": query, "title": document.title, "document": contents}
-        start = self.text.index("{document}")
-        end = start + len("{document}")
-        if has_title:
-            start = min(start, self.text.index("{title}"))
+        start = min(self.text.index(word) for word in ("{document}", "{title}") if word in self.text)
+        end = self.text.index("{document}") + len("{document}")
         parts = (self.text[:start], self.text[start:end], self.text[end:])
         before, between, after = (PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in parts)
         return before, between, after
