@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Self
 
 from lbr_cli.cache.database import LOCKED, Database, UnknownFile, primary_code, today
@@ -23,29 +22,25 @@ __all__ = ["Cache", "key_digest", "key_of", "open_database"]
 
 KEY_BYTES = 16
 CHECK_BYTES = 8
-FULL_CODES = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR_WRITE,
-    sqlite3.SQLITE_IOERR_FSYNC,
-    sqlite3.SQLITE_IOERR_TRUNCATE,
-    sqlite3.SQLITE_IOERR_SHMSIZE,
-}
+FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
+FULL_CODES |= {sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE}
 SHORT_WAIT, LAST_WAIT = 1.0, 60.0  # seconds to wait for a lock, during the run and at its end
 MARK_BATCH = 1_000_000  # rows that are marked as used at once
 EVICT_EVERY = 20_000  # rows
 
 
 def key_digest(*parts: bytes) -> hashlib.blake2b:
-    """Return a digest of 128 bits over the lengths and bytes of `parts`, to which more may be added."""
+    """Return a digest of 128 bits over the lengths and bytes of `parts`; more can be added to it."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest
 
 
-def key_of(*parts: bytes) -> bytes:
-    """Return 128 bits for everything that decides a value."""
-    return key_digest(*parts).digest()
+def key_of(*parts: bytes | str) -> bytes:
+    """Return a key of 128 bits for everything that decides a value."""
+    encoded = (part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts)
+    return key_digest(*encoded).digest()
 
 
 @contextlib.contextmanager
@@ -135,7 +130,7 @@ class Cache:
 
     def recall(self, *parts: str) -> bytes | None:
         """Return the value that `remember` stored under `parts`, None if there is none."""
-        key = _key_of_words(parts)
+        key = key_of(*parts)
         with self._guarded():
             for row in self._database.memo(key) if self._database else ():
                 return _checked(key, row)
@@ -143,8 +138,8 @@ class Cache:
 
     def remember(self, value: bytes, *parts: str) -> None:
         """Store a value that is slow to compute and depends on `parts` alone; not if the file is locked or full."""
-        key = _key_of_words(parts)
-        with self._guarded(), _housekeeping():
+        key = key_of(*parts)
+        with self._guarded(optional=True):
             if self._database:
                 self._database.put_memo(key, _with_check(key, value))
 
@@ -168,22 +163,27 @@ class Cache:
 
     def _mark_used(self) -> None:
         used, self._used = self._used, set()
-        with self._guarded(), _housekeeping():
+        with self._guarded(optional=True):
             if self._database:
                 self._database.mark_used(used)
 
     def _evict(self) -> None:
         self._written = 0
-        with self._guarded(), _housekeeping():
+        with self._guarded(optional=True):
             if self._database:
                 self._database.evict(self._limit)
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Disable the cache on any error of SQLite in this block. Only a full disk is a RunError."""
+    def _guarded(self, *, optional: bool = False) -> Iterator[None]:
+        """Disable the cache on any error of SQLite in this block. Only a full disk is a RunError.
+
+        `optional` work is skipped if the file is locked or the disk is full.
+        """
         try:
             yield
         except (sqlite3.Error, MemoryError) as error:
+            if optional and (primary_code(error) in LOCKED or _is_full(error)):
+                return
             database, self._database = self._database, None
             self._waiting.clear()
             if database:
@@ -204,9 +204,7 @@ class Cache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """On success, wait up to 60 s for pending writes. On an error, wait 1 s and let the error propagate."""
         if kind is None:
             if self._waiting:
@@ -224,22 +222,12 @@ class Cache:
         self._database = None
 
 
-@contextlib.contextmanager
-def _housekeeping() -> Iterator[None]:
-    """Postpone the work of this block if the file is locked or the disk is full."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if primary_code(error) not in LOCKED and not _is_full(error):
-            raise
-
-
 def _is_full(error: sqlite3.Error | MemoryError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) in FULL_CODES
 
 
 def _is_damage(error: sqlite3.Error | MemoryError) -> bool:
-    """Whether SQLite reports a damaged file, which may look like a missing table or a lack of memory."""
+    """Return whether SQLite reports a damaged file, which may look like a missing table or a lack of memory."""
     missing = primary_code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)
     return missing or primary_code(error) in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -252,7 +240,3 @@ def _checked(key: object, row: object) -> bytes | None:
     """Return the value in a row, None if its checksum is wrong."""
     value = row[CHECK_BYTES:] if isinstance(row, bytes) else b""
     return value if isinstance(key, bytes) and row == _with_check(key, value) else None
-
-
-def _key_of_words(parts: Sequence[str]) -> bytes:
-    return key_of(*(part.encode("utf-8", "surrogatepass") for part in parts))

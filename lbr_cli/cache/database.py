@@ -96,13 +96,13 @@ class Database:
         """Return the keys that have a row."""
         stored: set[bytes] = set()
         for batch, marks in _batches(keys):
-            stored.update(key for (key,) in self._read(f"SELECT key FROM scores WHERE key IN ({marks})", batch))
+            stored.update(key for (key,) in self._run(f"SELECT key FROM scores WHERE key IN ({marks})", batch))
         return stored
 
     def get(self, keys: Sequence[bytes]) -> Iterator[tuple[Any, Any, Any]]:
         """Yield (key, value, day) of the keys that have a row. In a damaged file each may be anything."""
         for batch, marks in _batches(keys):
-            yield from self._read(f"SELECT key, value, day FROM scores WHERE key IN ({marks})", batch)
+            yield from self._run(f"SELECT key, value, day FROM scores WHERE key IN ({marks})", batch)
 
     def put(self, rows: Iterable[tuple[bytes, bytes]], model: str, seconds: float = LOCK_TIMEOUT) -> None:
         """Write (key, value) rows of a model, all or none, over rows with the same keys."""
@@ -130,21 +130,16 @@ class Database:
 
     def memo(self, key: bytes) -> list[Any]:
         """Return the value under a key: a list of one or none. In a damaged file it may be anything."""
-        return [value for (value,) in self._read("SELECT value FROM memo WHERE key = ?", [key])]
+        return [value for (value,) in self._run("SELECT value FROM memo WHERE key = ?", [key])]
 
     def put_memo(self, key: bytes, value: bytes) -> None:
         """Write a value, and remove those that were written more than `MEMO_DAYS` ago."""
-
-        def write() -> None:
-            with self._transaction():
-                self._rows("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", [key, value, today()])
-                self._rows("DELETE FROM memo WHERE day < ?", [today() - MEMO_DAYS])
-
-        _retry_locked(write, LOCK_TURN)
+        self._run("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", [key, value, today()], LOCK_TURN)
+        self._run("DELETE FROM memo WHERE day < ?", [today() - MEMO_DAYS], LOCK_TURN)
 
     def clear_memo(self) -> None:
         """Remove all values of the memo."""
-        _retry_locked(lambda: self._rows("DELETE FROM memo"), LOCK_TIMEOUT)
+        self._run("DELETE FROM memo")
 
     def size(self) -> int:
         """Bytes in use."""
@@ -192,7 +187,7 @@ class Database:
         if not removed:
             return 0
         with contextlib.suppress(sqlite3.OperationalError):  # without space or time for it: later
-            _retry_locked(lambda: self._rows("VACUUM"), LOCK_TURN)
+            self._run("VACUUM", seconds=LOCK_TURN)
         return removed
 
     def _remove(self, condition: str = "1", *values: object, at_most: int | None = None) -> int:
@@ -204,7 +199,7 @@ class Database:
             removed += self._remove_part([*bounds, *values], condition)
         free = self._number("PRAGMA freelist_count")
         while free:
-            self._read("PRAGMA incremental_vacuum(2000)")
+            self._run("PRAGMA incremental_vacuum(2000)")
             left = self._number("PRAGMA freelist_count")
             free = left if left < free else 0  # a file without incremental vacuum
         return removed
@@ -215,7 +210,7 @@ class Database:
 
     def models(self) -> list[ModelRow]:
         """Return the entries of each model, ordered by name."""
-        rows = self._read("SELECT id, CAST(name AS BLOB) FROM models")
+        rows = self._run("SELECT id, CAST(name AS BLOB) FROM models")
         names = {number: name.decode("utf-8", "replace") for number, name in rows}
         models: dict[str, ModelRow] = {}
         for number, entries, size, day in self._by_part(f"model, count(*), {BYTES}, max(CAST(day AS INTEGER))", PARTS):
@@ -228,7 +223,7 @@ class Database:
     def _by_part(self, columns: str, parts: Iterable[tuple[bytes, bytes]]) -> Iterator[Any]:
         """Yield the rows of each part, grouped by the first column."""
         for bounds in parts:
-            yield from self._read(f"SELECT {columns} FROM scores WHERE key BETWEEN ? AND ? GROUP BY 1", bounds)
+            yield from self._run(f"SELECT {columns} FROM scores WHERE key BETWEEN ? AND ? GROUP BY 1", bounds)
 
     def remove_model(self, name: str) -> int:
         """Remove the rows of a model. Return how many."""
@@ -240,14 +235,14 @@ class Database:
             self._rows("BEGIN IMMEDIATE")
             yield
 
-    def _read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        return _retry_locked(lambda: self._rows(statement, values), LOCK_TIMEOUT)
+    def _run(self, statement: str, values: Sequence[object] = (), seconds: float = LOCK_TIMEOUT) -> list[Any]:
+        return _retry_locked(lambda: self._rows(statement, values), seconds)
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
 
     def _number(self, statement: str) -> int:
-        ((number,),) = self._read(statement)
+        ((number,),) = self._run(statement)
         return int(number)
 
 

@@ -1,7 +1,7 @@
-"""Every way to ask a model and to read a score from its answer, one file each.
+"""The families of models: how to prompt a model and compute a score from its answer, one file each.
 
-A family is pure: no torch, no tokenizer, no network. A new one is one file and one entry in `FAMILIES`; the tests
-that run over the tuple pick it up.
+A family is pure: no torch, no tokenizer, no network. To add one, write its file and add it to `FAMILIES`, from which
+`--family`, the help texts and the tests derive their lists.
 """
 
 from __future__ import annotations
@@ -16,28 +16,16 @@ from lbr_cli.families.mxbai_v2 import MxbaiV2
 from lbr_cli.families.next_token import Template, UserPrompt
 from lbr_cli.families.qwen3 import Qwen3
 
-# those that --family may name, with nothing chosen
+# with default options
 FAMILIES: tuple[Family, ...] = (
     *(Lb(), LbRev(), Qwen3(), MxbaiV2(), BgeGemma(), UserPrompt()),
     *(Classifier(), MonoT5(), BiEncoder()),
 )
 
-__all__ = [
-    "FAMILIES",
-    "BgeGemma",
-    "BiEncoder",
-    "Classifier",
-    "Lb",
-    "LbRev",
-    "MonoT5",
-    "MxbaiV2",
-    "Qwen3",
-    "Template",
-    "UserPrompt",
-    "family",
-]
+__all__ = ["FAMILIES", "Template", "UserPrompt", "family"]
+__all__ += ["BgeGemma", "BiEncoder", "Classifier", "Lb", "LbRev", "MonoT5", "MxbaiV2", "Qwen3"]
 
 
 def family(name: str) -> Family:
-    """The family of that name, with nothing chosen."""
+    """Return the family of that name, with default options."""
     return next(known for known in FAMILIES if known.name == name)

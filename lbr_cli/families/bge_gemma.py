@@ -1,10 +1,10 @@
-"""bge-reranker-v2-gemma: a causal model asked for Yes or No, of which only the Yes is read.
+"""bge-reranker-v2-gemma: a causal model that answers Yes or No; only the logit of Yes is read.
 
     score = z(Yes)
 
-the logit itself. Scale: unbounded; `probability` is its sigmoid, which is what its authors normalise it to. Prompt and
-formula are those of FlagEmbedding (`inference/reranker/decoder_only/base.py`) for BAAI/bge-reranker-v2-gemma: the
-parts of the prompt are turned into tokens one by one, and the label is the first token of "Yes".
+Scale: logit, unbounded; `probability` is its sigmoid, the normalised score of its authors. Prompt and formula are those
+of FlagEmbedding (`inference/reranker/decoder_only/base.py`) for BAAI/bge-reranker-v2-gemma: the parts of the prompt are
+tokenized separately, and the label is the first token of "Yes".
 """
 
 from __future__ import annotations

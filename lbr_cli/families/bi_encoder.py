@@ -1,10 +1,9 @@
-"""Bi-encoders: query and document become vectors, each without seeing the other.
+"""Bi-encoders: query and document are encoded separately; the score is the similarity of the two vectors.
 
     cosine       q · d / (|q| |d|), -1 to 1        dot          q · d, unbounded
     euclidean    -|q - d|, up to 0                 manhattan    -Σ |q_i - d_i|, up to 0
 
-as sentence-transformers defines its similarities; a folder of that library names its own, and the prompts that go
-before queries and documents. A text is encoded once however many pairs it occurs in.
+as in sentence-transformers. A folder of that library has its own similarity and prompts. Each text is encoded once.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 @dataclass(frozen=True, slots=True)
 class BiEncoder:
-    """What is None is left to the model's folder; where that says nothing, there is no prompt, and the cosine."""
+    """Options that are None are those of the model's folder; its defaults are no prompt, and cosine."""
 
     name: ClassVar[str] = "bi-encoder"
     scale: ClassVar[str] = "cosine, or the model's own similarity"
@@ -32,10 +31,8 @@ class BiEncoder:
     similarity: str | None = None
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
-        return (
-            Embedding(query, self.query_prompt or ""),
-            Embedding(document.contents, self.document_prompt or ""),
-        )
+        before_query, before_document = self.query_prompt or "", self.document_prompt or ""
+        return (Embedding(query, before_query), Embedding(document.contents, before_document))
 
     def score(self, answers: Sequence[Answer]) -> Score:
         query: Any = answers[0].values

@@ -1,11 +1,10 @@
-"""Models that read query and document together and end in a head of one or two numbers.
+"""Cross-encoders with a classification head of one or two labels.
 
-    score = z            of one label
-    score = z1 - z0      of two: the log-odds of label 1, or z0 - z1 if the names of the labels say that 0 is relevant
+    score = z            one label
+    score = z1 - z0      two labels: the log-odds of label 1, or z0 - z1 if label 0 is the one that means "relevant"
 
-Scale: the model's own logit, unbounded; nothing is squashed, so that no two scores become equal on the way.
-`probability` is sigmoid(score): what mxbai-rerank-v1 is published with, what FlagEmbedding normalises bge-reranker to,
-and for two labels the softmax of monoBERT.
+Scale: the model's logit, unbounded. `probability` is sigmoid(score): the published score of mxbai-rerank-v1, the
+normalised score of FlagEmbedding for bge-reranker, and for two labels the softmax of monoBERT.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from lbr_cli.families.odds import sigmoid
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """`relevant` is the one of two labels that means "relevant", as the folder's `id2label` names it.
+    """`relevant` is the label of two that means "relevant", by the names in the folder's `id2label`.
 
-    `without_prompt` says that a causal model may be given the bare pair: only its user knows that it was trained so.
+    `without_prompt` lets a causal model read the pair without a prompt: only the user knows how it was trained.
     """
 
     name: ClassVar[str] = "classifier"

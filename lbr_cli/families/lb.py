@@ -2,10 +2,10 @@
 
     score = sum over i = 1..7 of i * p(i)
 
-where p is the softmax over the whole vocabulary at the place of the answer, not renormalised over the seven digits.
-Scale: 0 to 7; a model trained for it gives 1 (unrelated) to 7. Prompt and formula are those published with
-lightblue/lb-reranker-0.5B-v1.0, whose scripts count a digit outside the 14 likeliest tokens as 0; here all seven are
-read. Its sister lightblue/lb-reranker-0.5B-v1.0-rev reads the text before the query.
+where p is the softmax of the next token over the whole vocabulary, not renormalised over the seven digits. Scale: 0 to
+7; a model trained for it gives 1 (unrelated) to 7. Prompt and formula are those of lightblue/lb-reranker-0.5B-v1.0,
+whose scripts count a digit outside the 14 most probable tokens as 0; here all seven are read. For
+lightblue/lb-reranker-0.5B-v1.0-rev, the text precedes the query.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REVERSED_SYSTEM = (
     "1 means least related and 7 is most related."
 )
 DIGITS = ("1", "2", "3", "4", "5", "6", "7")
-LEAST_MASS = 0.5
+MIN_MASS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +41,20 @@ class Lb:
         return (NextToken(Chat(SYSTEM), (before,), document.contents, ("",), DIGITS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
-        return expectation(answers[0])
+        """Details: `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
+        digits = [math.exp(log_probability) for log_probability in answers[0].values]
+        mass = math.fsum(digits)
+        value = math.fsum(digit * p for digit, p in enumerate(digits, 1))
+        warning = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
+        return Score(value, {"digits": digits, "mass": mass}, warning if mass < MIN_MASS else "")
 
 
 @dataclass(frozen=True, slots=True)
-class LbRev:
+class LbRev(Lb):
     name: ClassVar[str] = "lb-rev"
     scale: ClassVar[str] = "expectation of a digit from 1 to 7, text before query"
-    request_type: ClassVar[type[Request]] = NextToken
     shares: ClassVar[Literal["query", "document"]] = "document"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         after = f"\n\n<<<Query>>>\n{query}"
         return (NextToken(Chat(REVERSED_SYSTEM), ("<<<Context>>>\n",), document.contents, (after,), DIGITS),)
-
-    def score(self, answers: Sequence[Answer]) -> Score:
-        return expectation(answers[0])
-
-
-def expectation(answer: Answer) -> Score:
-    """Details: `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
-    digits = [math.exp(log_probability) for log_probability in answer.values]
-    mass = math.fsum(digits)
-    value = math.fsum(digit * p for digit, p in enumerate(digits, 1))
-    warning = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
-    return Score(value, {"digits": digits, "mass": mass}, warning if mass < LEAST_MASS else "")

@@ -2,9 +2,9 @@
 
     score = z(true) - z(false)
 
-of the first token it writes. Scale: log-odds, unbounded; `probability` is the softmax over the two, whose logarithm is
-the score of pygaggle and pyterrier_t5. The prompt is theirs, and so are the words of known checkpoints: "true" and
-"false" for castorini's, "yes" and "no" for most of unicamp-dl's mT5, "sim" and "não" for its ptT5.
+of the first generated token. Scale: log-odds, unbounded; `probability` is the softmax over the two, whose logarithm is
+the score of pygaggle and pyterrier_t5. Prompt and labels are theirs, too: "true" and "false" for the checkpoints of
+castorini, "yes" and "no" for most mT5 of unicamp-dl, "sim" and "não" for its ptT5.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIM_NAO = ("▁sim", "▁não")
 
 @dataclass(frozen=True, slots=True)
 class MonoT5:
-    """`labels` are the token for relevant and the one for not."""
+    """`labels` are the tokens for relevant and not relevant."""
 
     name: ClassVar[str] = "monot5"
     scale: ClassVar[str] = "log-odds of true against false"

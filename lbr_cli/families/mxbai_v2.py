@@ -1,11 +1,11 @@
-"""mxbai-rerank-v2: a Qwen2.5 that judges relevance with 1 or 0, by an instruction where there is one.
+"""mxbai-rerank-v2: a Qwen2.5 that answers 1 for relevant and 0 for not, with an optional instruction.
 
     score = z(1) - z(0)
 
-the difference of the two logits, which is ln p(1) - ln p(0). Scale: unbounded, higher is better; where it changes sign
+the difference of the two logits, equal to ln p(1) - ln p(0). Scale: unbounded; the score of a borderline document
 depends on the size of the model. Its authors' normalised score is sigmoid(score - m / 2), with m = 9 for
 mixedbread-ai/mxbai-rerank-base-v2 and 12 for -large-v2. Prompt and formula are those of their library mxbai-rerank,
-which turns the parts of the prompt into tokens one by one; `probability` is the softmax over the two.
+which tokenizes the parts of the prompt separately; `probability` is the softmax over the two.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class MxbaiV2:
     instruction: str = ""
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
-        asked = f"instruction: {self.instruction}\nquery: {query}" if self.instruction else f"query: {query}"
-        before = ("", asked, "\n", "document: ")
+        instruction = f"instruction: {self.instruction}\n" if self.instruction else ""
+        before = ("", f"{instruction}query: {query}", "\n", "document: ")
         return (NextToken(TEMPLATE, before, document.contents, ("", "\n", TASK, ""), LABELS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:

@@ -1,15 +1,15 @@
-"""A model of the user's own: any prompt, and two labels of which one says relevant.
+"""Any model with a prompt from the user, and two labels, for relevant and not relevant.
 
     score = ln p(relevant label) - ln p(other label)
 
-Scale: log-odds, unbounded; `probability` is the softmax over the two. The prompt comes from a file in TOML. A model
-with a chat template is asked with `user` and, if need be, `system` and `assistant`, the beginning of its answer; one
-without a template with `text`, around which the tokenizer puts its own special tokens:
+Scale: log-odds, unbounded; `probability` is the softmax over the two. The prompt is a TOML file. A model with a chat
+template needs `user`, and optionally `system` and `assistant`, the beginning of the answer; a model without one needs
+`text`, to which the tokenizer adds its special tokens:
 
     text = "query: {query} passage: {title} {document}\\nIs the passage relevant to the query?"
 
-`{query}` and `{document}` stand once in `user` or `text`. Where `{title}` stands too, `{document}` is the text alone,
-else the title, one space and the text. Braces around any other word are an error, all others are left as they are.
+`{query}` and `{document}` occur once in `user` or `text`. If `{title}` occurs, too, `{document}` is the text alone,
+otherwise title, one space and text. Braces around any other word are an error; all other braces are kept.
 """
 
 from __future__ import annotations
@@ -24,66 +24,68 @@ from lbr_cli.core import Answer, Chat, Document, NextToken, RawTemplate, Request
 from lbr_cli.errors import InputError
 from lbr_cli.families.odds import log_odds
 
-PLACE = re.compile(r"\{(query|document|title)\}")
+PLACEHOLDER = re.compile(r"\{(query|document|title)\}")
 WORD = re.compile(r"\{(\w+)\}")
 KEYS = ("system", "user", "assistant", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A prompt with places for query, document and title."""
+    """A prompt with placeholders for query, document and title."""
 
     template: Chat | RawTemplate
     text: str
 
     @classmethod
     def parse(cls, toml: str, file: str) -> Template:
-        """The template that a prompt file holds. Raises InputError with `file` where it is not one."""
+        """Parse the contents of a prompt file. Raises InputError with the name `file` for an invalid one."""
         try:
             table = tomllib.loads(toml)
         except tomllib.TOMLDecodeError as error:
             line = re.search(r"at line (\d+)", str(error))  # or "at end of document"
             reason = str(error).split(" (at ")[0]
-            raise InputError(f"no TOML: {reason}", file, int(line[1]) if line else toml.count("\n") + 1) from error
+            raise InputError(f"invalid TOML: {reason}", file, int(line[1]) if line else toml.count("\n") + 1) from error
         for key, value in table.items():
             if key not in KEYS:
-                raise InputError(f"a prompt has no {key!r}", file, hint=f"its keys are: {', '.join(KEYS)}")
+                raise InputError(f"unknown key {key!r}", file, hint=f"the keys of a prompt are: {', '.join(KEYS)}")
             if not isinstance(value, str):
-                raise InputError(f"{key!r} is no string", file)
+                raise InputError(f"{key!r} is not a string", file)
         if ("user" in table) == ("text" in table) or ("text" in table and len(table) > 1):
-            raise InputError("a prompt needs either user, with system and assistant if need be, or text alone", file)
+            raise InputError("a prompt needs either user, optionally with system and assistant, or text alone", file)
         text = table.get("user", table.get("text", ""))
-        places = PLACE.findall(text)
-        for place, most in (("query", 1), ("document", 1), ("title", 0)):
-            if not most <= places.count(place) <= 1:
-                found = f"stands {places.count(place)} times" if place in places else "is missing"
-                raise InputError(f"{{{place}}} {found} in the prompt", file)
-        unknown = [word for word in WORD.findall(text) if word not in ("query", "document", "title")]
+        words = WORD.findall(text)
+        for word, least in (("query", 1), ("document", 1), ("title", 0)):
+            if not least <= words.count(word) <= 1:
+                problem = f"occurs {words.count(word)} times" if word in words else "is missing"
+                raise InputError(f"{{{word}}} {problem} in the prompt", file)
+        unknown = [word for word in words if word not in ("query", "document", "title")]
         if unknown:
-            raise InputError(f"{{{unknown[0]}}} is no place; {{query}}, {{document}} and {{title}} are", file)
+            hint = "the placeholders are: {query}, {document}, {title}"
+            raise InputError(f"unknown placeholder {{{unknown[0]}}}", file, hint=hint)
         if WORD.search(table.get("system", "") + table.get("assistant", "")):
-            raise InputError("{query}, {document} and {title} have their place in user", file)
+            raise InputError("{query}, {document} and {title} are placeholders in user only", file)
         if "text" in table:
             return cls(RawTemplate(special_tokens="all"), text)
         return cls(Chat(table.get("system", ""), table.get("assistant", "")), text)
 
     def parts(self, query: str, document: Document) -> tuple[str, str, str]:
-        """What comes before the document, the document, which begins with a title before it, and what comes after."""
-        titled = "{title}" in self.text
-        values = {"query": query, "title": document.title, "document": document.text if titled else document.contents}
-        start, end = self.text.index("{document}"), self.text.index("{document}") + len("{document}")
-        if titled:
-            start = min(start, self.text.index("{title}"))
-        before, between, after = (
-            PLACE.sub(lambda place: values[place[1]], part)
-            for part in (self.text[:start], self.text[start:end], self.text[end:])
-        )
+        """Return the prompt before the document, the document, and the prompt after it.
+
+        The document begins with the title if that precedes it.
+        """
+        has_title = "{title}" in self.text
+        contents = document.text if has_title else document.contents
+        values = {"query": query, "title": document.title, "document": contents}
+        start = min(self.text.index(word) for word in ("{document}", "{title}") if word in self.text)
+        end = self.text.index("{document}") + len("{document}")
+        parts = (self.text[:start], self.text[start:end], self.text[end:])
+        before, between, after = (PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in parts)
         return before, between, after
 
 
 @dataclass(frozen=True, slots=True)
 class UserPrompt:
-    """`labels` are the token for relevant and the one for not."""
+    """`labels` are the tokens for relevant and not relevant."""
 
     name: ClassVar[str] = "next-token"
     scale: ClassVar[str] = "log-odds of the first label against the second"
@@ -93,7 +95,7 @@ class UserPrompt:
 
     @property
     def shares(self) -> Literal["query", "document"]:
-        """Whichever of the two the prompt names first."""
+        """The text that comes first in the prompt."""
         text = self._chosen()[0].text
         return "query" if text.index("{query}") < text.index("{document}") else "document"
 

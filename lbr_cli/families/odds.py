@@ -1,4 +1,4 @@
-"""What several families make of two answers that exclude each other: relevant, or not."""
+"""Scores from two labels, one for relevant and one for not relevant."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import math
 
 from lbr_cli.core import Answer, Score
 
-LEAST_MASS = 0.5
+MIN_MASS = 0.5
 
 
 def log_odds(answer: Answer, labels: tuple[str, str]) -> Score:
-    """score = ln p(relevant) - ln p(not), from the log-probabilities of the two labels in this order.
+    """Return ln p(relevant) - ln p(not relevant), from the log-probabilities of the two labels in this order.
 
-    Details: `probability`, that of the relevant one if only the two could be said, and `mass`, what the two have of
-    the whole vocabulary.
+    Details: `probability`, the softmax over the two labels, and `mass`, their probability in the whole vocabulary.
     """
     relevant, other = answer.values
     mass = math.exp(relevant) + math.exp(other)
     warning = f"{labels[0]!r} and {labels[1]!r} hold less than half of the probability: this model answers otherwise"
     score = relevant - other
-    return Score(score, {"probability": sigmoid(score), "mass": mass}, warning if mass < LEAST_MASS else "")
+    return Score(score, {"probability": sigmoid(score), "mass": mass}, warning if mass < MIN_MASS else "")
 
 
 def sigmoid(x: float) -> float:
-    """1 / (1 + e^-x), without overflow."""
+    """Return 1 / (1 + e^-x), without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

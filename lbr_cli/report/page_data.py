@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from lbr_cli.core import Document
@@ -58,7 +58,7 @@ def page_data(runs: Sequence[Run], texts: Texts, depth: int, judged: PageMeasure
         "runs": [run.name for run in runs],
         "depth": depth,
         "judged": len(judged_ids),
-        "coverage": _coverage(judged) if judged else [],
+        "coverage": [astuple(run.coverage) for run in judged.evaluation.runs] if judged else [],
         "measures": _measures(judged) if judged else [],
         "curves": _curves(judged) if judged else [],
         "queries": queries,
@@ -203,12 +203,6 @@ def _measures(judged: PageMeasures) -> list[dict[str, Any]]:
             rows.append(row)
         measures.append({"name": name, "digits": 0 if is_count else 4, "rows": rows})
     return measures
-
-
-def _coverage(judged: PageMeasures) -> list[list[float]]:
-    """Return the fields of `Coverage` for each run."""
-    coverages = (run.coverage for run in judged.evaluation.runs)
-    return [[coverage.missing, coverage.unjudged, coverage.judged_share] for coverage in coverages]
 
 
 def _curves(judged: PageMeasures) -> list[dict[str, Any]]:

@@ -335,7 +335,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -
     ("family", "what"),
     [
         ("mxbai-v2", "a BertForSequenceClassification, which has no vocabulary to answer with"),
-        ("monot5", "a BertForCausalLM, which is no T5"),
+        ("monot5", "a BertForCausalLM, which is not a T5"),
     ],
 )
 def test_a_family_that_does_not_fit_the_architecture(family: str, what: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_options_that_contradict_the_model(chat_model: Path) -> None:
 
 def test_a_folder_that_holds_no_model(files: Path, lbr: Program) -> None:
     ended = lbr(*ASK, "--model", ".")
-    assert (ended.code, ended.out, ended.err) == (2, "", "lbr: .: no config.json there, so it is no model folder\n")
+    assert (ended.code, ended.out, ended.err) == (2, "", "lbr: .: not a model folder: config.json is missing\n")
 
 
 def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: Program, minilm: Path) -> None:

@@ -1,18 +1,18 @@
-// What is looked at: which run beside the first, which measure, which query. The query stands in the address.
+// The state of the page: the run compared with the first, the measure, and the query, which is also in the address.
 
-const story = JSON.parse(document.getElementById("data").textContent);
-story.runs = shortNames(story.runs);
+const content = JSON.parse(document.getElementById("data").textContent);
+content.runs = shortNames(content.runs);
 const at = (id) => document.getElementById(id);
-const state = { after: 1, measure: story.measures.length ? 0 : null, query: null };
-const places = new Map(story.queries.map((query, place) => [query.id, place]));
-const table = new QueryTable(story, at("queries"), (place) => go(place));
-const view = new QueryView(story, at("query"), { step, close: () => go(null) });
+const state = { after: 1, measure: content.measures.length ? 0 : null, query: null };
+const places = new Map(content.queries.map((query, place) => [query.id, place]));
+const table = new QueryTable(content, at("queries"), (place) => go(place));
+const view = new QueryView(content, at("query"), { step, close: () => go(null) });
 
 function go(place) {
-  location.hash = place === null ? "" : `query=${encodeURIComponent(story.queries[place].id)}`;
+  location.hash = place === null ? "" : `query=${encodeURIComponent(content.queries[place].id)}`;
 }
 
-/** The query before or after this one, as the table stands. */
+/** Go to the previous or next query in the order of the table. */
 function step(by) {
   const order = table.visible().length ? table.visible() : table.rows.map((one) => one.place);
   const place = order.indexOf(state.query);
@@ -26,15 +26,15 @@ function showQuery(moved) {
   at("all").hidden = open;
   at("query").hidden = !open;
   if (!open) return;
-  view.show(story.queries[state.query], state.after, state.measure);
+  view.show(content.queries[state.query], state.after, state.measure);
   if (!moved) return;
   at("query-title").focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
 function showRun() {
-  at("measures").replaceChildren(...(story.measures.length ? measures() : [make("p", {}, "There are no judgments: the page shows what moved.")]));
-  at("curves").replaceChildren(...curvePanels(story, state.after));
+  at("measures").replaceChildren(...(content.measures.length ? measures() : [make("p", {}, "There are no judgments, so no measures are shown.")]));
+  at("curves").replaceChildren(...curvePanels(content, state.after));
   table.show(state.after, state.measure);
   for (const tab of at("tabs").children) {
     const on = Number(tab.dataset.run) === state.after;
@@ -46,22 +46,22 @@ function showRun() {
 function measures() {
   const runs = [0, state.after];
   return [
-    make("p", { className: "note" }, `Over ${story.judged} judged queries; means have 95 % confidence intervals (bootstrap).`),
-    make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of measures" }, measureTable(story, state.after)),
-    make("ul", { className: "extremes" }, extremes(), runs.map((run) => coverage(story, run))),
+    make("p", { className: "note" }, `Over ${content.judged} judged queries; means have 95 % confidence intervals (bootstrap).`),
+    make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of measures" }, measureTable(content, state.after)),
+    make("ul", { className: "extremes" }, extremes(), runs.map((run) => coverage(content, run))),
   ];
 }
 
-/** The queries that gained and lost most. */
+/** The queries with the largest gain and the largest loss. */
 function extremes() {
-  const digits = story.measures[state.measure].digits;
-  const changes = story.queries
+  const digits = content.measures[state.measure].digits;
+  const changes = content.queries
     .map((query, place) => [query.values[state.measure], place])
     .filter(([values]) => values)
     .map(([values, place]) => [values[state.after] - values[0], place])
     .sort((a, b) => b[0] - a[0]);
   const link = (name, [change, place]) => {
-    const { id, text } = story.queries[place];
+    const { id, text } = content.queries[place];
     const address = `#query=${encodeURIComponent(id)}`;
     return make("li", {}, `${name}: `, make("a", { href: address, dir: "auto" }, text || visible(id)), " ", make("span", { className: side(change) }, signed(change, digits)));
   };
@@ -73,8 +73,8 @@ function extremes() {
 }
 
 function tabs() {
-  if (story.runs.length < 3) return;
-  story.runs.slice(1).forEach((name, place) => {
+  if (content.runs.length < 3) return;
+  content.runs.slice(1).forEach((name, place) => {
     const tab = make("button", { type: "button", role: "tab", data: { run: place + 1 }, "aria-controls": "summary" }, name);
     tab.onclick = () => choose(place + 1);
     at("tabs").append(tab);
@@ -82,7 +82,7 @@ function tabs() {
   at("tabs").addEventListener("keydown", (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;
-    const count = story.runs.length - 1;
+    const count = content.runs.length - 1;
     choose(((state.after - 1 + by + count) % count) + 1);
     at("tabs").children[state.after - 1].focus();
     event.stopPropagation();
@@ -96,18 +96,18 @@ function choose(after) {
 }
 
 function start() {
-  const others = story.runs.length > 2 ? `${story.runs.length - 1} runs` : story.runs[1];
-  at("about").textContent = `${others} beside ${story.runs[0]}; ${story.queries.length} queries, the first ${story.depth} documents of each`;
+  const others = content.runs.length > 2 ? `${content.runs.length - 1} runs` : content.runs[1];
+  at("about").textContent = `${others} compared with ${content.runs[0]}; ${content.queries.length} queries, the first ${content.depth} documents of each`;
   tabs();
-  at("measure").append(...story.measures.map((measure, place) => make("option", { value: place }, measure.name)));
-  at("measure-choice").hidden = !story.measures.length;
+  at("measure").append(...content.measures.map((measure, place) => make("option", { value: place }, measure.name)));
+  at("measure-choice").hidden = !content.measures.length;
   at("measure").onchange = () => {
     state.measure = Number(at("measure").value);
     showRun();
   };
   const search = () => {
     const left = table.search(at("search").value);
-    at("count").textContent = `${left} of ${story.queries.length}`;
+    at("count").textContent = `${left} of ${content.queries.length}`;
   };
   at("search").oninput = search;
   showRun();
@@ -122,7 +122,7 @@ function start() {
   route(false);
 }
 
-/** The query that an address names; an address that nobody made here may name none. */
+/** The query id in an address, null if there is none or it is invalid. */
 function idOf(hash) {
   try {
     return /^#query=(.*)$/.test(hash) ? decodeURIComponent(hash.slice("#query=".length)) : null;

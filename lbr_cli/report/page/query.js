@@ -1,10 +1,10 @@
-// One query: its two rankings side by side, lines between the places of a document, and the texts.
+// One query: its two rankings side by side, lines between the positions of a document, and the texts.
 
 const FIRST = 20; // documents of a list that are shown at once
 
 class QueryView {
-  constructor(story, section, actions) {
-    this.story = story;
+  constructor(content, section, actions) {
+    this.content = content;
     this.section = section;
     this.actions = actions;
     new ResizeObserver(() => this.lines()).observe(section);
@@ -22,10 +22,10 @@ class QueryView {
     this.places = lists.map((list) => new Map(list.map((line, place) => [line[0], place])));
     this.items = [new Map(), new Map()];
     this.links = draw("svg", { class: "links", "aria-hidden": "true" });
-    const titles = [this.story.runs[0], this.story.runs[after]];
+    const titles = [this.content.runs[0], this.content.runs[after]];
     const columns = lists.map((list, which) => this.column(list, which, titles[which]));
     const values = measure === null ? null : query.values[measure];
-    const digits = measure === null ? 0 : this.story.measures[measure].digits;
+    const digits = measure === null ? 0 : this.content.measures[measure].digits;
     this.section.replaceChildren(
       make(
         "div",
@@ -45,7 +45,7 @@ class QueryView {
             make(
               "p",
               {},
-              `${this.story.measures[measure].name}: ${number(values[0], digits)} → ${number(values[after], digits)} `,
+              `${this.content.measures[measure].name}: ${number(values[0], digits)} → ${number(values[after], digits)} `,
               make("strong", { className: side(values[after] - values[0]) }, signed(values[after] - values[0], digits)),
             ),
           ]
@@ -58,16 +58,16 @@ class QueryView {
     requestAnimationFrame(() => this.lines());
   }
 
-  /** Relevant documents that neither list shows, and their places in the runs. */
+  /** Relevant documents that neither list shows, and their ranks in the runs. */
   missed(after) {
-    const place = (at) => (at === null ? "not in it" : `place ${at + 1}`);
+    const place = (at) => (at === null ? "not retrieved" : `rank ${at + 1}`);
     const names = (this.query.grades ?? [])
       .filter(([document, grade]) => grade > 0 && !this.places.some((places) => places.has(document)))
       .map(([document, , at]) => {
-        const id = visible(this.story.documents[document][0]);
+        const id = visible(this.content.documents[document][0]);
         return at[0] === null && at[after] === null ? `${id} (in neither run)` : `${id} (before: ${place(at[0])}, after: ${place(at[after])})`;
       });
-    return names.length ? [make("p", { className: "note" }, `Relevant, and not shown: ${names.join(", ")}`)] : [];
+    return names.length ? [make("p", { className: "note" }, `Relevant but not shown: ${names.join(", ")}`)] : [];
   }
 
   column(list, which, title) {
@@ -84,12 +84,12 @@ class QueryView {
       };
       column.append(more);
     }
-    if (!list.length) column.append(make("p", {}, "This run does not have the query."));
+    if (!list.length) column.append(make("p", {}, "The query is not in this run."));
     return column;
   }
 
   item([number_, score, was, details = {}], place, which) {
-    const [id, title = "", text = null, cut = 0] = this.story.documents[number_];
+    const [id, title = "", text = null, cut = 0] = this.content.documents[number_];
     const item = make(
       "li",
       { data: { document: number_ } },
@@ -138,13 +138,13 @@ class QueryView {
     return make("span", { className, title: name, role: "img", "aria-label": name }, judged ? String(grade) : "?");
   }
 
-  /** A document's line and its two places stand out. */
+  /** Highlight a document in both lists, and its line. */
   light(number_, on) {
     for (const items of this.items) items.get(number_)?.classList.toggle("lit", on);
     this.links.querySelector(`[data-document="${number_}"]`)?.classList.toggle("lit", on);
   }
 
-  /** Offer to read on where a text is longer than what is shown. */
+  /** Hide the button "read on" of texts that are fully shown. */
   fit() {
     const cut = [...this.section.querySelectorAll(".text")].map((text) => [text, text.scrollHeight > text.clientHeight + 1]);
     for (const [text, more] of cut) {
@@ -152,7 +152,7 @@ class QueryView {
     }
   }
 
-  /** Draw the lines between the places where a document stands in both lists. */
+  /** Draw a line for each document that is in both lists. */
   lines() {
     if (this.section.hidden || !this.links?.isConnected) return;
     this.fit();
@@ -172,7 +172,7 @@ class QueryView {
   }
 }
 
-/** How far a document came, from its place in the first run. */
+/** The change in rank of a document since the first run. */
 function moved(was, place) {
   if (was === null) return make("span", { className: "moved" }, "new");
   const by = was - place;
@@ -188,18 +188,18 @@ function shortest(score) {
 
 /** The probabilities of the digits 1 to 7, as bars. */
 function digitBars({ digits, mass }) {
-  const told = digits.map((share, place) => `${place + 1}: ${(100 * share).toFixed(1)} %`).join(", ");
+  const parts = digits.map((share, place) => `${place + 1}: ${(100 * share).toFixed(1)} %`).join(", ");
   const bars = digits.map((share, place) =>
     make("span", { className: "digit" }, make("i", { style: `height:${Math.max(2, 100 * share)}%` }), make("b", {}, String(place + 1))),
   );
-  const name = `probabilities of the digits, ${told}${mass === undefined ? "" : `; together ${(100 * mass).toFixed(1)} %`}`;
+  const name = `probabilities of the digits, ${parts}${mass === undefined ? "" : `; sum ${(100 * mass).toFixed(1)} %`}`;
   return make("div", { className: "digits", role: "img", "aria-label": name, title: name }, bars);
 }
 
 function otherDetails(details) {
-  const told = [];
-  if (details.probability !== undefined) told.push(`probability ${number(details.probability)}`);
-  if (details.reranker_score !== undefined) told.push(`the model's own score ${shortest(details.reranker_score)}`);
-  if (details.truncated) told.push("read in part: the text was too long for the model");
-  return told.length ? make("div", { className: "note" }, told.join("; ")) : null;
+  const parts = [];
+  if (details.probability !== undefined) parts.push(`probability ${number(details.probability)}`);
+  if (details.reranker_score !== undefined) parts.push(`the model's own score ${shortest(details.reranker_score)}`);
+  if (details.truncated) parts.push("truncated: the text was too long for the model");
+  return parts.length ? make("div", { className: "note" }, parts.join("; ")) : null;
 }

@@ -1,8 +1,8 @@
 // The measures with their confidence intervals, and the curves.
 
-function measureTable(story, after) {
-  const head = ["measure", story.runs[0], story.runs[after], "change", "p", "better / same / worse"];
-  const rows = story.measures.map((measure) => {
+function measureTable(content, after) {
+  const head = ["measure", content.runs[0], content.runs[after], "change", "p", "better / same / worse"];
+  const rows = content.measures.map((measure) => {
     const before = measure.rows[0];
     const row = measure.rows[after];
     const digits = measure.digits;
@@ -42,15 +42,15 @@ const WIDE = 300;
 const HIGH = 190;
 const EDGE = { left: 40, right: 12, top: 12, bottom: 34 };
 
-/** A curve of each run; the one before is drawn thin and grey, the one compared with it thick. */
-function curvePanel(curve, story, after) {
+/** A curve of each run: the first one thin and grey, the one compared with it thick. */
+function curvePanel(curve, content, after) {
   const all = curve.runs.flat();
   const top = Math.max(...all, 0.05);
   const low = Math.min(...all, 0);
   const across = (place) => EDGE.left + ((WIDE - EDGE.left - EDGE.right) * place) / Math.max(curve.at.length - 1, 1);
   const up = (value) => HIGH - EDGE.bottom - ((HIGH - EDGE.top - EDGE.bottom) * (value - low)) / (top - low);
-  const told = curve.runs.map((values, run) => `${story.runs[run]}: ${values.map((value, i) => `${curve.at[i]}: ${number(value, 3)}`).join(", ")}`);
-  const panel = draw("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${curve.name}. ${told.join(". ")}` });
+  const labels = curve.runs.map((values, run) => `${content.runs[run]}: ${values.map((value, i) => `${curve.at[i]}: ${number(value, 3)}`).join(", ")}`);
+  const panel = draw("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${curve.name}. ${labels.join(". ")}` });
   for (const share of [0, 0.5, 1]) {
     const value = low + share * (top - low);
     panel.append(
@@ -70,21 +70,21 @@ function curvePanel(curve, story, after) {
   return make("figure", {}, make("figcaption", {}, curve.name), panel);
 }
 
-function curvePanels(story, after) {
-  if (!story.curves.length) return [];
+function curvePanels(content, after) {
+  if (!content.curves.length) return [];
   const key = (name, text) => make("span", { className: `key ${name}` }, text);
-  const others = story.runs.length > 2 ? key("other", "the others") : null;
+  const others = content.runs.length > 2 ? key("other", "other runs") : null;
   return [
-    make("div", { className: "panels" }, story.curves.map((curve) => curvePanel(curve, story, after))),
-    make("p", { className: "legend" }, key("before", story.runs[0]), key("after", story.runs[after]), ...(others ? [others] : [])),
+    make("div", { className: "panels" }, content.curves.map((curve) => curvePanel(curve, content, after))),
+    make("p", { className: "legend" }, key("before", content.runs[0]), key("after", content.runs[after]), ...(others ? [others] : [])),
   ];
 }
 
-/** How well a run and the judgments fit together. */
-function coverage(story, run) {
-  const [missing, unjudged, share] = story.coverage[run];
+/** How well a run and the judgments match. */
+function coverage(content, run) {
+  const [missing, unjudged, share] = content.coverage[run];
   const parts = [`${(100 * share).toFixed(1)} % of its first 10 documents are judged`];
-  if (missing) parts.unshift(`lacks ${missing} of ${story.judged} judged queries, which count 0`);
-  if (unjudged) parts.unshift(`${unjudged} of its queries are not judged, and do not count`);
-  return make("li", {}, `${story.runs[run]}: ${parts.join("; ")}`);
+  if (missing) parts.unshift(`${missing} of ${content.judged} judged queries are missing, and count 0`);
+  if (unjudged) parts.unshift(`${unjudged} of its queries have no judgments, and are ignored`);
+  return make("li", {}, `${content.runs[run]}: ${parts.join("; ")}`);
 }

@@ -1,6 +1,6 @@
-// The table of queries: one row each, sorted by any column, searched by id and words.
+// The table of queries: one row each, sortable by any column, searchable by id and words.
 
-/** How many of the first documents stayed among the first, and how far the one came that climbed highest. */
+/** How many of the top documents stayed in the top, and the largest rise of a document in rank. */
 function movement(query, after, top = 10) {
   const lines = query.lists[after];
   const kept = lines.slice(0, top).filter(([, , was]) => was !== null && was < top).length;
@@ -9,10 +9,10 @@ function movement(query, after, top = 10) {
 }
 
 class QueryTable {
-  constructor(story, table, open) {
-    this.story = story;
+  constructor(content, table, open) {
+    this.content = content;
     this.open = open;
-    this.judged = story.measures.length > 0;
+    this.judged = content.measures.length > 0;
     table.classList.toggle("judged", this.judged);
     this.columns = [
       { key: "query", name: "query" },
@@ -24,7 +24,7 @@ class QueryTable {
     this.body = make("tbody");
     this.head = make("tr", {}, this.columns.map((column) => make("th", { scope: "col", data: { key: column.key } }, make("button", { type: "button", onclick: () => this.sortBy(column.key) }, column.name))));
     table.append(make("thead", {}, this.head), this.body);
-    this.rows = story.queries.map((query, place) => this.row(query, place));
+    this.rows = content.queries.map((query, place) => this.row(query, place));
   }
 
   row(query, place) {
@@ -36,17 +36,17 @@ class QueryTable {
     return { query, place, row, cells, text: `${query.id}\n${query.text ?? ""}`.toLowerCase(), values: {} };
   }
 
-  /** Fill in what hangs on the run and the measure that are looked at. */
+  /** Fill in the cells that depend on the selected run and measure. */
   show(after, measure) {
-    const digits = this.judged ? this.story.measures[measure].digits : 0;
+    const digits = this.judged ? this.content.measures[measure].digits : 0;
     for (const { query, cells, values } of this.rows) {
       const { kept, shown, climb } = movement(query, after);
-      const told = this.judged ? query.values[measure] : null;
+      const measured = this.judged ? query.values[measure] : null;
       Object.assign(values, {
         query: query.id,
-        before: told ? told[0] : null,
-        after: told ? told[after] : null,
-        change: told ? told[after] - told[0] : null,
+        before: measured ? measured[0] : null,
+        after: measured ? measured[after] : null,
+        change: measured ? measured[after] - measured[0] : null,
         kept,
         climb,
       });
@@ -84,7 +84,7 @@ class QueryTable {
     }
   }
 
-  /** Hide what has not all of the words; how many rows are left. */
+  /** Hide rows without all of the words; return how many are left. */
   search(text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     let left = 0;
@@ -95,7 +95,7 @@ class QueryTable {
     return left;
   }
 
-  /** The places of the queries as they stand in the table. */
+  /** The indexes of the visible queries, in the order of the table. */
   visible() {
     return this.rows.filter((one) => !one.row.hidden).map((one) => one.place);
   }

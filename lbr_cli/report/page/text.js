@@ -1,8 +1,8 @@
 "use strict";
 
-// Elements and texts. Nothing here, or in the other scripts, ever reads text as HTML.
+// Elements and texts. No script parses text as HTML.
 
-/** An element with properties or, of the names below, attributes, and children; what is null is left out. */
+/** Create an element with properties, attributes (for the names below) and children; null values are skipped. */
 function make(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -15,7 +15,7 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** The same for SVG, where all are attributes. */
+/** Create an SVG element with attributes and children. */
 function draw(name, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -38,18 +38,18 @@ function* wordsOf(text) {
   }
 }
 
-// words that say nothing of what a text is about; of other languages, no word is left out
+// English stop words
 const COMMON = new Set(
   ("a about an and are as at be been by can do does for from had has have how i if in into is it its my no not of on or " +
     "our so that the their them there these they this to was we were what when where which who why will with you your").split(" "),
 );
 
-/** The words of a query that are worth a mark. */
+/** The words of a query that are highlighted. */
 function worthMarking(query) {
   return new Set([...wordsOf(query ?? "")].map((word) => word[2]).filter((word) => !COMMON.has(word)));
 }
 
-/** The place in a text behind so many characters, of which some take two units. */
+/** The index in UTF-16 units after a number of characters. */
 function unitsOf(text, characters) {
   let units = 0;
   for (const character of text) {
@@ -59,10 +59,10 @@ function unitsOf(text, characters) {
   return units;
 }
 
-/** A text with the words marked and, where there is one, the passage that its score comes from. */
+/** A text with the words highlighted and, if given, the passage that its score comes from. */
 function marked(text, words, passage = null) {
   const whole = document.createDocumentFragment();
-  const inside = make("span", { className: "passage", title: "the passage that counted" });
+  const inside = make("span", { className: "passage", title: "the passage with the best score" });
   const [from, to] = passage ? passage.map((place) => unitsOf(text, place)) : [0, 0];
   const spans = [...wordsOf(text)].filter((word) => words.has(word[2]));
   const edges = new Set([0, text.length, from, to, ...spans.flatMap(([start, end]) => [start, end])]);
@@ -80,12 +80,12 @@ function marked(text, words, passage = null) {
   return whole;
 }
 
-/** An id as it can be seen. */
+/** An id, quoted if it would be invisible. */
 function visible(id) {
   return /[^\s\u200b-\u200f\u2028\u2029]/.test(id) ? id : JSON.stringify(id);
 }
 
-/** The names of runs, without their folders where these do not tell them apart. */
+/** The names of runs, without their folders if they stay distinct. */
 function shortNames(names) {
   const short = names.map((name) => name.replace(/^.*\//, "") || name);
   return new Set(short).size === names.length ? short : names;
@@ -95,7 +95,7 @@ function number(value, digits = 4) {
   return value === null || value === undefined ? "–" : value.toFixed(digits);
 }
 
-/** A difference with its sign; none is 0 without one. */
+/** A difference with its sign; 0 has none. */
 function signed(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   const text = value.toFixed(digits);
