@@ -220,7 +220,7 @@ def test_a_score_that_is_damaged_after_the_lookup_is_computed(
     chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not known(chat, tmp_path / "cache")
-    monkeypatch.setattr(Cache, "find", lambda self, keys: {})  # `holds` does not verify rows
+    monkeypatch.setattr(Cache, "get", lambda self, keys: {})  # `contains` does not verify rows
     assert not known(chat, tmp_path / "cache")
 
 
