@@ -25,11 +25,11 @@ from scoring import collection_pairs
 from sentence_transformers import CrossEncoder
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+from lbr_cli.computation import GROWTH
 from lbr_cli.core import Engine, Pair
 from lbr_cli.engines import Settings, load_engine
 from lbr_cli.models import fetch, resolve
 from lbr_cli.progress import Console
-from lbr_cli.scoring import GROWTH
 
 ROWS, INNER, OUTER = 2048, 896, 4864
 
