@@ -44,7 +44,10 @@ class _Members:
             chunk = self._rest or self._file.read1(COMPRESSED_CHUNK)
             self._rest = b""
             if self._member is None:
-                chunk = chunk.lstrip(self._padding) if self._padding else chunk
+                data_follows = chunk.lstrip(self._padding) if self._padding else chunk
+                if chunk and not data_follows:  # a chunk of padding alone is not the end of the file
+                    continue
+                chunk = data_follows
                 self._member = self._start() if chunk else None
             if not chunk:
                 if self._member is not None:

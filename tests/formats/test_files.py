@@ -314,3 +314,13 @@ def test_line_ends_and_marks_of_a_prompt_file(chat_model: Path, files: Path, lbr
     plain, marked = (lbr(*command, "--labels", "1,2", "--prompt-file", name) for name in ("a.toml", "b.toml"))
     assert plain.code == 0
     assert marked == plain
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+@pytest.mark.parametrize("size", [4, 1 << 14, 100_000])
+def test_padding_between_members_does_not_end_a_file(
+    compress: Callable[[bytes], bytes], size: int, tmp_path: Path
+) -> None:
+    (tmp_path / "padded").write_bytes(compress(b"first\n") + bytes(size) + compress(b"second\n") + bytes(size))
+    with InputFiles().open(str(tmp_path / "padded")) as stream:
+        assert list(stream) == [b"first\n", b"second\n"]
