@@ -90,9 +90,9 @@ class WaitingPair:
 class Computation(Generic[Item]):
     """An entry with missing scores, and the entries behind it as far as the engine reads them.
 
-    `look_up` fills in the cached scores of an entry and returns what is missing. A request is asked once, however many
-    pairs need its answer. An answer is dropped with the last pair that needs it. Pairs of several requests are all
-    asked before the first answer, so none of them finds an answer that is already dropped.
+    `look_up` fills in the cached scores of an entry and returns the requests of the other pairs. The engine receives
+    each request once, even if several pairs need its answer. An answer is dropped with the last pair that needs it.
+    The engine receives all pairs of several requests before the first answer, so no answer is dropped too early.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Computation(Generic[Item]):
             yield self._entries.popleft()
 
     def _add(self, entry: Entry[Item], missing: Missing) -> list[Request]:
-        """Let the pairs of an entry wait. Return the requests that have not been asked yet."""
+        """Register the pairs of an entry. Return the requests that the engine has not received yet."""
         new = []
         for place, requests in missing.items():
             for request in requests:

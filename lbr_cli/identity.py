@@ -44,11 +44,11 @@ class Identity:
 
 
 class Memo:
-    """What earlier runs computed about models. Works without a cache, for one run."""
+    """What earlier runs computed about models, and for the rest of this run what this one did. `cache` may be off."""
 
     def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._digests: dict[tuple[str, ...], str] = {}  # of files that were just written
+        self.cache = cache
+        self._digests: dict[tuple[str, ...], str] = {}
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file. MissingError if it cannot be read."""
@@ -60,23 +60,23 @@ class Memo:
         parts = ("sha256", os.path.realpath(path), *map(str, version))
         if parts in self._digests:
             return self._digests[parts]
-        stored = self._cache.recall(*parts)
+        stored = self.cache.recall(*parts)
         if stored is not None:
             return stored.decode()
         found = self._digests[parts] = sha256(path)
         if time.time() - max(status.st_mtime, status.st_ctime) > STABLE_AFTER_SECONDS:
-            self._cache.remember(found.encode(), *parts)
+            self.cache.remember(found.encode(), *parts)
         return found
 
     def spec(self, parts: Sequence[str]) -> ComputeSpec | None:
         """Return the choices that an engine made in an earlier run with equal `spec_parts`, None if there was none."""
-        value = self._cache.recall(*parts)
+        value = self.cache.recall(*parts)
         return None if value is None else ComputeSpec(**orjson.loads(value))
 
     def put_spec(self, parts: Sequence[str], spec: ComputeSpec) -> None:
         """Store the choices of an engine, unless they may differ in the next run."""
         if not spec.dated:
-            self._cache.remember(orjson.dumps(asdict(spec)), *parts)
+            self.cache.remember(orjson.dumps(asdict(spec)), *parts)
 
 
 def spec_parts(
@@ -85,9 +85,9 @@ def spec_parts(
     """Return what decides the choices of an engine."""
     limit = model.max_length if isinstance(model, LocalModel) else None
     server = (settings.server.base_url, model.label) if settings.server else ()
-    asked = (settings.device, settings.dtype, str(settings.max_length), str(limit))
+    options = (settings.device, settings.dtype, str(settings.max_length), str(limit))
     fields = tuple(ComputeSpec.__dataclass_fields__)
-    return (*fields, fingerprint(files), engine, *asked, *server, _described(model.family), hardware_fingerprint())
+    return (*fields, fingerprint(files), engine, *options, *server, _described(model.family), hardware_fingerprint())
 
 
 def _values(spec: ComputeSpec) -> tuple[str, ...]:

@@ -236,7 +236,8 @@ def _checked(ranking: Ranking, job: Job, input_format: RunFormat, output_format:
 def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs: Pairs | None = None) -> Setup:
     if job.model is None:
         progress.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
-    model = fetch(job.model, progress, Memo(cache).sha256) if job.model else None
+    memo = Memo(cache)
+    model = fetch(job.model, progress, memo.sha256) if job.model else None
     _check_model(files, model)
     identify = job.manifest is not None
-    return set_up(model, job.engine, job.settings, cache, progress, pairs=pairs, identify=identify)
+    return set_up(model, job.engine, job.settings, memo, progress, pairs=pairs, identify=identify)

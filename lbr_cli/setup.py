@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from lbr_cli.cache import Cache
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Document, Engine, Progress, Query
 from lbr_cli.engines import ComputeSpec, Prepared, Settings, prepare_engine
@@ -40,13 +39,13 @@ def set_up(
     model: LocalModel | ServedModel | None,
     engine: str,
     settings: Settings,
-    cache: Cache,
+    memo: Memo,
     progress: Progress,
     *,
     pairs: Pairs | None = None,
     identify: bool = False,
 ) -> Setup:
-    """Return the setup of a job: its scorer, and the plan of its `pairs`, None for a stream.
+    """Return the setup of a job: its scorer, and the plan of its `pairs`, None for a stream. `memo` has the cache.
 
     The engine is prepared only if a score is missing; it then has the last word on how it computes. Raises RequestError
     for a pair that the engine could not score.
@@ -54,8 +53,7 @@ def set_up(
     if model is None:
         scorer = Scorer(SharedWords(), prepare_engine(engine, None, settings).load, progress)
         return Setup(None, None, scorer, scorer.plan(pairs) if pairs else None)
-    memo = Memo(cache)
-    is_cached = cache.on
+    is_cached = memo.cache.on
     if isinstance(model, LocalModel) and is_cached and has_code_elsewhere(model):
         progress.note(f"scores of {model.name} are not cached: its code lies in another repository and may change")
         is_cached = False
@@ -67,18 +65,17 @@ def set_up(
 
     def setup(spec: ComputeSpec | None) -> Setup:
         identity = Identity(files, engine, model.family, spec) if files is not None and spec else None
-        scores = ScoreCache(cache, identity.key, model.label) if identity and is_cached else ScoreCache()
+        scores = ScoreCache(memo.cache, identity.key, model.label) if identity and is_cached else ScoreCache()
         scorer = Scorer(model.family, partial(engine_of_job.load, spec), progress, scores)
         if pairs and is_cached:
             progress.status("looking up scores")
         return Setup(model, identity, scorer, look_up(pairs(), model.family, scores) if pairs else None)
 
-    remembered = engine_of_job.remembered() if pairs else None
+    remembered = engine_of_job.remembered if pairs else None
     result = setup(remembered or engine_of_job.prepared.spec)
     if remembered and result.plan and result.plan.missing and engine_of_job.prepared.spec != remembered:
         result = setup(engine_of_job.prepared.spec)
     if pairs and result.plan:
-        progress.status("checking the prompts")
         result.scorer.check(result.plan, pairs)
     return result
 
@@ -102,15 +99,13 @@ class _EngineOfJob:
         self._progress = progress
         self._files = files
         self._spec_parts = spec_parts(files or {}, engine, model, settings)
-
-    def remembered(self) -> ComputeSpec | None:
-        """Return how the engine computed in an earlier run, None if that is not known."""
-        return None if self._files is None else self._memo.spec(self._spec_parts)
+        # how the engine computed in an earlier run, None if that is not known
+        self.remembered = memo.spec(self._spec_parts) if files is not None else None
 
     @cached_property
     def prepared(self) -> Prepared:
         prepared = prepare_engine(self._engine, self._model, self._settings)
-        if self._files is not None and prepared.spec:
+        if self._files is not None and prepared.spec and prepared.spec != self.remembered:
             self._memo.put_spec(self._spec_parts, prepared.spec)
         for warning in prepared.warnings:
             self._progress.warn(warning)

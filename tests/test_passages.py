@@ -87,13 +87,13 @@ def test_the_title_goes_with_each_window() -> None:
 
 def test_the_score_of_a_document() -> None:
     scores = [Score(1.0, {"truncated": True, "mass": 0.1}), Score(3.0, {"truncated": False, "mass": 0.9}), Score(3.0)]
-    told = {"number": 2, "of": 3, "start": 9, "text": "w3 w4 w5 w6"}
+    passage = {"number": 2, "of": 3, "start": 9, "text": "w3 w4 w5 w6"}
     best = Passages("max", 4, 3)
     passages = best.split(Document("d", TEN))
-    assert best.aggregate(passages, scores) == Score(3.0, {"truncated": False, "mass": 0.9, "passage": told})
+    assert best.aggregate(passages, scores) == Score(3.0, {"truncated": False, "mass": 0.9, "passage": passage})
     mean = Passages("mean", 4, 3)
     assert mean.aggregate(passages, scores) == Score(
-        7 / 3, {"truncated": True, "passage": {**told, "score": 3.0, "mass": 0.9}}
+        7 / 3, {"truncated": True, "passage": {**passage, "score": 3.0, "mass": 0.9}}
     )
     first = Passages("first", 4, 3)
     assert [passage.document.text for passage in first.split(Document("d", TEN))] == ["w0 w1 w2 w3"]

@@ -36,8 +36,8 @@ from support.tokenizers import CHAT_TEMPLATE, chat_tokenizer
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A pair and all that its score hangs on."""
+class Case:
+    """A pair and everything that decides its score."""
 
     folder: Path
     family: str | None = None
@@ -49,27 +49,27 @@ class Asked:
     title: str = "Figs"
 
 
-def known(asked: Asked, cache: Path) -> bool:
+def known(case: Case, cache: Path) -> bool:
     """Score the pair, and tell whether its score was known."""
     listener = RecordedProgress()
     with Cache(CacheLocation(cache, 10**9), listener) as opened:
-        model = resolve(str(asked.folder), asked.family, chosen=asked.chosen)
-        documents = [Document("d", asked.text, asked.title)]
-        scored(model, asked, opened, listener, documents)
+        model = resolve(str(case.folder), case.family, chosen=case.chosen)
+        documents = [Document("d", case.text, case.title)]
+        scored(model, case, opened, listener, documents)
     assert listener.warnings == []
     assert (listener.tokens == 0) == (listener.cached == 1)
     return listener.cached == 1
 
 
 def scored(
-    model: HubModel | LocalModel, asked: Asked, cache: Cache, progress: RecordedProgress, documents: list[Document]
+    model: HubModel | LocalModel, case: Case, cache: Cache, progress: RecordedProgress, documents: list[Document]
 ) -> list[float]:
-    query = Query("q", asked.query)
+    query = Query("q", case.query)
     made = set_up(
         fetch(model, progress),
-        asked.engine,
-        asked.settings,
-        cache,
+        case.engine,
+        case.settings,
+        Memo(cache),
         progress,
         pairs=lambda: ((query, document) for document in documents),
     )
@@ -78,8 +78,8 @@ def scored(
 
 
 @pytest.fixture
-def chat(chat_model: Path, tmp_path: Path) -> Asked:
-    return Asked(shutil.copytree(chat_model, tmp_path / "chat"), "lb")
+def chat(chat_model: Path, tmp_path: Path) -> Case:
+    return Case(shutil.copytree(chat_model, tmp_path / "chat"), "lb")
 
 
 def rewritten(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -94,31 +94,31 @@ def last_byte(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-CHANGES: dict[str, Callable[[Asked], Asked]] = {
-    "query": lambda asked: replace(asked, query="ripe fig"),
-    "text": lambda asked: replace(asked, text="Figs turn purple!"),
-    "title": lambda asked: replace(asked, title="fig"),
-    "no title": lambda asked: replace(asked, title=""),
-    "dtype": lambda asked: replace(asked, settings=Settings("cpu", "bfloat16")),
-    "maximum length": lambda asked: replace(asked, settings=Settings("cpu", "float32", max_length=900)),
-    "family": lambda asked: replace(asked, family="lb-rev"),
+CHANGES: dict[str, Callable[[Case], Case]] = {
+    "query": lambda case: replace(case, query="ripe fig"),
+    "text": lambda case: replace(case, text="Figs turn purple!"),
+    "title": lambda case: replace(case, title="fig"),
+    "no title": lambda case: replace(case, title=""),
+    "dtype": lambda case: replace(case, settings=Settings("cpu", "bfloat16")),
+    "maximum length": lambda case: replace(case, settings=Settings("cpu", "float32", max_length=900)),
+    "family": lambda case: replace(case, family="lb-rev"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_a_user_changes_is_a_miss(change: Callable[[Asked], Asked], chat: Asked, tmp_path: Path) -> None:
+def test_what_a_user_changes_is_a_miss(change: Callable[[Case], Case], chat: Case, tmp_path: Path) -> None:
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     assert [known(change(chat), tmp_path / "cache") for _ in range(2)] == [False, True]
     assert known(chat, tmp_path / "cache")
 
 
-def test_changed_weights_are_a_miss_though_the_file_looks_the_same(chat: Asked, tmp_path: Path) -> None:
+def test_changed_weights_are_a_miss_though_the_file_looks_the_same(chat: Case, tmp_path: Path) -> None:
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     rewritten(chat.folder / "model.safetensors", last_byte)
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
 
 
-def test_a_changed_configuration_is_a_miss(chat: Asked, tmp_path: Path) -> None:
+def test_a_changed_configuration_is_a_miss(chat: Case, tmp_path: Path) -> None:
     assert not known(chat, tmp_path / "cache")
     rewritten(
         chat.folder / "config.json", lambda data: data.replace(b'"rms_norm_eps": 1e-06', b'"rms_norm_eps": 2e-06')
@@ -126,7 +126,7 @@ def test_a_changed_configuration_is_a_miss(chat: Asked, tmp_path: Path) -> None:
     assert not known(chat, tmp_path / "cache")
 
 
-def test_a_changed_template_is_a_miss(chat: Asked, tmp_path: Path) -> None:
+def test_a_changed_template_is_a_miss(chat: Case, tmp_path: Path) -> None:
     assert not known(chat, tmp_path / "cache")
     chat_tokenizer(template=CHAT_TEMPLATE.replace("assistant", "model")).save_pretrained(chat.folder)
     assert not known(chat, tmp_path / "cache")
@@ -136,12 +136,12 @@ def test_instructions_labels_and_prompts_are_ingredients(tmp_path: Path) -> None
     folder = checkpoints.causal(tmp_path / "model", "Qwen3")
     one, other = (Template.parse(f'text = "{word} {{query}} {{document}}"', "p.toml") for word in ("a", "b"))
     variants = [
-        Asked(folder, "qwen3"),
-        Asked(folder, "qwen3", {"instruction": "Find figs"}),
-        Asked(folder, "qwen3", {"instruction": "Find bread"}),
-        Asked(folder, "next-token", {"prompt": one, "labels": ("yes", "no")}),
-        Asked(folder, "next-token", {"prompt": one, "labels": ("no", "yes")}),
-        Asked(folder, "next-token", {"prompt": other, "labels": ("yes", "no")}),
+        Case(folder, "qwen3"),
+        Case(folder, "qwen3", {"instruction": "Find figs"}),
+        Case(folder, "qwen3", {"instruction": "Find bread"}),
+        Case(folder, "next-token", {"prompt": one, "labels": ("yes", "no")}),
+        Case(folder, "next-token", {"prompt": one, "labels": ("no", "yes")}),
+        Case(folder, "next-token", {"prompt": other, "labels": ("yes", "no")}),
     ]
     assert [known(variant, tmp_path / "cache") for variant in variants] == [False] * 6
     assert [known(variant, tmp_path / "cache") for variant in variants] == [True] * 6
@@ -156,23 +156,23 @@ def test_pooling_prompts_and_similarity_are_ingredients(tmp_path: Path) -> None:
         {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True, "activation_function": "torch.nn.Tanh"},
     )
     variants = [
-        Asked(folder),
-        Asked(folder, chosen={"query_prompt": "query: "}),
-        Asked(folder, chosen={"document_prompt": "query: "}),
+        Case(folder),
+        Case(folder, chosen={"query_prompt": "query: "}),
+        Case(folder, chosen={"document_prompt": "query: "}),
     ]
     assert [known(variant, tmp_path / "cache") for variant in variants] == [False] * 3
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": "dot"}))
-    assert [known(Asked(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
+    assert [known(Case(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
     (pooling,) = folder.glob("1_*/config.json")
     pooling.write_text(pooling.read_text().replace('"mean"', '"max"'))
-    assert [known(Asked(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
+    assert [known(Case(folder), tmp_path / "cache") for _ in range(2)] == [False, True]
     (dense,) = folder.glob("2_*/pytorch_model.bin")
     before = fingerprint(file_digests(resolve(str(folder))))
     rewritten(dense, last_byte)
     assert fingerprint(file_digests(resolve(str(folder)))) != before
 
 
-def test_another_device_or_engine_is_a_miss(chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_device_or_engine_is_a_miss(chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def elsewhere(model: Any, settings: Settings) -> Any:
         prepared = local.prepare(model, settings)
         return replace(prepared, spec=replace(prepared.spec, device="cuda"))
@@ -190,7 +190,7 @@ def test_another_device_or_engine_is_a_miss(chat: Asked, tmp_path: Path, monkeyp
     assert not known(replace(chat, engine="other"), tmp_path / "cache")
 
 
-def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Asked, tmp_path: Path) -> None:
+def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Case, tmp_path: Path) -> None:
     assert not known(chat, tmp_path / "cache")
     moved = shutil.copytree(chat.folder, tmp_path / "elsewhere")
     (moved / "README.md").write_text("a model")
@@ -200,7 +200,7 @@ def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Asked, tmp_path: P
 
 
 def test_an_engine_that_is_loaded_has_the_last_word(
-    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(model: Any, settings: Settings) -> Any:
         prepared = local.prepare(model, settings)
@@ -217,7 +217,7 @@ def test_an_engine_that_is_loaded_has_the_last_word(
 
 
 def test_a_score_that_is_damaged_after_the_lookup_is_computed(
-    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not known(chat, tmp_path / "cache")
     monkeypatch.setattr(Cache, "get", lambda self, keys: {})  # `contains` does not verify rows
@@ -225,7 +225,7 @@ def test_a_score_that_is_damaged_after_the_lookup_is_computed(
 
 
 def test_a_template_that_names_the_date_is_asked_again_in_each_run(
-    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
     chat_tokenizer(template=template).save_pretrained(chat.folder)
@@ -242,7 +242,7 @@ def test_a_template_that_names_the_date_is_asked_again_in_each_run(
 
 
 def test_files_that_change_while_the_model_is_loaded_end_the_run(
-    chat: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = local.PreparedLocal.load
 
@@ -258,7 +258,7 @@ def test_files_that_change_while_the_model_is_loaded_end_the_run(
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
 
 
-def test_all_weights_that_may_be_loaded_count(chat: Asked, tmp_path: Path) -> None:
+def test_all_weights_that_may_be_loaded_count(chat: Case, tmp_path: Path) -> None:
     folder = chat.folder
     write(folder, {"adapter_model.safetensors": b"1", "pytorch_model.bin": b"1", os.fsdecode(b"\xff.txt"): b"1"})
     (folder / "w").mkdir()
@@ -308,7 +308,7 @@ def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path)
     assert list(file_digests(replace(model, trusted=True))) == ["config.json", "modeling.py"]
 
 
-def test_a_file_that_goes_away_is_told(chat: Asked, tmp_path: Path) -> None:
+def test_a_file_that_goes_away_is_told(chat: Case, tmp_path: Path) -> None:
     (chat.folder / "gone.json").symlink_to(tmp_path / "nowhere")
     assert not known(chat, tmp_path / "cache")  # loading does not read it either
     with (
@@ -328,15 +328,15 @@ def test_a_gguf_file_is_told_by_its_file_digests(tmp_path: Path) -> None:
     assert file_digests(model) != before
 
 
-def scores(asked: Asked, cache: Path | None, texts: list[str]) -> tuple[list[float], RecordedProgress]:
+def scores(case: Case, cache: Path | None, texts: list[str]) -> tuple[list[float], RecordedProgress]:
     listener = RecordedProgress()
     with Cache(CacheLocation(cache, 10**9) if cache else None, listener) as opened:
-        model = resolve(str(asked.folder), asked.family)
-        return scored(model, asked, opened, listener, [Document(text, text) for text in texts]), listener
+        model = resolve(str(case.folder), case.family)
+        return scored(model, case, opened, listener, [Document(text, text) for text in texts]), listener
 
 
 @pytest.mark.slow
-def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Asked, tmp_path: Path) -> None:
+def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Case, tmp_path: Path) -> None:
     source = random.Random(0)
     texts = [" ".join(source.choices(["ripe", "figs", "turn", "purple", "bread", "salt"], k=9)) for _ in range(60)]
     plain, _ = scores(chat, None, texts)
@@ -359,7 +359,7 @@ def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Asked, tmp_path:
     assert known > 100 * len(texts)
 
 
-def test_a_warm_run_loads_neither_torch_nor_transformers(chat: Asked, tmp_path: Path) -> None:
+def test_a_warm_run_loads_neither_torch_nor_transformers(chat: Case, tmp_path: Path) -> None:
     lines = "".join(
         json.dumps({"query_id": "q", "query": "figs", "doc_id": str(i), "text": "fig " * i}) + "\n" for i in range(9)
     )

@@ -7,15 +7,12 @@ import hashlib
 import io
 import select
 from collections.abc import Collection
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.overwrite import WrittenFiles
-from lbr_cli.formats.text_stream import TextStream
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from lbr_cli.formats.text_stream import ChunkReader, TextStream
 
 CHUNK = 1 << 18
 HEAD = 6  # bytes that show the kind of a file
@@ -72,35 +69,21 @@ class InputFiles:
         return [(path, digest.hexdigest()) for path, digest in self._digests]
 
 
-class _Source(io.RawIOBase):
+class _Source(ChunkReader):
     """The bytes of an unbuffered file, of which `head` holds the first few. Updates `digest` with every byte read."""
 
     def __init__(self, file: IO[bytes], digest: Any) -> None:
-        self._file = file
+        self._unbuffered = file
         self._digest = digest
         self.head = b""
-        while len(self.head) < HEAD and (more := self._read(HEAD - len(self.head))):
+        while len(self.head) < HEAD and (more := self.next_chunk(HEAD - len(self.head))):
             self.head += more
-        self._rest = self.head
+        super().__init__(file, self.head)
 
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._rest[: len(view)] or self._read(len(view))
-        self._rest = self._rest[len(data) :]
-        view[: len(data)] = data
-        return len(data)
-
-    def _read(self, size: int) -> bytes:
+    def next_chunk(self, size: int) -> bytes:
         """Return up to `size` bytes, as soon as there are any; wait for a non-blocking file."""
-        while (data := self._file.read(size)) is None:
-            select.select([self._file], [], [])
+        while (data := self._unbuffered.read(size)) is None:
+            select.select([self._unbuffered], [], [])
         if self._digest:
             self._digest.update(data)
         return data

@@ -9,7 +9,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
@@ -22,6 +22,33 @@ COMPRESSED_CHUNK = 1 << 14  # bytes: a few may decompress to a thousand times as
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)  # bz2 raises OSError without errno
 LINE_MARK = b"\n" + codecs.BOM_UTF8
 LINE_MARKS = re.compile(b"\n(?:" + codecs.BOM_UTF8 + b")+")
+
+
+class ChunkReader(io.RawIOBase):
+    """A raw file whose bytes come in chunks of any size from `next_chunk`. Closes `file` with itself."""
+
+    def __init__(self, file: IO[bytes], first: bytes = b"") -> None:
+        self._file = file
+        self._rest = memoryview(first)
+
+    def next_chunk(self, size: int) -> bytes:
+        """Return some bytes, about `size`; b"" at the end."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        self._rest = self._rest or memoryview(self.next_chunk(len(view)))
+        size = min(len(self._rest), len(view))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
 
 
 class _Members:
@@ -100,15 +127,15 @@ class ByteOrderMarks:
         return data
 
 
-class TextStream(io.RawIOBase):
+class TextStream(ChunkReader):
     """The decompressed bytes of `source`, which begins with `head`, without byte-order marks unless `exact`.
 
     Counts lines, to locate damaged data.
     """
 
     def __init__(self, name: str, source: io.BufferedReader, head: bytes, *, exact: bool) -> None:
+        super().__init__(source)
         self.name = name
-        self._file = source
         self._source: Any = source
         self._compression = ""
         for compression, magic, start, padding in COMPRESSIONS:
@@ -116,25 +143,8 @@ class TextStream(io.RawIOBase):
                 self._source, self._compression = _Members(source, start, padding), compression
         self._marks = None if exact else ByteOrderMarks()
         self._line = 1
-        self._rest = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        self._rest = self._rest or memoryview(self._next(len(view)))
-        size = min(len(self._rest), len(view))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def _next(self, size: int) -> bytes:
-        """Return some bytes of text; b"" at the end."""
+    def next_chunk(self, size: int) -> bytes:
         while data := self._pull(size):
             if text := self._marks.remove(data) if self._marks else data:
                 return text

@@ -25,15 +25,22 @@ from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import InputError, LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.scoring import QueryDocuments, Scorer
 from support import serving
-from support.agreement import DOCUMENTS, LENGTH, QUERIES, Reference, agree, at, at_server, checkpoint, scores, values
+from support.agreement import (
+    DOCUMENTS,
+    LENGTH,
+    PAIRS,
+    QUERIES,
+    Reference,
+    agree,
+    at,
+    at_server,
+    checkpoint,
+    scores,
+    values,
+)
 from support.program import Program
 from support.progress import RecordedProgress
 from support.serving import FIVE, HOSTED, KEY, LLAMA, MESSAGES, SILENT, VLLM, Manner, Serving
-
-PAIRS = (
-    '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
-    '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
-)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from lbr_cli.errors import MissingError, RequestError, RunError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetch, resolve
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
-from support.agreement import QUERIES, agree, at, checkpoint, scored, values
+from support.agreement import PAIRS, QUERIES, agree, at, checkpoint, scored, values
 from support.paths import ROOT
 from support.program import Program
 from support.progress import RecordedProgress
@@ -31,10 +31,6 @@ ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[r
 engine = pytest.importorskip("lbr_cli.engines.ray")
 cluster = pytest.importorskip("lbr_cli.engines.ray.cluster")
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
-PAIRS = (
-    '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
-    '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
-)
 
 
 @pytest.fixture(scope="module")

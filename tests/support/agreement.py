@@ -40,6 +40,11 @@ CHOSEN: dict[str, dict[str, Any]] = {"next-token": {"prompt": PROMPT, "labels": 
 FAMILIES = ("lb", "lb-rev", "qwen3", "mxbai-v2", "next-token")
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.03}
 LENGTH = 400
+# the same kind of input for the command line: two queries, 7 pairs
+PAIRS = (
+    '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
+    '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
+)
 
 
 def checkpoint(folder: Path) -> Path:

@@ -24,7 +24,7 @@ def load(model: LocalModel, settings: Settings) -> Any:
 
 
 def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
-    """Return the answers to requests, in their order. The distinct ones are asked in one window."""
+    """Return the answers to requests, in their order. The engine receives the distinct ones in one window."""
     batches = engine.answer([list(dict.fromkeys(requests))])
     found = {request: answer for batch in batches for request, answer in batch.answers}
     return [found[request] for request in requests]

@@ -228,9 +228,9 @@ def test_a_limit_beyond_the_position_table_is_refused(chat_model: Path) -> None:
 def test_a_limit_that_leaves_no_room_for_a_text_is_refused(minilm: Path) -> None:
     with pytest.raises(UsageError, match="--max-length 2: m needs 3 tokens to read anything"):
         encoder(minilm, max_length=2)
-    asked = [Embedding(text) for text in TEXTS]
+    requests = [Embedding(text) for text in TEXTS]
     assert max(len(text) for text in TEXTS) > 100
-    _, tokens = only(encoder(minilm, max_length=3), *asked)
+    _, tokens = only(encoder(minilm, max_length=3), *requests)
     assert tokens <= 3 * len(TEXTS)
 
 
@@ -275,11 +275,11 @@ def plain_vectors(folder: Path) -> list[Any]:
 @pytest.mark.parametrize("budget", [1, 100, 10_000])
 def test_vectors_equal_plain_mean_pooling(minilm: Path, budget: int) -> None:
     loaded = encoder(minilm, dtype="float32", batch_tokens=budget)
-    asked = [Embedding(text) for text in TEXTS]
-    found = answered(loaded, asked)
+    requests = [Embedding(text) for text in TEXTS]
+    found = answered(loaded, requests)
     assert max(abs(one.values - other).max() for one, other in zip(found, plain_vectors(minilm), strict=True)) < 1e-5
     assert [answer.truncated for answer in found] == [text.startswith("bread") for text in TEXTS]
-    assert sum(len(batch.answers) for batch in loaded.answer([asked])) == len(TEXTS)
+    assert sum(len(batch.answers) for batch in loaded.answer([requests])) == len(TEXTS)
 
 
 def test_one_thread_calls_the_tokenizer(chat_model: Path, tokenizer_threads: set[int]) -> None:
