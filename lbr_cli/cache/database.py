@@ -104,14 +104,15 @@ class Database:
         for batch, marks in _batches(keys):
             yield from self._run(f"SELECT key, value, day FROM scores WHERE key IN ({marks})", batch)
 
-    def put(self, rows: Iterable[tuple[bytes, bytes]], model: str, seconds: float = LOCK_TIMEOUT) -> None:
+    def put(self, rows: Sequence[tuple[bytes, bytes]], model: str, seconds: float = LOCK_TIMEOUT) -> None:
         """Write (key, value) rows of a model, all or none, over rows with the same keys."""
 
         def write() -> None:
             with self._transaction():
                 self._rows("INSERT OR IGNORE INTO models (name) VALUES (?)", [model])
                 ((number,),) = self._rows("SELECT id FROM models WHERE name = ?", [model])
-                complete = ((key, value, number, today()) for key, value in rows)
+                day = today()
+                complete = ((key, value, number, day) for key, value in rows)
                 self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", complete)
 
         _retry_locked(write, seconds)
@@ -259,7 +260,10 @@ def _batches(keys: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], str]]:
 
 
 def _retry_locked(action: Callable[[], T], seconds: float) -> T:
-    """Return the result of `action`; retry for so many seconds while the file is locked."""
+    """Return the result of `action`; retry for so many seconds while the file is locked.
+
+    Python cannot decode a message of SQLite that quotes a damaged schema: that is an error of the database, too.
+    """
     end = time.monotonic() + seconds
     while True:
         try:
@@ -267,6 +271,8 @@ def _retry_locked(action: Callable[[], T], seconds: float) -> T:
         except sqlite3.OperationalError as error:
             if primary_code(error) not in LOCKED or time.monotonic() > end:
                 raise
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError("the schema is damaged") from error
         time.sleep(0.02)
 
 

@@ -193,6 +193,10 @@ def no_database(path: Path) -> None:
     path.write_bytes(b"d1\t0.5\n" * 1000)
 
 
+def damaged_schema(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE memo", b"CREATE\xfaTABLE memo"))
+
+
 def foreign(path: Path) -> None:
     path.unlink()
     with sqlite3.connect(path) as connection:
@@ -214,6 +218,7 @@ def a_folder(path: Path) -> None:
     [
         (torn, "database disk image is malformed; delete it, and a new one will be created"),
         (no_database, "file is not a database; delete it, and a new one will be created"),
+        (damaged_schema, "the schema is damaged; delete it, and a new one will be created"),
         (foreign, "is not a cache of lbr"),
         (newer, "is of another version of lbr (layout 3, this one writes 2)"),
         (a_folder, "unable to open database file"),

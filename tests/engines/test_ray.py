@@ -148,7 +148,7 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False), err
-    assert re.search(r"^lbr: terminated: \d+ scores of this run are in the cache", err, re.MULTILINE)
+    assert re.search(r"^lbr: terminated: \d+ scores of this run are cached", err, re.MULTILINE)
 
 
 @pytest.mark.slow
