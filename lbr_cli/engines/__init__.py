@@ -81,7 +81,7 @@ class Settings:
 class ComputeSpec:
     """The choices of an engine on which a score depends.
 
-    `device` is its kind, `dtype` the precision in words, `prompt` a digest of the tokens of a pair of placeholders.
+    `device` is its kind, `dtype` the precision in words, `prompt` a digest of the tokens of two sample pairs.
     `dated` means that any of this may differ later. `weights` identifies weights without files: a server, and its name
     of the model.
     """

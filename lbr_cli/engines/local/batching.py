@@ -138,22 +138,20 @@ def chunks(windows: Iterable[Sequence[Request]], size: int) -> Iterator[Sequence
             yield chunk
 
 
-def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """Yield each item with what `prepare` returns for it: a thread prepares the next while this one is used.
+def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[R]:
+    """Yield what `prepare` returns for each item: a thread prepares the next item while the last result is used.
 
     Items are read in the thread of the caller. Whatever needs the tokenizer belongs into `prepare`: a tokenizer keeps
     its truncation and its reading of special tokens from call to call, so two threads must not share it.
     """
     with ThreadPoolExecutor(1) as thread:
-        ahead: deque[tuple[T, Future[R]]] = deque()
+        ahead: deque[Future[R]] = deque()
         for item in items:
-            ahead.append((item, thread.submit(prepare, item)))
+            ahead.append(thread.submit(prepare, item))
             if len(ahead) > 1:
-                first, prepared = ahead.popleft()
-                yield first, prepared.result()
+                yield ahead.popleft().result()
         while ahead:
-            first, prepared = ahead.popleft()
-            yield first, prepared.result()
+            yield ahead.popleft().result()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

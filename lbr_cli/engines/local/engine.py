@@ -31,7 +31,7 @@ class LocalEngine(ABC, Generic[Row]):
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield answers batch by batch; the batches are chosen from all requests of a chunk of a window."""
         budget = TokenBudget(self._batch_tokens)
-        for _, inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
+        for inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
             for batch, tokens, values in self._values(inputs, budget):
                 answers = [(one.request, Answer(row, one.truncated)) for one, row in zip(batch, values, strict=True)]
                 yield Batch(answers, tokens)

@@ -240,7 +240,7 @@ def _started(references: Sequence[Any]) -> list[Any]:
     import ray
 
     try:
-        got: list[Any] = ray.get(references, timeout=START_SECONDS)
+        return _values(references, START_SECONDS)
     except ray.exceptions.GetTimeoutError:
         message = f"the cluster gave the workers no room within {START_SECONDS:.0f} s"
         raise RunError(message, hint="is it busy? ray status tells") from None
@@ -250,17 +250,26 @@ def _started(references: Sequence[Any]) -> list[Any]:
             raise translated from None
         last = str(error).strip().splitlines()[-1]
         raise MissingError(f"a worker cannot start: {last}", hint="each node needs lbr, as this one has it") from None
-    return got
 
 
 def _got(references: Sequence[Any]) -> list[Any]:
     import ray
 
     try:
-        got: list[Any] = ray.get(references)
+        return _values(references)
     except ray.exceptions.RayError as error:
         raise _translated(error) from None
-    return got
+
+
+def _values(references: Sequence[Any], timeout: float | None = None) -> list[Any]:
+    """Wait for remote calls. Ray's compiled code wraps what a signal handler raises: it is raised as it was."""
+    import ray
+
+    try:
+        values: list[Any] = ray.get(references, timeout=timeout)
+    except SystemError as error:
+        raise error.__cause__ or error from None
+    return values
 
 
 def _translated(error: BaseException) -> BaseException:

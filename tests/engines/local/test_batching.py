@@ -89,7 +89,7 @@ def test_the_next_item_is_prepared_while_one_is_used() -> None:
         prepared[number].set()
         return prepared[number]
 
-    for number, event in prepared_ahead(range(3), prepare):
+    for number, event in enumerate(prepared_ahead(range(3), prepare)):
         assert event is prepared[number]
         if number < 2:
             assert prepared[number + 1].wait(5)
@@ -98,6 +98,6 @@ def test_the_next_item_is_prepared_while_one_is_used() -> None:
 
 def test_an_error_of_the_preparation_is_raised_when_its_item_comes() -> None:
     items = prepared_ahead([1, 0], lambda number: 1 // number)
-    assert next(items) == (1, 1)
+    assert next(items) == 1
     with pytest.raises(ZeroDivisionError):
         next(items)
