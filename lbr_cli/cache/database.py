@@ -143,7 +143,7 @@ class Database:
         self._run("DELETE FROM memo")
 
     def size(self) -> int:
-        """Bytes in use."""
+        """Return the bytes in use."""
         pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return pages * self._number("PRAGMA page_size")
 
@@ -185,10 +185,9 @@ class Database:
     def remove(self, condition: str = "1", *values: object) -> int:
         """Remove rows and release their space. Return how many rows were removed."""
         removed = self._remove(condition, *values)
-        if not removed:
-            return 0
-        with contextlib.suppress(sqlite3.OperationalError):  # without space or time for it: later
-            self._run("VACUUM", seconds=LOCK_TURN)
+        if removed:
+            with contextlib.suppress(sqlite3.OperationalError):  # the disk is full or the file is locked: later
+                self._run("VACUUM", seconds=LOCK_TURN)
         return removed
 
     def _remove(self, condition: str = "1", *values: object, at_most: int | None = None) -> int:
@@ -248,7 +247,7 @@ class Database:
 
 
 def today() -> int:
-    """Days since 1970, in UTC."""
+    """Return the days since 1970, in UTC."""
     return int(time.time() // 86400)
 
 

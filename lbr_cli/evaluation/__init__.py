@@ -1,6 +1,6 @@
 """Runs and judgments -> the value of each measure, and whether a run differs significantly from the first.
 
-A thin layer over ir_measures, which uses trec_eval's own code (pytrec_eval) where it can; `own_measures` has the
+A thin layer over ir_measures, which uses trec_eval's own code (pytrec_eval) if possible; `own_measures` has the
 measures that trec_eval 10 computes differently. Means are over all judged queries; a query that is missing from a run
 counts 0, as with trec_eval's -c.
 
@@ -75,11 +75,12 @@ class Evaluation:
 
 def evaluate(judgments: Judgments, runs: Sequence[Run], measures: Sequence[Any]) -> Evaluation:
     """Compute measures of ir_measures for each run. Raises UsageError for an unsupported measure."""
-    groups = group_by_parameters([measure for measure in measures if measure.NAME not in OWN])
-    evaluators = [_Evaluator(group, judgments) for group in groups]
+    own = [measure for measure in measures if measure.NAME in OWN]
+    others = [measure for measure in measures if measure.NAME not in OWN]
+    evaluators = [_Evaluator(group, judgments) for group in group_by_parameters(others)]
     values: list[Values] = []
     for run in runs:
-        values.append(_own_values([measure for measure in measures if measure.NAME in OWN], run, judgments))
+        values.append(_own_values(own, run, judgments))
         for evaluator in evaluators:
             values[-1] |= evaluator.values(run)
     names = [str(measure) for measure in measures]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_cli.errors import MissingError
-from lbr_cli.models.model import HubModel, LocalModel, ServedModel
+from lbr_cli.models.model import LocalModel, ServedModel
 
 BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -32,15 +32,12 @@ def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> di
 
     Of a served model, those of its tokenizer, if it is on this machine.
     """
-    if isinstance(model, ServedModel):
-        tokenizer = model.tokenizer
-        if tokenizer is None or isinstance(tokenizer, HubModel):
-            return {}
-        model = tokenizer
-        paths = [model.path] if model.gguf else sorted(_matching(model.folder, *BESIDE_WEIGHTS))
-    else:
-        paths = model_files(model)
-    return {os.path.relpath(path, model.folder): digest(path) for path in paths}
+    local = model.tokenizer if isinstance(model, ServedModel) else model
+    if not isinstance(local, LocalModel):
+        return {}
+    tokenizer_only = model is not local and not local.gguf
+    paths = sorted(_matching(local.folder, *BESIDE_WEIGHTS)) if tokenizer_only else model_files(local)
+    return {os.path.relpath(path, local.folder): digest(path) for path in paths}
 
 
 def model_files(model: LocalModel) -> list[Path]:

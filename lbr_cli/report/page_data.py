@@ -80,12 +80,7 @@ class _DocumentIndex:
 
 
 def _query(
-    query_id: str,
-    runs: Sequence[Run],
-    texts: Texts,
-    depth: int,
-    judged: PageMeasures | None,
-    documents: _DocumentIndex,
+    query_id: str, runs: Sequence[Run], texts: Texts, depth: int, judged: PageMeasures | None, documents: _DocumentIndex
 ) -> dict[str, Any]:
     indexes = [{doc_id: index for index, doc_id in enumerate(run.rankings.get(query_id, ()))} for run in runs]
     rankings = []
