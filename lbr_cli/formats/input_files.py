@@ -5,20 +5,14 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
-import select
 from collections.abc import Collection
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.overwrite import WrittenFiles
-from lbr_cli.formats.text_stream import TextStream
+from lbr_cli.formats.text_stream import CHUNK, Source, TextStream
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
-CHUNK = 1 << 18
-HEAD = 6  # bytes that show the kind of a file
 NOT_TEXT = (
     (b"PK\x03\x04", "a zip archive"),
     (codecs.BOM_UTF16_LE, "UTF-16 text"),
@@ -54,53 +48,17 @@ class InputFiles:
         name = display_name(path)
         digest = hashlib.sha256() if self._hashed else None
         try:
-            source = _Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror or error}", name) from error
-        except ValueError as error:  # a path with a NUL character
-            raise InputError(f"cannot be read: {error}", name) from error
+            source = Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+            raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", name) from error
         for first_bytes, kind in NOT_TEXT:
             if source.head.startswith(first_bytes):
                 source.close()
                 raise InputError(f"is {kind}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
         if digest:
             self._digests.append((path, digest))
-        return io.BufferedReader(TextStream(name, io.BufferedReader(source, CHUNK), source.head, exact=exact), CHUNK)
+        return io.BufferedReader(TextStream(name, source, exact=exact), CHUNK)
 
     def digests(self) -> list[tuple[str, str]]:
         """Return (path, sha256) of each file opened so far, in that order."""
         return [(path, digest.hexdigest()) for path, digest in self._digests]
-
-
-class _Source(io.RawIOBase):
-    """The bytes of an unbuffered file, of which `head` holds the first few. Updates `digest` with every byte read."""
-
-    def __init__(self, file: IO[bytes], digest: Any) -> None:
-        self._file = file
-        self._digest = digest
-        self.head = b""
-        while len(self.head) < HEAD and (more := self._read(HEAD - len(self.head))):
-            self.head += more
-        self._rest = self.head
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._rest[: len(view)] or self._read(len(view))
-        self._rest = self._rest[len(data) :]
-        view[: len(data)] = data
-        return len(data)
-
-    def _read(self, size: int) -> bytes:
-        """Return up to `size` bytes, as soon as there are any; wait for a non-blocking file."""
-        while (data := self._file.read(size)) is None:
-            select.select([self._file], [], [])
-        if self._digest:
-            self._digest.update(data)
-        return data

@@ -1,4 +1,4 @@
-"""Judgments in JSON: refused, with the jq command that turns the same file into TREC judgments."""
+"""Refuse judgments in JSON, with the jq command that converts the file to TREC judgments."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.line_ends import shell_command
+from lbr_cli.formats.files import shell_command
+from lbr_cli.formats.json_lines import first_key
 
-# keys of a judgment, the first that is present counts
+# keys of a judgment; the first that is present is used
 QUERIES = ("query_id", "qid", "query-id", "topic_id")
 DOCUMENTS = ("doc_id", "docid", "docno", "corpus-id", "corpus_id", "pid")
 GRADES = ("relevance", "rel", "grade", "label", "judgment", "score")
@@ -20,7 +21,7 @@ LISTED = 'to_entries[] | .key as $q | .value[] | [$q, "0", ., "1"] | join(" ")'
 
 
 def refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:
-    """InputError if the lines of a file are JSON. The first one begins with a bracket, as an id may."""
+    """Raise InputError if the lines of a file are JSON. The first one begins with a bracket, as an id may."""
     number, start = lines[0]
     value = _parsed(b"\n".join(data for _, data in lines))
     if value is None:
@@ -30,13 +31,13 @@ def refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:
     program = _program(value)
     has_fields = isinstance(value, dict) and not all(isinstance(field, dict | list) for field in value.values())
     kind = "JSONL" if has_fields else "JSON"
-    command = f"jq -r '{program}'"
-    hint = f"make it so: {shell_command(command, name)}" if program else ""
+    command = shell_command(f"jq -r '{program}'", name)
+    hint = f"convert it: {command}" if program else ""
     raise InputError(f"judgments are TREC or BEIR, not {kind}", name, number, hint=hint)
 
 
 def _parsed(data: bytes) -> Any:
-    """The object or array that `data` is, or None."""
+    """Return the object or array in `data`, None if it is not one."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -45,7 +46,7 @@ def _parsed(data: bytes) -> Any:
 
 
 def _program(value: Any) -> str:
-    """The jq program that prints the judgments of `value`, or "" for an unknown form."""
+    """Return the jq program that prints the judgments of `value`, "" for an unknown form."""
     if isinstance(value, list):
         inner = _record_program(value[0]) if value else ""
         return f".[] | {inner}" if inner else ""
@@ -61,7 +62,7 @@ def _program(value: Any) -> str:
 def _record_program(record: Any) -> str:
     if not isinstance(record, dict):
         return ""
-    keys = [next((key for key in names if key in record), None) for names in (QUERIES, DOCUMENTS, GRADES)]
+    keys = [first_key(names, record) for names in (QUERIES, DOCUMENTS, GRADES)]
     if None in keys:
         return ""
     query, document, grade = (f'."{key}"' for key in keys)

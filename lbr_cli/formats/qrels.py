@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, numbered
+from lbr_cli.formats.files import decoded, numbered, without_carriage_return
 from lbr_cli.formats.json_qrels import refuse_json
-from lbr_cli.formats.line_ends import without_carriage_return
 from lbr_cli.formats.trec import FIELDS
 
+TREC_FORM = "4 fields (TREC: query, iteration, document, grade)"
 GRADE = re.compile(r"[+-]?[0-9]{1,9}")
 
 
@@ -50,11 +50,10 @@ def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
         if not beir and fields[0].startswith("#"):
             continue
         if len(fields) != (3 if beir else 4):
-            form = "BEIR: query, document, grade" if beir else "TREC: query, iteration, document, grade"
-            message = f"a judgment has {3 if beir else 4} fields ({form}), this line has {len(fields)}"
+            form = "3 fields (BEIR: query, document, grade)" if beir else TREC_FORM
             hint = "this looks like a run" if len(fields) >= 6 else ""
-            raise InputError(message, name, number, hint=hint)
+            raise InputError(f"a judgment has {form}, this line has {len(fields)}", name, number, hint=hint)
         grade = fields[-1].strip(" ")
         if not GRADE.fullmatch(grade):
-            raise InputError(f"the grade is no integer of at most nine digits: {fields[-1]}", name, number)
+            raise InputError(f"the grade is not an integer of at most nine digits: {fields[-1]}", name, number)
         yield number, Qrel(fields[0], fields[-2], int(grade))

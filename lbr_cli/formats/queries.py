@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import Numbered, decoded, numbered
-from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
-from lbr_cli.formats.line_ends import CarriageReturnError
+from lbr_cli.formats.files import CarriageReturnError, Numbered, decoded, numbered
+from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, first_key, is_json, json_object
 from lbr_cli.formats.query_columns import read_columns
 from lbr_cli.formats.topic import DEFAULT
 from lbr_cli.formats.topics import read_topics
@@ -23,7 +22,7 @@ SEPARATED = re.compile(rb"\r[ \t]*<")  # tags on lines that end in a carriage re
 
 
 class QueryLine(NamedTuple):
-    """A query and the number of its line. Its text is None if the query is not wanted and has none."""
+    """A query and the number of its line. The text is None only if the query is not wanted."""
 
     number: int
     query: Query
@@ -46,8 +45,8 @@ def read_queries(
 ) -> dict[str, QueryLine]:
     """Return the queries of a file by id, in its order.
 
-    `topic_field` is the field that is the query: a field of topics, a key of JSONL, a column of TSV. `columns` are the
-    columns of TSV. Only the queries of `wanted` (default: all) need a text. Raises InputError, with file and line, for
+    `topic_field` is the field that holds the query: a field of topics, a key of JSONL, a column of TSV. `columns` names
+    the columns of TSV. Only queries in `wanted` (default: all) need a text. Raises InputError, with file and line, for
     an invalid line and for an id with two texts; UsageError for an option without effect.
     """
     name = stream.name
@@ -81,22 +80,19 @@ def _from_topics(
     for number, data in lines:
         if SEPARATED.search(data):
             raise CarriageReturnError(name, number)
-        text += ["\n"] * (number - 1 - len(text))  # the blank lines, so that line numbers stay right
+        text += ["\n"] * (number - 1 - len(text))  # blank lines, so that line numbers stay right
         text.append(decoded(data, name, number) + "\n")
-    without_id = []
-    count = 0
-    for topic in read_topics("".join(text), name):
-        count += 1
-        query_id = topic.number
-        if query_id:
-            topic_text = topic.text(topic_field, name) if query_id in wanted else topic.find(topic_field)
-            yield topic.line, Query(query_id, topic_text)
-        else:
-            without_id.append(topic.line)
-    if without_id and (len(without_id) == count or isinstance(wanted, _All)):
+    topics = list(read_topics("".join(text), name))
+    for topic in topics:
+        if query_id := topic.number:
+            text_or_none = topic.text(topic_field, name) if query_id in wanted else topic.find(topic_field)
+            yield topic.line, Query(query_id, text_or_none)
+    without_id = [topic.line for topic in topics if not topic.number]
+    if without_id and (len(without_id) == len(topics) or isinstance(wanted, _All)):
         raise InputError("a topic without a number", name, without_id[0])
     if without_id:
-        warn(f"{name}:{without_id[0]}: a topic without a number; {len(without_id)} of {count} topics are left out")
+        count = f"{len(without_id)} of {len(topics)}"
+        warn(f"{name}:{without_id[0]}: a topic without a number; {count} topics are left out")
 
 
 def _from_json(
@@ -104,14 +100,13 @@ def _from_json(
 ) -> Iterator[tuple[int, Query]]:
     for number, data in lines:
         record = json_object(data, name, number)
-        id_key = _first(IDS, record)
+        id_key = first_key(IDS, record)
         if id_key is None:
             raise InputError(f"no query id ({', '.join(IDS)})", name, number)
         query_id = as_id(record[id_key])
         if query_id is None:
-            kind = json_kind(record[id_key])
-            raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
-        text_key = _first(texts, record)
+            raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
+        text_key = first_key(texts, record)
         text = record[text_key] if text_key else None
         if isinstance(text, str) or query_id not in wanted:
             yield number, Query(query_id, text if isinstance(text, str) else None)
@@ -120,8 +115,4 @@ def _from_json(
             hint = f"name the key with --topic-field; the line has {keys}" if keys else ""
             raise InputError(f"no query text ({', '.join(texts)})", name, number, hint=hint)
         else:
-            raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
-
-
-def _first(keys: Iterable[str], record: dict[str, object]) -> str | None:
-    return next((key for key in keys if key in record), None)
+            raise InputError(bad_type(text_key, "a string", text), name, number)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import decoded
-from lbr_cli.formats.line_ends import CarriageReturns
+from lbr_cli.formats.files import CarriageReturns, Numbered, decoded, split_columns
 from lbr_cli.formats.topic import DEFAULT, FIELDS
 
 STANDARD = ("id", "title", "description", "narrative")
-TEXTS = ("title", "text", "query")  # names of the column that is the query, the first that is present counts
+TEXTS = ("title", "text", "query")  # names of the column that holds the query; the first that is present is used
 
 Rows = list[tuple[int, str]]  # lines with their numbers
 
 
 def read_columns(
-    lines: Iterable[tuple[int, bytes]],
-    name: str,
-    topic_field: str | None,
-    columns: tuple[str, ...] | None,
-    warn: Callable[[str], None],
+    lines: Numbered, name: str, topic_field: str | None, columns: tuple[str, ...] | None, warn: Callable[[str], None]
 ) -> Iterator[tuple[int, Query]]:
     """Yield the queries of a TSV file with the numbers of their lines.
 
-    `columns` names the columns; the last one takes the rest of the line. Without it: if all lines have the same number
-    of columns, and more than two, they are those of STANDARD. Otherwise there are two. `topic_field` is the column that
-    is the query, by default the title. `warn` is called if columns are left out or joined without an option.
+    `columns` names the columns; the last one is the rest of the line. Without it: if all lines have the same number of
+    columns, and more than two, they are those of STANDARD. Otherwise there are two. `topic_field` is the column that
+    holds the query, by default the title. `warn` is called if columns are ignored or joined without an option.
     """
     rows = _decoded(lines, name)
     widths = {text.count("\t") + 1 for _, text in rows}
@@ -42,10 +37,13 @@ def read_columns(
             others = "column 3 is" if len(columns) == 3 else f"columns 3 to {len(columns)} are"
             choice = "choose with --topic-field or --query-columns"
             warn(f"{name}: {len(columns)} columns; the query is column 2, the title, and {others} not read; {choice}")
-    yield from _from_columns(rows, name, columns, _text_place(columns, topic_field, name))
+    id_index, text_index = columns.index("id"), _text_index(columns, topic_field, name)
+    for number, line in rows:
+        row = split_columns(line, columns, name, number)
+        yield number, Query(row[id_index], row[text_index])
 
 
-def _decoded(lines: Iterable[tuple[int, bytes]], name: str) -> Rows:
+def _decoded(lines: Numbered, name: str) -> Rows:
     rows: Rows = []
     returns = CarriageReturns(name, lambda part: (b"\t" if "\t" in rows[0][1] else b" ") in part.strip(b" "))
     for number, data in lines:
@@ -58,39 +56,29 @@ def _decoded(lines: Iterable[tuple[int, bytes]], name: str) -> Rows:
 
 def _pairs(rows: Rows, name: str, warn: Callable[[str], None]) -> Iterator[tuple[int, Query]]:
     separator = "\t" if "\t" in rows[0][1] else " "
-    joined = [number for number, text in rows if text.count("\t") > 1]
     for number, line in rows:
-        query_id, found, text = line.partition(separator)
-        if not found:
+        query_id, blank, text = line.partition(separator)
+        if not blank:
             what = "a tab" if separator == "\t" else "a tab or a blank"
             raise InputError(f"a query line is an id, {what} and the text; there is none here", name, number)
         yield number, Query(query_id, text)
+    joined = [number for number, text in rows if text.count("\t") > 1]
     if joined and separator == "\t":
         what = f"{len(joined)} of {len(rows)} lines have more than two columns, which are joined"
         warn(f"{name}:{joined[0]}: {what} to one query text; name the columns with --query-columns")
 
 
-def _from_columns(rows: Rows, name: str, columns: tuple[str, ...], place: int) -> Iterator[tuple[int, Query]]:
-    id_place = columns.index("id")
-    for number, line in rows:
-        row = line.split("\t", len(columns) - 1)
-        if len(row) < len(columns):
-            message = f"a line has {len(columns)} tab-separated fields ({', '.join(columns)}), this one has {len(row)}"
-            raise InputError(message, name, number)
-        yield number, Query(row[id_place], row[place])
-
-
-def _text_place(columns: tuple[str, ...], topic_field: str | None, name: str) -> int:
-    """The index of the column that is the query."""
+def _text_index(columns: tuple[str, ...], topic_field: str | None, name: str) -> int:
+    """Return the index of the column that holds the query. UsageError if there is none."""
     names = TEXTS if topic_field is None else (topic_field, *FIELDS.get(topic_field.lower(), ()))
-    found = next((column for column in names if column in columns and column != "id"), None)
     others = [column for column in columns if column != "id"]
-    if found is None and topic_field is None and len(others) == 1:
-        found = others[0]
-    if found is None:
+    if topic_field is None and len(others) == 1:
+        return columns.index(others[0])
+    column = next((column for column in names if column in others), None)
+    if column is None:
         hint = f"the columns are {', '.join(columns)}; choose one with --topic-field"
         raise UsageError(f"{name} has no column {topic_field or DEFAULT}", hint=hint)
-    return columns.index(found)
+    return columns.index(column)
 
 
 def _no_effect(name: str, widths: set[int]) -> UsageError:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lbr_cli.errors import InputError
 
 TOPICS = ("topic", "top")
-# names of fields for the user -> names in files, the first that is present counts
+# names of fields for the user -> names in files; the first that is present is used
 FIELDS = {
     "title": ("title", "query"),
     "description": ("description", "desc"),
@@ -21,9 +21,9 @@ LANGUAGE = re.compile(r"[a-z]{2,3}-")
 
 
 class Topic(NamedTuple):
-    """A topic, the line that it begins in, and its fields by their names in the file, in lower case.
+    """A topic, its first line, and its fields by their names in the file, in lower case.
 
-    Text of the topic that is in none of its fields has the name of the topic's own element.
+    Text outside all fields is a field with the name of the topic's element.
     """
 
     line: int
@@ -31,7 +31,7 @@ class Topic(NamedTuple):
 
     @property
     def number(self) -> str:
-        """Its id, or ""."""
+        """The id, or ""."""
         return next((self.fields[name] for name in NUMBERS if self.fields.get(name)), "")
 
     def add(self, name: str, text: str, file: str) -> None:
@@ -44,15 +44,14 @@ class Topic(NamedTuple):
         self.fields[name] = text if not known or name in NUMBERS else f"{known} {text}".rstrip()
 
     def text(self, field: str, file: str) -> str:
-        """Return the field that the user wants. InputError if there is none, or one in each of several languages."""
+        """Return the field, as `find` does. InputError if there is none, or one in each of several languages."""
         text = self.find(field)
         if text is not None:
             return text
-        inner, others = self._in_languages(field), self._others()
-        if inner:
-            message = f"topic {self.number} has {field.lower()} in several languages: {', '.join(inner)}"
-            raise InputError(message, file, self.line, hint=f"choose one with --topic-field {inner[0]}")
-        hint = f"it has {', '.join(others) or 'nothing else'}; choose one with --topic-field"
+        if names := self._in_languages(field):
+            message = f"topic {self.number} has {field.lower()} in several languages: {', '.join(names)}"
+            raise InputError(message, file, self.line, hint=f"choose one with --topic-field {names[0]}")
+        hint = f"it has {', '.join(self._others()) or 'nothing else'}; choose one with --topic-field"
         raise InputError(f"topic {self.number} has no {field}", file, self.line, hint=hint)
 
     def find(self, field: str) -> str | None:
@@ -60,13 +59,13 @@ class Topic(NamedTuple):
 
         The text of a topic that has no fields is its title.
         """
-        name = next((name for name in _names(field) if name in self.fields), None)
-        others, inner = self._others(), self._in_languages(field)
-        if name is None and field.lower() == DEFAULT and len(others) == 1 and others[0] in TOPICS:
-            name = others[0]
-        if name is None and len(inner) == 1:
-            name = inner[0]
-        return None if name is None else self.fields[name]
+        names = [name for name in _names(field) if name in self.fields]
+        others, translated = self._others(), self._in_languages(field)
+        if not names and field.lower() == DEFAULT and len(others) == 1 and others[0] in TOPICS:
+            names = others
+        if not names and len(translated) == 1:
+            names = translated
+        return self.fields[names[0]] if names else None
 
     def _others(self) -> list[str]:
         return [name for name in self.fields if name not in NUMBERS]
@@ -77,5 +76,5 @@ class Topic(NamedTuple):
 
 
 def _names(field: str) -> tuple[str, ...]:
-    """The names in files of what a user may call a field."""
+    """Return the names in files of a field that the user names."""
     return FIELDS.get(field.lower(), (field.lower(),))

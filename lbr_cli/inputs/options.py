@@ -21,11 +21,11 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The files of a job and how to read them. `-` is standard input; `queries` None searches beside the run.
+    """The files of a job and how to read them. `-` is standard input.
 
-    `query` is the query of a run whose lines name none. `lines`: the run is plain text, one document a line. `format`
-    None detects the format of the run. `topic_field` and `query_columns` choose the text of a query, as in
-    `read_queries`. `chosen` holds the names of the options that the user has set and that need a queries file.
+    If `queries` is None, a queries file is searched beside the run. `query` is the query of a run without queries.
+    `lines`: the run is plain text, one document a line. `format` None detects the format of the run. `topic_field` and
+    `query_columns` are those of `read_queries`. `chosen` names the options of a queries file that the user has set.
     """
 
     run: str
