@@ -32,7 +32,7 @@ Spans = Sequence[tuple[int, int]]  # start and end of each passage, in character
 
 
 class Passage(NamedTuple):
-    """A passage: its number, from 1, of `total` (None if unknown), and the character of the text that it begins with."""
+    """A passage: its number, from 1, of `total` (None if unknown), and the index of its first character."""
 
     document: Document
     number: int

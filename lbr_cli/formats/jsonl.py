@@ -58,20 +58,27 @@ class Jsonl(RunFormat):
             if _is_whole_run(record.values):
                 hint = f"convert it: {shell_command(REMEDY, file)}"
                 raise record.error("a whole run as one JSON object, not JSONL", hint)
-            return [Line(number, self._query(record, None), record.candidate(None, {}))], False
-        query = self._query(record, str(number))
-        implied = self._option is None and record.query_id() is None
-        if implied and query.text is None:
-            raise record.error("neither a query id nor a query")
-        return [line._replace(implied=implied) for line in _nested(record, query, key)], True
+            return [Line(number, self._query(record, None)[0], record.candidate(None, {}))], False
+        query, implied = self._query(record, str(number))
+        return list(_nested(record, query, key, implied)), True
 
-    def _query(self, record: _Record, fallback: str | None) -> Query:
-        if self._option is None:
-            return record.query(fallback)
-        for key in (*QUERY_IDS, "query"):
-            if record.values.get(key) is not None:
-                raise record.error(f'has a query of its own ("{key}"), and --query is for input that has none')
-        return self._option
+    def _query(self, record: _Record, fallback: str | None) -> tuple[Query, bool]:
+        """Return the query of a line, and whether its id is `fallback` because it has none."""
+        if self._option is not None:
+            for key in (*QUERY_IDS, "query"):
+                if record.values.get(key) is not None:
+                    raise record.error(f'has a query of its own ("{key}"), and --query is for input that has none')
+            return self._option, False
+        query_id, text = record.query()
+        if query_id is not None:
+            return Query(query_id, text), False
+        if fallback is None:
+            is_document = "query" not in record.values and any(key in record.values for key in TEXTS)
+            hint = "this looks like a corpus; name the corpus with --corpus" if is_document else ""
+            raise record.error(f"no query id ({' or '.join(QUERY_IDS)})", hint)
+        if text is None:
+            raise record.error("neither a query id nor a query")
+        return Query(fallback, text), True
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         return b"".join(dump_json(_row(query, row, options)) for row in rows)
@@ -110,34 +117,25 @@ class _Record:
                 raise self.error(bad_type(key, "a string", value))
         return None
 
-    def query_id(self) -> str | None:
-        """Return the id of the query: a key of the line, or of the object that is its query."""
-        query_id, nested = self.id(QUERY_IDS), self._query_object()
-        return nested.id(("_id", "id", *QUERY_IDS)) if nested and query_id is None else query_id
+    def query(self) -> tuple[str | None, str | None]:
+        """Return the id and the text of the query: keys of the line, or of the object that is its query."""
+        query_id, inner = self.id(QUERY_IDS), self.values.get("query")
+        if not isinstance(inner, dict):
+            return query_id, self.text(["query"])
+        nested = self.inner(inner, 'in "query": ')
+        return nested.id(("_id", "id", *QUERY_IDS)) if query_id is None else query_id, nested.text(("text", "query"))
 
-    def _query_object(self) -> _Record | None:
-        inner = self.values.get("query")
-        return self.inner(inner, 'in "query": ') if isinstance(inner, dict) else None
-
-    def query(self, fallback: str | None) -> Query:
-        """Return the query, with the id `fallback` if it has none. InputError if there is no id at all."""
-        query_id, nested = self.query_id(), self._query_object()
-        if query_id is None and fallback is None:
-            raise self.error(f"no query id ({' or '.join(QUERY_IDS)})", _corpus_hint(self.values))
-        text = nested.text(("text", "query")) if nested else self.text(["query"])
-        return Query(fallback or "" if query_id is None else query_id, text)
-
-    def candidate(self, fallback: str | None, extra: dict[str, Any]) -> Candidate:
-        """Return the candidate, as `query` does, with the unknown keys of the line and those of `extra`."""
+    def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
+        """Return the candidate with its unknown keys and those of `extra`. `fallback` is the id if it has none."""
         doc_id = self.id(DOC_IDS)
-        if doc_id is None and fallback is None:
+        doc_id = fallback if doc_id is None else doc_id
+        if doc_id is None:
             raise self.error(f"no document id ({', '.join(DOC_IDS)})")
-        doc_id = fallback or "" if doc_id is None else doc_id
         inner = self.values.get("doc")
         holder, keys = (self.inner(inner, 'in "doc": '), TEXTS) if isinstance(inner, dict) else (self, ("text",))
         text = holder.text(keys)
         document = None if text is None else Document(doc_id, text, holder.text(["title"]) or "")
-        extra |= self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])
+        extra = {**extra, **self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])}
         return Candidate(doc_id, document, self._score(), self._number("rank", "an integer", int), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
@@ -158,7 +156,7 @@ class _Record:
         return None if value is None else float(value)
 
 
-def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
+def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[Line]:
     # a text beside the list is not that of a document, and a pair line of the output would make it one
     shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
     explicit: dict[str, bool] = {}
@@ -167,28 +165,21 @@ def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
         if not isinstance(values, dict):
             raise record.error(f'"{key}" has to hold objects, item {index} is {json_kind(value)}')
         inner = record.inner(values, f'in "{key}", item {index}: ')
-        candidate = inner.candidate(str(index), dict(shared))
+        candidate = inner.candidate(str(index), shared)
         has_id = inner.id(DOC_IDS) is not None
         if not has_id and candidate.document is None:
             raise inner.error("neither a document id nor a text")
         if explicit.setdefault(candidate.doc_id, has_id) != has_id:
             message = f"document id {candidate.doc_id} is also the index of a document without an id"
             raise inner.error(message, "give every document an id")
-        yield Line(record.number, query, candidate)
+        yield Line(record.number, query, candidate, implied)
 
 
 def _is_whole_run(values: Mapping[str, Any]) -> bool:
     """Return whether an object is {query: {document: score}}."""
-    lists = [list(scores.values()) if isinstance(scores, dict) else [] for scores in values.values()]
-    return bool(lists) and all(
-        scores and all(type(score) in (int, float, Verbatim) for score in scores) for scores in lists
-    )
-
-
-def _corpus_hint(values: Mapping[str, Any]) -> str:
-    if "query" not in values and any(key in values for key in TEXTS):
-        return "this looks like a corpus; a corpus is given with --corpus"
-    return ""
+    if not values or not all(isinstance(scores, dict) and scores for scores in values.values()):
+        return False
+    return all(type(score) in (int, float, Verbatim) for scores in values.values() for score in scores.values())
 
 
 def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from lbr_cli.formats import Line, RunFormat, parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.lines import PlainLines
+from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.options import Inputs
 from lbr_cli.inputs.texts import add_query_texts, find_documents
 
 

@@ -15,8 +15,8 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats.files import BLANKS, display_name, without_end
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.options import Inputs
 from lbr_cli.wording import pair_name
 
 REMEMBERED = 10_000

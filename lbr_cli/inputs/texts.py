@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lbr_cli.core import Document, Progress
 from lbr_cli.errors import InputError, UsageError
@@ -13,8 +13,8 @@ from lbr_cli.formats.files import STDIN, CarriageReturnError, display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
+from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup
-from lbr_cli.inputs.options import Inputs
 from lbr_cli.wording import counted, first_few
 
 QUERIES = "queries file"  # the name of this input in messages
@@ -103,13 +103,7 @@ def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: 
     UsageError if there is no corpus.
     """
     run_name = display_name(inputs.run)
-    wanted = {
-        doc_id
-        for group in groups.values()
-        if group.query.text is not None
-        for doc_id, candidate in group.candidates.items()
-        if candidate.document is None
-    }
+    wanted = {doc_id for _, doc_id in _without_text(groups)}
     if wanted and not inputs.corpora:
         raise UsageError(f"{run_name} has no document texts", hint="name the corpus with --corpus")
     documents = WantedDocuments(wanted)
@@ -127,25 +121,28 @@ def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: 
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
     if len(documents.documents) < len(wanted):
-        _handle_missing_documents(groups, documents, len(wanted), inputs, progress)
+        _handle_missing(groups, documents, len(wanted), inputs, progress)
     return documents.documents
 
 
-def _handle_missing_documents(
+def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
+    """Yield (line, document id) for each candidate without a text whose query has one."""
+    for group in groups.values():
+        if group.query.text is not None:
+            for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True):
+                if candidate.document is None:
+                    yield line, doc_id
+
+
+def _handle_missing(
     groups: Groups, documents: WantedDocuments, wanted: int, inputs: Inputs, progress: Progress
 ) -> None:
     """Warn about documents that are not found, or raise InputError."""
     run_name = display_name(inputs.run)
     corpora = ", ".join(map(display_name, inputs.corpora))
-    scored = [group for group in groups.values() if group.query.text is not None]
-    pairs = sorted(
-        (line, doc_id)
-        for group in scored
-        for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True)
-        if candidate.document is None and doc_id not in documents.documents
-    )
+    pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
     alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
-    if len(pairs) == sum(len(group.candidates) for group in scored):
+    if len(pairs) == sum(len(group.candidates) for group in groups.values() if group.query.text is not None):
         ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
         hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
         raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)

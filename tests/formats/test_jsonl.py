@@ -115,7 +115,7 @@ def test_bytes_that_are_no_json(line: bytes, problem: str) -> None:
 def test_a_corpus_taken_for_a_run_gets_a_hint() -> None:
     with pytest.raises(InputError) as error:
         read({"_id": "d1", "text": "x"})
-    assert error.value.hint == "this looks like a corpus; a corpus is given with --corpus"
+    assert error.value.hint == "this looks like a corpus; name the corpus with --corpus"
 
 
 JSON = st.recursive(
