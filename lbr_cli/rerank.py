@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError
@@ -111,8 +110,8 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
     ordered = first_stage_order(ranking.candidates)
     chosen: dict[int, Document] = {}
     if ranking.query.text is not None:
-        texts = ((index, candidate.document) for index, candidate in enumerate(ordered))
-        chosen = dict(islice(((index, text) for index, text in texts if text is not None), method.depth))
+        documents = enumerate(candidate.document for candidate in ordered)
+        chosen = dict([(index, document) for index, document in documents if document is not None][: method.depth])
     return _Selection(ranking.query, ordered, chosen, method.passages)
 
 

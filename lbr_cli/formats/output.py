@@ -68,7 +68,7 @@ def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = No
     except OSError as error:
         raise open_error(path, error) from error
     if not clobber:
-        raise UsageError(f"{path}: exists, and --no-clobber was given")
+        raise UsageError(f"{path}: exists, and --no-clobber is set")
     return Replacement(path, warn, digest)
 
 

@@ -1,6 +1,6 @@
-"""Ids that look alike: a hint for an id that is not found if another one differs from it in what is hard to see.
+"""A hint for an id that is not found: an id that looks like it, but differs in case, blanks or invisible characters.
 
-Ids that look alike are not equal: nothing here decides what matches.
+The hint never decides whether ids match.
 """
 
 from __future__ import annotations

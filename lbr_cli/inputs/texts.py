@@ -25,8 +25,8 @@ Groups = dict[str, CandidateGroup]
 def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
     """Add the query texts of the queries file, and remove queries without a text for `--missing-queries skip`.
 
-    Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError if there
-    is no queries file.
+    Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError without a
+    queries file.
     """
     run_name = display_name(inputs.run)
     incomplete = [group for group in groups.values() if group.query.text is None]
@@ -121,7 +121,7 @@ def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: 
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
     if len(documents.documents) < len(wanted):
-        _handle_missing(groups, documents, len(wanted), inputs, progress)
+        _handle_missing(groups, documents, inputs, progress)
     return documents.documents
 
 
@@ -134,21 +134,21 @@ def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
                     yield line, doc_id
 
 
-def _handle_missing(
-    groups: Groups, documents: WantedDocuments, wanted: int, inputs: Inputs, progress: Progress
-) -> None:
+def _handle_missing(groups: Groups, documents: WantedDocuments, inputs: Inputs, progress: Progress) -> None:
     """Warn about documents that are not found, or raise InputError."""
     run_name = display_name(inputs.run)
     corpora = ", ".join(map(display_name, inputs.corpora))
     pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
+    missing = len({doc_id for _, doc_id in pairs})
+    wanted = missing + len(documents.documents)
     alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
     if len(pairs) == sum(len(group.candidates) for group in groups.values() if group.query.text is not None):
         ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
         hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
         raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)
     examples = first_few(f"{doc_id} (line {line})" for line, doc_id in pairs)
-    missing = f"{wanted - len(documents.documents)} of {wanted} documents are not in {corpora}"
-    message = _joined(f"{missing} ({len(pairs)} pairs): {examples}", alike)
+    counts = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs)"
+    message = _joined(f"{counts}: {examples}", alike)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
         raise InputError(message, run_name, pairs[0][0], hint=hint)
