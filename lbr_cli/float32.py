@@ -23,7 +23,7 @@ def parse_number(text: str) -> float | None:
 
 
 def float32(value: float) -> float:
-    """Return the nearest float32; larger numbers become the largest float32."""
+    """Return the nearest float32. Numbers beyond the largest float32 are clamped to it."""
     if abs(value) > LARGEST:
         return math.copysign(LARGEST, value)
     result: float = struct.unpack("<f", struct.pack("<f", value))[0]
@@ -40,7 +40,7 @@ def step_below(value: float) -> float:
 
 
 def round_trip_number(value: float) -> float:
-    """Return the number for a score in JSON: the one with few digits that is the same float32."""
+    """Return a score for JSON: the number with the fewest digits that is the same float32."""
     return float(round_trip_text(float32(value)))
 
 

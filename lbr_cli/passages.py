@@ -1,11 +1,11 @@
 """Split long documents into passages, and compute the score of a document from the scores of its passages.
 
-A passage is a number of words; the next passage begins a stride later, and the last ends with the text. Title and query
-are read with each passage. A text of one passage stays as it is.
+A passage is a number of words; the next one begins a stride later, and the last ends with the text. The model reads
+title and query with each passage.
 
-A word is a run of letters, digits and marks with the punctuation around it. In scripts without blanks, a word is one
-Han or kana character, or up to four letters of Thai, Lao, Burmese or Khmer with their marks. A longer run of anything
-is split into words of 32 characters. So passages of any text have about the length of passages of prose.
+A word is a run of letters, digits and marks with the punctuation around it. In scripts without blanks, it is one Han or
+kana character, or up to four letters of Thai, Lao, Burmese or Khmer with their marks. A longer run of anything is split
+into words of 32 characters. So passages of any text have about the length of passages of prose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from lbr_cli.core import Document, Score
@@ -33,7 +32,7 @@ Spans = Sequence[tuple[int, int]]  # start and end of each passage, in character
 
 
 class Passage(NamedTuple):
-    """A passage of a document: its number from 1, of `total` (None if not counted), and where it starts in the text."""
+    """A passage: its number, from 1, of `total` (None if unknown), and the index of its first character."""
 
     document: Document
     number: int
@@ -51,30 +50,27 @@ class Passages:
 
     def split(self, document: Document) -> list[Passage]:
         """Return the passages to score, at least one."""
-        text = document.text
+        doc_id, text, title = document.doc_id, document.text, document.title
         if self.score == "first":
-            spans: Spans = list(islice(passage_spans(text, self.words, self.words), 1))
-            total = None
-        else:
-            spans = _span_cache.get(text, self.words, self.stride)
-            total = len(spans)
+            start, end = next(passage_spans(text, self.words, self.words))
+            return [Passage(Document(doc_id, text[start:end], title), 1, None, start)]
+        spans = _span_cache.get(text, self.words, self.stride)
         return [
-            Passage(Document(document.doc_id, text[start:end], document.title), number, total, start)
+            Passage(Document(doc_id, text[start:end], title), number, len(spans), start)
             for number, (start, end) in enumerate(spans, 1)
         ]
 
     def aggregate(self, passages: Sequence[Passage], scores: Sequence[Score]) -> Score:
         """Return the score of a document from the scores of its passages.
 
-        The details are those of the best passage (of equal ones the first), plus the passage itself. For a mean, they
-        are part of the passage.
+        The details are those of the best passage, the first of equal ones, and the passage itself. For a mean, they are
+        part of the passage.
         """
         index = max(range(len(scores)), key=lambda index: scores[index].value)
         best, passage = scores[index], passages[index]
-        shown: dict[str, Any] = {"number": passage.number}
-        if passage.total is not None:
-            shown["of"] = passage.total
-        shown |= {"start": passage.start, "text": passage.document.text}
+        total = {} if passage.total is None else {"of": passage.total}
+        shown: dict[str, Any] = {"number": passage.number, **total, "start": passage.start}
+        shown["text"] = passage.document.text
         if self.score != "mean":
             return Score(best.value, {**best.details, "passage": shown}, best.warning)
         mean = sum(score.value for score in scores) / len(scores)
@@ -88,11 +84,11 @@ class Passages:
 def passage_spans(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
     """Yield the span of each passage, from its first word to the end of its last.
 
-    The only passage of a short text is all of it, with the blanks around it.
+    If there is only one, it is the whole text, with the blanks around it.
     """
-    import regex  # knows scripts and marks, unlike re
+    import regex  # supports scripts and marks, unlike re
 
-    spans: deque[tuple[int, int]] = deque()  # of words, from the first of the next passage
+    spans: deque[tuple[int, int]] = deque()  # of the words from the beginning of the next passage
     has_several = False
     end = 0
     for match in regex.finditer(WORD, text):
@@ -107,9 +103,9 @@ def passage_spans(text: str, words: int, stride: int) -> Iterator[tuple[int, int
 
 
 class SpanCache:
-    """The spans of the least recently used texts are dropped when texts and spans take more than `size` bytes.
+    """The passage spans of recent texts. The least recently used are evicted if texts and spans exceed `size` bytes.
 
-    A character is counted as a byte.
+    A character counts as one byte.
     """
 
     def __init__(self, size: int) -> None:
@@ -127,7 +123,7 @@ class SpanCache:
             self._spans.move_to_end(key)
             return spans
         spans = tuple(passage_spans(*key))
-        if len(spans) > 1:  # a single span is computed in no time
+        if len(spans) > 1:  # a single span costs little to compute
             self._spans[key] = spans
             self._free -= _size(text, spans)
             while self._free < 0:

@@ -25,9 +25,8 @@ from lbr_cli.wording import pair_name
 class Method:
     """The options of reranking.
 
-    `depth` is how many candidates of a query are scored, `top_k` how many are written; None is all. `passages` None
-    scores a document as a whole. `interpolate` is the weight, from 0 to 1, of the first-stage score beside the model's;
-    None ignores it.
+    `depth` is how many candidates of a query are scored, `top_k` how many are written; None is all. If `passages` is
+    None, documents are scored as a whole. `interpolate` is the weight of the first-stage score, from 0 to 1, or None.
     """
 
     depth: int | None = None
@@ -41,7 +40,7 @@ def rerank(
 ) -> Iterator[tuple[Query, list[RankedCandidate]]]:
     """Yield each query with its candidates in their new order, in the order of `rankings`, as soon as it is complete.
 
-    `plan` is that of `pairs_to_score` for the same arguments; without it each query is complete before the next is
+    `plan` is that of `pairs_to_score` for the same arguments; without it, each query is complete before the next one is
     read. Raises InputError for a candidate without the first-stage score that `method` needs.
     """
     for selection, scores in scorer.score((_select(ranking, method) for ranking in rankings), plan):
@@ -78,11 +77,10 @@ class _Selection:
 
     @property
     def documents(self) -> list[Document]:
-        """What the model reads: the chosen documents, or all passages of each."""
-        documents = list(self.chosen.values())
+        """The documents that the model reads: those of `chosen`, or all passages of each."""
         if self.passages is None:
-            return documents
-        return [passage.document for document in documents for passage in self.passages.split(document)]
+            return list(self.chosen.values())
+        return [passage.document for document in self.chosen.values() for passage in self.passages.split(document)]
 
     def aggregate(self, scores: Sequence[Score]) -> dict[int, Score]:
         """Return the score of each chosen document by index, from the scores of `documents`."""
@@ -108,7 +106,7 @@ class _Selection:
 
 
 def _select(ranking: Ranking, method: Method) -> _Selection:
-    """The first `depth` candidates that have a text are scored; none if the query has no text."""
+    """Select the first `depth` candidates that have a text; none if the query has no text."""
     ordered = first_stage_order(ranking.candidates)
     chosen: dict[int, Document] = {}
     if ranking.query.text is not None:
@@ -118,7 +116,7 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
 
 
 def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], weight: float) -> dict[int, Score]:
-    """`weight` · first-stage score + (1 - `weight`) · model score, each scaled to 0 … 1 over the query."""
+    """Return weight · first-stage score + (1 - weight) · model score, each scaled to 0 … 1 over the query."""
     model = normalised([score.value for score in scores.values()])
     mixed = {}
     for (index, score), first, second in zip(scores.items(), normalised(first_stage), model, strict=True):
@@ -138,15 +136,12 @@ def normalised(values: Sequence[float]) -> list[float]:
 
 def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates in first-stage order. A rank beside a score is ignored."""
-    scores = [candidate.score for candidate in candidates if candidate.score is not None]
+    scores = [-candidate.score for candidate in candidates if candidate.score is not None]
     ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
-    if len(scores) == len(candidates):
-        order = sorted(range(len(candidates)), key=lambda index: -scores[index])
-    elif len(ranks) == len(candidates):
-        order = sorted(range(len(candidates)), key=ranks.__getitem__)
-    else:
-        return list(candidates)
-    return [candidates[index] for index in order]
+    for keys in (scores, ranks):
+        if len(keys) == len(candidates):
+            return [candidates[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
+    return list(candidates)
 
 
 def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[RankedCandidate]:
@@ -154,13 +149,8 @@ def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list
     values = {index: float32(score.value) for index, score in scores.items()}
     order = sorted(values, key=lambda index: (-values[index], index))
     order += [index for index in range(len(ordered)) if index not in values]
+    details = {index: score.details for index, score in scores.items()}
     return [
-        RankedCandidate(
-            candidate=ordered[index],
-            first_stage_rank=index + 1,
-            rank=rank,
-            score=values.get(index),
-            details=scores[index].details if index in scores else {},
-        )
+        RankedCandidate(ordered[index], index + 1, rank, values.get(index), details.get(index, {}))
         for rank, index in enumerate(order, 1)
     ]

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, numbered
+from lbr_cli.formats.files import decoded, numbered, without_carriage_return
 from lbr_cli.formats.json_lines import json_object
 from lbr_cli.formats.jsonl import Jsonl
-from lbr_cli.formats.line_ends import without_carriage_return
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
+from lbr_cli.formats.trec import FORM as TREC
 from lbr_cli.formats.trec import Trec
 from lbr_cli.wording import counted
 
@@ -32,7 +32,7 @@ def run_format(name: str) -> RunFormat:
 
 
 def format_of_name(path: str) -> RunFormat | None:
-    """Return the format that belongs to the ending of an output file, before .gz or .zst."""
+    """Return the format for the ending of an output file, before .gz or .zst."""
     ending = os.path.splitext(path.removesuffix(".gz").removesuffix(".zst"))[1]
     return next((format_ for format_ in RUN_FORMATS if format_.suffix == ending), None)
 
@@ -40,10 +40,10 @@ def format_of_name(path: str) -> RunFormat | None:
 def parse_run(
     stream: io.BufferedReader, format_: RunFormat | None = None, query: Query | None = None
 ) -> tuple[RunFormat, Iterator[Line]]:
-    """Return the format of a run and its lines. Without `format_` the first data line shows the format.
+    """Return the format of a run and its lines. Without `format_`, the first data line shows the format.
 
-    `query` is the query of a run whose lines name none. Raises InputError if no format matches; the iterator raises it
-    for a line that is invalid in this format.
+    `query` is the query of a run without queries. Raises InputError if no format matches; the iterator raises it for a
+    line that is invalid in this format.
     """
     name = stream.name
     lines = numbered(stream)
@@ -78,11 +78,7 @@ def _unknown(text: str, name: str, number: int) -> InputError:
     if text.lstrip().startswith("["):
         json_object(b"[", name, number)  # raises
     fields = len(text.split())
+    hint = "four fields are judgments; " if fields == 4 else ""
+    hint += f"a TREC run has six fields ({TREC}), an MS MARCO run three, separated by tabs (query, document, rank)"
     message = f"unknown format: this line has {counted(fields, 'field')}"
-    hint = (
-        "a TREC run has six fields (query Q0 document rank score tag), an MS MARCO run three, separated by tabs "
-        "(query, document, rank); JSONL lines begin with {"
-    )
-    if fields == 4:
-        hint = f"four fields are judgments; {hint}"
-    return InputError(message, name, number, hint=hint)
+    return InputError(message, name, number, hint=f"{hint}; JSONL lines begin with {{")

@@ -1,7 +1,7 @@
 """Corpora: JSONL with the keys of BEIR, Anserini and MS MARCO v2, or TSV.
 
-A corpus is read once, from front to back, and only wanted documents are kept in memory. The JSONL loop is flat because
-it decides how fast lbr reads (`benchmarks/reading.py`).
+A corpus is read once, front to back, and only wanted documents are kept in memory. The JSONL loop is flat because its
+speed is that of lbr's input (`benchmarks/reading.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import BLANKS, Numbered, decoded, without_end
-from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
+from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
+from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, is_json, json_object
 from lbr_cli.formats.jsonl import TEXTS
-from lbr_cli.formats.line_ends import CarriageReturns, has_tabs
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
@@ -30,11 +29,10 @@ Bad = Callable[[InputError], None]
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a corpus. Of several names, the first that is present counts.
+    """The fields of a corpus. Of several names, the first that is present is used.
 
-    `columns` names the columns of a TSV file in order, None is id and text; names other than id, title and text are
-    skipped, and the last column takes the rest of the line, tabs included. `chosen` holds the names of the options for
-    JSONL that the user has set.
+    `columns` names the columns of TSV in order, None is id and text; columns other than id, title and text are skipped,
+    and the last one is the rest of the line, tabs included. `chosen` names the options for JSONL that the user has set.
     """
 
     ids: tuple[str, ...] = IDS
@@ -46,10 +44,10 @@ class Fields:
 
 @dataclass(slots=True)
 class WantedDocuments:
-    """The documents that are `wanted`, as far as they have been found.
+    """The documents whose ids are `wanted`, read from one or several corpora.
 
-    `locations` are the files and lines of the found documents. `sample` holds some ids of other documents, `is_jsonl`
-    the format of each file by name (None if it is empty), and `has_title` whether a found document has the title field.
+    `locations` are the files and lines of `documents`. `sample` holds some ids of other documents, `is_jsonl` the
+    format of each file by name (None if it is empty), and `has_title` whether a document has the title field.
     """
 
     wanted: Container[str]
@@ -60,20 +58,20 @@ class WantedDocuments:
     has_title: bool = False
 
     def add(self, document: Document, file: str, line: int) -> None:
-        """Add a found document. InputError if its id has been found with another text."""
+        """Add a document. InputError if its id already has another text."""
         known = self.documents.setdefault(document.doc_id, document)
         if known is document:
             self.locations[document.doc_id] = (file, line)
         elif known != document:
-            location = "{}:{}".format(*self.locations[document.doc_id])
-            raise InputError(f"document {document.doc_id} has another text at {location}", file, line)
+            other_file, other_line = self.locations[document.doc_id]
+            raise InputError(f"document {document.doc_id} has another text at {other_file}:{other_line}", file, line)
 
 
 def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
     """Add the wanted documents of a corpus to `documents`, and close the stream.
 
-    `note` is called with a choice between fields. `bad` is called with an InputError, with file and line, for each
-    invalid line, wanted or not; it raises the error or returns.
+    `note` receives a message if a record has several fields for one purpose. `bad` receives an InputError, with file
+    and line, for each invalid line, wanted or not; it raises the error or returns.
     """
     with stream:
         lines = enumerate(stream, 1)
@@ -116,7 +114,7 @@ def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None
 
 
 def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
-    loads, wanted = orjson.loads, documents.wanted
+    loads, wanted, sample = orjson.loads, documents.wanted, documents.sample
     ids, texts, title_key = fields.ids, fields.texts, fields.title
     noted = False
     for number, raw in lines:
@@ -133,71 +131,65 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
                 if id_key in record:
                     break
             else:
-                raise InputError(f"no document id ({', '.join(ids)})", name, number, hint=_field_hint(record, "id"))
+                raise _no_field(record, "document id", ids, name, number)
             for text_key in texts:
                 if text_key in record:
                     break
             else:
-                raise InputError(f"no text ({', '.join(texts)})", name, number, hint=_field_hint(record, "text"))
+                raise _no_field(record, "text", texts, name, number)
             doc_id, text = record[id_key], record[text_key]
             if type(doc_id) is not str:
                 doc_id = as_id(doc_id)
                 if doc_id is None:
-                    kind = json_kind(record[id_key])
-                    raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
+                    raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
             if type(text) is not str:
-                raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
+                raise InputError(bad_type(text_key, "a string", text), name, number)
             title = record.get(title_key)
             if type(title) is not str and title is not None:
-                raise InputError(f'"{title_key}" has to be a string, this is {json_kind(title)}', name, number)
+                raise InputError(bad_type(title_key, "a string", title), name, number)
         except InputError as error:
             bad(error)
             continue
         if doc_id in wanted:
             documents.add(Document(doc_id, text, title or ""), name, number)
             documents.has_title = documents.has_title or title_key in record
-            if not noted:
-                choices = _choices(record, fields)
-                noted = bool(choices)
-                for choice in choices:
-                    note(f"{name}: {choice}")
-        elif len(documents.sample) < SAMPLE:
-            documents.sample.append(doc_id)
+            noted = noted or _note_choices(record, fields, name, note)
+        elif len(sample) < SAMPLE:
+            sample.append(doc_id)
 
 
-def _choices(record: dict[str, Any], fields: Fields) -> list[str]:
-    """Describe the choice of fields for a record that has several ids or texts."""
-    choices = []
+def _note_choices(record: dict[str, Any], fields: Fields, name: str, note: Note) -> bool:
+    """Note which field is used if a record has several ids or texts; return whether it has."""
+    several = False
     for noun, keys in (("ids", fields.ids), ("texts", fields.texts)):
-        if len(record.keys() & keys) > 1:
-            first, *others = [key for key in keys if key in record]
-            choices.append(f'{noun} are taken from "{first}", not from {", ".join(others)}')
-    return choices
+        first, *others = [key for key in keys if key in record]
+        if others:
+            note(f'{name}: {noun} are taken from "{first}", not from {", ".join(others)}')
+            several = True
+    return several
 
 
-def _field_hint(record: dict[str, Any], noun: str) -> str:
+def _no_field(record: dict[str, Any], noun: str, names: tuple[str, ...], file: str, line: int) -> InputError:
     keys = ", ".join(list(record)[:8])
-    return f"name the field with --{noun}-field; the line has {keys}" if keys else ""
+    hint = f"name the field with --{noun.split()[-1]}-field; the line has {keys}" if keys else ""
+    return InputError(f"no {noun} ({', '.join(names)})", file, line, hint=hint)
 
 
 def _read_tsv(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, bad: Bad) -> None:
     columns = fields.columns or ("id", "text")
     id_index, text_index = columns.index("id"), columns.index("text")
     title_index = columns.index("title") if "title" in columns else None
-    returns = CarriageReturns(name, has_tabs(len(columns) - 1))
+    returns = CarriageReturns(name, lambda part: part.count(b"\t") >= len(columns) - 1)
     count = 0
     for number, raw in lines:
         if not raw.strip(BLANKS):
             continue
         count += 1
-        if b"\r" in raw:
-            returns.check(without_end(raw), number)
+        data = without_end(raw)
+        if b"\r" in data:
+            returns.check(data, number)
         try:
-            row = decoded(without_end(raw), name, number).split("\t", len(columns) - 1)
-            if len(row) < len(columns):
-                names = ", ".join(columns)
-                message = f"a line has {len(columns)} tab-separated fields ({names}), this one has {len(row)}"
-                raise InputError(message, name, number)
+            row = split_columns(decoded(data, name, number), columns, name, number)
         except InputError as error:
             bad(error)
             continue

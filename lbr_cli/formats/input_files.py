@@ -5,17 +5,14 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
-import select
 from collections.abc import Collection
-from typing import IO, Any
+from typing import Any
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.overwrite import WrittenFiles
-from lbr_cli.formats.text_stream import ChunkReader, TextStream
+from lbr_cli.formats.text_stream import CHUNK, Source, TextStream
 
-CHUNK = 1 << 18
-HEAD = 6  # bytes that show the kind of a file
 NOT_TEXT = (
     (b"PK\x03\x04", "a zip archive"),
     (codecs.BOM_UTF16_LE, "UTF-16 text"),
@@ -51,39 +48,17 @@ class InputFiles:
         name = display_name(path)
         digest = hashlib.sha256() if self._hashed else None
         try:
-            source = _Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror or error}", name) from error
-        except ValueError as error:  # a path with a NUL character
-            raise InputError(f"cannot be read: {error}", name) from error
+            source = Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+            raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", name) from error
         for first_bytes, kind in NOT_TEXT:
             if source.head.startswith(first_bytes):
                 source.close()
                 raise InputError(f"is {kind}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
         if digest:
             self._digests.append((path, digest))
-        return io.BufferedReader(TextStream(name, io.BufferedReader(source, CHUNK), source.head, exact=exact), CHUNK)
+        return io.BufferedReader(TextStream(name, source, exact=exact), CHUNK)
 
     def digests(self) -> list[tuple[str, str]]:
         """Return (path, sha256) of each file opened so far, in that order."""
         return [(path, digest.hexdigest()) for path, digest in self._digests]
-
-
-class _Source(ChunkReader):
-    """The bytes of an unbuffered file, of which `head` holds the first few. Updates `digest` with every byte read."""
-
-    def __init__(self, file: IO[bytes], digest: Any) -> None:
-        self._unbuffered = file
-        self._digest = digest
-        self.head = b""
-        while len(self.head) < HEAD and (more := self.next_chunk(HEAD - len(self.head))):
-            self.head += more
-        super().__init__(file, self.head)
-
-    def next_chunk(self, size: int) -> bytes:
-        """Return up to `size` bytes, as soon as there are any; wait for a non-blocking file."""
-        while (data := self._unbuffered.read(size)) is None:
-            select.select([self._unbuffered], [], [])
-        if self._digest:
-            self._digest.update(data)
-        return data

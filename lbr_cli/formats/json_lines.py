@@ -1,29 +1,29 @@
 """JSON lines: one object a line. Numbers keep their value, and errors give file and line.
 
-orjson reads and writes. It turns integers of more than 64 bits and long fractions into the nearest float, and refuses
-1e400. The standard library, which can keep the digits, reads the lines that may contain such a number.
+orjson reads and writes. It rounds integers of more than 64 bits and long fractions to floats, and refuses 1e400. So the
+standard library, which can keep the digits, reads the lines that may contain such a number.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded
-from lbr_cli.formats.line_ends import JSON_RECORDS, CarriageReturnError, shell_command
+from lbr_cli.formats.files import JSON_RECORDS, CarriageReturnError, decoded, shell_command
 
+ID_TYPES = "a string or a 64-bit integer"
 # so many digits, or an exponent, that a float or 64 bits may not hold the number
 LONG_NUMBER = re.compile(rb"[0-9][0-9.]{14}|[0-9][eE]")
 DEEPEST = 250  # orjson writes 254 levels
 
 
 class Verbatim(float):
-    """A JSON number that a float cannot represent. It keeps its digits and is written with them."""
+    """A JSON number that a float cannot represent. It is written with its original digits."""
 
     text: str
 
@@ -77,7 +77,7 @@ def _no_constant(text: str) -> float:
 
 
 def is_json(line: bytes) -> bool | None:
-    """Return whether a line of a file that is JSONL or TSV shows that it is JSONL; None if it shows neither.
+    """Return True for a line of JSONL, False for one of TSV, None if it could be either.
 
     An id in a TSV file can begin with a bracket, but JSON up to its first tab contains a quote.
     """
@@ -116,18 +116,27 @@ def json_object(data: bytes, file: str, line: int, remedy: str = "jq -c .") -> d
 def _depth(value: object) -> int:
     """Return the number of levels of nested objects and arrays."""
     depth, level = 0, [value]
-    while level := [inner for outer in level for inner in _inner(outer)]:
+    while True:
+        values = [list(outer.values()) if isinstance(outer, dict) else outer for outer in level]
+        level = [inner for outer in values if isinstance(outer, list) for inner in outer]
+        if not level:
+            return depth
         depth += 1
-    return depth
-
-
-def _inner(value: object) -> Iterable[object]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
-    hint = f"make it so: {shell_command(remedy, file)}"
+    hint = f"convert it: {shell_command(remedy, file)}"
     return InputError("not JSONL, which is one JSON object a line", file, line, hint=hint)
+
+
+def first_key(keys: Iterable[str], record: Mapping[str, Any]) -> str | None:
+    """Return the first of `keys` that is in `record`."""
+    return next((key for key in keys if key in record), None)
+
+
+def bad_type(key: str, types: str, value: object) -> str:
+    """Return the message for a value that does not have one of `types`."""
+    return f'"{key}" has to be {types}, this is {json_kind(value)}'
 
 
 def json_kind(value: object) -> str:

@@ -1,10 +1,10 @@
-"""JSONL: candidates in three forms; written as one pair a line.
+"""JSONL: candidates in three forms; the output is one pair a line.
 
     {"query_id": …, "doc_id": …, "score"?: …, "rank"?: …, "query"?: …, "title"?: …, "text"?: …}     one pair a line
     {"query_id": …, "query"?: …, "candidates": [{"doc_id": …, "score"?: …, "text"?: …}, …]}         one query a line
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
 
-An unknown key is written again with the same value.
+Unknown keys are copied to the output with the same values.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import round_trip_number
-from lbr_cli.formats.json_lines import Verbatim, as_id, dump_json, json_kind, json_object
-from lbr_cli.formats.line_ends import shell_command
+from lbr_cli.formats.files import shell_command
+from lbr_cli.formats.json_lines import ID_TYPES, Verbatim, as_id, bad_type, dump_json, first_key, json_kind, json_object
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
 QUERY_IDS = ("query_id", "qid")
@@ -31,14 +31,14 @@ REMEDY = (
 
 
 class Jsonl(RunFormat):
-    """JSONL. With `given`, the query of `--query`, a query in a line is an error."""
+    """JSONL. With `query`, that of `--query`, a query in a line is an error."""
 
     name = "jsonl"
     suffix = ".jsonl"
     has_details = True
 
-    def __init__(self, given: Query | None = None) -> None:
-        self._given = given
+    def __init__(self, query: Query | None = None) -> None:
+        self._option = query
 
     def matches(self, line: str) -> bool:
         return line.lstrip(" \t").startswith("{")
@@ -56,22 +56,29 @@ class Jsonl(RunFormat):
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
             if _is_whole_run(record.values):
-                hint = f"make it so: {shell_command(REMEDY, file)}"
+                hint = f"convert it: {shell_command(REMEDY, file)}"
                 raise record.error("a whole run as one JSON object, not JSONL", hint)
-            return [Line(number, self._query(record, None), record.candidate(None, {}))], False
-        query = self._query(record, str(number))
-        implied = self._given is None and record.query_id() is None
-        if implied and query.text is None:
-            raise record.error("neither a query id nor a query")
-        return [line._replace(implied=implied) for line in _nested(record, query, key)], True
+            return [Line(number, self._query(record, None)[0], record.candidate(None, {}))], False
+        query, implied = self._query(record, str(number))
+        return list(_nested(record, query, key, implied)), True
 
-    def _query(self, record: _Record, fallback: str | None) -> Query:
-        if self._given is None:
-            return record.query(fallback)
-        own = next((key for key in (*QUERY_IDS, "query") if record.values.get(key) is not None), None)
-        if own is not None:
-            raise record.error(f'has a query of its own ("{own}"), and --query is for input that has none')
-        return self._given
+    def _query(self, record: _Record, fallback: str | None) -> tuple[Query, bool]:
+        """Return the query of a line, and whether its id is `fallback` because it has none."""
+        if self._option is not None:
+            for key in (*QUERY_IDS, "query"):
+                if record.values.get(key) is not None:
+                    raise record.error(f'has a query of its own ("{key}"), and --query is for input that has none')
+            return self._option, False
+        query_id, text = record.query()
+        if query_id is not None:
+            return Query(query_id, text), False
+        if fallback is None:
+            is_document = "query" not in record.values and any(key in record.values for key in TEXTS)
+            hint = "this looks like a corpus; name the corpus with --corpus" if is_document else ""
+            raise record.error(f"no query id ({' or '.join(QUERY_IDS)})", hint)
+        if text is None:
+            raise record.error("neither a query id nor a query")
+        return Query(fallback, text), True
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         return b"".join(dump_json(_row(query, row, options)) for row in rows)
@@ -93,14 +100,12 @@ class _Record:
         return _Record(values, self._file, self.number, where)
 
     def id(self, keys: Sequence[str]) -> str | None:
-        for key in keys:
-            if key in self.values:
-                value = as_id(self.values[key])
-                if value is None:
-                    kind = json_kind(self.values[key])
-                    raise self.error(f'"{key}" has to be a string or an integer of 64 bits, this is {kind}')
-                return value
-        return None
+        """Return the value of the first of `keys` that is present, as an id."""
+        key = first_key(keys, self.values)
+        value = None if key is None else as_id(self.values[key])
+        if key is not None and value is None:
+            raise self.error(bad_type(key, ID_TYPES, self.values[key]))
+        return value
 
     def text(self, keys: Sequence[str]) -> str | None:
         """Return the value of the first of `keys` that is not null."""
@@ -109,92 +114,72 @@ class _Record:
             if isinstance(value, str):
                 return value
             if value is not None:
-                raise self.error(f'"{key}" has to be a string, this is {json_kind(value)}')
+                raise self.error(bad_type(key, "a string", value))
         return None
 
-    def query_id(self) -> str | None:
-        """Return the id of the query: a key of the line, or of the object that is its query."""
-        query_id, nested = self.id(QUERY_IDS), self._query_object()
-        return nested.id(("_id", "id", *QUERY_IDS)) if nested and query_id is None else query_id
+    def query(self) -> tuple[str | None, str | None]:
+        """Return the id and the text of the query: keys of the line, or of the object that is its query."""
+        query_id, inner = self.id(QUERY_IDS), self.values.get("query")
+        if not isinstance(inner, dict):
+            return query_id, self.text(["query"])
+        nested = self.inner(inner, 'in "query": ')
+        return nested.id(("_id", "id", *QUERY_IDS)) if query_id is None else query_id, nested.text(("text", "query"))
 
-    def _query_object(self) -> _Record | None:
-        inner = self.values.get("query")
-        return self.inner(inner, 'in "query": ') if isinstance(inner, dict) else None
-
-    def query(self, fallback: str | None) -> Query:
-        query_id, nested = self.query_id(), self._query_object()
-        if query_id is None and fallback is None:
-            raise self.error(f"no query id ({' or '.join(QUERY_IDS)})", _corpus_hint(self.values))
-        text = nested.text(("text", "query")) if nested else self.text(["query"])
-        return Query(fallback or "" if query_id is None else query_id, text)
-
-    def candidate(self, fallback: str | None, extra: dict[str, Any]) -> Candidate:
+    def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
+        """Return the candidate with its unknown keys and those of `extra`. `fallback` is the id if it has none."""
         doc_id = self.id(DOC_IDS)
-        if doc_id is None and fallback is None:
+        doc_id = fallback if doc_id is None else doc_id
+        if doc_id is None:
             raise self.error(f"no document id ({', '.join(DOC_IDS)})")
-        doc_id = fallback or "" if doc_id is None else doc_id
         inner = self.values.get("doc")
         holder, keys = (self.inner(inner, 'in "doc": '), TEXTS) if isinstance(inner, dict) else (self, ("text",))
         text = holder.text(keys)
         document = None if text is None else Document(doc_id, text, holder.text(["title"]) or "")
-        extra |= self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])
-        return Candidate(doc_id, document, self._score(), self._rank(), extra or None)
+        extra = {**extra, **self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])}
+        return Candidate(doc_id, document, self._score(), self._number("rank", "an integer", int), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
         """Return all values except that of the first present key of each list."""
-        used = {next((key for key in keys if key in self.values), None) for keys in read}
+        used = {first_key(keys, self.values) for keys in read}
         return {key: value for key, value in self.values.items() if key not in used}
 
-    def _score(self) -> float | None:
-        value = self.values.get("score")
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(f'"score" has to be a number, this is {json_kind(value)}')
-        if not math.isfinite(value):
-            raise self.error('"score" has to be a finite number')
-        return float(value)
-
-    def _rank(self) -> int | None:
-        value = self.values.get("rank")
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(f'"rank" has to be an integer, this is {json_kind(value)}')
+    def _number(self, key: str, types: str, kind: Any) -> Any:
+        value = self.values.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise self.error(bad_type(key, types, value))
         return value
 
+    def _score(self) -> float | None:
+        value = self._number("score", "a number", int | float)
+        if value is not None and not math.isfinite(value):
+            raise self.error('"score" has to be a finite number')
+        return None if value is None else float(value)
 
-def _nested(record: _Record, query: Query, key: str) -> Iterator[Line]:
-    # a text beside the list belongs to none of its documents, and would be read as one in a pair line
+
+def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[Line]:
+    # a text beside the list is not that of a document, and a pair line of the output would make it one
     shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
-    given: dict[str, bool] = {}
-    for place, value in enumerate(record.values[key]):
+    explicit: dict[str, bool] = {}
+    for index, value in enumerate(record.values[key]):
         values = {"text": value} if isinstance(value, str) and key == "documents" else value
         if not isinstance(values, dict):
-            raise record.error(f'"{key}" has to hold objects, item {place} is {json_kind(value)}')
-        inner = record.inner(values, f'in "{key}", item {place}: ')
-        candidate = inner.candidate(str(place), dict(shared))
-        is_given = inner.id(DOC_IDS) is not None
-        if not is_given and candidate.document is None:
+            raise record.error(f'"{key}" has to hold objects, item {index} is {json_kind(value)}')
+        inner = record.inner(values, f'in "{key}", item {index}: ')
+        candidate = inner.candidate(str(index), shared)
+        has_id = inner.id(DOC_IDS) is not None
+        if not has_id and candidate.document is None:
             raise inner.error("neither a document id nor a text")
-        if given.setdefault(candidate.doc_id, is_given) != is_given:
-            message = f"document id {candidate.doc_id} is both given and, for a document without one, its place"
+        if explicit.setdefault(candidate.doc_id, has_id) != has_id:
+            message = f"document id {candidate.doc_id} is also the index of a document without an id"
             raise inner.error(message, "give every document an id")
-        yield Line(record.number, query, candidate)
+        yield Line(record.number, query, candidate, implied)
 
 
 def _is_whole_run(values: Mapping[str, Any]) -> bool:
     """Return whether an object is {query: {document: score}}."""
-    return all(
-        isinstance(scores, dict) and scores and all(type(score) in (int, float, Verbatim) for score in scores.values())
-        for scores in values.values()
-    ) and bool(values)
-
-
-def _corpus_hint(values: Mapping[str, Any]) -> str:
-    if "query" not in values and any(key in values for key in TEXTS):
-        return "this looks like a corpus; a corpus is given with --corpus"
-    return ""
+    if not values or not all(isinstance(scores, dict) and scores for scores in values.values()):
+        return False
+    return all(type(score) in (int, float, Verbatim) for scores in values.values() for score in scores.values())
 
 
 def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:

@@ -1,17 +1,16 @@
-"""Plain text: every line that is not blank is a document for the one query, and comes out as it was, byte for byte."""
+"""Plain text: every line that is not blank is a document for the one query, and is written again byte for byte."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
-from lbr_cli.formats.files import BLANKS, without_end
-from lbr_cli.formats.line_ends import CarriageReturnError
+from lbr_cli.formats.files import BLANKS, CarriageReturnError, without_end
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.wording import counted
 
 MARK = "\ufeff"
-RAW = "line"  # the key that holds a line's own bytes until they are written
+RAW = "line"  # the key of a candidate's `extra` that holds the bytes of its line
 
 
 class PlainLines(RunFormat):
@@ -28,7 +27,7 @@ class PlainLines(RunFormat):
         return False
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
-        """Yield the candidates; bytes that are not UTF-8 are replaced in the text that is scored, with a warning."""
+        """Yield the candidates. Bytes that are not UTF-8 are replaced in the text that is scored, with a warning."""
         invalid: list[int] = []
         count = separated = 0
         for number, raw in lines:
@@ -39,7 +38,7 @@ class PlainLines(RunFormat):
             if count == 1 and b"\r" in data.rstrip(b"\r"):
                 separated = number
             text = data.decode("utf-8", "replace")
-            if "\ufffd" in text and not _is_utf8(data):
+            if "\ufffd" in text and text.encode() != data:
                 invalid.append(number)
             doc_id = str(number)
             yield Line(number, self._query, Candidate(doc_id, Document(doc_id, text.lstrip(MARK)), extra={RAW: raw}))
@@ -53,11 +52,3 @@ class PlainLines(RunFormat):
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         lines = [row.candidate.extra[RAW] for row in rows if row.candidate.extra]
         return b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import parse_number
-from lbr_cli.formats.files import decoded
-from lbr_cli.formats.line_ends import CarriageReturns, without_carriage_return
+from lbr_cli.formats.files import CarriageReturns, decoded, without_carriage_return
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.trec import FIELDS
 
+FORMS = "an MS MARCO line has three fields (query, document, rank) or four (query id, document id, query, passage)"
 RANK = re.compile(r"[0-9]{1,18}")
 
 
 def _is_record(part: bytes) -> bool:
-    """Whether a part of a line is a line of either form."""
+    """Return whether a part of a line is a line of either form."""
     fields = part.split(b"\t")
     return len(fields) > 3 or (len(fields) == 3 and RANK.fullmatch(fields[2].decode("latin-1")) is not None)
 
@@ -32,7 +32,7 @@ class MsMarco(RunFormat):
 
     def matches(self, line: str) -> bool:
         fields = line.split("\t")
-        # a TREC line may hold some tabs among its blanks, but its second word is Q0
+        # a TREC line may contain tabs, but its second word is Q0
         words = FIELDS.findall(line)
         if len(words) >= 6 and words[1].upper() == "Q0" and parse_number(words[4]) is not None:
             return False
@@ -52,19 +52,14 @@ class MsMarco(RunFormat):
             width = width or min(text.count("\t") + 1, 4)
             fields = text.split("\t", 3 if width == 4 else -1)
             if len(fields) != width or width not in (3, 4):
-                raise InputError(
-                    f"an MS MARCO line has three fields (query, document, rank) or four (query id, document id, "
-                    f"query, passage), as many as the first line; this one has {len(fields)}",
-                    file,
-                    number,
-                )
-            query_id, doc_id = fields[:2]
+                raise InputError(f"{FORMS}, as many as the first line; this one has {len(fields)}", file, number)
+            query_id, doc_id, third = fields[:3]
             if width == 4:
-                yield Line(number, Query(query_id, fields[2]), Candidate(doc_id, Document(doc_id, fields[3])))
-            elif RANK.fullmatch(fields[2]):
-                yield Line(number, Query(query_id), Candidate(doc_id, rank=int(fields[2])))
+                yield Line(number, Query(query_id, third), Candidate(doc_id, Document(doc_id, fields[3])))
+            elif RANK.fullmatch(third):
+                yield Line(number, Query(query_id), Candidate(doc_id, rank=int(third)))
             else:
-                raise InputError(f"the rank, field 3, is not a whole number: {fields[2]}", file, number)
+                raise InputError(f"the rank, field 3, is not a whole number: {third}", file, number)
         returns.finish(count)
 
     def why_not_writable(self, query_id: str, doc_id: str) -> str:

@@ -1,24 +1,24 @@
-"""Open an output: standard output, a regular file that is replaced when complete, a device or a pipe.
+"""Open an output: standard output, a regular file, a device or a pipe.
 
-A device, a pipe or a descriptor is written directly; a regular file is a `Replacement`. Names that end in .gz or .zst
-are compressed.
+A regular file is a `Replacement`, published when complete; all others are written directly. Names that end in .gz or
+.zst are compressed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import io
 import os
 import re
 import select
 import stat
 import sys
-from types import TracebackType
+from collections.abc import Iterator
 from typing import Any, Protocol, Self
 
 from lbr_cli.errors import ReaderGone, RunError, UsageError
 from lbr_cli.formats.replacement import Replacement
-from lbr_cli.formats.sinks import Warn, compressed, open_error, write_error
+from lbr_cli.formats.sinks import Warn, compressed, open_error, write_errors
 
 STDOUT = "-"
 DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]{1,6})|/dev/(stdin|stdout|stderr)")
@@ -26,29 +26,27 @@ STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 class Output(Protocol):
-    """Where results go. Leaving its `with` block without an exception publishes what was written."""
+    """The destination of results. A file is published when its `with` block ends without an exception."""
 
     def write(self, data: bytes) -> None:
-        """Write the results of a query; a stream passes them on at once."""
+        """Write the results of a query. A stream writes them at once."""
         ...
 
     def finish(self) -> None:
-        """Write every remaining byte, so that a full disk is noticed. A file is not yet published."""
+        """Write every remaining byte, so that a full disk is noticed. A file is not published yet."""
         ...
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
 
 def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = None) -> Output:
     """Open the output `path`; `-` is standard output.
 
-    `warn` prints what could not be kept of an old file. `digest`, of hashlib, is updated with every byte written.
-    Raises UsageError if nothing can be written there, or if a file exists and `clobber` is False, and RunError if
-    another process is writing the same file.
+    `warn` prints what cannot be kept of an old file. `digest`, of hashlib, is updated with every byte written. Raises
+    UsageError if the output cannot be written, or if a file exists and `clobber` is False, and RunError if another
+    process is writing the same file.
     """
     if not path:
         raise UsageError("--output: an empty name")
@@ -70,7 +68,7 @@ def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = No
     except OSError as error:
         raise open_error(path, error) from error
     if not clobber:
-        raise UsageError(f"{path}: exists, and --no-clobber was given")
+        raise UsageError(f"{path}: exists, and --no-clobber is set")
     return Replacement(path, warn, digest)
 
 
@@ -82,21 +80,15 @@ def check_stdout() -> None:
 
 def descriptor(path: str) -> int | None:
     """Return the number of the open descriptor that `path` names, as /dev/fd/3 and /dev/stdout do, else None."""
-    named = DESCRIPTOR.fullmatch(path)
-    if named is None:
-        return None
-    return int(named[1]) if named[1] else STANDARD[named[2]]
+    match = DESCRIPTOR.fullmatch(path)
+    return match and (int(match[1]) if match[1] else STANDARD[match[2]])
 
 
-class _Descriptor(io.RawIOBase):
+class _Descriptor:
     """Writes all of its data, also if a descriptor accepts only a part or is non-blocking."""
 
-    def __init__(self, number: int, digest: Any) -> None:
+    def __init__(self, number: int) -> None:
         self._number = number
-        self._digest = digest
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
@@ -106,9 +98,10 @@ class _Descriptor(io.RawIOBase):
                 rest = rest[os.write(self._number, rest) :]
             except BlockingIOError:
                 select.select([], [self._number], [])
-        if self._digest is not None:
-            self._digest.update(data)
         return size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
 
 
 class _Stream:
@@ -117,42 +110,36 @@ class _Stream:
     def __init__(self, number: int, name: str, digest: Any, *, close: bool) -> None:
         self._number = number
         self._name = name
+        self._digest = digest
         self._close = close
-        self._file = _Descriptor(number, digest)
-        self._sink: Any = None
+        self._sink: Any = None  # until the first write: an empty output has no header of a compressed file
 
     def write(self, data: bytes) -> None:
-        try:
-            self._sink = self._sink or compressed(self._name, self._file)
+        with self._errors():
+            self._sink = self._sink or compressed(self._name, _Descriptor(self._number), self._digest)
             self._sink.write(data)
             self._sink.flush()
-        except BrokenPipeError:
-            raise ReaderGone from None
-        except OSError as error:
-            raise write_error(self._name, error) from error
 
     def finish(self) -> None:
         sink, self._sink = self._sink, None
-        try:
-            if sink not in (None, self._file):
+        if sink:
+            with self._errors():
                 sink.close()
-        except BrokenPipeError:
-            raise ReaderGone from None
-        except OSError as error:
-            raise write_error(self._name, error) from error
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        with write_errors(self._name):
+            try:
+                yield
+            except BrokenPipeError:
+                raise ReaderGone from None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._errors():
             if kind is None:
                 self.finish()
             if self._close:
                 os.close(self._number)
-        except BrokenPipeError:
-            raise ReaderGone from None
-        except OSError as problem:
-            raise write_error(self._name, problem) from problem

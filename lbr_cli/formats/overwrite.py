@@ -1,12 +1,13 @@
 """Refuse to write a file that the same command reads, and to write one file twice.
 
-Files are compared by device and inode, so links, hard links and other spellings of a path are found; files that do not
-exist yet are compared by folder and name. The temporary file of an output counts as written, too. Devices and pipes
-may be read and written at once.
+Files are compared by device and inode, so links and other spellings of a path count; files that do not exist yet are
+compared by folder and name. The temporary file of an output is written, too. Devices and pipes may be read and written
+at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Collection, Hashable, Mapping
@@ -23,7 +24,7 @@ PRINTED = "standard output"  # as an option: what the command prints
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What an option writes: a file, if it is one, and its temporary file, if it has one."""
+    """The file that an option writes, if it is one, and its temporary file, if it has one."""
 
     option: str
     label: str
@@ -32,7 +33,7 @@ class _Written:
 
 
 class WrittenFiles:
-    """The files that a command writes, by option; "-" is standard output, None an option that was not given.
+    """The files that a command writes, by option: "-" is standard output, None an option that is not set.
 
     Raises UsageError if two of them are the same file.
     """
@@ -41,9 +42,9 @@ class WrittenFiles:
         self._written: list[_Written] = []
         for option, path in (outputs or {}).items():
             if path is not None:
-                self._add(option, path)
+                self._written.append(self._checked(option, path))
 
-    def _add(self, option: str, path: str) -> None:
+    def _checked(self, option: str, path: str) -> _Written:
         if not path:
             raise UsageError(f"{option}: an empty name")
         number = 1 if path == STDOUT else descriptor(path)
@@ -55,13 +56,13 @@ class WrittenFiles:
         names = {written.file, written.temporary} - {None}
         for other in self._written:
             if names & {other.file, other.temporary}:
-                raise UsageError(f"{written.label}: the same file as {other.label}")
-        self._written.append(written)
+                raise UsageError(f"{label}: the same file as {other.label}")
+        return written
 
     def check(self, role: str, path: str, replaceable_by: Collection[str] = ()) -> None:
         """Raise UsageError if the input `path`, which is read as `role`, is written.
 
-        An option of `replaceable_by` may replace it, because it has been read completely by then.
+        An option of `replaceable_by` may replace it, because it is read completely before.
         """
         read = _identity(path, 0 if path == STDIN else descriptor(path))
         what = f"{role} on standard input" if path == STDIN else f"{role} {path}"
@@ -72,21 +73,14 @@ class WrittenFiles:
 
 
 def _identity(path: str, number: int | None = None) -> Hashable:
-    """Return what is equal for equal files; None for devices, pipes and paths in a folder that does not exist."""
-    try:
-        status = os.stat(path) if number is None else os.fstat(number)
-    except FileNotFoundError:
-        return _identity_of_new(path) if number is None else None
-    except (OSError, ValueError):
-        return None
-    is_file = stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)
-    return (status.st_dev, status.st_ino) if is_file else None
-
-
-def _identity_of_new(path: str) -> Hashable:
-    folder, name = os.path.split(os.path.realpath(path))
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, name)
+    """Return a value that is equal for equal files; None for devices, pipes and paths in a folder that is missing."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            status = os.stat(path) if number is None else os.fstat(number)
+        except FileNotFoundError:
+            folder, name = os.path.split(os.path.realpath(path))
+            status = os.stat(folder)
+            return status.st_dev, status.st_ino, name
+        if stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            return status.st_dev, status.st_ino
+    return None

@@ -1,6 +1,6 @@
 """Mode, owner and POSIX ACL of a file that a new one replaces.
 
-A new file gets what the old one had, as far as the file system and the rights of this user allow. If something cannot
+The new file gets those of the old one, as far as the file system and the rights of this user allow. If something cannot
 be kept, access is never wider than before, and a warning says what was lost: a finished result is worth more than its
 mode bits. POSIX ACLs are kept on Linux only; ACLs of macOS and of NFSv4 are not read.
 
@@ -33,7 +33,7 @@ Acl = list[tuple[int, int, int]]  # (tag, permissions, id) of each entry
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Who may do what with a file. `acl` is None without an ACL, and empty if there is one that cannot be read."""
+    """Owner, mode and ACL of a file. `acl` is None without an ACL, and empty if there is one that cannot be read."""
 
     user: int
     group: int
@@ -50,14 +50,14 @@ class Permissions:
         return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _read_acl(path))
 
     def apply(self, number: int, name: str, warn: Warn) -> None:
-        """Give them to the file open as `number`, which so far only its owner may read; warn about what is lost."""
+        """Set them on the file open as `number`, which until now only its owner may read; warn about what is lost."""
         status = _set_owner(number, self.user, self.group)
         mode, acl = self.mode, self.acl
         if (status.st_uid, status.st_gid) != (self.user, self.group):
             now = f"{status.st_uid}:{status.st_gid}"
             warn(f"{name}: owner {self.user}:{self.group} of the old file cannot be kept; the owner is now {now}")
             mode &= 0o777  # setuid and setgid belong to the old owner
-        if status.st_gid != self.group:  # its members were others before
+        if status.st_gid != self.group:  # another group has other members
             mode, acl = _limit_group(mode, acl)
         if acl is None:
             if not _remove_acl(number):  # inherited from the folder
@@ -67,7 +67,13 @@ class Permissions:
             _remove_acl(number)
             mode = mode & ~GROUP_BITS | _group_bits(acl)
             warn(f"{name}: the ACL of the old file cannot be kept; its users and groups may have lost access")
-        _set_mode(number, mode, name, warn)
+        try:
+            os.fchmod(number, mode)
+        except OSError as error:
+            now = f"{stat.S_IMODE(os.fstat(number).st_mode):04o}"
+            if now != f"{mode:04o}":
+                reason = error.strerror or error
+                warn(f"{name}: mode {mode:04o} of the old file cannot be kept; the mode is now {now}: {reason}")
 
 
 def _set_owner(number: int, user: int, group: int) -> os.stat_result:
@@ -84,18 +90,8 @@ def _set_owner(number: int, user: int, group: int) -> os.stat_result:
     return os.fstat(number)
 
 
-def _set_mode(number: int, mode: int, name: str, warn: Warn) -> None:
-    try:
-        os.fchmod(number, mode)
-    except OSError as error:
-        now = stat.S_IMODE(os.fstat(number).st_mode)
-        if now != mode:
-            reason = error.strerror or error
-            warn(f"{name}: mode {mode:04o} of the old file cannot be kept; the mode is now {now:04o}: {reason}")
-
-
 def _limit_group(mode: int, acl: Acl | None) -> tuple[int, Acl | None]:
-    """Leave the owning group only what all others may do. With an ACL, the group bits of the mode are its mask."""
+    """Limit the owning group to the access of all others. With an ACL, the group bits of the mode are its mask."""
     if acl is None:
         return mode & ~GROUP_BITS | (mode & GROUP_BITS & (mode & 0o007) << 3), None
     others = mode & 0o007
@@ -104,7 +100,7 @@ def _limit_group(mode: int, acl: Acl | None) -> tuple[int, Acl | None]:
 
 def _group_bits(acl: Acl) -> int:
     """Return the access of the owning group under an ACL, as mode bits; none if the ACL is unknown."""
-    bits = {tag: bits for tag, bits, _ in acl if tag in (GROUP_OBJ, MASK)}
+    bits = {tag: bits for tag, bits, _ in acl}
     return (bits.get(GROUP_OBJ, 0) & bits.get(MASK, 0o7)) << 3
 
 

@@ -10,7 +10,7 @@ from lbr_cli.core import Candidate, Query, RankedCandidate
 
 
 class Line(NamedTuple):
-    """A candidate and the number of its line. `implied`: the line has no query id, and its number is the id."""
+    """A candidate and the number of its line. `implied`: the query has no id in the file, its line number is the id."""
 
     number: int
     query: Query
@@ -27,19 +27,19 @@ class OutputOptions:
 
 
 class RunFormat(Protocol):
-    """A file format for runs. A subclass inherits the defaults given here."""
+    """A file format for runs. A format is a subclass and inherits the defaults."""
 
     name: str
     suffix: str
     has_tag: bool = False  # the output contains a run tag
-    has_details: bool = False  # the output has room for the details of scores
+    has_details: bool = False  # the output can contain the details of scores
 
     def matches(self, line: str) -> bool:
         """Return whether a file whose first data line is `line` has this format."""
         ...
 
     def for_query(self, query: Query) -> RunFormat | None:
-        """Return the variant of this format whose lines name no query and belong to `query`; None if there is none."""
+        """Return the variant of this format whose lines contain no query and belong to `query`; None without one."""
         return None
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:

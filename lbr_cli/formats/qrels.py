@@ -1,6 +1,7 @@
 """Relevance judgments: TREC (`query iteration document grade`) or BEIR (`query document grade`, tabs, a header).
 
-The iteration is ignored; grades are integers and may be negative.
+The iteration is ignored; grades are integers and may be negative. Judgments in JSON are refused, with a jq
+command that converts them to TREC.
 """
 
 from __future__ import annotations
@@ -8,16 +9,25 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, numbered
-from lbr_cli.formats.json_qrels import refuse_json
-from lbr_cli.formats.line_ends import without_carriage_return
+from lbr_cli.formats.files import decoded, numbered, shell_command, without_carriage_return
+from lbr_cli.formats.json_lines import first_key
 from lbr_cli.formats.trec import FIELDS
 
+TREC_FORM = "4 fields (TREC: query, iteration, document, grade)"
 GRADE = re.compile(r"[+-]?[0-9]{1,9}")
+# keys of a judgment; the first that is present is used
+QUERIES = ("query_id", "qid", "query-id", "topic_id")
+DOCUMENTS = ("doc_id", "docid", "docno", "corpus-id", "corpus_id", "pid")
+GRADES = ("relevance", "rel", "grade", "label", "judgment", "score")
+# {query: {document: grade}} and {query: [document, …]}
+NESTED = 'to_entries[] | .key as $q | .value | to_entries[] | [$q, "0", .key, .value] | join(" ")'
+LISTED = 'to_entries[] | .key as $q | .value[] | [$q, "0", ., "1"] | join(" ")'
 
 
 class Qrel(NamedTuple):
@@ -38,7 +48,7 @@ def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
     start = decoded(first[1], name, first[0])
     if start.lstrip().startswith(("{", "[")):
         rest = list(lines)
-        refuse_json([first, *rest], name)
+        _refuse_json([first, *rest], name)
         lines = iter(rest)
     first = first[0], without_carriage_return(first[1], name, first[0])
     beir = start.count("\t") == 2 and len(FIELDS.findall(start)) == 3 and not start.startswith("#")
@@ -50,11 +60,63 @@ def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
         if not beir and fields[0].startswith("#"):
             continue
         if len(fields) != (3 if beir else 4):
-            form = "BEIR: query, document, grade" if beir else "TREC: query, iteration, document, grade"
-            message = f"a judgment has {3 if beir else 4} fields ({form}), this line has {len(fields)}"
+            form = "3 fields (BEIR: query, document, grade)" if beir else TREC_FORM
             hint = "this looks like a run" if len(fields) >= 6 else ""
-            raise InputError(message, name, number, hint=hint)
+            raise InputError(f"a judgment has {form}, this line has {len(fields)}", name, number, hint=hint)
         grade = fields[-1].strip(" ")
         if not GRADE.fullmatch(grade):
-            raise InputError(f"the grade is no integer of at most nine digits: {fields[-1]}", name, number)
+            raise InputError(f"the grade is not an integer of at most nine digits: {fields[-1]}", name, number)
         yield number, Qrel(fields[0], fields[-2], int(grade))
+
+
+def _refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:
+    """Raise InputError if the lines of a file are JSON. The first one begins with a bracket, as an id may."""
+    number, start = lines[0]
+    value = _parsed(b"\n".join(data for _, data in lines))
+    if value is None:
+        value = _parsed(start)
+    if value is None and len(start.split()) > 2:
+        return
+    program = _program(value)
+    has_fields = isinstance(value, dict) and not all(isinstance(field, dict | list) for field in value.values())
+    kind = "JSONL" if has_fields else "JSON"
+    command = shell_command(f"jq -r '{program}'", name)
+    hint = f"convert it: {command}" if program else ""
+    raise InputError(f"judgments are TREC or BEIR, not {kind}", name, number, hint=hint)
+
+
+def _parsed(data: bytes) -> Any:
+    """Return the object or array in `data`, None if it is not one."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict | list) else None
+
+
+def _program(value: Any) -> str:
+    """Return the jq program that prints the judgments of `value`, "" for an unknown form."""
+    if isinstance(value, list):
+        inner = _record_program(value[0]) if value else ""
+        return f".[] | {inner}" if inner else ""
+    if not isinstance(value, dict) or not value:
+        return ""
+    if record := _record_program(value):
+        return record
+    if all(isinstance(grades, dict) and _are_plain(grades.values()) for grades in value.values()):
+        return NESTED
+    return LISTED if all(isinstance(ids, list) and _are_plain(ids) for ids in value.values()) else ""
+
+
+def _record_program(record: Any) -> str:
+    if not isinstance(record, dict):
+        return ""
+    keys = [first_key(names, record) for names in (QUERIES, DOCUMENTS, GRADES)]
+    if None in keys:
+        return ""
+    query, document, grade = (f'."{key}"' for key in keys)
+    return f'[{query}, "0", {document}, {grade}] | join(" ")'
+
+
+def _are_plain(values: Any) -> bool:
+    return all(isinstance(value, str | int) for value in values)

@@ -5,25 +5,28 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import Numbered, decoded, numbered
-from lbr_cli.formats.json_lines import as_id, is_json, json_kind, json_object
-from lbr_cli.formats.line_ends import CarriageReturnError
-from lbr_cli.formats.query_columns import read_columns
-from lbr_cli.formats.topic import DEFAULT
-from lbr_cli.formats.topics import read_topics
+from lbr_cli.formats.files import CarriageReturnError, CarriageReturns, Numbered, decoded, numbered, split_columns
+from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, first_key, is_json, json_object
+from lbr_cli.formats.topics import DEFAULT, read_topics
+from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
 
 IDS = ("_id", "id", "query_id", "qid")
 TEXTS = ("text", "query")
+STANDARD = ("id", "title", "description", "narrative")
+TEXT_COLUMNS = ("title", "text", "query")  # names of the column that holds the query; the first that is present is used
 SEPARATED = re.compile(rb"\r[ \t]*<")  # tags on lines that end in a carriage return
+
+Warn = Callable[[str], None]
+Parsed = Iterator[tuple[int, Query]]  # queries with the numbers of their lines
 
 
 class QueryLine(NamedTuple):
-    """A query and the number of its line. Its text is None if the query is not wanted and has none."""
+    """A query and the number of its line. The text is None only if the query is not wanted."""
 
     number: int
     query: Query
@@ -42,12 +45,12 @@ def read_queries(
     *,
     columns: tuple[str, ...] | None = None,
     wanted: Container[str] | None = None,
-    warn: Callable[[str], None] = lambda _: None,
+    warn: Warn = lambda _: None,
 ) -> dict[str, QueryLine]:
     """Return the queries of a file by id, in its order.
 
-    `topic_field` is the field that is the query: a field of topics, a key of JSONL, a column of TSV. `columns` are the
-    columns of TSV. Only the queries of `wanted` (default: all) need a text. Raises InputError, with file and line, for
+    `topic_field` is the field that holds the query: a field of topics, a key of JSONL, a column of TSV. `columns` names
+    the columns of TSV. Only queries in `wanted` (default: all) need a text. Raises InputError, with file and line, for
     an invalid line and for an id with two texts; UsageError for an option without effect.
     """
     name = stream.name
@@ -65,7 +68,7 @@ def read_queries(
     elif kind == "JSONL":
         parsed = _from_json(lines, name, TEXTS if topic_field is None else (topic_field,), wanted)
     else:
-        parsed = read_columns(lines, name, topic_field, columns, warn)
+        parsed = _from_columns(lines, name, topic_field, columns, warn)
     queries: dict[str, QueryLine] = {}
     for number, query in parsed:
         known = queries.setdefault(query.query_id, QueryLine(number, query))
@@ -74,44 +77,36 @@ def read_queries(
     return queries
 
 
-def _from_topics(
-    lines: Numbered, name: str, topic_field: str, wanted: Container[str], warn: Callable[[str], None]
-) -> Iterator[tuple[int, Query]]:
+def _from_topics(lines: Numbered, name: str, topic_field: str, wanted: Container[str], warn: Warn) -> Parsed:
     text: list[str] = []
     for number, data in lines:
         if SEPARATED.search(data):
             raise CarriageReturnError(name, number)
-        text += ["\n"] * (number - 1 - len(text))  # the blank lines, so that line numbers stay right
+        text += ["\n"] * (number - 1 - len(text))  # blank lines, so that line numbers stay right
         text.append(decoded(data, name, number) + "\n")
-    without_id = []
-    count = 0
-    for topic in read_topics("".join(text), name):
-        count += 1
-        query_id = topic.number
-        if query_id:
-            topic_text = topic.text(topic_field, name) if query_id in wanted else topic.find(topic_field)
-            yield topic.line, Query(query_id, topic_text)
-        else:
-            without_id.append(topic.line)
-    if without_id and (len(without_id) == count or isinstance(wanted, _All)):
+    topics = list(read_topics("".join(text), name))
+    for topic in topics:
+        if query_id := topic.number:
+            text_or_none = topic.text(topic_field, name) if query_id in wanted else topic.find(topic_field)
+            yield topic.line, Query(query_id, text_or_none)
+    without_id = [topic.line for topic in topics if not topic.number]
+    if without_id and (len(without_id) == len(topics) or isinstance(wanted, _All)):
         raise InputError("a topic without a number", name, without_id[0])
     if without_id:
-        warn(f"{name}:{without_id[0]}: a topic without a number; {len(without_id)} of {count} topics are left out")
+        count = f"{len(without_id)} of {len(topics)}"
+        warn(f"{name}:{without_id[0]}: a topic without a number; {count} topics are left out")
 
 
-def _from_json(
-    lines: Numbered, name: str, texts: tuple[str, ...], wanted: Container[str]
-) -> Iterator[tuple[int, Query]]:
+def _from_json(lines: Numbered, name: str, texts: tuple[str, ...], wanted: Container[str]) -> Parsed:
     for number, data in lines:
         record = json_object(data, name, number)
-        id_key = _first(IDS, record)
+        id_key = first_key(IDS, record)
         if id_key is None:
             raise InputError(f"no query id ({', '.join(IDS)})", name, number)
         query_id = as_id(record[id_key])
         if query_id is None:
-            kind = json_kind(record[id_key])
-            raise InputError(f'"{id_key}" has to be a string or a 64-bit integer, this is {kind}', name, number)
-        text_key = _first(texts, record)
+            raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
+        text_key = first_key(texts, record)
         text = record[text_key] if text_key else None
         if isinstance(text, str) or query_id not in wanted:
             yield number, Query(query_id, text if isinstance(text, str) else None)
@@ -120,8 +115,78 @@ def _from_json(
             hint = f"name the key with --topic-field; the line has {keys}" if keys else ""
             raise InputError(f"no query text ({', '.join(texts)})", name, number, hint=hint)
         else:
-            raise InputError(f'"{text_key}" has to be a string, this is {json_kind(text)}', name, number)
+            raise InputError(bad_type(text_key, "a string", text), name, number)
 
 
-def _first(keys: Iterable[str], record: dict[str, object]) -> str | None:
-    return next((key for key in keys if key in record), None)
+def _from_columns(
+    lines: Numbered, name: str, topic_field: str | None, columns: tuple[str, ...] | None, warn: Warn
+) -> Parsed:
+    """Yield the queries of a TSV file with the numbers of their lines.
+
+    `columns` names the columns; the last one is the rest of the line. Without it: if all lines have the same number of
+    columns, and more than two, they are those of STANDARD. Otherwise there are two. `topic_field` is the column that
+    holds the query, by default the title. `warn` is called if columns are ignored or joined without an option.
+    """
+    rows = _decoded(lines, name)
+    widths = {text.count("\t") + 1 for _, text in rows}
+    if columns is None:
+        if len(widths) != 1 or max(widths) < 3:
+            if topic_field is not None:
+                raise _no_effect(name, widths)
+            yield from _pairs(rows, name, warn)
+            return
+        columns = (*STANDARD, *(f"column {number}" for number in range(5, max(widths) + 1)))[: max(widths)]
+        if topic_field is None:
+            others = "column 3 is" if len(columns) == 3 else f"columns 3 to {len(columns)} are"
+            choice = "choose with --topic-field or --query-columns"
+            warn(f"{name}: {len(columns)} columns; the query is column 2, the title, and {others} not read; {choice}")
+    id_index, text_index = columns.index("id"), _text_index(columns, topic_field, name)
+    for number, line in rows:
+        row = split_columns(line, columns, name, number)
+        yield number, Query(row[id_index], row[text_index])
+
+
+def _decoded(lines: Numbered, name: str) -> list[tuple[int, str]]:
+    rows: list[tuple[int, str]] = []
+    returns = CarriageReturns(name, lambda part: (b"\t" if "\t" in rows[0][1] else b" ") in part.strip(b" "))
+    for number, data in lines:
+        rows.append((number, decoded(data, name, number)))
+        if b"\r" in data:
+            returns.check(data, number)
+    returns.finish(len(rows))
+    return rows
+
+
+def _pairs(rows: list[tuple[int, str]], name: str, warn: Warn) -> Parsed:
+    separator = "\t" if "\t" in rows[0][1] else " "
+    for number, line in rows:
+        query_id, blank, text = line.partition(separator)
+        if not blank:
+            what = "a tab" if separator == "\t" else "a tab or a blank"
+            raise InputError(f"a query line is an id, {what} and the text; there is none here", name, number)
+        yield number, Query(query_id, text)
+    joined = [number for number, text in rows if text.count("\t") > 1]
+    if joined and separator == "\t":
+        what = f"{len(joined)} of {len(rows)} lines have more than two columns, which are joined"
+        warn(f"{name}:{joined[0]}: {what} to one query text; name the columns with --query-columns")
+
+
+def _text_index(columns: tuple[str, ...], topic_field: str | None, name: str) -> int:
+    """Return the index of the column that holds the query. UsageError if there is none."""
+    names = TEXT_COLUMNS if topic_field is None else (topic_field, *TOPIC_FIELDS.get(topic_field.lower(), ()))
+    others = [column for column in columns if column != "id"]
+    if topic_field is None and len(others) == 1:
+        return columns.index(others[0])
+    column = next((column for column in names if column in others), None)
+    if column is None:
+        hint = f"the columns are {', '.join(columns)}; choose one with --topic-field"
+        raise UsageError(f"{name} has no column {topic_field or DEFAULT}", hint=hint)
+    return columns.index(column)
+
+
+def _no_effect(name: str, widths: set[int]) -> UsageError:
+    if max(widths) < 3:
+        return UsageError(f"--topic-field has no effect: {name} has two columns, an id and a text")
+    counts = ", ".join(map(str, sorted(widths)))
+    message = f"--topic-field has no effect: the lines of {name} have different numbers of columns ({counts})"
+    return UsageError(message, hint="name the columns with --query-columns; the last one takes the rest of the line")

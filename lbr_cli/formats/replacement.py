@@ -1,9 +1,9 @@
 """A regular file as output: written under a temporary name in the same folder, synced, and renamed when complete.
 
-Until the rename the old file stays as it is. A file that a rename cannot replace is refused when it is opened, before
-anything is computed: writing it in place could publish half a file. If the rename fails nevertheless, the finished
-temporary file stays, and the error names it. Only Linux is asked beforehand; elsewhere a mount point or a sticky
-folder is noticed at the rename.
+The old file stays unchanged until the rename. A file that a rename cannot replace is refused when it is opened, before
+anything is computed: writing it in place could publish half a file. If the rename fails nevertheless, the complete
+temporary file stays, and the error names it. On systems other than Linux, a mount point or a sticky folder is noticed
+only at the rename.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import contextlib
 import errno
 import os
 import sys
-from types import TracebackType
 from typing import Any, Self
 
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.formats.permissions import Permissions
-from lbr_cli.formats.sinks import Digested, Warn, compressed, open_error, write_error
+from lbr_cli.formats.sinks import Warn, compressed, open_error, write_errors
 from lbr_cli.formats.temporary import create, is_same_file, remove, temporary_path
 
 NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS}
@@ -42,41 +41,32 @@ class Replacement:
             self._old = Permissions.of(self._target)
             if self._old and sys.platform == "linux":
                 _check_replaceable(self._target, path)
-            # a new file gets its mode from the umask or the folder's default ACL; one that replaces another may be
-            # read by nobody else before it has the permissions of the old one
+            # a new file gets its mode from the umask or the folder's default ACL; a file that replaces another is
+            # private until it has the permissions of the old one
             mode = 0o600 if self._old else 0o666
             self._file = os.fdopen(create(self._temporary, mode, path, warn), "wb")
         except OSError as error:
             hint = RENAMED if os.access(self._target, os.W_OK) else ""
             raise open_error(path, error, hint) from error
-        self._out: Any = self._file if digest is None else Digested(self._file, digest)
-        self._sink = compressed(path, self._out)
+        self._sink = compressed(path, self._file, digest)
 
     def write(self, data: bytes) -> None:
         """Append the results of a query."""
-        try:
+        with write_errors(self._name):
             self._sink.write(data)
-        except OSError as error:
-            raise write_error(self._name, error) from error
 
     def finish(self) -> None:
         """Write and sync every byte, and set the permissions, so that only the rename is left."""
-        try:
-            self._finish()
-        except OSError as error:
-            raise write_error(self._name, error) from error
-
-    def _finish(self) -> None:
         if self._finished:
             return
-        if self._sink is not self._out:
+        with write_errors(self._name):
             self._sink.close()
-        self._file.flush()
-        number = self._file.fileno()
-        wanted = Permissions.of(self._target) or self._old  # the old file may have changed, or be gone
-        if wanted:
-            wanted.apply(number, self._name, self._warn)
-        self._sync(number)
+            self._file.flush()
+            number = self._file.fileno()
+            permissions = Permissions.of(self._target) or self._old  # the old file may have changed or been removed
+            if permissions:
+                permissions.apply(number, self._name, self._warn)
+            self._sync(number)
         self._finished = True
 
     def _sync(self, number: int) -> None:
@@ -89,7 +79,7 @@ class Replacement:
         os.close(os.dup(number))  # network file systems report some errors only when a descriptor is closed
 
     def _publish(self) -> None:
-        self._finish()
+        self.finish()
         os.lstat(self._temporary)
         if not is_same_file(self._file.fileno(), self._temporary):
             raise RunError(f"{self._name}: cannot be written: another process replaced {self._temporary}")
@@ -97,8 +87,8 @@ class Replacement:
             os.rename(self._temporary, self._target)
         except OSError as error:
             self._kept = os.path.lexists(self._temporary)
-            where = f"; the finished result is in {self._temporary}" if self._kept else ""
-            raise RunError(f"{self._name}: cannot be replaced: {error.strerror or error}{where}") from error
+            result = f"; the finished result is in {self._temporary}" if self._kept else ""
+            raise RunError(f"{self._name}: cannot be replaced: {error.strerror or error}{result}") from error
         with contextlib.suppress(OSError):  # the file is published; not every folder can be synced
             folder = os.open(self._folder, os.O_RDONLY)
             try:
@@ -109,14 +99,11 @@ class Replacement:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._publish()
-        except OSError as problem:
-            raise write_error(self._name, problem) from problem
+                with write_errors(self._name):
+                    self._publish()
         finally:
             if not self._kept:
                 remove(self._file.fileno(), self._temporary)
@@ -128,8 +115,8 @@ class Replacement:
 def _check_replaceable(target: str, name: str) -> None:
     """Raise UsageError if a rename cannot replace the existing file `target`, OSError if its folder is read-only.
 
-    Linux checks the rights to remove a name before it checks the kind of file, so rmdir fails with ENOTDIR exactly if
-    a rename is allowed, and never removes a regular file.
+    Linux checks the right to remove a name before the kind of file, so rmdir fails with ENOTDIR exactly if a rename is
+    allowed, and never removes a regular file.
     """
     folder = os.path.dirname(target)
     if _mount_of(target) != _mount_of(folder):
@@ -146,17 +133,12 @@ def _check_replaceable(target: str, name: str) -> None:
 
 
 def _mount_of(path: str) -> str:
-    """Return the id of the mount that holds a path; "" if the system does not tell."""
-    if sys.platform != "linux":
-        return ""
-    try:
+    """Return the id of the mount that holds a path; "" if it is unknown."""
+    with contextlib.suppress(OSError):
         number = os.open(path, os.O_PATH)
-    except OSError:
-        return ""
-    try:
-        with open(f"/proc/self/fdinfo/{number}", encoding="ascii") as file:
-            return next((line for line in file if line.startswith("mnt_id:")), "")
-    except OSError:
-        return ""
-    finally:
-        os.close(number)
+        try:
+            with open(f"/proc/self/fdinfo/{number}", encoding="ascii") as file:
+                return next((line for line in file if line.startswith("mnt_id:")), "")
+        finally:
+            os.close(number)
+    return ""

@@ -1,6 +1,6 @@
-"""Ids that look alike: what to say if an id is not found, and another one differs from it in what is hard to see.
+"""A hint for an id that is not found: an id that looks like it, but differs in case, blanks or invisible characters.
 
-Ids are compared as they are everywhere else; nothing here decides what matches.
+The hint never decides whether ids match.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 
-LIMIT = 1_000_000  # documents that are looked at, in a few seconds
+LIMIT = 1_000_000  # documents that are compared, in a few seconds
 LEADING_ZEROS = re.compile(r"^0+(?=.)")
 NO_BREAK = str.maketrans({"\u00a0": " ", "\u2007": " ", "\u202f": " ", "\u2011": "-"})
 
@@ -36,96 +35,66 @@ STEPS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def key(text: str) -> str:
-    """Return what all ids that look like `text` have in common."""
-    if text.isascii() and text.isprintable():  # fast, for all ids of a corpus
+def _key(text: str, without: str = "") -> str:
+    """Return a value that is equal for all ids that look like `text`. `without` is a step that is not applied."""
+    if not without and text.isascii() and text.isprintable():  # fast, for all ids of a corpus
         return LEADING_ZEROS.sub("", text.strip().casefold())
-    for step in STEPS.values():
-        text = step(text)
+    for name, step in STEPS.items():
+        text = text if name == without else step(text)
     return text
 
 
-def difference(one: str, other: str) -> str:
+def _difference(one: str, other: str) -> str:
     """Name what makes two ids with the same key differ."""
     single = next((name for name, step in STEPS.items() if step(one) == step(other)), None)
-    if single:
-        return single
-    return ", ".join(name for name in STEPS if _without(name, one) != _without(name, other))
+    return single or ", ".join(name for name in STEPS if _key(one, name) != _key(other, name))
 
 
-def _without(left_out: str, text: str) -> str:
-    """Apply all steps but one."""
-    for name, step in STEPS.items():
-        text = text if name == left_out else step(text)
-    return text
+class _Missing:
+    """Ids that are not found in `file`. As a container of wanted documents, compares each id and contains none."""
 
+    def __init__(self, ids: Iterable[str], file: str) -> None:
+        self._by_key: dict[str, str] = {}
+        for text in ids:
+            self._by_key.setdefault(_key(text), text)
+        self._file = file
+        self._count = 0
 
-@dataclass(slots=True)
-class Similar:
-    """Ids that are `missing`, and the first of the others that looks like one of them."""
-
-    missing: Iterable[str]
-    found: tuple[str, str] | None = None
-    _keys: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for text in self.missing:
-            self._keys.setdefault(key(text), text)
-
-    def look(self, text: str) -> bool:
-        """Compare one more id; whether it is similar to a missing one."""
-        missing = self._keys.get(key(text))
-        if missing is None or missing == text:
-            return False
-        self.found = missing, text
-        return True
-
-    def sentence(self, here: str, there: str) -> str:
-        """Say how the two differ, with escapes, or return ""; `here` and `there` are the files that hold them."""
-        if self.found is None:
+    def hint(self, text: str, file: str) -> str:
+        """Describe how the id `text` of `file` differs from a missing id that looks like it; "" if none does."""
+        missing = self._by_key.get(_key(text), text)
+        if missing == text:
             return ""
-        missing, other = self.found
-        return f"{missing!a} in {here} and {other!a} in {there} differ in {difference(missing, other)}"
+        return f"{missing!a} in {self._file} and {text!a} in {file} differ in {_difference(missing, text)}"
 
-
-def similar(missing: Iterable[str], others: Iterable[str], here: str, there: str) -> str:
-    """Say how an id that is missing differs from the first similar one of the others, or return ""."""
-    known = Similar(missing)
-    next((text for text in others if known.look(text)), None)
-    return known.sentence(here, there)
-
-
-def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fields, here: str) -> str:
-    """Say how a missing document id differs from the first similar one of the corpora, or return "".
-
-    Reads the corpora again, as far as they are files, and at most LIMIT documents.
-    """
-    search = _Search(Similar(missing))
-    for path in corpora:
-        if not os.path.isfile(path):
-            continue
-        try:
-            read_corpus(InputFiles().open(path), WantedDocuments(search), fields, lambda _: None, lambda _: None)
-        except _EndOfSearch:
-            return search.known.sentence(here, display_name(path))
-        except InputError:  # the file has changed since
-            continue
-    return ""
+    def __contains__(self, doc_id: object) -> bool:
+        self._count += 1
+        if self.hint(str(doc_id), "") or self._count == LIMIT:
+            raise _EndOfSearch(doc_id)
+        return False
 
 
 class _EndOfSearch(Exception):
-    pass
+    """Raised with the id that looks like a missing one, or with the last id that is compared."""
 
 
-@dataclass(slots=True)
-class _Search:
-    """Wants no document, and looks at the id of each."""
+def similar(missing: Iterable[str], others: Iterable[str], here: str, there: str) -> str:
+    """Describe how a missing id of the file `here` differs from the first id in `there` that looks like it, or ""."""
+    known = _Missing(missing, here)
+    return next(filter(None, (known.hint(text, there) for text in others)), "")
 
-    known: Similar
-    count: int = 0
 
-    def __contains__(self, doc_id: object) -> bool:
-        self.count += 1
-        if self.known.look(str(doc_id)) or self.count == LIMIT:
-            raise _EndOfSearch
-        return False
+def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fields, here: str) -> str:
+    """Describe how a missing document id differs from the first id of the corpora that looks like it, or "".
+
+    Reads the corpora that are files again, at most LIMIT documents.
+    """
+    known = _Missing(missing, here)
+    for path in filter(os.path.isfile, corpora):
+        try:
+            read_corpus(InputFiles().open(path), WantedDocuments(known), fields, lambda _: None, lambda _: None)
+        except _EndOfSearch as end:
+            return known.hint(str(end.args[0]), display_name(path))
+        except InputError:  # the file has changed since
+            continue
+    return ""

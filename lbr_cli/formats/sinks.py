@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
-from collections.abc import Callable
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import zstandard
 
@@ -13,26 +14,31 @@ from lbr_cli.errors import PASSING, LbrError, RunError, UsageError
 Warn = Callable[[str], None]  # prints one warning
 
 
-def compressed(path: str, file: Any) -> Any:
-    """Return `file`, or a writer that compresses into it if `path` ends in .gz or .zst."""
+def compressed(path: str, file: Any, digest: Any) -> Any:
+    """Return a writer to `file` that compresses if `path` ends in .gz or .zst. Closing it leaves `file` open.
+
+    `digest`, of hashlib, is updated with every byte that is written to `file`, unless it is None.
+    """
+    writer: Any = _Writer(file, digest)
     if path.endswith(".gz"):  # no name and no time in the header: equal results are equal bytes
-        return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
-    if path.endswith(".zst"):
-        return zstandard.ZstdCompressor().stream_writer(file, closefd=False)
-    return file
+        return gzip.GzipFile(filename="", mode="wb", fileobj=writer, mtime=0)
+    return zstandard.ZstdCompressor().stream_writer(writer, closefd=False) if path.endswith(".zst") else writer
 
 
-class Digested:
-    """A file that also updates a hashlib digest with the bytes written to it."""
-
-    def __init__(self, file: IO[bytes], digest: Any) -> None:
+class _Writer:
+    def __init__(self, file: Any, digest: Any) -> None:
         self._file = file
         self._digest = digest
         self.flush = file.flush
 
     def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return self._file.write(data)
+        written: int = self._file.write(data)
+        if self._digest is not None:
+            self._digest.update(data)
+        return written
+
+    def close(self) -> None:
+        self.flush()
 
 
 def open_error(name: str, error: OSError, hint: str = "") -> LbrError:
@@ -41,6 +47,10 @@ def open_error(name: str, error: OSError, hint: str = "") -> LbrError:
     return RunError(message) if error.errno in PASSING else UsageError(message, hint=hint)
 
 
-def write_error(name: str, error: OSError) -> RunError:
-    """Return the error for a write that failed after the file was opened."""
-    return RunError(f"{name}: cannot be written: {error.strerror or error}")
+@contextlib.contextmanager
+def write_errors(name: str) -> Iterator[None]:
+    """Raise RunError for a write in this block that fails, after the file was opened."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{name}: cannot be written: {error.strerror or error}") from error

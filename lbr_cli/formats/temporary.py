@@ -1,9 +1,8 @@
 """The temporary file of an output: its name, its creation, its lock.
 
-The name depends only on the name of the output, so the next job finds and replaces the file that a killed job left.
-A lock (flock) distinguishes such a file from one that another job is writing. An existing file is never opened for
-writing content: it is unlinked and created again with O_EXCL, so links and files of other users are never followed or
-reused.
+The name depends only on the name of the output, so the next job replaces the file that a killed job left. A lock
+(flock) distinguishes such a leftover from a file that another job is writing. No content is written to an existing
+file: it is unlinked and created again with O_EXCL, so links and files of other users are never followed or reused.
 """
 
 from __future__ import annotations
@@ -19,17 +18,21 @@ from lbr_cli.formats.sinks import Warn
 
 ENDING = ".lbr-tmp"
 NAME_MAX = 255  # bytes, on most file systems
-ATTEMPTS = 100  # each is lost only to another process that creates or removes the same file at that moment
+FOREIGN = "remove it if no job is writing it"
+ATTEMPTS = 100  # each fails only if another process creates or removes the same file at that moment
 
 
 def temporary_path(target: str) -> str:
     """Return the path of the temporary file for `target`: `.NAME.lbr-tmp` in the same folder.
 
-    A name that is too long for this becomes a hash.
+    If that name is too long, NAME is replaced by a hash.
     """
     folder, base = os.path.split(target)
     name = f".{base}{ENDING}"
-    if len(os.fsencode(name)) > _longest_name(folder):
+    longest = NAME_MAX
+    with contextlib.suppress(OSError, ValueError):
+        longest = os.pathconf(folder, "PC_NAME_MAX")
+    if len(os.fsencode(name)) > longest:
         name = f".{hashlib.sha256(os.fsencode(base)).hexdigest()[:32]}{ENDING}"
     return os.path.join(folder, name)
 
@@ -52,7 +55,7 @@ def create(path: str, mode: int, name: str, warn: Warn) -> int:
                 if not locked:
                     warn(f"{name}: the file system has no locks, so two jobs that write this file are not detected")
                 return number
-        except BlockingIOError:  # another job takes the file for a leftover and is about to remove it
+        except BlockingIOError:  # another job considers the file a leftover and is about to remove it
             pass
         except BaseException:
             remove(number, path)
@@ -77,13 +80,6 @@ def is_same_file(number: int, path: str) -> bool:
         return False
 
 
-def _longest_name(folder: str) -> int:
-    try:
-        return os.pathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError):
-        return NAME_MAX
-
-
 def _lock(number: int) -> bool:
     """Lock a file; return False if its file system has no locks. BlockingIOError if another process holds the lock."""
     try:
@@ -106,13 +102,13 @@ def _remove_leftover(path: str, name: str) -> None:
         return
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{name}: cannot be written: {path} exists and is not a regular file", hint="remove it")
-    ours = status.st_uid == os.geteuid()
+    denied = f"{name}: cannot be written: permission denied to replace {path}, which belongs to user {status.st_uid}"
     number = None
     try:
         number = _open_leftover(path)
         locked = number is not None and _lock(number)
-        if not (ours or locked):
-            raise _foreign(path, name, status.st_uid)
+        if not locked and status.st_uid != os.geteuid():
+            raise UsageError(denied, hint=FOREIGN)
         if number is None or is_same_file(number, path):
             os.unlink(path)
     except FileNotFoundError:
@@ -120,7 +116,7 @@ def _remove_leftover(path: str, name: str) -> None:
     except BlockingIOError:
         raise RunError(f"{name}: another lbr process is writing this file") from None
     except OSError as error:
-        raise _foreign(path, name, status.st_uid) from error
+        raise UsageError(denied, hint=FOREIGN) from error
     finally:
         if number is not None:
             os.close(number)
@@ -132,8 +128,3 @@ def _open_leftover(path: str) -> int | None:
         with contextlib.suppress(PermissionError):
             return os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     return None
-
-
-def _foreign(path: str, name: str, user: int) -> UsageError:
-    message = f"{name}: cannot be written: permission denied to replace {path}, which belongs to user {user}"
-    return UsageError(message, hint="remove it if no job is writing it")

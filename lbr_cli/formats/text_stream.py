@@ -7,8 +7,9 @@ import codecs
 import io
 import lzma
 import re
+import select
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
@@ -18,73 +19,37 @@ from lbr_cli.errors import InputError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-COMPRESSED_CHUNK = 1 << 14  # bytes: a few may decompress to a thousand times as many
+CHUNK = 1 << 18  # bytes
+COMPRESSED_CHUNK = 1 << 14  # a few bytes may decompress to a thousand times as many
+HEAD = 6  # bytes that show the kind of a file
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)  # bz2 raises OSError without errno
 LINE_MARK = b"\n" + codecs.BOM_UTF8
 LINE_MARKS = re.compile(b"\n(?:" + codecs.BOM_UTF8 + b")+")
 
 
-class ChunkReader(io.RawIOBase):
-    """A raw file whose bytes come in chunks of any size from `next_chunk`. Closes `file` with itself."""
+class Source:
+    """The bytes of an unbuffered file, of which `head` holds the first few. Updates `digest` with every byte read."""
 
-    def __init__(self, file: IO[bytes], first: bytes = b"") -> None:
+    def __init__(self, file: IO[bytes], digest: Any) -> None:
         self._file = file
-        self._rest = memoryview(first)
+        self._digest = digest
+        self.close = file.close
+        self.head = b""
+        while len(self.head) < HEAD and (more := self._read(HEAD - len(self.head))):
+            self.head += more
+        self._rest = self.head
 
-    def next_chunk(self, size: int) -> bytes:
-        """Return some bytes, about `size`; b"" at the end."""
-        raise NotImplementedError
+    def read1(self, size: int) -> bytes:
+        """Return about `size` bytes or fewer, as soon as there are any; b"" at the end."""
+        rest, self._rest = self._rest, b""
+        return rest or self._read(size)
 
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        self._rest = self._rest or memoryview(self.next_chunk(len(view)))
-        size = min(len(self._rest), len(view))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-
-class _Members:
-    """Decompresses the members of a file, one after the other.
-
-    The readers of bz2, lzma and zstandard ignore a truncated last member and data of another kind after it; this one
-    raises one of DAMAGE. They also wait for more than one line of a pipe.
-    """
-
-    def __init__(self, file: io.BufferedReader, start: Callable[[], Any], padding: bytes = b"") -> None:
-        self._file = file
-        self._start = start
-        self._padding = padding
-        self._member: Any = None
-        self._rest = b""
-
-    def read1(self, _size: int) -> bytes:
-        """Return some bytes, without waiting for more than are available; b"" at the end."""
-        while True:
-            chunk = self._rest or self._file.read1(COMPRESSED_CHUNK)
-            self._rest = b""
-            if self._member is None:
-                data_follows = chunk.lstrip(self._padding) if self._padding else chunk
-                if chunk and not data_follows:  # a chunk of padding alone is not the end of the file
-                    continue
-                chunk = data_follows
-                self._member = self._start() if chunk else None
-            if not chunk:
-                if self._member is not None:
-                    raise EOFError
-                return b""
-            data: bytes = self._member.decompress(chunk)
-            if self._member.eof:
-                self._rest, self._member = self._member.unused_data, None
-            if data:
-                return data
+    def _read(self, size: int) -> bytes:
+        while (data := self._file.read(size)) is None:  # a non-blocking file
+            select.select([self._file], [], [])
+        if self._digest:
+            self._digest.update(data)
+        return data
 
 
 def _zstd() -> Any:
@@ -100,6 +65,28 @@ COMPRESSIONS: tuple[tuple[str, re.Pattern[bytes], Callable[[], Any], bytes], ...
     # a file of the parallel tool begins with a skippable frame
     ("zstd", re.compile(rb"(?s:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)"), _zstd, b""),
 )
+
+
+def _decompressed(source: Source, start: Callable[[], Any], padding: bytes) -> Iterator[bytes]:
+    """Yield the data of all members of a file, each read as soon as its bytes are available.
+
+    The readers of bz2, lzma and zstandard wait for more than one line of a pipe. They also ignore a truncated last
+    member and data of another kind after it; this function raises one of DAMAGE.
+    """
+    member: Any = None
+    while chunk := source.read1(COMPRESSED_CHUNK):
+        while chunk:
+            if member is None:
+                chunk = chunk.lstrip(padding) if padding else chunk
+                if not chunk:
+                    break
+                member = start()
+            yield member.decompress(chunk)
+            chunk = b""
+            if member.eof:
+                chunk, member = member.unused_data, None
+    if member is not None:
+        raise EOFError
 
 
 class ByteOrderMarks:
@@ -127,44 +114,49 @@ class ByteOrderMarks:
         return data
 
 
-class TextStream(ChunkReader):
-    """The decompressed bytes of `source`, which begins with `head`, without byte-order marks unless `exact`.
-
-    Counts lines, to locate damaged data.
-    """
-
-    def __init__(self, name: str, source: io.BufferedReader, head: bytes, *, exact: bool) -> None:
-        super().__init__(source)
-        self.name = name
-        self._source: Any = source
-        self._compression = ""
-        for compression, magic, start, padding in COMPRESSIONS:
-            if magic.match(head):
-                self._source, self._compression = _Members(source, start, padding), compression
-        self._marks = None if exact else ByteOrderMarks()
-        self._line = 1
-
-    def next_chunk(self, size: int) -> bytes:
-        while data := self._pull(size):
-            if text := self._marks.remove(data) if self._marks else data:
-                return text
-        return self._marks.remove(b"") if self._marks else b""
-
-    def _pull(self, size: int) -> bytes:
-        try:
-            data: bytes = self._source.read1(size)
-        except DAMAGE as error:
-            raise self._damaged(error) from error
-        except OSError as error:
-            if error.errno is None:  # bz2 reports damaged data like this
-                raise self._damaged(error) from error
-            raise InputError(f"cannot be read: {error.strerror or error}", self.name) from error
-        self._line += data.count(b"\n")
-        return data
-
-    def _damaged(self, error: Exception) -> InputError:
+def _text(name: str, source: Source, *, exact: bool) -> Iterator[bytes]:
+    """Yield the text of `source` in chunks, some of them empty. Counts lines, to locate damaged data."""
+    chunks, compression = iter(lambda: source.read1(CHUNK), b""), ""
+    for kind, magic, start, padding in COMPRESSIONS:
+        if magic.match(source.head):
+            chunks, compression = _decompressed(source, start, padding), kind
+    marks = ByteOrderMarks()
+    line = 1
+    try:
+        for data in chunks:
+            line += data.count(b"\n")
+            yield data if exact or not data else marks.remove(data)
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"cannot be read: {error.strerror or error}", name) from error
         if isinstance(error, zstandard.ZstdError) and "dictionary" in str(error).lower():
             hint = "decompress it before: zstd -dc -D DICTIONARY"
-            return InputError("the zstd data needs a dictionary", self.name, self._line, hint=hint)
-        message = f"the {self._compression} data is cut off or damaged here"
-        return InputError(message, self.name, self._line, hint="make the file again or copy it again")
+            raise InputError("the zstd data needs a dictionary", name, line, hint=hint) from error
+        message = f"the {compression} data is cut off or damaged here"
+        raise InputError(message, name, line, hint="make the file again or copy it again") from error
+    yield marks.remove(b"")
+
+
+class TextStream(io.RawIOBase):
+    """The decompressed bytes of `source`, without byte-order marks unless `exact`."""
+
+    def __init__(self, name: str, source: Source, *, exact: bool) -> None:
+        self.name = name
+        self._source = source
+        self._chunks = filter(None, _text(name, source, exact=exact))
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        super().close()
+        self._source.close()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        self._rest = self._rest or memoryview(next(self._chunks, b""))
+        size = min(len(self._rest), len(view))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size

@@ -2,9 +2,9 @@
 
     query_id Q0 doc_id rank score tag
 
-Fields after the sixth are ignored, so is the second. A line whose first non-blank is `#` is a comment. trec_eval
-orders by score, kept as float32, and by document id where scores are equal, and ignores the rank: so every written
-score is at least one float32 step below the one before it, and every evaluator sees the written order.
+The second field and those after the sixth are ignored. A line whose first non-blank is `#` is a comment. trec_eval
+ignores the rank and orders by score, as float32, and equal scores by document id: so every written score is at least
+one float32 step below the one before it, and every evaluator reads the written order.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import LARGEST, float32, parse_number, round_trip_text, step_below
-from lbr_cli.formats.files import decoded
-from lbr_cli.formats.line_ends import without_carriage_return
+from lbr_cli.formats.files import decoded, without_carriage_return
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
+FORM = "query Q0 document rank score tag"
 FIELDS = re.compile(r"[^ \t]+")
-OTHER_BLANKS = re.compile(rb"[\x0b-\x1f]")  # what str.split takes for blanks beside the two that count
+OTHER_BLANKS = re.compile(rb"[\x0b-\x1f]")  # ASCII blanks of str.split that do not separate fields
 
 
 class Trec(RunFormat):
@@ -34,7 +34,7 @@ class Trec(RunFormat):
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         query = Query("")
         for number, data in lines:
-            # str.split is faster than FIELDS, and as good where no other blank is in the line
+            # str.split is faster than FIELDS, and equal if the line has no other blank
             plain = data.isascii() and not OTHER_BLANKS.search(data)
             if not plain and b"\r" in data:
                 data = without_carriage_return(data, file, number)
@@ -42,11 +42,7 @@ class Trec(RunFormat):
             if fields[0].startswith("#"):
                 continue
             if len(fields) < 6:
-                raise InputError(
-                    f"a TREC run line has six fields (query Q0 document rank score tag), this one has {len(fields)}",
-                    file,
-                    number,
-                )
+                raise InputError(f"a TREC run line has six fields ({FORM}), this one has {len(fields)}", file, number)
             score = parse_number(fields[4])
             if score is None:
                 raise InputError(f"the score, field 5, is not a finite decimal number: {fields[4]}", file, number)
@@ -73,14 +69,12 @@ class Trec(RunFormat):
 
     @staticmethod
     def _scores(rows: Sequence[RankedCandidate]) -> list[float]:
-        """The scores before they are made to fall: +inf stands for "as high as the line before allows".
+        """Return the scores before `write` makes them fall: +inf is as high as the line before allows.
 
-        Where nothing was scored the first stage's own scores are the best there is, and without them the list
-        begins at 0.
+        If no candidate is scored, they are the first-stage scores, or begin at 0 if one has none.
         """
         if rows and all(row.score is None for row in rows):
-            given = [row.candidate.score for row in rows]
-            known = [float32(score) for score in given if score is not None]
-            room = known and min(known) > -LARGEST / 2  # to fall further
-            return known if len(known) == len(rows) and room else [0.0] + [float("inf")] * (len(rows) - 1)
+            first_stage = [float32(row.candidate.score) for row in rows if row.candidate.score is not None]
+            can_fall = len(first_stage) == len(rows) and min(first_stage) > -LARGEST / 2
+            return first_stage if can_fall else [0.0] + [float("inf")] * (len(rows) - 1)
         return [float("inf") if row.score is None else row.score for row in rows]

@@ -1,5 +1,41 @@
 """The input of a job: options, loading, groups of candidates, their texts, and streams."""
 
-from lbr_cli.inputs.options import Inputs, Policies
+from __future__ import annotations
 
-__all__ = ["Inputs", "Policies"]
+from dataclasses import dataclass
+from typing import Literal
+
+from lbr_cli.formats import RunFormat
+from lbr_cli.formats.corpus import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """How to handle incomplete and invalid input."""
+
+    missing_docs: Literal["error", "skip", "last"] = "error"
+    missing_queries: Literal["error", "skip", "keep"] = "error"
+    duplicates: Literal["warn", "error"] = "warn"
+    bad_lines: Literal["error", "skip"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files of a job and how to read them. `-` is standard input.
+
+    If `queries` is None, a queries file is searched beside the run. `query` is the query of a run without queries.
+    `lines`: the run is plain text, one document a line. `format` None detects the format of the run. `topic_field` and
+    `query_columns` are those of `read_queries`. `chosen` names the options of a queries file that the user has set.
+    """
+
+    run: str
+    corpora: tuple[str, ...] = ()
+    queries: str | None = None
+    query: str | None = None
+    lines: bool = False
+    format: RunFormat | None = None
+    fields: Fields = Fields()
+    topic_field: str | None = None
+    query_columns: tuple[str, ...] | None = None
+    policies: Policies = Policies()
+    chosen: frozenset[str] = frozenset()

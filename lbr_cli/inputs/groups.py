@@ -14,7 +14,7 @@ from lbr_cli.wording import pair_name
 
 @dataclass(slots=True)
 class DuplicateCount:
-    """Counts the lines of `file` that repeat a pair, or refuses the first if `policy` is "error"."""
+    """Counts the duplicate pairs of `file`, or refuses the first if `policy` is "error"."""
 
     file: str
     policy: Literal["warn", "error"]
@@ -23,19 +23,18 @@ class DuplicateCount:
 
     def warn(self, progress: Progress) -> None:
         """Warn about the duplicates, if there are any."""
-        if self.count == 1:
-            progress.warn(f"{self.first}: duplicate pair, scored and written once")
-        elif self.count:
-            progress.warn(f"{self.first}: duplicate pair; {self.count} duplicate pairs, each scored and written once")
+        if self.count:
+            several = f"; {self.count} duplicate pairs, each" if self.count > 1 else ","
+            progress.warn(f"{self.first}: duplicate pair{several} scored and written once")
 
 
 @dataclass(slots=True)
 class CandidateGroup:
     """The candidates of one query, by document id.
 
-    `text_line` is the line of the query's text, `lines` are those of the candidates, in the same order. A document text
-    that came in a later line than its candidate has its line in `text_lines`. Lines are 8 bytes each in an array: runs
-    of a million lines are usual.
+    `text_line` is the line of the query's text, `lines` are those of the candidates, in the same order. `text_lines`
+    are the lines of document texts that come later than their candidates. Lines are 8 bytes each in an array: runs of a
+    million lines are usual.
     """
 
     query: Query
@@ -50,7 +49,7 @@ class CandidateGroup:
         number, query, candidate, implied = line
         file, doc_id = duplicates.file, candidate.doc_id
         if implied != self.implied:
-            message = f"query id {query.query_id} is both given and, for a line without one, the line's number"
+            message = f"query id {query.query_id} is also the number of a line without an id"
             raise InputError(message, file, number, hint="give every query an id")
         if query.text is not None and query.text != self.query.text:
             if self.query.text is not None:
@@ -72,5 +71,5 @@ class CandidateGroup:
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
 
     def _line_of(self, doc_id: str) -> int:
-        """Return the line of a candidate's text, or of the candidate. Slow: for errors."""
+        """Return the line of a candidate's text, or of the candidate. Slow, for errors only."""
         return self.text_lines.get(doc_id) or self.lines[list(self.candidates).index(doc_id)]

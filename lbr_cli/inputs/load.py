@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
@@ -11,8 +11,8 @@ from lbr_cli.formats import Line, RunFormat, parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.lines import PlainLines
+from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.options import Inputs
 from lbr_cli.inputs.texts import add_query_texts, find_documents
 
 
@@ -34,7 +34,12 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
     progress.status(f"reading {name}")
     format_, lines = _parse(inputs, files, progress)
     duplicates = DuplicateCount(name, inputs.policies.duplicates)
-    groups = _grouped(lines, duplicates)
+    groups: dict[str, CandidateGroup] = {}
+    for line in lines:
+        group = groups.get(line.query.query_id)
+        if group is None:
+            group = groups[line.query.query_id] = CandidateGroup(line.query, line.number, line.implied)
+        group.add(line, duplicates)
     duplicates.warn(progress)
     if not groups:
         raise InputError("holds no candidates", name)
@@ -55,28 +60,17 @@ def _parse(inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFo
     return parse_run(stream, inputs.format, query)
 
 
-def _grouped(lines: Iterable[Line], duplicates: DuplicateCount) -> dict[str, CandidateGroup]:
-    groups: dict[str, CandidateGroup] = {}
-    for line in lines:
-        group = groups.get(line.query.query_id)
-        if group is None:
-            group = groups[line.query.query_id] = CandidateGroup(line.query, line.number, line.implied)
-        group.add(line, duplicates)
-    return groups
-
-
 def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:
-    """Return the ranking of a group with the texts of its documents; `skip` those without a text.
+    """Return the ranking of a group with the texts of its documents; with `skip`, without candidates that have no text.
 
-    A query without a text keeps all candidates: none of them is scored, and their texts have not been read.
+    A query without a text keeps all candidates: none of them is scored, and their texts are not read.
     """
-    candidates = [
-        candidate
-        if candidate.document is not None or (document := documents.get(doc_id)) is None
-        # the id of the document is shared by all queries; that of the line is freed
-        else Candidate(document.doc_id, document, candidate.score, candidate.rank, candidate.extra)
-        for doc_id, candidate in group.candidates.items()
-    ]
-    if skip and group.query.text is not None:
-        candidates = [candidate for candidate in candidates if candidate.document is not None]
+    skip = skip and group.query.text is not None
+    candidates = []
+    for doc_id, candidate in group.candidates.items():
+        if candidate.document is None and (document := documents.get(doc_id)) is not None:
+            # the id of the document is shared by all queries; that of the line is freed
+            candidate = Candidate(document.doc_id, document, candidate.score, candidate.rank, candidate.extra)
+        if candidate.document is not None or not skip:
+            candidates.append(candidate)
     return Ranking(group.query, candidates)

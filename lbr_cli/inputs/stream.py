@@ -1,7 +1,7 @@
-"""Read rankings from a stream of JSONL with texts, each as soon as its lines are complete, in constant memory.
+"""Read rankings from a stream of JSONL with texts, each as soon as it is complete, in constant memory.
 
-A line with a whole query is complete at once. Lines with one pair each are complete when another query id, a blank line
-or the end of the input follows.
+A line with a whole query is complete. Lines with one pair each are complete if another query id, a blank line or the
+end of the input follows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats.files import BLANKS, display_name, without_end
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.options import Inputs
 from lbr_cli.wording import pair_name
 
 REMEMBERED = 10_000
@@ -25,17 +25,17 @@ REMEMBERED = 10_000
 def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ranking]:
     """Yield the rankings of a stream.
 
-    Raises InputError for an invalid line, a candidate without texts, and a query id of the last 10,000 that returns
-    after its lines were complete.
+    Raises InputError for an invalid line, a candidate without texts, and a line of a query that is already complete,
+    if it is one of the last 10,000.
     """
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
     duplicates = DuplicateCount(display_name(inputs.run), inputs.policies.duplicates)
-    answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # with their last line and no candidates
+    answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
     with files.open(inputs.run) as lines:
         for group in _groups(lines, format_, answered, duplicates):
             _check_texts(group, lines.name)
-            earlier = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])
-            answered[group.query.query_id] = earlier
+            last = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])
+            answered[group.query.query_id] = last
             if len(answered) > REMEMBERED:
                 answered.popitem(last=False)
             yield Ranking(group.query, tuple(group.candidates.values()))
@@ -45,7 +45,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
 def _groups(
     lines: io.BufferedReader, format_: Jsonl, answered: Mapping[str, CandidateGroup], duplicates: DuplicateCount
 ) -> Iterator[CandidateGroup]:
-    """Yield each group when it is complete. InputError for a query that is in `answered`, unless it is the same."""
+    """Yield each group when it is complete. InputError for a query in `answered`, unless it is the same."""
     group: CandidateGroup | None = None
     for number, raw in enumerate(lines, 1):
         data = without_end(raw)
@@ -68,11 +68,11 @@ def _groups(
 
 
 def _check_repeated(group: CandidateGroup, earlier: CandidateGroup, is_whole: bool, name: str) -> None:
-    """Raise InputError for an id that returns, except for a whole query with the same text, which is answered again."""
+    """Raise InputError for a repeated id, except for a whole query with the same text, which is answered again."""
     query, number = group.query, group.text_line
     if not is_whole:
         message = f"query {query.query_id} comes back: its lines ended at line {earlier.lines[-1]}"
-        raise InputError(message, name, number, hint="without --stream lines may stand in any order")
+        raise InputError(message, name, number, hint="without --stream lines can be in any order")
     if group.implied != earlier.implied or query.text != earlier.query.text:
         raise InputError(f"query {query.query_id} has another text at {name}:{earlier.text_line}", name, number)
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lbr_cli.core import Document, Progress
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.corpus import WantedDocuments, check_fields, read_corpus
-from lbr_cli.formats.files import STDIN, display_name
+from lbr_cli.formats.files import STDIN, CarriageReturnError, display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.line_ends import CarriageReturnError
-from lbr_cli.formats.queries import QueryLine, read_queries
+from lbr_cli.formats.queries import read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
+from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup
-from lbr_cli.inputs.options import Inputs
 from lbr_cli.wording import counted, first_few
 
-QUERIES = "queries file"  # its name in messages
+QUERIES = "queries file"  # the name of this input in messages
 
 Groups = dict[str, CandidateGroup]
 
 
 def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
-    """Add the query texts of the queries file, and remove the queries that `--missing-queries skip` leaves out.
+    """Add the query texts of the queries file, and remove queries without a text for `--missing-queries skip`.
 
-    Raises InputError for queries without a text, as the policy says, and if no query has one; UsageError if there is no
+    Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError without a
     queries file.
     """
     run_name = display_name(inputs.run)
@@ -34,23 +33,15 @@ def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress:
     path = inputs.queries
     if path is None and incomplete:
         path = queries_beside(inputs.run, inputs.corpora, progress)
-        if path is None:
-            raise UsageError(
-                f"{run_name} holds no query texts, and no file queries.* or topics.* lies beside it",
-                hint="name the queries with --queries",
-            )
     if path is None:
-        _refuse_query_options(inputs, run_name)
+        _check_complete(inputs, run_name, bool(incomplete))
         return
     name = display_name(path)
     progress.status(f"reading {name}")
-    queries = read_queries(
-        files.open(path, QUERIES),
-        inputs.topic_field,
-        columns=inputs.query_columns,
-        wanted={group.query.query_id for group in incomplete},
-        warn=progress.warn,
-    )
+    wanted = {group.query.query_id for group in incomplete}
+    columns, warn = inputs.query_columns, progress.warn
+    stream = files.open(path, QUERIES)
+    queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
     for query_id, group in groups.items():
         line = queries.get(query_id)
         if line is None or line.query.text is None or group.implied:  # the number of a line is not the id of a query
@@ -60,37 +51,29 @@ def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress:
         group.query = line.query
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
-        _handle_missing_queries(groups, missing, queries, name, inputs, progress)
-        for group in missing if inputs.policies.missing_queries == "skip" else ():
-            del groups[group.query.query_id]
+        alike = similar((group.query.query_id for group in missing), queries, run_name, name)
+        if len(missing) == len(groups):
+            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(queries) or 'no query'}", alike)
+            raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
+        examples = first_few(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
+        message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
+        if inputs.policies.missing_queries == "error":
+            hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
+            raise InputError(message, run_name, missing[0].lines[0], hint=hint)
+        progress.warn(f"{run_name}: {message}")
+        if inputs.policies.missing_queries == "skip":
+            for group in missing:
+                del groups[group.query.query_id]
 
 
-def _refuse_query_options(inputs: Inputs, run_name: str) -> None:
+def _check_complete(inputs: Inputs, run_name: str, incomplete: bool) -> None:
+    """Raise UsageError if a run without a queries file is `incomplete`, or if an option needs that file."""
+    if incomplete:
+        message = f"{run_name} has no query texts, and there is no file queries.* or topics.* beside it"
+        raise UsageError(message, hint="name the queries with --queries")
     if inputs.chosen:
         option = min(inputs.chosen).replace("_", "-")
-        raise UsageError(f"--{option} has no effect: {run_name} holds the query texts, and no file of queries is read")
-
-
-def _handle_missing_queries(
-    groups: Groups,
-    missing: Sequence[CandidateGroup],
-    queries: Mapping[str, QueryLine],
-    name: str,
-    inputs: Inputs,
-    progress: Progress,
-) -> None:
-    """Warn of queries without a text, or raise InputError."""
-    run_name = display_name(inputs.run)
-    alike = similar((group.query.query_id for group in missing), queries, run_name, name)
-    if len(missing) == len(groups):
-        hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(queries) or 'no query'}", alike)
-        raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
-    examples = first_few(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
-    message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
-    if inputs.policies.missing_queries == "error":
-        hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
-        raise InputError(message, run_name, missing[0].lines[0], hint=hint)
-    progress.warn(f"{run_name}: {message}")
+        raise UsageError(f"--{option} has no effect: {run_name} has the query texts, and no queries file is read")
 
 
 def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str | None:
@@ -98,17 +81,13 @@ def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str 
 
     Raises UsageError if there are several.
     """
-    named = {os.path.realpath(path) for path in (run, *corpora)}
+    others = {os.path.realpath(path) for path in (run, *corpora)}
     for beside in (run, *corpora[:1]):
         if beside == STDIN:
             continue
         folder = glob.escape(os.path.dirname(beside))
-        paths = sorted(
-            path
-            for pattern in ("queries.*", "topics.*")
-            for path in glob.glob(os.path.join(folder, pattern))
-            if os.path.realpath(path) not in named and os.path.isfile(path)
-        )
+        paths = [path for name in ("queries.*", "topics.*") for path in glob.glob(os.path.join(folder, name))]
+        paths = sorted(path for path in paths if os.path.isfile(path) and os.path.realpath(path) not in others)
         if len(paths) > 1:
             raise UsageError(f"several files may hold the queries: {', '.join(paths)}", hint="name one with --queries")
         if paths:
@@ -117,74 +96,59 @@ def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str 
     return None
 
 
-class _BadLines:
-    """Handles the invalid lines of the corpora: counts them if `skip`, else raises their errors."""
-
-    def __init__(self, skip: bool) -> None:
-        self._skip = skip
-        self._count = 0
-        self._first = ""
-
-    def __call__(self, error: InputError) -> None:
-        if not self._skip or isinstance(error, CarriageReturnError):
-            raise error
-        self._count += 1
-        self._first = self._first or str(error)
-
-    def warn(self, progress: Progress) -> None:
-        if self._count:
-            progress.warn(f"{self._first}; {counted(self._count, 'line was', 'lines were')} left out")
-
-
 def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> Mapping[str, Document]:
     """Return the documents, by id, of the candidates without a text.
 
-    Raises InputError for documents that are not found, as the policy says, and if no candidate has a text; UsageError
-    if there is no corpus.
+    Raises InputError for documents that are not found, depending on the policy, and if no candidate has a text;
+    UsageError if there is no corpus.
     """
     run_name = display_name(inputs.run)
-    wanted = {
-        doc_id
-        for group in groups.values()
-        if group.query.text is not None
-        for doc_id, candidate in group.candidates.items()
-        if candidate.document is None
-    }
+    wanted = {doc_id for _, doc_id in _without_text(groups)}
     if wanted and not inputs.corpora:
-        raise UsageError(f"{run_name} holds no document texts", hint="name the corpus with --corpus")
+        raise UsageError(f"{run_name} has no document texts", hint="name the corpus with --corpus")
     documents = WantedDocuments(wanted)
-    bad_lines = _BadLines(inputs.policies.bad_lines == "skip")
+    skipped: list[str] = []
+
+    def bad(error: InputError) -> None:
+        if inputs.policies.bad_lines == "error" or isinstance(error, CarriageReturnError):
+            raise error
+        skipped.append("" if skipped else str(error))
+
     for path in inputs.corpora:
         progress.status(f"reading {display_name(path)}")
-        read_corpus(files.open(path), documents, inputs.fields, progress.note, bad_lines)
+        read_corpus(files.open(path), documents, inputs.fields, progress.note, bad)
     check_fields(inputs.fields, documents, progress.warn)
-    bad_lines.warn(progress)
+    if skipped:
+        progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
     if len(documents.documents) < len(wanted):
-        _handle_missing_documents(groups, documents, len(wanted), inputs, progress)
+        _handle_missing(groups, documents, inputs, progress)
     return documents.documents
 
 
-def _handle_missing_documents(
-    groups: Groups, documents: WantedDocuments, wanted: int, inputs: Inputs, progress: Progress
-) -> None:
-    """Warn of documents that are not found, or raise InputError."""
+def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
+    """Yield (line, document id) for each candidate without a text whose query has one."""
+    for group in groups.values():
+        if group.query.text is not None:
+            for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True):
+                if candidate.document is None:
+                    yield line, doc_id
+
+
+def _handle_missing(groups: Groups, documents: WantedDocuments, inputs: Inputs, progress: Progress) -> None:
+    """Warn about documents that are not found, or raise InputError."""
     run_name = display_name(inputs.run)
     corpora = ", ".join(map(display_name, inputs.corpora))
-    scored = [group for group in groups.values() if group.query.text is not None]
-    pairs = sorted(
-        (line, doc_id)
-        for group in scored
-        for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True)
-        if candidate.document is None and doc_id not in documents.documents
-    )
+    pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
+    missing = len({doc_id for _, doc_id in pairs})
+    wanted = missing + len(documents.documents)
     alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
-    if len(pairs) == sum(len(group.candidates) for group in scored):
+    if len(pairs) == sum(len(group.candidates) for group in groups.values() if group.query.text is not None):
         ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
         hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
         raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)
     examples = first_few(f"{doc_id} (line {line})" for line, doc_id in pairs)
-    missing = f"{wanted - len(documents.documents)} of {wanted} documents are not in {corpora}"
-    message = _joined(f"{missing} ({len(pairs)} pairs): {examples}", alike)
+    counts = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs)"
+    message = _joined(f"{counts}: {examples}", alike)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
         raise InputError(message, run_name, pairs[0][0], hint=hint)

@@ -208,7 +208,7 @@ def test_an_array_gets_the_jq_line(files: Path, lbr: Program) -> None:
     write(files, {"run.json": '[{"qid":"q1"}]'})
     ended = lbr("rerank", "run.json", "-c", "docs.jsonl", "--engine", "overlap")
     assert ended.err == (
-        "lbr: run.json:1: not JSONL, which is one JSON object a line\nlbr: hint: make it so: jq -c '.[]' run.json\n"
+        "lbr: run.json:1: not JSONL, which is one JSON object a line\nlbr: hint: convert it: jq -c '.[]' run.json\n"
     )
 
 

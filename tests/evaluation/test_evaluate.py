@@ -508,7 +508,7 @@ def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Pr
         (["--qrels", "before.trec", "qrels.txt"], "hint: this looks like a run"),
         (["--qrels", "qrels.txt", "qrels.txt"], "hint: four fields are judgments; a TREC run has six fields"),
         (["--qrels", "q.jsonl", "before.trec"], "q.jsonl:1: judgments are TREC or BEIR, not JSONL"),
-        (["--qrels", "beir.tsv", "before.trec"], "beir.tsv:1: the grade is no integer of at most nine digits: 1.0"),
+        (["--qrels", "beir.tsv", "before.trec"], "beir.tsv:1: the grade is not an integer of at most nine digits: 1.0"),
     ],
 )
 def test_files_of_another_kind(judged: Path, lbr: Program, arguments: list[str], message: str) -> None:
@@ -616,7 +616,7 @@ def test_the_command_for_judgments_in_json_works(judged: Path, lbr: Program, nam
     kind = "JSONL" if name.endswith("lines") else "JSON"
     error, hint = ended.err.splitlines()
     assert (ended.code, error) == (2, f"lbr: {file}:1: judgments are TREC or BEIR, not {kind}")
-    assert hint.startswith("lbr: hint: make it so: ")
+    assert hint.startswith("lbr: hint: convert it: ")
     assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 0\nq2 0 d2 2\n"
 
 
@@ -645,5 +645,5 @@ def run_jq(folder: Path, hint: str) -> str:
     """What the command of a hint prints."""
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
-    command = hint.removeprefix("lbr: hint: make it so: ")
+    command = hint.removeprefix("lbr: hint: convert it: ")
     return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout

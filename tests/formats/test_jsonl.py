@@ -65,10 +65,10 @@ def test_no_candidates_is_no_lines() -> None:
     [
         ({"doc_id": "d"}, "no query id (query_id or qid)"),
         ({"qid": "q"}, "no document id (doc_id, docid, _id, id)"),
-        ({"qid": 1.0, "doc_id": "d"}, '"qid" has to be a string or an integer of 64 bits, this is a number with a'),
-        ({"qid": True, "doc_id": "d"}, '"qid" has to be a string or an integer of 64 bits, this is a boolean'),
-        ({"qid": 2**64, "doc_id": "d"}, '"qid" has to be a string or an integer of 64 bits, this is a number with a'),
-        ({"qid": "q", "doc_id": None}, '"doc_id" has to be a string or an integer of 64 bits, this is null'),
+        ({"qid": 1.0, "doc_id": "d"}, '"qid" has to be a string or a 64-bit integer, this is a number with a'),
+        ({"qid": True, "doc_id": "d"}, '"qid" has to be a string or a 64-bit integer, this is a boolean'),
+        ({"qid": 2**64, "doc_id": "d"}, '"qid" has to be a string or a 64-bit integer, this is a number with a'),
+        ({"qid": "q", "doc_id": None}, '"doc_id" has to be a string or a 64-bit integer, this is null'),
         ({"qid": "q", "doc_id": "d", "text": 3}, '"text" has to be a string, this is an integer'),
         ({"qid": "q", "doc_id": "d", "score": "3"}, '"score" has to be a number, this is a string'),
         ({"qid": "q", "doc_id": "d", "score": True}, '"score" has to be a number, this is a boolean'),
@@ -115,7 +115,7 @@ def test_bytes_that_are_no_json(line: bytes, problem: str) -> None:
 def test_a_corpus_taken_for_a_run_gets_a_hint() -> None:
     with pytest.raises(InputError) as error:
         read({"_id": "d1", "text": "x"})
-    assert error.value.hint == "this looks like a corpus; a corpus is given with --corpus"
+    assert error.value.hint == "this looks like a corpus; name the corpus with --corpus"
 
 
 JSON = st.recursive(
@@ -176,7 +176,7 @@ def test_numbers_in_unknown_keys_keep_their_value(lbr: Program, number: str) -> 
 
 
 def test_an_id_of_more_than_64_bits_is_refused_whatever_else_is_in_the_line() -> None:
-    with pytest.raises(InputError, match='"doc_id" has to be a string or an integer of 64 bits'):
+    with pytest.raises(InputError, match='"doc_id" has to be a string or a 64-bit integer'):
         list(Jsonl().read([(1, b'{"qid": 1, "doc_id": 18446744073709551616}')], "f"))
 
 
@@ -185,11 +185,11 @@ def test_an_id_of_more_than_64_bits_is_refused_whatever_else_is_in_the_line() ->
     [
         (
             [{"query_id": "2", "query": "a", "documents": ["a"]}, {"query": "a", "documents": ["a"]}],
-            "lbr: standard input:2: query id 2 is both given and, for a line without one, the line's number",
+            "lbr: standard input:2: query id 2 is also the number of a line without an id",
         ),
         (
             [{"query": "a", "documents": [{"id": "1", "text": "same"}, "same"]}],
-            'lbr: standard input:1: in "documents", item 1: document id 1 is both given and, for a document without',
+            'lbr: standard input:1: in "documents", item 1: document id 1 is also the index of a document',
         ),
     ],
 )

@@ -115,7 +115,7 @@ def test_bad_input_leaves_the_old_file(files: Path, lbr: Program) -> None:
 def test_no_clobber_is_decided_before_anything_is_read(files: Path, lbr: Program) -> None:
     write(files, {"out.trec": "old", "docs.jsonl": "{"})
     ended = lbr(*OVERLAP, "-o", "out.trec", "--no-clobber")
-    assert (ended.code, ended.err) == (2, "lbr: out.trec: exists, and --no-clobber was given\n")
+    assert (ended.code, ended.err) == (2, "lbr: out.trec: exists, and --no-clobber is set\n")
     (files / "out.trec").unlink()
     assert "docs.jsonl:1" in lbr(*OVERLAP, "-o", "out.trec", "--no-clobber").err
 

@@ -94,7 +94,7 @@ def test_none_is_an_error(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: run.trec holds no query texts, and no file queries.* or topics.* lies beside it\n"
+        "lbr: run.trec has no query texts, and there is no file queries.* or topics.* beside it\n"
         "lbr: hint: name the queries with --queries\n"
     )
 

@@ -74,15 +74,15 @@ def test_xml(tmp_path: Path, content: str) -> None:
         (
             "<?xml version='1.0'?>\n<!DOCTYPE t [\n<!ENTITY a 'b'>\n]><t><topic number='1'><title>&a;</title></topic>"
             "</t>",
-            "t:3: declares the entity a, and entities are not expanded here",
+            "t:3: declares the entity a; entities are not expanded",
         ),
         (
             "<!DOCTYPE t [ <!ENTITY a SYSTEM '/etc/passwd'> ]>\n<t><topic number='1'><title>&a;</title></topic></t>",
-            "t:1: declares the entity a, and entities are not expanded here",
+            "t:1: declares the entity a; entities are not expanded",
         ),
         (
             "<!DOCTYPE t SYSTEM 't.dtd'>\n<t><topic number='1'><query>caf&eacute;</query></topic></t>",
-            "t:2: uses the entity eacute, and entities are not expanded here",
+            "t:2: uses the entity eacute; entities are not expanded",
         ),
         ("<t>\n<topic number='1'><title>R&D</title></topic></t>", "t:2: not well-formed XML: "),
         ("<t>\n<topic number='1'><title>x</topic></t>", "t:2: not well-formed XML: mismatched tag"),
@@ -93,7 +93,7 @@ def test_xml(tmp_path: Path, content: str) -> None:
         ("<top>\n<num> Number: 7\n<url>x\n</top>", "t:1: topic 7 has no title"),
         ("<top><num>1<title>a</top>\n\n<top><title>x</top>", "t:3: a topic without a number"),
         ("<top><num>1<title>a</top>\n<top><num>1<title>b</top>", "t:2: query 1 has another text at "),
-        ("<top><num>1<title>a</top>\n<num>2", "t:2: <num> stands outside a <top>"),
+        ("<top><num>1<title>a</top>\n<num>2", "t:2: <num> is outside <top>"),
     ],
 )
 def test_topics_that_cannot_be_read(tmp_path: Path, content: str, problem: str) -> None:

@@ -160,7 +160,7 @@ def test_lists_without_items_are_no_candidates_either(lbr: Program) -> None:
 def test_a_corpus_that_is_not_named(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "--engine", "overlap")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.endswith("lbr: run.trec holds no document texts\nlbr: hint: name the corpus with --corpus\n")
+    assert ended.err.endswith("lbr: run.trec has no document texts\nlbr: hint: name the corpus with --corpus\n")
 
 
 def test_an_empty_text_is_scored_as_what_it_is(files: Path, lbr: Program) -> None:
@@ -216,5 +216,5 @@ def test_options_about_queries_where_none_are_read(lbr: Program, option: list[st
     ended = lbr("rerank", "--engine", "overlap", *option, stdin=line)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        f"lbr: {option[0]} has no effect: standard input holds the query texts, and no file of queries is read\n"
+        f"lbr: {option[0]} has no effect: standard input has the query texts, and no queries file is read\n"
     )

@@ -87,7 +87,7 @@ def test_a_query_that_comes_back_is_an_error_after_the_first_answer(lbr: Program
     assert (ended.code, len(ended.records)) == (1, 2)
     assert ended.err == (
         "lbr: standard input:3: query a comes back: its lines ended at line 1\n"
-        "lbr: hint: without --stream lines may stand in any order\n"
+        "lbr: hint: without --stream lines can be in any order\n"
     )
 
 
