@@ -51,7 +51,7 @@ class TokenBudget:
 
 
 def window_size(batch_tokens: int) -> int:
-    """Return among how many requests to choose batches: enough for some thirty batches of short prompts."""
+    """Return the number of requests among which batches are chosen: enough for some thirty batches of short prompts."""
     return max(WINDOW, batch_tokens // 8)
 
 
@@ -141,21 +141,19 @@ def chunks(windows: Iterable[Sequence[Request]], size: int) -> Iterator[Sequence
 def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Yield each item with what `prepare` returns for it: a thread prepares the next while this one is used.
 
-    Items are read in the thread of the caller. Whatever needs the tokenizer belongs into `prepare`: a tokenizer keeps
-    its truncation and its reading of special tokens from call to call, so two threads must not share it.
+    Items are read in the thread of the caller. Only `prepare` may call the tokenizer, which keeps its truncation and
+    its treatment of special tokens from call to call, so that two threads must not share it.
     """
     with ThreadPoolExecutor(1) as thread:
-        ahead: deque[tuple[T, Future[R]]] = deque()
+        ahead: tuple[T, Future[R]] | None = None
         for item in items:
-            ahead.append((item, thread.submit(prepare, item)))
-            if len(ahead) > 1:
-                first, prepared = ahead.popleft()
-                yield first, prepared.result()
-        while ahead:
-            first, prepared = ahead.popleft()
-            yield first, prepared.result()
+            current, ahead = ahead, (item, thread.submit(prepare, item))
+            if current:
+                yield current[0], current[1].result()
+        if ahead:
+            yield ahead[0], ahead[1].result()
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA and MPS raise an error of their own, the allocator of a CPU a RuntimeError."""
+    """Whether memory ran out: CUDA and MPS raise an error of their own, the allocator of a CPU a RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
