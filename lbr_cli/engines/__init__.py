@@ -44,7 +44,7 @@ UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The URL of an OpenAI-compatible server, and how many requests are sent to it at a time."""
+    """An OpenAI-compatible server, and how many requests are in flight at a time."""
 
     base_url: str
     concurrency: int = CONCURRENCY
@@ -52,10 +52,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Processes of a Ray cluster that each hold a local engine, and the CPUs and GPUs that each of them reserves.
-
-    `address` None is a cluster of this machine alone, which ends with the job.
-    """
+    """Workers of a Ray cluster, and the CPUs and GPUs of each. Without `address`, this machine until the job ends."""
 
     count: int = 1
     cpus: int = 1
@@ -81,9 +78,8 @@ class Settings:
 class ComputeSpec:
     """The choices of an engine on which a score depends.
 
-    `device` is its kind, `dtype` the precision in words, `prompt` a digest of the tokens of two sample pairs.
-    `dated` means that any of this may differ later. `weights` identifies weights without files: a server, and its name
-    of the model.
+    `device` is its type, `dtype` the precision in words, `prompt` a digest of the token ids of two pairs. `dated` means
+    that any of this may differ later. `weights` identifies weights without files: a server, and its name of the model.
     """
 
     device: str
@@ -95,10 +91,7 @@ class ComputeSpec:
 
 
 class Prepared(Protocol):
-    """An engine that knows how it will compute, without weights.
-
-    If `spec` is None, its scores are not cached. `warnings` are for the user.
-    """
+    """An engine without its weights. `warnings` are for the user; if `spec` is None, its scores are not cached."""
 
     @property
     def spec(self) -> ComputeSpec | None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from lbr_cli.core import NextToken
@@ -14,14 +15,14 @@ class LabelIds:
     def __init__(self, tokenizer: Any, model: str) -> None:
         self._tokenizer = tokenizer
         self._model = model
-        self._ids: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+        self._ids = lru_cache(None)(self._look_up)
 
     def __call__(self, request: NextToken) -> list[int]:
         """Return a token for each label of a request. MissingError if the tokenizer has none."""
-        key = (request.labels, request.logits)
-        if key not in self._ids:
-            self._ids[key] = [self._id(label, first=request.logits) for label in request.labels]
-        return self._ids[key]
+        return self._ids(request.labels, request.logits)
+
+    def _look_up(self, labels: tuple[str, ...], first: bool) -> list[int]:
+        return [self._id(label, first=first) for label in labels]
 
     def _id(self, label: str, *, first: bool) -> int:
         """The only token of a label, else the token of that name, else (if `first`) the first token of its text."""

@@ -1,7 +1,6 @@
 """The engine without a model: the share of the query's distinct words that the document contains.
 
-Words are runs of `\\w`, case-folded; a query without a word scores 0. It is for trying files and pipelines without
-waiting, not for ranking.
+Words are runs of `\\w`, case-folded; a query without a word scores 0. Use it to test files and pipelines, not to rank.
 """
 
 from __future__ import annotations
@@ -43,21 +42,21 @@ class Overlap:
                     raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
                 if request.query not in words_of:
                     words_of[request.query] = set(WORD.findall(request.query.casefold()))
-                wanted = words_of[request.query]
+                words = words_of[request.query]
                 document = request.document.casefold()
-                found = sum(_contains(document, word) for word in wanted)
-                answers.append((request, Answer((found / len(wanted) if wanted else 0.0,))))
+                shared = sum(_contains(document, word) for word in words)
+                answers.append((request, Answer((shared / len(words) if words else 0.0,))))
             yield Batch(answers)
 
 
 def _contains(text: str, word: str) -> bool:
-    """Whether `word` is one of the runs of `\\w` in `text`; a query has few words, so finding beats splitting."""
-    place = text.find(word)
-    while place >= 0:
-        end = place + len(word)
-        if not _is_word(text[place - 1 : place]) and not _is_word(text[end : end + 1]):
+    """Whether `word` is one of the runs of `\\w` in `text`; for the few words of a query faster than splitting."""
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not _is_word(text[start - 1 : start]) and not _is_word(text[end : end + 1]):
             return True
-        place = text.find(word, place + 1)
+        start = text.find(word, start + 1)
     return False
 
 

@@ -1,6 +1,6 @@
-"""A model's small files -> its configuration and its tokenizer, by transformers and without torch.
+"""Load a model's configuration and its tokenizer with transformers, without torch; `local/loading.py` loads weights.
 
-Whatever does not fit is refused rather than guessed at. Weights are the business of `local/loading.py`.
+Files that do not fit together raise an error: nothing is guessed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import CODE_HINT, read_config
 from lbr_cli.models.json_file import kind_of
 
-# what goes wrong is raised too, and told in our own words
+# errors are raised as well, and reported by lbr
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -29,65 +29,62 @@ BEHIND_PADDING = (
 
 
 def load_config(model: LocalModel) -> Any:
-    """The model's configuration as transformers understands it."""
+    """Return the configuration of a model."""
     return load(transformers.AutoConfig, model, "configuration")
 
 
 def load_tokenizer(model: LocalModel) -> Any:
-    """The model's own fast tokenizer, the only kind with the characters that each token stands for.
+    """Return the model's fast tokenizer: only fast ones know the characters of each token.
 
-    If transformers rebuilds it otherwise than `tokenizer.json` describes it, the file is used as it is.
+    If transformers builds it in another way than `tokenizer.json` describes, that file is used as it is. MissingError
+    if there is no fast tokenizer.
     """
     tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
+    # without a file transformers builds one with an empty vocabulary
     names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
-    if not any((model.folder / name).exists() for name in names):  # transformers then makes one up, of no words
+    if not any((model.folder / name).exists() for name in names):
         raise MissingError(f"{model.folder}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.folder}: it has no fast tokenizer (tokenizer.json)")
     if not isinstance(tokenizer.model_max_length, int | float):
-        kind = kind_of(tokenizer.model_max_length)
-        raise MissingError(
-            f'{model.folder / "tokenizer_config.json"}: "model_max_length" has to be a number, this is {kind}'
-        )
+        problem = f'"model_max_length" has to be a number, this is {kind_of(tokenizer.model_max_length)}'
+        raise MissingError(f"{model.folder / 'tokenizer_config.json'}: {problem}")
     if not model.gguf and different_part(tokenizer, model.folder):
         name = type(tokenizer).__name__
         tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
-        part = different_part(tokenizer, model.folder)
-        if part:
+        if part := different_part(tokenizer, model.folder):
             problem = f'"{part}" is followed neither by {name} nor by PreTrainedTokenizerFast'
             raise MissingError(f"{model.folder / FILE}: {problem} of transformers {transformers.__version__}")
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
-        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's, which a GGUF file has no place for
+        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's: a GGUF file has no field for it
     return tokenizer
 
 
 def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel) -> None:
-    """MissingError for a tokenizer with a token that can occur in a text and has no row in the model's embeddings.
+    """Raise MissingError if a token that can occur in a text has no row in the model's embeddings.
 
-    Special tokens beyond the last row are allowed: texts are never turned into them.
+    Special tokens beyond the last row are allowed: no text is tokenized as one of them.
     """
     special = set(tokenizer.all_special_ids)
     special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
-    used = {number: token for number, token in sorted(beyond.items()) if number not in special}
-    if used:
-        number, token = next(iter(used.items()))
-        more = f" and {len(used) - 1} others" if len(used) > 1 else ""
-        message = (
-            f"the tokenizer has the token {token!r} with the id {number}{more}, and the model has {rows} embeddings"
-        )
+    vocabulary = tokenizer.get_vocab().items()
+    beyond = sorted((number, token) for token, number in vocabulary if number >= rows and number not in special)
+    if beyond:
+        number, token = beyond[0]
+        problem = f"the tokenizer has the token {token!r} with the id {number}"
+        problem += f" and {len(beyond) - 1} others" if beyond[1:] else ""
         hint = "the embeddings were not resized when the token was added (resize_token_embeddings)"
-        raise MissingError(f"{model.path}: {message}", hint=hint)
+        raise MissingError(f"{model.path}: {problem}, and the model has {rows} embeddings", hint=hint)
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:
-    """The most tokens that tokenizer and position table both allow.
+    """Return the most tokens that the tokenizer and the model's position table allow.
 
-    A tokenizer without a limit says 1e30, a model without a table nothing, and there may be no `config`. RoBERTa's
-    table, and those of models made like it, begin behind the padding id, so that many places of it are never used.
+    A tokenizer without a limit has 1e30; `config` may be None. The table of RoBERTa and of models like it begins after
+    the padding id, so that its first rows are never used.
     """
     table = getattr(config, "max_position_embeddings", None) or 0
-    if table <= 0:  # XLNet says -1
+    if table <= 0:  # no table; XLNet has -1
         table = UNLIMITED
     if getattr(config, "model_type", "") in BEHIND_PADDING:
         table -= config.pad_token_id + 1
@@ -95,9 +92,9 @@ def longest_input(tokenizer: Any, config: Any) -> int:
 
 
 def choose_length(model: LocalModel, settings: Settings, limit: int, least: int, usual: int | None = None) -> int:
-    """How many tokens a prompt may have: what was asked for, else the model's own choice, or the `usual` one.
+    """Return the maximum length of a prompt in tokens: --max-length, else the least of the model's own limits.
 
-    UsageError for less than the `least` that makes a prompt, and for more than the `limit` of what the model reads.
+    Raises UsageError for less than `least`, which a prompt needs, and for more than `limit`.
     """
     length = settings.max_length or min(limit, model.max_length or limit, usual or limit)
     if length > limit:
@@ -108,23 +105,22 @@ def choose_length(model: LocalModel, settings: Settings, limit: int, least: int,
 
 
 def load(kind: Any, model: LocalModel, what: str, **options: Any) -> Any:
-    """What `kind` makes of a model, without a network, and without running code that comes with it unless trusted.
+    """Return a model's `what` (configuration, tokenizer, weights), loaded by `kind`, a class of transformers.
 
-    Code of its own has to be refused outright: not said, transformers would ask on stdout and wait for a key. Trusted,
-    it may be code that lies in another repository of the hub.
+    Nothing is downloaded and no code of the model is run unless it is trusted: trusted code may be in another
+    repository of the hub. `trust_remote_code` is always set, because transformers would prompt on stdout.
+    Raises MissingError for files that cannot be used, RunError if memory runs out.
     """
     if model.gguf:
         from transformers import modeling_gguf_pytorch_utils as gguf_loader
 
         options["gguf_file"] = model.gguf
-        vars(gguf_loader)["tqdm"] = lambda tensors, **_: tensors  # a bar that no setting of transformers silences
+        vars(gguf_loader)["tqdm"] = lambda tensors, **_: tensors  # a progress bar without a setting
+    trusted = model.trusted
     try:
-        return kind.from_pretrained(
-            model.folder, local_files_only=not model.trusted, trust_remote_code=model.trusted, **options
-        )
-    except (
-        Exception
-    ) as error:  # the tokenizers library raises bare Exception, transformers whatever a wrong value causes
+        return kind.from_pretrained(model.folder, local_files_only=not trusted, trust_remote_code=trusted, **options)
+    # the tokenizers library raises bare Exception, transformers whatever a wrong value causes
+    except Exception as error:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch is not imported here
             raise RunError(f"{model.folder}: out of memory: its {what} do not fit") from error
         message = f"{model.path}: its {what} cannot be loaded: {_first_line(error)}"
@@ -134,7 +130,7 @@ def load(kind: Any, model: LocalModel, what: str, **options: Any) -> Any:
 
 
 def code_hint(model: LocalModel) -> str:
-    """What to do where a model that is not trusted comes with code of its own."""
+    """Return a hint for a model with code of its own that is not trusted; "" for others."""
     if model.trusted or model.gguf or not read_config(model.folder).object("auto_map"):
         return ""
     return CODE_HINT
@@ -142,7 +138,7 @@ def code_hint(model: LocalModel) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    if "ignore_mismatched_sizes" in text:  # which points to a report that nobody sees
-        return "their sizes are not those that the configuration names"
+    if "ignore_mismatched_sizes" in text:  # refers to a report that is not shown
+        return "their sizes are not those of the configuration"
     first, _, rest = text.partition("\n")
     return f"{first} {rest.strip().splitlines()[0]}" if first.rstrip().endswith(":") and rest.strip() else first

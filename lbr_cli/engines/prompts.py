@@ -13,7 +13,6 @@ that on samples when it first meets a template.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,15 +24,14 @@ import jinja2
 from lbr_cli.core import Chat, Document, Embedding, Family, NextToken, Pair, RawTemplate, Request
 from lbr_cli.errors import MissingError, RequestError, first_line
 
-PLACEHOLDER = "\ufdd0"  # a noncharacter, which is in no template
+PLACEHOLDER = "\ufdd0"  # a noncharacter: no template contains it
 SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
 AWKWARD_TEXT = "naïve ﬁ\u00a0日本🙂  don't\r\n\n 1,000 </s> [SEP] <|im_end|>"
-PARTS_KEPT = 1024  # parts of prompts that are the same for many documents
-# what a template can raise: its own errors, and those of Python that its expressions cause
-TEMPLATE_ERRORS = (
-    *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
-)
-DATES = "strftime_now"  # what a chat template calls for the date of today
+PARTS_KEPT = 1024  # texts around documents whose token ids are kept
+# of templates, and of the Python that their expressions call
+PYTHON_ERRORS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
+TEMPLATE_ERRORS = (jinja2.TemplateError, *PYTHON_ERRORS)
+DATES = "strftime_now"  # the function by which a chat template reads the date
 
 
 R = TypeVar("R", NextToken, Pair, Embedding)
@@ -108,14 +106,13 @@ def decode_with_special_tokens(tokenizer: Any, ids: list[int]) -> str:
 def prompt_digest(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:
     """Return a digest of the prompts of two pairs, and whether a prompt may contain a date.
 
-    One pair are placeholders, the other has a document whose tokens depend on normalisation and on special tokens.
-
-    `tokens` returns what an engine makes of a request.
+    One pair consists of placeholders; the document of the other depends on normalisation and on special tokens.
+    `tokens` returns the prompt of a request.
     """
     digest = hashlib.sha256()
     dated = False
-    pairs = [family.requests("{query}", Document("", text, "{title}")) for text in ("{document}", AWKWARD_TEXT)]
-    for request in itertools.chain.from_iterable(pairs):
+    documents = [Document("", text, "{title}") for text in ("{document}", AWKWARD_TEXT)]
+    for request in (request for document in documents for request in family.requests("{query}", document)):
         digest.update(repr(request).encode())
         with suppress(RequestError):  # the limit may have room for a short query and none for a placeholder
             digest.update(repr(tokens(request)).encode())
@@ -126,7 +123,7 @@ def prompt_digest(family: Family, tokens: Callable[[Request], object], tokenizer
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """What a template puts around the texts. `cuts` means that a long document loses tokens, not characters."""
+    """The parts of a template around the texts. `cuts` means that a long document loses tokens, not characters."""
 
     head: list[int]
     before: str
@@ -154,7 +151,7 @@ class PromptTokenizer:
         self._tokenizer = tokenizer
         self._model = model
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._templates: dict[Chat | RawTemplate, _Template] = {}
+        self._template = lru_cache(None)(self._split)
         self._part = lru_cache(PARTS_KEPT)(lambda text: self._encode(text, plain=True)[0])
 
     def prompt(self, request: NextToken) -> Prompt:
@@ -174,8 +171,8 @@ class PromptTokenizer:
             if len(ids) - room >= kept:
                 raise self._too_long(request)
             return Prompt(request, head + ids[:room] + tail, True)
-        # Cut at the end of a token and tokenize the rest again, so that the model reads what it would read of a
-        # document of that length. The rest may merge in another way and need another cut.
+        # Cut at the end of a token and tokenize the rest again, as if the document had that length. The rest may merge
+        # in another way and need another cut.
         while (over := len(ids) - room) > 0:
             kept -= over
             if kept <= 0:
@@ -193,25 +190,19 @@ class PromptTokenizer:
         return query_too_long(request, self.length_without_document(request), self.max_length)
 
     def _encode(self, text: str, *, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and their character offsets; `plain` reads special tokens as ordinary text."""
-        encoded = self._tokenizer(
-            text, add_special_tokens=False, split_special_tokens=plain, return_offsets_mapping=True, verbose=False
-        )
+        """Token ids and their character offsets; `plain` reads special tokens as ordinary text."""
+        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        encoded = self._tokenizer(text, split_special_tokens=plain, **options)
         return encoded["input_ids"], encoded["offset_mapping"]
-
-    def _template(self, template: Chat | RawTemplate) -> _Template:
-        if template not in self._templates:
-            self._templates[template] = self._split(template)
-        return self._templates[template]
 
     def _split(self, template: Chat | RawTemplate) -> _Template:
         rendered = self._render(template, f" {PLACEHOLDER} ")
         strips = f" {PLACEHOLDER} " not in rendered
         before, _, after = rendered.partition(PLACEHOLDER if strips else f" {PLACEHOLDER} ")
         head, head_offsets = self._encode(before, plain=False)
-        last = max((place for place, i in enumerate(head) if i in self._special), default=-1)
+        last = max((index for index, i in enumerate(head) if i in self._special), default=-1)
         tail, tail_offsets = self._encode(after, plain=False)
-        first = min((place for place, i in enumerate(tail) if i in self._special), default=len(tail))
+        first = min((index for index, i in enumerate(tail) if i in self._special), default=len(tail))
         opening, closing = self._added(template)
         split = _Template(
             opening + head[: last + 1],
@@ -225,10 +216,8 @@ class PromptTokenizer:
             request = NextToken(template, (sample,), sample, ("",), ())
             whole = opening + self._encode(self._render(template, sample + sample), plain=False)[0] + closing
             if split.head + self._encode(split.parts(request, sample)[1], plain=True)[0] + split.tail != whole:
-                raise MissingError(
-                    f"{self._model}: its chat template or tokenizer changes the texts of a prompt, so lbr cannot "
-                    "build its prompts exactly"
-                )
+                problem = "its chat template or tokenizer changes the texts of a prompt"
+                raise MissingError(f"{self._model}: {problem}, so lbr cannot build its prompts exactly")
         return split
 
     def _render(self, template: Chat | RawTemplate, user: str) -> str:
@@ -263,6 +252,5 @@ class PromptTokenizer:
             return [], []
         encoded = self._tokenizer("x", return_special_tokens_mask=True)
         ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
-        first = next((place for place, special in enumerate(mask) if not special), len(ids))
-        last = max((place for place, special in enumerate(mask) if not special), default=len(ids) - 1)
-        return ids[:first], ids[last + 1 :]
+        ordinary = [index for index, special in enumerate(mask) if not special] or [len(ids), len(ids) - 1]
+        return ids[: ordinary[0]], ids[ordinary[-1] + 1 :]

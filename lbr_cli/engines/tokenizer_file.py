@@ -1,9 +1,8 @@
-"""Whether a tokenizer treats a text as its `tokenizer.json` says.
+"""Check whether a tokenizer follows its `tokenizer.json`.
 
-transformers builds many tokenizers from the defaults of their classes and takes from the file the vocabulary, but
-neither its normalizer nor its pre-tokenizer (from version 5.6; huggingface/transformers#45488,
-huggingface/sentence-transformers#3911). A model whose tokenizer comes out different would get other tokens than it
-was trained with.
+transformers builds many tokenizers from the defaults of their classes: of the file it reads the vocabulary, but neither
+the normalizer nor the pre-tokenizer (from version 5.6; huggingface/transformers#45488,
+huggingface/sentence-transformers#3911). The model would then receive other tokens than in its training.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lbr_cli.errors import MissingError
 
 FILE = "tokenizer.json"
 PARTS = ("normalizer", "pre_tokenizer")
-# what normalizers and pre-tokenizers are known to treat differently
+# characters that normalizers and pre-tokenizers treat differently
 AWKWARD = (
     "Ripe Figs turn PURPLE in August.",
     " a leading blank, two  blanks,   three, and a trailing one ",
@@ -38,33 +37,29 @@ AWKWARD = (
 
 
 def different_part(tokenizer: Any, folder: Path) -> str:
-    """The part of `tokenizer.json` that a tokenizer does not follow; "" if there is none, or no such file.
+    """Return the part of `tokenizer.json` that a tokenizer does not follow; "" if there is none, or no such file.
 
-    Parts that are written otherwise count as the same if they treat all of a set of awkward texts alike.
+    Two parts with different descriptions are equal if they give the same results for all `AWKWARD` texts.
     """
     path = folder / FILE
     if not path.exists():
         return ""
-    written = _read(path)
+    try:
+        described = orjson.loads(path.read_bytes())  # a large vocabulary: faster than the standard library
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{path}: cannot be read: {error}") from error
     for part in PARTS:
         if part == "pre_tokenizer" and getattr(tokenizer, "fix_mistral_regex", False):
-            continue  # a repair that the folder asks for
-        own = _part(written.get(part) if isinstance(written, dict) else None, part, path)
+            continue  # a correction that the folder requests
+        own = _part(described.get(part) if isinstance(described, dict) else None, part, path)
         used = getattr(tokenizer.backend_tokenizer, part)
-        if _as_json(own, part) != _as_json(used, part) and _results(own) != _results(used):
+        if _as_json(own, part) != _as_json(used, part) and any(_apply(own, t) != _apply(used, t) for t in AWKWARD):
             return part
     return ""
 
 
-def _read(path: Path) -> Any:
-    try:
-        return orjson.loads(path.read_bytes())  # a large vocabulary: faster than the standard library
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{path}: cannot be read: {error}") from error
-
-
 def _part(value: Any, part: str, path: Path) -> Any:
-    """The part that a file describes, without its vocabulary, which may take seconds to read."""
+    """Build a part of a tokenizer without its vocabulary, which may take seconds to read."""
     described = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}, part: value}
     try:
         return getattr(Tokenizer.from_str(json.dumps(described)), part)
@@ -73,18 +68,13 @@ def _part(value: Any, part: str, path: Path) -> Any:
 
 
 def _as_json(part: Any, name: str) -> Any:
-    """A part with every option spelt out."""
+    """A part with the values of all its options."""
     alone = Tokenizer(models.BPE())
     setattr(alone, name, part)
     return json.loads(alone.to_str())[name]
 
 
-def _results(part: Any) -> list[Any]:
-    """What a part makes of the awkward texts."""
-    return [_applied(part, text) for text in AWKWARD]
-
-
-def _applied(part: Any, text: str) -> Any:
+def _apply(part: Any, text: str) -> Any:
     if part is None:
         return text
     if hasattr(part, "normalize_str"):

@@ -39,19 +39,36 @@ class Prepared:
     """A tokenizer, and how vLLM will compute."""
 
     model: LocalModel
-    settings: Settings
+    batch_tokens: int | None
     ids: TokenPrompts
-    device: str
-    dtype: str
     spec: ComputeSpec
     warnings: ClassVar[Sequence[str]] = ()
 
     def load(self, pairs: int = 0) -> Engine:
-        """Load the weights into vLLM."""
+        """Load the weights into vLLM. RunError if they do not fit into memory, MissingError if it cannot load them."""
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        with warnings.catch_warnings(action="ignore"):
-            return Vllm(self, _load(self))
+        folder, length = self.model.folder, self.ids.max_length
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                from vllm import LLM
+
+                llm = LLM(
+                    model=str(folder),
+                    skip_tokenizer_init=True,  # it receives token ids and returns log-probabilities
+                    trust_remote_code=self.model.trusted,
+                    dtype=self.spec.dtype,
+                    max_model_len=length + ANSWER_TOKENS if length < UNLIMITED - ANSWER_TOKENS else None,
+                    max_num_batched_tokens=self.batch_tokens,
+                    enable_prefix_caching=True,
+                    disable_log_stats=True,
+                    use_tqdm_on_load=False,
+                )
+        except torch.OutOfMemoryError as error:
+            raise RunError(f"{folder}: out of memory: the weights do not fit") from error
+        except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
+            raise MissingError(f"{folder}: vLLM cannot load it: {first_line(error)}") from error
+        return Vllm(llm, self.ids, self.spec)
 
 
 def prepare(model: LocalModel, settings: Settings) -> Prepared:
@@ -63,16 +80,16 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_name(choose_dtype(settings.dtype, torch.device(device)))
     ids = TokenPrompts(model, settings, "vllm")
-    return Prepared(model, settings, ids, device, dtype, ids.spec(device, dtype))
+    return Prepared(model, settings.batch_tokens, ids, ids.spec(device, dtype))
 
 
 class Vllm:
     """Answers `NextToken` requests."""
 
-    def __init__(self, prepared: Prepared, llm: Any) -> None:
-        self.description = f"vLLM {version_of('vllm')}, {prepared.device}, {prepared.dtype}"
-        self.window = CALL_SIZE[prepared.device]
-        self._prompts = prepared.ids
+    def __init__(self, llm: Any, prompts: TokenPrompts, spec: ComputeSpec) -> None:
+        self.description = f"vLLM {version_of('vllm')}, {spec.device}, {spec.dtype}"
+        self.window = CALL_SIZE[spec.device]
+        self._prompts = prompts
         self._llm = llm
 
     def check(self, requests: Iterable[Request]) -> None:
@@ -91,44 +108,19 @@ class Vllm:
         prompts = [self._prompts.prompt(request) for request in requests]
         labels = self._prompts.label_ids(requests[0])  # the requests of one family have the same labels
         try:
-            options = SamplingParams(
-                max_tokens=ANSWER_TOKENS, temperature=0.0, logprob_token_ids=labels, detokenize=False
-            )
+            options = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=labels, detokenize=False)
         except TypeError as error:
             message = f"--engine vllm: vLLM {version_of('vllm')} does not support logprob_token_ids"
             raise MissingError(message, hint="pip install -U 'lbr-cli[vllm]'") from error
+        token_ids = [{"prompt_token_ids": prompt.ids} for prompt in prompts]
         try:
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": prompt.ids} for prompt in prompts], options, use_tqdm=False
-            )
+            outputs = self._llm.generate(token_ids, options, use_tqdm=False)
         except (RuntimeError, ValueError) as error:
             raise RunError(f"vLLM failed: {first_line(error)}") from error
         answers = []
         tokens = 0
         for prompt, output in zip(prompts, outputs, strict=True):
-            found = output.outputs[0].logprobs[0]
-            answers.append((prompt.request, Answer([found[label].logprob for label in labels], prompt.truncated)))
+            logprobs = output.outputs[0].logprobs[0]
+            answers.append((prompt.request, Answer([logprobs[label].logprob for label in labels], prompt.truncated)))
             tokens += len(prompt.ids) - (output.num_cached_tokens or 0)
         return Batch(answers, tokens)
-
-
-def _load(prepared: Prepared) -> Any:
-    length = prepared.ids.max_length
-    try:
-        from vllm import LLM
-
-        return LLM(
-            model=str(prepared.model.folder),
-            skip_tokenizer_init=True,  # it receives token ids and returns log-probabilities
-            trust_remote_code=prepared.model.trusted,
-            dtype=prepared.dtype,
-            max_model_len=length + ANSWER_TOKENS if length < UNLIMITED - ANSWER_TOKENS else None,
-            max_num_batched_tokens=prepared.settings.batch_tokens,
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-        )
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"{prepared.model.folder}: out of memory: the weights do not fit") from error
-    except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
-        raise MissingError(f"{prepared.model.folder}: vLLM cannot load it: {first_line(error)}") from error

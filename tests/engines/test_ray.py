@@ -107,17 +107,17 @@ def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.Monk
     with pytest.raises(MissingError, match=r"^node [\d.]+: has lbr 0.1.0, and the job is of lbr 0.0.9$"):
         prepare_engine("ray", model, settings)
     monkeypatch.undo()
-    worker = engine.Worker(model, settings, engine.Expected(engine.__version__, ""))
+    worker = engine.Worker(model, settings, engine.Deployment(engine.__version__, ""))
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     monkeypatch.setattr(type(folder), "exists", lambda self: False)
-    with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder} is not there$"):
+    with pytest.raises(MissingError, match=rf"^node 10.0.0.7: {folder}: not found$"):
         worker.spec()
 
 
 def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     model, settings = on_ray(folder)
-    expected = engine.Expected(engine.__version__, engine.fingerprint(engine.file_digests(model)))
+    expected = engine.Deployment(engine.__version__, engine.fingerprint(engine.file_digests(model)))
     worker = engine.Worker(model, settings, expected)
     with pytest.raises(RunError, match=r"^node 10.0.0.7: computes in another way"):
         worker.answer([], replace(worker.spec(), dtype="float16"))

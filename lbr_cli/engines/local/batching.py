@@ -51,7 +51,7 @@ class TokenBudget:
 
 
 def window_size(batch_tokens: int) -> int:
-    """Return among how many requests to choose batches: enough for some thirty batches of short prompts."""
+    """Return the number of requests among which batches are chosen: enough for some thirty batches of short prompts."""
     return max(WINDOW, batch_tokens // 8)
 
 
@@ -141,8 +141,8 @@ def chunks(windows: Iterable[Sequence[Request]], size: int) -> Iterator[Sequence
 def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[R]:
     """Yield what `prepare` returns for each item: a thread prepares the next item while the last result is used.
 
-    Items are read in the thread of the caller. Whatever needs the tokenizer belongs into `prepare`: a tokenizer keeps
-    its truncation and its reading of special tokens from call to call, so two threads must not share it.
+    Items are read in the thread of the caller. Only `prepare` may call the tokenizer, which keeps its truncation and
+    its treatment of special tokens from call to call, so that two threads must not share it.
     """
     with ThreadPoolExecutor(1) as thread:
         ahead: deque[Future[R]] = deque()
@@ -155,5 +155,5 @@ def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[R]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA and MPS raise an error of their own, the allocator of a CPU a RuntimeError."""
+    """Whether memory ran out: CUDA and MPS raise an error of their own, the allocator of a CPU a RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)

@@ -1,4 +1,4 @@
-"""Compile what lies between the matrix products, for jobs that are long enough to repay the compiler.
+"""Compile the operations between the matrix products, for jobs that are long enough to repay the compiler.
 
 The parts of a layer that work token by token (norms, MLP) are compiled once for all layers; torch keeps the result on
 disk for the next run (`TORCHINDUCTOR_CACHE_DIR`). Attention is not compiled.
@@ -16,7 +16,7 @@ from torch import nn
 
 from lbr_cli.errors import MissingError, UsageError, first_line
 
-REPAID = 5000  # pairs: from here on `auto` compiles
+REPAID = 5000  # pairs from which `auto` compiles
 
 
 def compile_layers(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype, pairs: int) -> bool:
@@ -40,7 +40,7 @@ def compile_layers(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype, 
 
 @torch.inference_mode()
 def _compile(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype) -> str:
-    """Why it is not possible, or ""."""
+    """Compile the layers; return the reason if it is not possible, or ""."""
     if model.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
         return "neither g++ nor clang++ is installed"
     parts = [part for layer in layers for name, part in layer.named_children() if name != "self_attn"]

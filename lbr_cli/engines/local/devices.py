@@ -17,7 +17,7 @@ MEMORY_SHARE = 0.5  # of an accelerator's free memory
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else CPU. Raises MissingError for a device that is not here."""
+    """Return a device; `auto` is CUDA, else MPS, else CPU. MissingError for a device that is not on this machine."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     try:
@@ -26,14 +26,13 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"--device {name}: no such kind of device", hint="auto, cpu, cuda, cuda:1 or mps") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}.get(device.type, 0)
     if (device.index or 0) >= count:
-        raise MissingError(
-            f"--device {name}: not on this machine", hint=f"here are: {', '.join(map(str, all_devices()))}"
-        )
+        hint = f"devices: {', '.join(map(str, all_devices()))}"
+        raise MissingError(f"--device {name}: not on this machine", hint=hint)
     return device
 
 
 def describe(device: torch.device) -> str:
-    """What a device is, and what it computes in natively."""
+    """Return the name of a device and its native precisions."""
     dtype = choose_dtype("auto", device)
     if device.type == "cpu":
         name = f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
@@ -44,20 +43,20 @@ def describe(device: torch.device) -> str:
 
 
 def all_devices() -> list[torch.device]:
-    """What is on this machine."""
+    """Return the devices of this machine."""
     names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if _has_mps() else [])]
     return [torch.device(name) for name in names]
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the device computes in it natively, else float32.
+    """Return a precision; `auto` is bfloat16 if the device computes in it natively, else float32.
 
-    Natively: a CPU with avx512_bf16 or AMX, a CUDA device without emulation. MPS gets float32.
+    Natively: a CPU with avx512_bf16 or AMX, a CUDA device without emulation, no MPS device.
     """
     if name != "auto":
         dtype = DTYPES[name]
         if dtype == torch.float16 and device.type == "cpu":
-            hint = "float32, or bfloat16 where the processor has it, which auto finds out"
+            hint = "use float32, or auto, which is bfloat16 if the processor has it"
             raise UsageError("--dtype float16: a CPU computes in it many times slower than in any other", hint=hint)
         return dtype
     if device.type == "cuda":
@@ -68,10 +67,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def computes_wide(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether weights of `dtype` are better turned into float32 for computing, because that is the faster.
+    """Return whether to compute in float32 with weights of `dtype`, because it is faster.
 
-    It is on processors without matrix units for bfloat16 (AMX), but for AMD's with avx512_bf16: a Zen 5 was seen to
-    do five times as many products in bfloat16 as in float32, an Intel one without AMX half as many.
+    It is on CPUs without matrix units for bfloat16 (AMX), except AMD's with avx512_bf16: measured products in bfloat16
+    are five times as fast as in float32 on a Zen 5, and half as fast on an Intel processor without AMX.
     """
     if device.type != "cpu" or dtype == torch.float32:
         return False
@@ -81,12 +80,11 @@ def computes_wide(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def choose_budget(device: torch.device, config: Any) -> int:
-    """Tokens computed at once: on a CPU few enough for its cache, on an accelerator as free memory allows.
+    """Return the tokens of a batch: on a CPU as many as its cache holds, on an accelerator as free memory allows.
 
-    `config` is the model's: a token's hidden state is counted in float32, and on an accelerator all that one layer
-    makes of it.
+    Counted are a token's hidden state in float32 and, on an accelerator, all activations of one layer.
     """
-    size = getattr(config, "hidden_size", None) or 1024  # a configuration of a model's own may call it otherwise
+    size = getattr(config, "hidden_size", None) or 1024  # a model with code of its own may use another name
     hidden = 4 * size
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
@@ -101,10 +99,7 @@ def choose_budget(device: torch.device, config: Any) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep memory that was freed instead of handing it back page by page, where it is glibc.
-
-    A batch frees and asks for tens of megabytes in every layer; fresh pages for them cost a tenth of the time.
-    """
+    """Let glibc keep freed memory: each layer allocates tens of megabytes, and fresh pages cost a tenth of the time."""
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "gnu_get_libc_version"):

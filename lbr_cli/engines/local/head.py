@@ -35,7 +35,7 @@ class LMHead:
 
     @torch.inference_mode()
     def _check_on_prompts(self, model: Any, rows: Sequence[list[int]]) -> None:
-        """MissingError if the model's logits of prompts are not those of its base model's hidden states.
+        """Raise MissingError if the model's logits of prompts are not those of its base model's hidden states.
 
         Some architectures pass more than the tokens of a prompt to their base model.
         """
@@ -45,29 +45,29 @@ class LMHead:
 
     @torch.inference_mode()
     def _check_on_hidden_state(self, model: Any) -> None:
-        """MissingError if the model's own forward pass computes other logits from a hidden state than this head does.
+        """Raise MissingError if the model's own forward pass computes other logits from the same hidden state.
 
-        Some architectures scale or cap their logits, or transform hidden states first. The hidden state is made up and
-        replaces the output of the layers; if there is no place to put it (OPT), that output is used.
+        Some architectures scale or cap their logits, or transform hidden states first. An artificial hidden state
+        replaces the output of the layers; if the model does not use that output (OPT), its own hidden state is used.
         """
         rows = self._layer.weight[:256].float()
         hidden = rows[rows.norm(dim=1).argmax()][None]
         largest = max(float(logits.abs().max()) for logits in self._all(hidden))
         hidden = (hidden * (TEST_LOGIT / largest)).to(model.dtype)
 
-        places = []
+        replaced = []
 
-        def put(module: Any, arguments: Any, output: Any) -> Any:
-            places.append(module)
+        def replace_output(module: Any, arguments: Any, output: Any) -> Any:
+            replaced.append(module)
             output.last_hidden_state = hidden.expand_as(output.last_hidden_state)
             return output
 
-        hook = model.base_model.register_forward_hook(put)
+        hook = model.base_model.register_forward_hook(replace_output)
         try:
             theirs = own_logits(model, [0])[-1]
         finally:
             hook.remove()
-        if not places:
+        if not replaced:
             hidden = own_hidden_states(model, [[0]])
         ours = torch.cat(list(self._all(hidden.float())), -1)[0]
         _check_equal(model, ours, theirs, HALF_TOLERANCE)
@@ -98,7 +98,7 @@ class LMHead:
 
 
 def _check_equal(model: Any, ours: torch.Tensor, theirs: torch.Tensor, allowed: float | None = None) -> None:
-    """MissingError for logits that are not the model's own. The tolerance depends on its precision."""
+    """Raise MissingError for logits that are not the model's own. The tolerance depends on its precision."""
     if allowed is None:
         allowed = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
     if ours.shape != theirs.shape or not (theirs - ours).abs().max() <= allowed * ours.abs().max().clamp(min=1e-2):

@@ -1,4 +1,4 @@
-"""A model's files -> its weights, refused rather than guessed at where something does not fit."""
+"""Load a model's weights; files that do not fit the model raise an error."""
 
 from __future__ import annotations
 
@@ -13,36 +13,33 @@ from lbr_cli.engines.pretrained import code_hint, load
 from lbr_cli.errors import MissingError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
+from lbr_cli.wording import first_few
 
 # Auto classes whose models end in hidden states
 HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
 
 
 def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Any:
-    """The weights as a model of `kind`, an Auto class of transformers, ready for inference.
+    """Return the weights as a model of `kind`, an Auto class of transformers, ready for inference.
 
-    Raises MissingError where the folder asks for code of its own that is not trusted, or where a weight is not in it
-    and would be made up.
+    Raises MissingError if the model needs code of its own that is not trusted, or if a weight is missing.
     """
     loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True)
-    made_up = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if kind in HIDDEN_STATES:
-        made_up = [key for key in made_up if not key.startswith("pooler.")]  # it makes what a bi-encoder leaves alone
-    if made_up:
-        names = ", ".join(made_up[:3]) + (", …" if len(made_up) > 3 else "")
-        raise MissingError(
-            f"{model.folder}: it does not hold all the weights of a {type(loaded).__name__}: {names}",
-            hint=code_hint(model) or OTHER_FAMILY_HINT,
-        )
+        missing = [key for key in missing if not key.startswith("pooler.")]  # a bi-encoder does not use its output
+    if missing:
+        problem = f"it does not hold all the weights of a {type(loaded).__name__}: {first_few(missing, 3)}"
+        raise MissingError(f"{model.folder}: {problem}", hint=code_hint(model) or OTHER_FAMILY_HINT)
     _check_buffers(loaded, model)
     return loaded.eval().requires_grad_(False).to(device)
 
 
 def _check_buffers(loaded: Any, model: LocalModel) -> None:
-    """MissingError for buffers that are in no file and that the model's own code does not fill.
+    """Raise MissingError for buffers that are in no file and that the model's own code does not initialise.
 
-    transformers builds a model without memory and fills what the files do not hold in `_init_weights`, which knows the
-    buffers of its own classes; those of other code stay uninitialised (huggingface/sentence-transformers#3717).
+    transformers initialises what the files lack in `_init_weights`, which knows only the buffers of its own classes;
+    those of other code stay uninitialised (huggingface/sentence-transformers#3717).
     """
     if _is_of_transformers(type(loaded)):
         return
@@ -62,12 +59,9 @@ def _is_of_transformers(thing: Any) -> bool:
 
 @contextmanager
 def in_float32(model: Any) -> Iterator[None]:
-    """For as long as it lasts the model computes in float32; what was float32 before stays so afterwards."""
-    half = [
-        (tensor, tensor.dtype)
-        for tensor in [*model.parameters(), *model.buffers()]
-        if tensor.is_floating_point() and tensor.dtype != torch.float32
-    ]
+    """Convert the model to float32 in this block, and each tensor back to its own precision afterwards."""
+    floats = [tensor for tensor in [*model.parameters(), *model.buffers()] if tensor.is_floating_point()]
+    half = [(tensor, tensor.dtype) for tensor in floats if tensor.dtype != torch.float32]
     try:
         for tensor, _ in half:
             tensor.data = tensor.data.float()

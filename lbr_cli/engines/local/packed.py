@@ -1,11 +1,11 @@
-"""Plain causal models, the fast way: prompts packed end to end in one row, without padding, behind a shared prefix.
+"""Plain causal models, the fast way: prompts packed end to end in one row, without padding, after a shared prefix.
 
-What prompts of a group begin with (the system message and the query or, if documents come first, the document) is read
-once, and each prompt's own tokens see that prefix and themselves. All that works token by token (projections, norms,
-MLP) sees one long row; attention alone needs to know which token sees which (`packing.py`, `packed_attention.py`). In
-the last layer only the last token of each prompt is computed beyond its keys and values.
+The common beginning of a group of prompts (the system message and the query or, if documents come first, the document)
+is read once. A prompt's own tokens see that prefix and themselves. Projections, norms and MLP compute one long row;
+only attention depends on which token sees which (`packing.py`, `packed_attention.py`). The last layer computes keys and
+values of all tokens, and everything else only for the last token of each prompt.
 
-Scores are those of prompts read one by one: every token meets the same keys at the same positions.
+Scores are those of prompts read one by one: every token sees the same keys at the same positions.
 """
 
 from __future__ import annotations
@@ -95,10 +95,7 @@ class Packed:
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
     ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
-        """Yield batches of prompts, how many tokens were read, and the hidden states of their last tokens.
-
-        The states are float32, [prompts, hidden size]. `keys` says which prompts begin alike.
-        """
+        """Yield batches, tokens and hidden states as `Backbone` defines them."""
         ordered = members(prompts, keys)
         prefix: Prefix | None = None
 
@@ -113,9 +110,8 @@ class Packed:
 
             return tokens, recompute_nonfinite(hidden, self.model, alone)
 
-        for batch, (tokens, hidden) in batches(
-            ordered, [member.size for member in ordered], budget, compute, padded=False
-        ):
+        sizes = [member.size for member in ordered]
+        for batch, (tokens, hidden) in batches(ordered, sizes, budget, compute, padded=False):
             yield [member.prompt for member in batch], tokens, hidden
 
     def _forward(self, batch: Sequence[Member], prefix: Prefix | None) -> tuple[int, torch.Tensor, Prefix | None]:
@@ -140,7 +136,7 @@ class LastTokensOnly(nn.Module):
         self.layer = layer
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes that a model's own code reads from its layers."""
+        """Return the attributes of the layer, which a model's own code may read."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -150,8 +146,8 @@ class LastTokensOnly(nn.Module):
         """[1, tokens, size] -> what the layer returns for [1, prompts, size], the last tokens."""
         try:
             self.layer(hidden, *args, packed=_KeysAndValues.raised, **kwargs)
-        except _KeysAndValues as found:
-            layer, key, value = found.layer, found.key, found.value
+        except _KeysAndValues as computed:
+            layer, key, value = computed.layer, computed.key, computed.value
         packed.keep(layer, key, value)
 
         def attention(_: int, query: torch.Tensor, __: Any, ___: Any, scale: float) -> torch.Tensor:
@@ -174,20 +170,12 @@ class _KeysAndValues(Exception):
 
     @classmethod
     def raised(cls, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> NoReturn:
-        """In the place of attention."""
+        """Replaces attention."""
         raise cls(layer, key, value)
 
 
 def _attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    scaling: float,
-    *,
-    packed: Any,
-    **_: Any,
+    module: Any, query: Any, key: Any, value: Any, attention_mask: None, scaling: float, *, packed: Any, **_: Any
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in the place of its own attention: `packed` is a function of the same tensors."""
+    """Replaces the attention of transformers; `packed` is a function of the same tensors."""
     return packed(module.layer_idx, query, key, value, scaling), None

@@ -112,9 +112,8 @@ class _Call:
         grouped = query.shape[1] != key.shape[1]
         before = key.shape[2] - query.shape[2]
         if self._mask is not None:
-            return scaled_dot_product_attention(
-                query, key, value, attn_mask=self._mask, scale=scale, enable_gqa=grouped
-            )
+            mask = self._mask
+            return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
         # the fast kernels support only square causal masks, so rows are added in front and their output is dropped
         square = pad(query, (0, 0, before, 0)) if before else query
         out = scaled_dot_product_attention(square, key, value, is_causal=True, scale=scale, enable_gqa=grouped)

@@ -1,4 +1,4 @@
-"""The plan of packed rows: which prompts share a prefix, and where each token lies. Pure, without torch.
+"""The plan of packed rows: which prompts share a prefix, and the index of each token. Pure, without torch.
 
 Prompts that begin alike form a *group*. The tokens that all of them share are the group's *prefix*, which is read once;
 the prompts' other tokens follow it in one row, end to end. In that row attention is computed *segment* by segment: a

@@ -1,7 +1,6 @@
-"""What a sentence-transformers folder makes of a text's hidden states: the modules that its `modules.json` lists.
+"""Hidden states -> vectors, by the modules that the `modules.json` of a sentence-transformers folder lists.
 
-Read are its Transformer (in a folder of its own or not), Pooling in all its modes, Dense and Normalize, whose meaning
-is that of sentence-transformers 6.2; a folder with any other module is refused.
+Supported are Transformer, Pooling in all its modes, Dense and Normalize, as sentence-transformers 6.2 defines them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.sentence_transformers import MODULES, TRANSFORMER_CONFIG, read_modules
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-# how older folders name a mode
+# the names in older folders
 OLD_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -36,8 +35,8 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 class Pooling:
     """Hidden states -> vectors.
 
-    `transformer` is the folder of the weights; `limit` the most tokens that the folder allows, if it says. `modes`
-    stand side by side in a vector, `with_prompt` says whether a prompt's tokens count, `steps` follow.
+    `transformer` is the folder of the weights, `limit` its maximum length in tokens. The results of `modes` are
+    concatenated, then `steps` follow. `with_prompt` means that the tokens of a prompt are pooled as well.
     """
 
     transformer: Path
@@ -50,7 +49,7 @@ class Pooling:
     def __call__(self, hidden: torch.Tensor, mask: torch.Tensor, skipped: Sequence[int]) -> torch.Tensor:
         """[rows, tokens, size], [rows, tokens], and how many tokens of each row do not count -> [rows, size].
 
-        All float32; rows are filled up on the right.
+        All float32; rows are padded on the right.
         """
         places = torch.arange(hidden.shape[1], device=hidden.device)
         counted = mask.bool() & (places >= torch.tensor(skipped, device=hidden.device)[:, None])
@@ -61,15 +60,14 @@ class Pooling:
 
 
 def read_pooling(folder: Path) -> Pooling:
-    """The modules of a sentence-transformers folder. MissingError for one that lbr does not know."""
+    """Read the modules of a sentence-transformers folder. MissingError for unknown modules or modes."""
     modules = read_modules(folder)
     if not (folder / MODULES).exists():
         raise MissingError(f"{folder}: no modules.json, so how its vectors are made is not known")
     kinds = [module.kind for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"}:
-        raise MissingError(
-            f"{folder}: its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then Dense or Normalize"
-        )
+        problem = f"its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then Dense or Normalize"
+        raise MissingError(f"{folder}: {problem}")
     transformer, pooling, *others = modules
     reading = JsonFile(transformer.folder / TRANSFORMER_CONFIG, optional=True)
     if "message" in reading.object("modality_config"):
@@ -112,7 +110,7 @@ def _normalise(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _dense(folder: Path) -> Step:
-    """A linear layer and its activation, which has to be one of torch's own."""
+    """Read a linear layer and its activation. MissingError for an activation that is not one of torch."""
     config = JsonFile(folder / "config.json")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"
     module, _, kind = name.rpartition(".")
@@ -135,7 +133,7 @@ def _dense(folder: Path) -> Step:
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Its tensors, in float32."""
+    """Read the tensors of a module, in float32."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -1,7 +1,7 @@
-"""Compare a fast path with the model's own forward pass on made-up prompts, when a model is loaded.
+"""Compare a fast path with the model's own forward pass on artificial prompts, when a model is loaded.
 
-A configuration cannot rule out that an architecture computes something otherwise (DiffLlama has the parts of a Llama
-and another attention), so each path that replaces code of a model has to give the hidden states of that code.
+A configuration does not show every difference (DiffLlama has the parts of a Llama and another attention), so each path
+that replaces code of a model has to give the hidden states of that code.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lbr_cli.engines.local.prompt_engine import Backbone
 from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import LbrError, MissingError, first_line
 
-MADE_UP = Pair("", "")  # a request for rows that come from none
+NO_REQUEST = Pair("", "")  # of an artificial prompt
 SHARED, OWN = 8, (3, 6)  # tokens that the two prompts share, and that each has alone
 # how far hidden states may differ, relative to their norm; half precision differs by the order of its sums
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 
 
 def made_up_prompts(tokenizer: Any, model: Any, longest: int) -> list[list[int]]:
-    """Two prompts of at most `longest` tokens that share a prefix, of ordinary tokens from all over the vocabulary."""
+    """Return two prompts of at most `longest` tokens that share a prefix, of tokens from the whole vocabulary."""
     special = {*tokenizer.all_special_ids, getattr(model.config, "pad_token_id", None)}
     size = min(len(tokenizer), embedding_rows(model))
     ordinary = [token for token in range(size) if token not in special] or [0]
@@ -39,7 +39,7 @@ def made_up_prompts(tokenizer: Any, model: Any, longest: int) -> list[list[int]]
 
 
 def embedding_rows(model: Any) -> int:
-    """How many token ids a model has embeddings for; with code of its own that does not say, as its configuration."""
+    """Return for how many token ids a model has embeddings; the size in its configuration if its code does not tell."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):
@@ -48,7 +48,7 @@ def embedding_rows(model: Any) -> int:
 
 @contextmanager
 def running(model: Any) -> Iterator[None]:
-    """MissingError for whatever the code of a model raises in this block, but for a lack of memory."""
+    """Turn any error of a model's code in this block into a MissingError, except out of memory."""
     try:
         yield
     except (torch.OutOfMemoryError, LbrError):
@@ -59,9 +59,9 @@ def running(model: Any) -> Iterator[None]:
 
 @torch.inference_mode()
 def own_hidden_states(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
-    """[rows, size], float32: what the model's own code makes of the last token of each row, read alone.
+    """Return [rows, size], float32: the hidden state of the last token of each row, read alone by the model's code.
 
-    Of an encoder-decoder it is the first token of the decoder.
+    For an encoder-decoder it is that of the first token of the decoder.
     """
     base = model.base_model
     more: dict[str, Any] = {}
@@ -71,13 +71,9 @@ def own_hidden_states(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
         more["use_cache"] = False
     with running(model), _without_head(base):
         outputs = [base(input_ids=torch.tensor([row], device=model.device), **more) for row in rows]
-        states = [output.logits if _has_logits(output) else output.last_hidden_state for output in outputs]
+        # T5 has no base model without a head
+        states = [output.last_hidden_state if "last_hidden_state" in output else output.logits for output in outputs]
         return torch.stack([state[0, -1].float() for state in states])
-
-
-def _has_logits(output: Any) -> bool:
-    """Whether an output is that of a model with its head: T5 has no base model of its own."""
-    return "last_hidden_state" not in output
 
 
 @contextmanager
@@ -95,7 +91,7 @@ def _without_head(model: Any) -> Iterator[None]:
 
 @torch.inference_mode()
 def own_logits(model: Any, row: list[int]) -> torch.Tensor:
-    """What the model's own forward pass gives for a row: its logits, float32, of every place or of the whole row."""
+    """Return the logits of the model's own forward pass for a row, float32, of each token or of the whole row."""
     with running(model):
         logits: torch.Tensor = model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits
         return logits[0].float()
@@ -107,7 +103,7 @@ def difference(backbone: Backbone, rows: Sequence[list[int]], expected: torch.Te
 
     The rows are read as one batch, and one by one, so that a prefix has to be carried from batch to batch.
     """
-    prompts = [Prompt(MADE_UP, row, False) for row in rows]
+    prompts = [Prompt(NO_REQUEST, row, False) for row in rows]
     numbers = {id(prompt): number for number, prompt in enumerate(prompts)}
     for tokens in (1 << 20, 1):
         found = torch.empty_like(expected)
@@ -123,5 +119,5 @@ def difference(backbone: Backbone, rows: Sequence[list[int]], expected: torch.Te
 
 
 def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest |found - expected| / |expected| of a row; NaN if a value is not finite."""
+    """Return the largest |found - expected| / |expected| of a row; NaN if a value is not finite."""
     return float(((found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-9)).max())

@@ -13,19 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
-from lbr_cli.core import Answer, Batch, Chat, Document, Engine, NextToken, Request
+from lbr_cli.core import Answer, Batch, Chat, Document, Engine, Family, NextToken, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import AmbiguousLabel, TopLogprobs, label_logprobs, parse_logprobs, top_k
-from lbr_cli.engines.openai.client import BadResponse, Client, Refused
+from lbr_cli.engines.openai.client import CHAT_COMPLETIONS, COMPLETIONS, BadResponse, Client, Refused
 from lbr_cli.engines.prompts import Prompt, narrowed, prompt_digest
 from lbr_cli.engines.token_prompts import TokenPrompts, check_family
 from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import LocalModel, ServedModel
 
+TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that accepts token ids"
 TOP_LOGPROBS, FEWER_LOGPROBS = 20, 5  # what OpenAI allows, and what some servers allow
 SAMPLE = ("which is it", Document("", "It is this one."))
 INDISTINCT_SHARE = 0.3  # at most, of the top tokens: parts of characters, which decode to the same text
@@ -67,39 +68,26 @@ class RequestStyle:
         return body | {"logprobs": len(labels)} | logprob_fields(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A server that has answered the probes, and the style of requests to it."""
-
-    client: Client
-    style: RequestStyle
-    concurrency: int
-    spec: ComputeSpec
-    warnings: Sequence[str]
-
-    def load(self, pairs: int = 0) -> Engine:
-        return OpenAi(self.client, self.style, self.concurrency)
-
-
-def prepare(model: ServedModel, settings: Settings) -> Prepared:
+def prepare(model: ServedModel, settings: Settings) -> OpenAi:
     """Find the model on the server and the style of requests; read the tokenizer, if one is named.
 
     Raises UsageError for a family whose prompts cannot be sent, MissingError for a missing model, key or
     log-probabilities, RunError for a server that does not answer.
     """
     if settings.server is None:
-        raise ValueError("a server needs its address")
+        raise ValueError("the engine openai needs a server")
     if find_spec("openai") is None:
         raise MissingError("--engine openai: openai is not installed", hint="pip install 'lbr-cli[openai]'")
     check_family(model.family, "openai")
     tokenizer = model.tokenizer if isinstance(model.tokenizer, LocalModel) else None
-    if tokenizer is None and not _is_chat(model):
+    sample = narrowed(NextToken, model.family.requests(*SAMPLE)[0])
+    if tokenizer is None and not _is_chat(sample):
         what = f"the prompt of {model.family.name} is more than chat messages"
         raise UsageError(f"--engine openai: {what}", hint=TOKENIZER_HINT)
     client = Client(settings.server)
     name, limit = _served_model(client, model)
     ids = TokenPrompts(tokenizer, settings, "openai", limit) if tokenizer else None
-    style = (_by_ids(client, model, name, ids) if ids else None) or _by_messages(client, model, name)
+    style = (_by_ids(client, sample, name, ids) if ids else None) or _by_messages(client, sample, name, model.family)
     weights = f"{client.base_url} {name}"
     if style.ids:
         spec = style.ids.spec("server", style.manner, weights)
@@ -114,19 +102,27 @@ def prepare(model: ServedModel, settings: Settings) -> Prepared:
     if not style.labels and style.top < TOP_LOGPROBS:
         problem = f"returns only the top {style.top} tokens"
         warnings.append(f"{client.base_url}: {problem}; a label that is not among them has probability 0")
-    return Prepared(client, style, settings.server.concurrency, spec, warnings)
+    return OpenAi(client, style, settings.server.concurrency, spec, warnings)
 
 
 class OpenAi:
-    """Answers `NextToken` requests."""
+    """Answers `NextToken` requests by a server that has answered the probes. There is nothing to load."""
 
     window = 1  # requests are independent of each other
 
-    def __init__(self, client: Client, style: RequestStyle, concurrency: int) -> None:
+    def __init__(
+        self, client: Client, style: RequestStyle, concurrency: int, spec: ComputeSpec, warnings: Sequence[str]
+    ) -> None:
         self.description = f"{client.base_url}: {style.manner}"
+        self.spec = spec
+        self.warnings = warnings
         self._client = client
         self._style = style
         self._concurrency = concurrency
+
+    def load(self, pairs: int = 0) -> Engine:
+        """Return the engine itself."""
+        return self
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise RequestError for a query without room for a document, if the tokenizer is on this machine."""
@@ -141,8 +137,8 @@ class OpenAi:
 
     def _send(self, request: Request) -> Future[tuple[Answer, int]]:
         """Tokenize in this thread: a tokenizer must not be called from two."""
-        prompt = self._style.ids.prompt(request) if self._style.ids else None
-        label_ids = self._style.ids.label_ids(request) if self._style.ids else None
+        ids = self._style.ids
+        prompt, label_ids = (ids.prompt(request), ids.label_ids(request)) if ids else (None, None)
         return self._client.start(self._answer(narrowed(NextToken, request), prompt, label_ids))
 
     async def _answer(
@@ -163,9 +159,9 @@ class OpenAi:
                 raise BadResponse("it did not return every label")
             return values, given.read
 
-        send = self._client.chat if prompt is None else self._client.complete
+        path = CHAT_COMPLETIONS if prompt is None else COMPLETIONS
         try:
-            values, tokens = await send(style.body(request, prompt), read)
+            values, tokens = await self._client.post(path, style.body(request, prompt), read)
         except Refused as error:
             if not error.is_request_specific:
                 raise RunError(f"{self._client.base_url}: {error}") from None
@@ -174,9 +170,6 @@ class OpenAi:
         except AmbiguousLabel as error:
             raise RequestError(f"two tokens of the server read {str(error)!r}", request, hint=TOKENIZER_HINT) from None
         return Answer(values, prompt.truncated if prompt else False), tokens
-
-
-TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that accepts token ids"
 
 
 def messages(request: Request) -> list[dict[str, str]]:
@@ -194,14 +187,13 @@ def logprob_fields(tokens: Sequence[int]) -> dict[str, Any]:
     return {"logprob_token_ids": list(tokens), **BY_ID}
 
 
-def _is_chat(model: ServedModel) -> bool:
-    """Whether the prompt of a model is chat messages, without a prefix of the answer."""
-    template = narrowed(NextToken, model.family.requests(*SAMPLE)[0]).template
-    return isinstance(template, Chat) and not template.assistant_prefix
+def _is_chat(request: NextToken) -> bool:
+    """Whether a prompt is chat messages, without a prefix of the answer."""
+    return isinstance(request.template, Chat) and not request.template.assistant_prefix
 
 
 def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
-    """The server's name of the model, and its limit of tokens, if it has a list of models."""
+    """The server's name of the model, and its limit of tokens. MissingError if its list lacks the model."""
     listed = client.models()
     if listed is None:
         return model.label, UNLIMITED
@@ -214,9 +206,8 @@ def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
     raise MissingError(f"{client.base_url}: has no model {model.label}", hint=f"--model is one of: {shown}")
 
 
-def _by_ids(client: Client, model: ServedModel, name: str, ids: TokenPrompts) -> RequestStyle | None:
+def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) -> RequestStyle | None:
     """The style of requests with token ids; None if the server accepts none."""
-    request = narrowed(NextToken, model.family.requests(*SAMPLE)[0])
     prompt = ids.prompt(request)
     some = sorted(set(prompt.ids))[:PROBED_TOKENS]  # of the prompt itself: unlikely to be top tokens
 
@@ -228,7 +219,7 @@ def _by_ids(client: Client, model: ServedModel, name: str, ids: TokenPrompts) ->
 
     def probe(style: RequestStyle, more: Mapping[str, Any]) -> TopLogprobs | None:
         try:
-            answer = client.start(client.complete({**style.body(request, prompt), **more}, read)).result()
+            answer = client.start(client.post(COMPLETIONS, {**style.body(request, prompt), **more}, read)).result()
         except Refused:
             return None
         except RunError as error:
@@ -239,12 +230,11 @@ def _by_ids(client: Client, model: ServedModel, name: str, ids: TokenPrompts) ->
     answer = probe(style, {"logprobs": len(some)} | logprob_fields(some))
     if answer and set(some) <= {token.id for token in answer.tokens}:
         return style
-    for top in (TOP_LOGPROBS, FEWER_LOGPROBS):
-        for extra in (True, False):
-            style = RequestStyle(name, ids, top=top, extra=extra)
-            answer = probe(style, {})
-            if answer:
-                return replace(style, top=_observed_top(top, answer))
+    for top, extra in product((TOP_LOGPROBS, FEWER_LOGPROBS), (True, False)):
+        style = RequestStyle(name, ids, top=top, extra=extra)
+        answer = probe(style, {})
+        if answer:
+            return replace(style, top=_observed_top(top, answer))
     return None
 
 
@@ -253,21 +243,19 @@ def _observed_top(top: int, answer: TopLogprobs) -> int:
     return len(answer.tokens) if len(answer.tokens) < top * (1 - INDISTINCT_SHARE) else top
 
 
-def _by_messages(client: Client, model: ServedModel, name: str) -> RequestStyle:
-    """The style of requests with chat messages."""
-    if not _is_chat(model):
-        family = model.family.name
-        raise MissingError(f"{client.base_url}: accepts no token ids, and the prompt of {family} is more than messages")
-    request = model.family.requests(*SAMPLE)[0]
+def _by_messages(client: Client, request: NextToken, name: str, family: Family) -> RequestStyle:
+    """The style of requests with chat messages. MissingError if the server returns no log-probabilities for them."""
+    if not _is_chat(request):
+        problem = f"accepts no token ids, and the prompt of {family.name} is more than messages"
+        raise MissingError(f"{client.base_url}: {problem}")
     refused = ""
-    for top in (TOP_LOGPROBS, FEWER_LOGPROBS):
-        for limit in ("max_tokens", "max_completion_tokens"):
-            style = RequestStyle(name, None, top=top, limit=limit)
-            try:
-                answer = client.start(client.chat(style.body(request, None), parse_logprobs)).result()
-            except Refused as error:
-                refused = refused or str(error)
-                continue
+    for top, limit in product((TOP_LOGPROBS, FEWER_LOGPROBS), ("max_tokens", "max_completion_tokens")):
+        style = RequestStyle(name, None, top=top, limit=limit)
+        try:
+            answer = client.start(client.post(CHAT_COMPLETIONS, style.body(request, None), parse_logprobs)).result()
+        except Refused as error:
+            refused = refused or str(error)
+        else:
             return replace(style, top=_observed_top(top, answer))
     if refused.startswith("404"):
         hint = "" if client.base_url.endswith("/v1") else "the URL of most servers ends in /v1"

@@ -62,16 +62,17 @@ def label_logprobs(tokens: Sequence[Token], labels: Sequence[str], ids: Sequence
 
     A label is found by its id if both are known, else by its exact text. Raises AmbiguousLabel.
     """
+
+    def is_label(token: Token, label: str, number: int | None) -> bool:
+        return token.text == label if number is None or token.id is None else token.id == number
+
+    known: Sequence[int | None] = ids or [None] * len(labels)
     values = []
-    for place, label in enumerate(labels):
-        found = {
-            token.log_probability
-            for token in tokens
-            if (token.text == label if ids is None or token.id is None else token.id == ids[place])
-        }
-        if len(found) > 1:
+    for label, number in zip(labels, known, strict=True):
+        matching = {token.log_probability for token in tokens if is_label(token, label, number)}
+        if len(matching) > 1:
             raise AmbiguousLabel(label)
-        values.append(found.pop() if found else -math.inf)
+        values.append(matching.pop() if matching else -math.inf)
     return values
 
 
@@ -95,8 +96,8 @@ def _of_completion(top: Any) -> list[Token]:
 
 
 def _token(text: Any, value: Any, number: Any) -> Token:
-    fits = isinstance(text, str) and isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits or not value <= SLACK:
+    valid = isinstance(text, str) and isinstance(value, int | float) and not isinstance(value, bool)
+    if not valid or not value <= SLACK:
         raise BadResponse("an invalid log-probability")
     if named := NAMED_ID.fullmatch(text):
         number = int(named[1])

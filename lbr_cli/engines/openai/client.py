@@ -23,6 +23,7 @@ from lbr_cli.errors import LbrError, MissingError, RunError, UsageError
 from lbr_cli.network import checked_environment, through_proxy, without
 
 T = TypeVar("T")
+COMPLETIONS, CHAT_COMPLETIONS = "/completions", "/chat/completions"
 KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 KEY_HINT = f"the key is read from the environment variable {KEY}"
 RETRIES = 6  # of transient failures: no connection, 408, 409, 429, 5xx; 25 s in all, or as the server says
@@ -79,6 +80,7 @@ class Client:
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the client's thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def models(self) -> list[Mapping[str, Any]] | None:
@@ -86,40 +88,35 @@ class Client:
 
         def read(response: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
             data = response.get("data")
-            listed = isinstance(data, list) and all(isinstance(one, dict) for one in data)
-            return data if listed and data else None
+            valid = isinstance(data, list) and all(isinstance(one, dict) for one in data)
+            return data or None if valid else None
 
-        get = partial(self._at_first.get, "/models", cast_to=str)
         try:
-            return self.start(self._asked(get, read)).result()
+            return self.start(self._send(partial(self._at_first.get, "/models"), read)).result()
         except Refused:
             return None
 
-    async def complete(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
-        """Return what `read` makes of a response of `/completions`. `read` raises BadResponse for an invalid one."""
-        return await self._asked(partial(self._client.post, "/completions", body=body, cast_to=str), read)
+    async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+        """Return what `read` makes of the response. `read` raises BadResponse for an invalid one.
 
-    async def chat(self, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
-        """The same for `/chat/completions`."""
-        return await self._asked(partial(self._client.post, "/chat/completions", body=body, cast_to=str), read)
+        Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help.
+        """
+        return await self._send(partial(self._client.post, path, body=body), read)
 
-    async def _asked(self, send: Callable[..., Any], read: Callable[[Mapping[str, Any]], T]) -> T:
-        """Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help."""
-        silent = False
+    async def _send(self, send: Callable[..., Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+        without_logprobs = False
         for attempt in range(BAD_RESPONSES):
             if attempt:
                 await asyncio.sleep(PAUSE * 2**attempt)
             try:
-                return read(_object(await send(options={"headers": self._headers})))
-            except NoLogprobs as error:
-                if silent:
-                    raise Refused(str(error), is_request_specific=False) from None
-                silent = True
-                problem = str(error)
+                return read(_object(await send(cast_to=str, options={"headers": self._headers})))
             except BadResponse as error:
+                if without_logprobs and isinstance(error, NoLogprobs):
+                    raise Refused(str(error), is_request_specific=False) from None
+                without_logprobs |= isinstance(error, NoLogprobs)
                 problem = str(error)
             except self._openai.APIStatusError as error:
-                raise self._to_error(error) from None  # whose cause holds the request, and that the key
+                raise self._to_error(error) from None  # its cause holds the request, which contains the key
             except self._openai.OpenAIError as error:
                 if isinstance(error, self._openai.APITimeoutError):
                     raise RunError(f"{self.base_url}: timeout: no response in time{self._proxy}") from None
@@ -130,14 +127,14 @@ class Client:
 
     def _to_error(self, error: Any) -> Refused | LbrError:
         status = error.status_code
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        message = f"{status}: {self.redacted(str(said or error.response.text or error.message))}"
+        reason = error.body.get("message") if isinstance(error.body, dict) else None
+        message = f"{status}: {self.redacted(str(reason or error.response.text or error.message))}"
         if status in (401, 403):
             hint = KEY_HINT if self._key else f"{KEY_HINT}, and it is not set"
             return MissingError(f"{self.base_url}: {message}", hint=hint)
         if status < 400:
-            place = self.redacted(error.response.headers.get("location", "nowhere"))
-            return MissingError(f"{self.base_url}: {status}: points to {place}", hint="name that as --base-url")
+            location = self.redacted(error.response.headers.get("location", "nowhere"))
+            return MissingError(f"{self.base_url}: {status}: points to {location}", hint="use that as --base-url")
         if status in (408, 409, 429) or status >= 500:
             return RunError(f"{self.base_url}: {message}{self._proxy}")
         return Refused(message, is_request_specific=status in (400, 413, 422))
@@ -154,13 +151,11 @@ def checked_url(url: str) -> str:
     """Return a base URL without its last slash. UsageError for an invalid one, which is not shown."""
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and url.isascii()
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and url.isascii()
     except ValueError:
-        fits = False
-    if not fits or any(letter <= " " for letter in url):
-        raise UsageError(
-            "--base-url: invalid URL, neither http nor https", hint="it looks like http://127.0.0.1:8000/v1"
-        )
+        valid = False
+    if not valid or any(letter <= " " for letter in url):
+        raise UsageError("--base-url: invalid URL, neither http nor https", hint="example: http://127.0.0.1:8000/v1")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise UsageError("--base-url: holds more than host, port and path", hint=KEY_HINT)
     return url.rstrip("/")
@@ -183,12 +178,9 @@ def api_key(base_url: str) -> str:
 
 
 def _library_variables(base_url: str) -> list[str]:
-    """The variables that the library would read itself: keys and headers for other servers, and its log level.
-
-    The log may contain requests, so it stays off for every server.
-    """
-    its_own = is_openai(base_url)
-    return [name for name in os.environ if name == "OPENAI_LOG" or (name.startswith("OPENAI_") and not its_own)]
+    """The variables to hide from the library: OpenAI's keys for other servers, and its log, which contains requests."""
+    prefix = "OPENAI_LOG" if is_openai(base_url) else "OPENAI_"
+    return [name for name in os.environ if name.startswith(prefix)]
 
 
 def _object(content: str) -> Mapping[str, Any]:

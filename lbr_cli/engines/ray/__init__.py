@@ -1,7 +1,8 @@
-"""Several local engines, on this machine or in a cluster: Ray actors that each hold one, and are replaced if they die.
+"""Several local engines, on this machine or in a cluster: Ray actors, which are restarted if they die.
 
-A worker looks for the model's files itself, at the same path: a node that has other files, or would compute in another
-way, ends the job before it begins. Scores are those of the local engine, up to the effect of other batches.
+A worker reads the model's files on its own node, at the same path. A node with other files, or on which the engine
+would compute in another way, ends the job before it begins. Scores are those of the local engine, up to the effect of
+other batches.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lbr_cli import __version__, engines
+from lbr_cli import __version__
 from lbr_cli.core import Answer, Batch, Embedding, Engine, Request
-from lbr_cli.engines import ComputeSpec, Settings, prepare_engine
+from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
 from lbr_cli.engines.ray.cluster import connect
@@ -22,6 +24,9 @@ from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, Usage
 from lbr_cli.models import LocalModel
 from lbr_cli.models.digests import file_digests, fingerprint
 from lbr_cli.wording import counted
+
+if TYPE_CHECKING:
+    from lbr_cli.engines.local import PreparedLocal
 
 CHUNK_SIZE = 64  # requests that are sent to a worker at once
 QUEUED = 2  # chunks for each worker: one that it computes, one that waits
@@ -33,8 +38,8 @@ Chunk = Sequence[Request]
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a worker has to find on its node, also if it is started again on another one: lbr, and the model's files."""
+class Deployment:
+    """The version of lbr and the fingerprint of the model's files that a node must have."""
 
     version: str
     files: str
@@ -42,7 +47,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a worker returns for a chunk: the answers, up to the first request that it could not answer."""
+    """The result of a chunk: the answers, up to the first request that could not be answered."""
 
     answers: list[tuple[Request, Answer]]
     tokens: int
@@ -50,9 +55,9 @@ class Outcome:
 
 
 class Worker:
-    """What runs in another process: a local engine, which is loaded with the first chunk."""
+    """A local engine in a process of its own, loaded when it is first needed."""
 
-    def __init__(self, model: LocalModel, settings: Settings, expected: Expected) -> None:
+    def __init__(self, model: LocalModel, settings: Settings, expected: Deployment) -> None:
         self._model = model
         self._settings = settings
         self._expected = expected
@@ -60,46 +65,47 @@ class Worker:
 
     def spec(self) -> ComputeSpec:
         """Return how it computes. MissingError for another version of lbr, or other files of the model."""
-        spec = self._prepared().spec
-        if spec is None:
-            raise TypeError("the local engine has a spec")
-        return spec
+        return self._prepared().spec
 
     def check(self, requests: Chunk) -> None:
-        """Raise RequestError for what no worker could answer."""
+        """Raise RequestError for a request that no worker could answer."""
         self._loaded().check(requests)
 
     def description(self) -> str:
         return self._loaded().description
 
     def answer(self, requests: Chunk, spec: ComputeSpec) -> Outcome:
-        """Answer a chunk. RunError if this worker would compute in another way than `spec` says."""
+        """Answer a chunk. RunError if this worker would compute in another way than `spec`."""
         if self._engine is None and self.spec() != spec:
             raise RunError(f"node {_node()}: computes in another way than the worker that was lost")
         answers: list[tuple[Request, Answer]] = []
         tokens = 0
+        failure = None
         try:
             for batch in self._loaded().answer([requests]):
                 answers += batch.answers
                 tokens += batch.tokens
         except RequestError as error:
-            return Outcome(answers, tokens, error)
-        return Outcome(answers, tokens, None)
+            failure = error
+        return Outcome(answers, tokens, failure)
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            self._engine = self._prepared().load(0)
+            self._engine = self._prepared().load()
         return self._engine
 
-    def _prepared(self) -> engines.Prepared:
+    def _prepared(self) -> PreparedLocal:
+        path = self._model.path
         if self._expected.version != __version__:
             raise MissingError(f"node {_node()}: has lbr {__version__}, and the job is of lbr {self._expected.version}")
-        place = self._model.path
-        if not place.exists():
-            raise MissingError(f"node {_node()}: {place} is not there", hint="put the model there, or share its folder")
+        if not path.exists():
+            hint = "copy the model to the node, or share its folder"
+            raise MissingError(f"node {_node()}: {path}: not found", hint=hint)
         if fingerprint(file_digests(self._model)) != self._expected.files:
-            raise MissingError(f"node {_node()}: {place} holds other files than where the job was started")
-        return prepare_engine("local", self._model, self._settings)
+            raise MissingError(f"node {_node()}: {path} holds other files than where the job was started")
+        from lbr_cli.engines.local import prepare as prepare_local
+
+        return prepare_local(self._model, self._settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,48 +117,47 @@ class Prepared:
     warnings: ClassVar[Sequence[str]] = ()
 
     def load(self, pairs: int = 0) -> Engine:
-        """Have each worker load its weights."""
-        descriptions = _got([worker.description.remote() for worker in self.workers])
+        """Let each worker load its weights."""
+        descriptions = _get([worker.description.remote() for worker in self.workers])
         return Cluster(self.workers, replace(self.spec, dated=False), descriptions[0])
 
 
 def prepare(model: LocalModel, settings: Settings) -> Prepared:
-    """Start the workers, or join a cluster and start them there.
+    """Start the workers on a cluster, or on this machine.
 
-    Raises MissingError for a cluster that has no room for them, or a node that lacks the model, RunError for a cluster
-    that does not answer.
+    Raises MissingError if the cluster has no room for them or a node lacks the model, RunError if the cluster does not
+    respond, UsageError for a GPU that no worker reserves.
     """
-    if settings.workers is None:
+    wanted = settings.workers
+    if wanted is None:
         raise ValueError("a cluster needs workers")
     if find_spec("ray") is None:
         raise MissingError("--engine ray: ray is not installed", hint="pip install 'lbr-cli[ray]'")
-    wanted = settings.workers
     device = settings.device
-    if not wanted.gpus:  # ray gives them none, and does not hide those that are there
+    if not wanted.gpus:  # a worker sees the GPUs of its node even if it reserves none
         if device.startswith("cuda"):
             raise UsageError(f"--device {device} needs --worker-gpus")
         device = "cpu" if device == "auto" else device
     connect(wanted)
     import ray
 
-    # absolute, as a worker stands in another folder
-    model = replace(model, folder=model.folder.resolve())
+    model = replace(model, folder=model.folder.resolve())  # a worker has another working directory
     options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
-    alone = replace(settings, device=device, workers=None, threads=wanted.cpus)
-    expected = Expected(__version__, fingerprint(file_digests(model)))
+    of_worker = replace(settings, device=device, workers=None, threads=wanted.cpus)
+    expected = Deployment(__version__, fingerprint(file_digests(model)))
     kind: Any = ray.remote(Worker).options(**options)
-    workers = [kind.remote(model, alone, expected) for _ in range(wanted.count)]
-    specs = _started([worker.spec.remote() for worker in workers])
-    for other in specs[1:]:
-        if other != specs[0]:
-            ways = f"{specs[0].device}, {specs[0].dtype}, another on {other.device}, {other.dtype}"
-            raise MissingError(f"one worker computes on {ways}", hint="say it with --device and --dtype")
-    # which nodes there are may be something else the next time
-    return Prepared(workers, replace(specs[0], dated=True))
+    workers = [kind.remote(model, of_worker, expected) for _ in range(wanted.count)]
+    first, *others = _wait_ready([worker.spec.remote() for worker in workers])
+    for other in others:
+        if other != first:
+            ways = f"{first.device}, {first.dtype}, another on {other.device}, {other.dtype}"
+            raise MissingError(f"one worker computes on {ways}", hint="set --device and --dtype")
+    # the next job may run on other nodes
+    return Prepared(workers, replace(first, dated=True))
 
 
 class Cluster:
-    """Answers requests of any kind that the local engine answers."""
+    """Answers all requests that the local engine answers."""
 
     def __init__(self, workers: Sequence[Any], spec: ComputeSpec, description: str) -> None:
         self.description = f"ray, {counted(len(workers), 'worker')}: {description}"
@@ -161,25 +166,18 @@ class Cluster:
         self._spec = spec
 
     def check(self, requests: Iterable[Request]) -> None:
-        """Let a worker check one request of each kind: it has the tokenizer."""
-        kinds: dict[Request, Request] = {}  # without their documents, which may be long -> as they were
-        for request in distinct_prompts(requests):
-            if not isinstance(request, Embedding):
-                kinds[replace(request, document="")] = request
-            if len(kinds) == CHECK_SIZE:
-                self._check(kinds)
-                kinds = {}
-        if kinds:
-            self._check(kinds)
-
-    def _check(self, kinds: dict[Request, Request]) -> None:
-        try:
-            _got([self._workers[0].check.remote(list(kinds))])
-        except RequestError as error:
-            raise type(error)(str(error), kinds[error.request], hint=error.hint) from error
+        """Let a worker, which has the tokenizer, check one request of each kind, without its document."""
+        distinct = (request for request in distinct_prompts(requests) if not isinstance(request, Embedding))
+        for first in distinct:
+            some = [first, *islice(distinct, CHECK_SIZE - 1)]
+            kinds: dict[Request, Request] = {replace(request, document=""): request for request in some}
+            try:
+                _get([self._workers[0].check.remote(list(kinds))])
+            except RequestError as error:
+                raise type(error)(str(error), kinds[error.request], hint=error.hint) from error
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Send chunks to the workers, each to the one with the least to do."""
+        """Send chunks to the workers, each to the one with the fewest; after a failure no more."""
         failure: RequestError | None = None
 
         def chunks() -> Iterator[Chunk]:
@@ -194,9 +192,9 @@ class Cluster:
         def start(chunk: Chunk) -> Future[Outcome]:
             for futures in busy:
                 futures.difference_update([future for future in futures if future.done()])
-            least = min(range(len(busy)), key=lambda worker: len(busy[worker]))
-            future = _future(self._workers[least].answer.remote(chunk, self._spec))
-            busy[least].add(future)
+            worker, futures = min(zip(self._workers, busy, strict=True), key=lambda one: len(one[1]))
+            future = _future(worker.answer.remote(chunk, self._spec))
+            futures.add(future)
             return future
 
         for finished in in_flight(chunks(), start, QUEUED * len(self._workers)):
@@ -221,7 +219,7 @@ def cut(requests: Sequence[Request], size: int) -> Iterator[Chunk]:
 
 
 def _future(reference: Any) -> Future[Outcome]:
-    """The future of a remote call, with the worker's own errors."""
+    """The future of a remote call, which raises a worker's own errors."""
     translated: Future[Outcome] = Future()
 
     def done(future: Future[Any]) -> None:
@@ -229,36 +227,36 @@ def _future(reference: Any) -> Future[Outcome]:
         if error is None:
             translated.set_result(future.result())
         else:
-            translated.set_exception(_translated(error))
+            translated.set_exception(_to_lbr_error(error))
 
     reference.future().add_done_callback(done)
     return translated
 
 
-def _started(references: Sequence[Any]) -> list[Any]:
-    """What workers say first. A worker that cannot start is a MissingError, one that is not given room a RunError."""
+def _wait_ready(references: Sequence[Any]) -> list[Any]:
+    """The first results of workers. MissingError if one cannot start, RunError if the cluster has no room for it."""
     import ray
 
     try:
         return _values(references, START_SECONDS)
     except ray.exceptions.GetTimeoutError:
-        message = f"the cluster gave the workers no room within {START_SECONDS:.0f} s"
-        raise RunError(message, hint="is it busy? ray status tells") from None
+        message = f"timeout: the cluster did not start the workers within {START_SECONDS:.0f} s"
+        raise RunError(message, hint="ray status shows what uses the cluster") from None
     except ray.exceptions.RayError as error:
-        translated = _translated(error)
+        translated = _to_lbr_error(error)
         if isinstance(translated, LbrError) and not isinstance(error, ray.exceptions.RayActorError):
             raise translated from None
         last = str(error).strip().splitlines()[-1]
-        raise MissingError(f"a worker cannot start: {last}", hint="each node needs lbr, as this one has it") from None
+        raise MissingError(f"a worker cannot start: {last}", hint="install this version of lbr on each node") from None
 
 
-def _got(references: Sequence[Any]) -> list[Any]:
+def _get(references: Sequence[Any]) -> list[Any]:
     import ray
 
     try:
         return _values(references)
     except ray.exceptions.RayError as error:
-        raise _translated(error) from None
+        raise _to_lbr_error(error) from None
 
 
 def _values(references: Sequence[Any], timeout: float | None = None) -> list[Any]:
@@ -272,16 +270,14 @@ def _values(references: Sequence[Any], timeout: float | None = None) -> list[Any
     return values
 
 
-def _translated(error: BaseException) -> BaseException:
-    """A worker's own error, or that of a worker that is no more."""
+def _to_lbr_error(error: BaseException) -> BaseException:
+    """A worker's own error, or a RunError for a lost worker. A bug keeps the worker's traceback."""
     import ray
 
     cause = getattr(error, "cause", None)
     if isinstance(cause, LbrError):
         return cause
-    if isinstance(error, ray.exceptions.RayTaskError):
-        return error  # a bug, told with the worker's own traceback
-    if isinstance(error, ray.exceptions.RayError):
+    if isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError):
         return RunError(f"a worker of ray was lost and could not be replaced: {first_line(error)}")
     return error
 
