@@ -16,20 +16,21 @@ from lbr_cli.errors import MissingError
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 SOCKS = ("socks5", "socks5h")
+SOCKS_MODULES = {"socksio": "socksio", "PySocks": "socks"}
 SCHEMES = ("http", "https", *SOCKS)
 
 
 @contextmanager
-def checked_environment(url: str) -> Iterator[None]:
+def checked_environment(url: str, socks_package: str = "socksio") -> Iterator[None]:
     """Hide invalid variables that do not apply to `url`, in this block.
 
-    Raises MissingError for one that applies: a SOCKS proxy without the package socksio, an invalid proxy URL, or
-    certificates that do not exist.
+    Raises MissingError for one that applies: a SOCKS proxy without the package that the HTTP client needs for it, an
+    invalid proxy URL, or certificates that do not exist.
     """
     applies = proxy_variable(url)
     hidden = []
     for name in _proxy_variables("http", "https", "all"):
-        problem, hint = _proxy_problem(name)
+        problem, hint = _proxy_problem(name, socks_package)
         if problem and name == applies:
             raise MissingError(f"{name}: {problem}", hint=hint)
         if problem:
@@ -82,7 +83,7 @@ def _proxy_variables(*schemes: str) -> list[str]:
     return [name for name in names if os.environ.get(name)]
 
 
-def _proxy_problem(name: str) -> tuple[str, str]:
+def _proxy_problem(name: str, socks_package: str) -> tuple[str, str]:
     """Return why a client cannot use the proxy of a variable, and a hint; both are empty if it can."""
     value = os.environ[name]
     try:
@@ -92,6 +93,6 @@ def _proxy_problem(name: str) -> tuple[str, str]:
         valid = False
     if not valid:
         return "invalid proxy URL", f"it looks like http://host:port; correct it, or unset {name}"
-    if parts.scheme in SOCKS and find_spec("socksio") is None:
-        return "a SOCKS proxy needs the package socksio", f"pip install socksio, or unset {name}"
+    if parts.scheme in SOCKS and find_spec(SOCKS_MODULES[socks_package]) is None:
+        return f"a SOCKS proxy needs the package {socks_package}", f"pip install {socks_package}, or unset {name}"
     return "", ""

@@ -34,7 +34,7 @@ SERVER = {"max_length", "base_url", "concurrency", "tokenizer"}
 ENGINES = {
     "local": Registered("transformers on this machine", {"device", "threads"} | BATCHES),
     "vllm": Registered("vLLM in this process", BATCHES, "vllm", sends_token_ids=True),
-    "openai": Registered("an OpenAI-compatible server", SERVER, "openai", sends_token_ids=True),
+    "openai": Registered("an OpenAI-compatible server", SERVER, "urllib3", sends_token_ids=True),
     "ray": Registered("workers of a Ray cluster", {"device"} | WORKERS | BATCHES, "ray"),
     "overlap": Registered("shared words without a model, to test input files"),
 }

@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "__init__": (),
 }
 HEAVY = (
-    *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "openai", "ray", "regex"),
+    *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "urllib3", "ray", "regex"),
     *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
 )
 

@@ -13,7 +13,7 @@ from support.paths import ROOT
 
 TESTS = ROOT / "tests"
 # `os._exit` is documented; the pauses between retries of the library openai can be set nowhere else
-ALLOWED = ("os._exit", "import openai._base_client as base")
+ALLOWED = ("os._exit",)
 
 PATCHES = ("setattr", "delattr", "getattr")
 REACHED = re.compile(r"_(?!_)|test_|conftest$")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from functools import partial
 from itertools import chain, product
 from typing import Any
 
@@ -76,8 +76,6 @@ def prepare(model: ServedModel, settings: Settings) -> OpenAi:
     """
     if settings.server is None:
         raise ValueError("the engine openai needs a server")
-    if find_spec("openai") is None:
-        raise MissingError("--engine openai: openai is not installed", hint="pip install 'lbr-cli[openai]'")
     check_family(model.family, "openai")
     tokenizer = model.tokenizer if isinstance(model.tokenizer, LocalModel) else None
     sample = narrowed(NextToken, model.family.requests(*SAMPLE)[0])
@@ -139,11 +137,9 @@ class OpenAi:
         """Tokenize in this thread: a tokenizer must not be called from two."""
         ids = self._style.ids
         prompt, label_ids = (ids.prompt(request), ids.label_ids(request)) if ids else (None, None)
-        return self._client.start(self._answer(narrowed(NextToken, request), prompt, label_ids))
+        return self._client.start(partial(self._answer, narrowed(NextToken, request), prompt, label_ids))
 
-    async def _answer(
-        self, request: NextToken, prompt: Prompt | None, label_ids: Sequence[int] | None
-    ) -> tuple[Answer, int]:
+    def _answer(self, request: NextToken, prompt: Prompt | None, label_ids: Sequence[int] | None) -> tuple[Answer, int]:
         """The answer to a request, and how many tokens the server read for it."""
         style = self._style
 
@@ -161,7 +157,7 @@ class OpenAi:
 
         path = CHAT_COMPLETIONS if prompt is None else COMPLETIONS
         try:
-            values, tokens = await self._client.post(path, style.body(request, prompt), read)
+            values, tokens = self._client.post(path, style.body(request, prompt), read)
         except Refused as error:
             if not error.is_request_specific:
                 raise RunError(f"{self._client.base_url}: {error}") from None
@@ -219,7 +215,7 @@ def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) ->
 
     def probe(style: RequestStyle, more: Mapping[str, Any]) -> TopLogprobs | None:
         try:
-            answer = client.start(client.post(COMPLETIONS, {**style.body(request, prompt), **more}, read)).result()
+            answer = client.post(COMPLETIONS, {**style.body(request, prompt), **more}, read)
         except Refused:
             return None
         except RunError as error:
@@ -252,7 +248,7 @@ def _by_messages(client: Client, request: NextToken, name: str, family: Family) 
     for top, limit in product((TOP_LOGPROBS, FEWER_LOGPROBS), ("max_tokens", "max_completion_tokens")):
         style = RequestStyle(name, None, top=top, limit=limit)
         try:
-            answer = client.start(client.post(CHAT_COMPLETIONS, style.body(request, None), parse_logprobs)).result()
+            answer = client.post(CHAT_COMPLETIONS, style.body(request, None), parse_logprobs)
         except Refused as error:
             refused = refused or str(error)
         else:

@@ -62,14 +62,13 @@ def label_logprobs(tokens: Sequence[Token], labels: Sequence[str], ids: Sequence
 
     A label is found by its id if both are known, else by its exact text. Raises AmbiguousLabel.
     """
-
-    def is_label(token: Token, label: str, number: int | None) -> bool:
-        return token.text == label if number is None or token.id is None else token.id == number
-
-    known: Sequence[int | None] = ids or [None] * len(labels)
+    found: dict[int | str, set[float]] = {}
+    for token in tokens:
+        key = token.text if ids is None or token.id is None else token.id
+        found.setdefault(key, set()).add(token.log_probability)
     values = []
-    for label, number in zip(labels, known, strict=True):
-        matching = {token.log_probability for token in tokens if is_label(token, label, number)}
+    for index, label in enumerate(labels):
+        matching = found.get(label, set()) | (found.get(ids[index], set()) if ids else set())
         if len(matching) > 1:
             raise AmbiguousLabel(label)
         values.append(matching.pop() if matching else -math.inf)
@@ -96,8 +95,7 @@ def _of_completion(top: Any) -> list[Token]:
 
 
 def _token(text: Any, value: Any, number: Any) -> Token:
-    valid = isinstance(text, str) and isinstance(value, int | float) and not isinstance(value, bool)
-    if not valid or not value <= SLACK:
+    if type(text) is not str or type(value) not in (int, float) or not value <= SLACK:
         raise BadResponse("an invalid log-probability")
     if named := NAMED_ID.fullmatch(text):
         number = int(named[1])

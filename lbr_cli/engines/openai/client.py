@@ -1,38 +1,46 @@
-"""HTTP to an OpenAI-compatible server: the library `openai`, its retries and timeouts, and one error for each failure.
-
-Requests go through the library's `get` and `post`: its typed methods convert each field of a body, which took a third
-of the processor time of a request.
+"""HTTP to a server of models: retries, timeouts, proxies, and one error for each failure.
 
 The key comes from the environment and is sent only to the server. It is removed from all messages of a server.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
+import random
 import re
+import ssl
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+import orjson
+import truststore
+import urllib3
+
+from lbr_cli import __version__
 from lbr_cli.engines import Server
 from lbr_cli.errors import LbrError, MissingError, RunError, UsageError
-from lbr_cli.network import checked_environment, through_proxy, without
+from lbr_cli.network import checked_environment, proxy_variable, through_proxy
 
 T = TypeVar("T")
+Response = Mapping[str, Any]  # a JSON object
 COMPLETIONS, CHAT_COMPLETIONS = "/completions", "/chat/completions"
 KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 KEY_HINT = f"the key is read from the environment variable {KEY}"
-RETRIES = 6  # of transient failures: no connection, 408, 409, 429, 5xx; 25 s in all, or as the server says
+TIMEOUTS = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.ReadTimeoutError)
+TRANSIENT = (408, 409, 429)  # and 5xx
+RETRIES = 6  # after transient failures: about 24 s in all, or as the server says
 RETRIES_AT_FIRST = 3  # of the first request, so that a server that refuses connections is reported within 5 s
+BAD_RESPONSES = 5  # attempts of a request whose responses are invalid
+PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled before each further attempt
+LONGEST_RETRY_AFTER = 60.0  # seconds; a server that asks for more is not waited for so long
 CONNECT_SECONDS = 5.0
 FIRST_SECONDS = 15.0  # for the first answer
 ANSWER_SECONDS = 300.0  # a busy server without a GPU may take minutes for long texts
-BAD_RESPONSES = 5  # attempts of a request whose responses are invalid
-PAUSE = 0.2  # seconds; doubled before each further attempt
 LONGEST_MESSAGE = 300  # characters of a server's message
 
 
@@ -52,91 +60,131 @@ class Refused(Exception):
         self.is_request_specific = is_request_specific
 
 
+class _Transient(Exception):
+    """A failure after which the same request may succeed; `retry_after` seconds, if the server says so."""
+
+    def __init__(self, error: RunError, retry_after: float | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.retry_after = retry_after
+
+
 class Client:
-    """Sends requests from a thread of its own, many at a time."""
+    """Sends requests, each in the thread that calls it. `start` runs a call in one of `concurrency` threads."""
 
     def __init__(self, server: Server) -> None:
         self.base_url = checked_url(server.base_url)
         self._key = api_key(self.base_url)
         self._proxy = through_proxy(self.base_url)
-        with checked_environment(self.base_url), without(_library_variables(self.base_url)):
-            import openai
+        self._headers = {"Content-Type": "application/json", "User-Agent": f"lbr/{__version__}"}
+        if self._key:
+            self._headers["Authorization"] = f"Bearer {self._key}"
+        with checked_environment(self.base_url, socks_package="PySocks"):
+            self._pool = _connection_pool(self.base_url, server.concurrency)
+        self._idle = server.concurrency  # threads that have not been started yet
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
-            self._openai = openai
-            # without a key the library would send a placeholder
-            self._headers = {} if self._key else {"Authorization": openai.Omit()}
-            self._client = openai.AsyncOpenAI(
-                base_url=self.base_url,
-                api_key=self._key or "none",
-                max_retries=RETRIES,
-                timeout=openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
-            )
-            # created in this block as well: a copy reads the environment again
-            self._at_first = self._client.with_options(
-                max_retries=RETRIES_AT_FIRST, timeout=openai.Timeout(FIRST_SECONDS, connect=CONNECT_SECONDS)
-            )
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+    def start(self, call: Callable[[], T]) -> Future[T]:
+        """Run a function in another thread."""
+        future: Future[T] = Future()
 
-    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the client's thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        def run() -> None:
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
 
-    def models(self) -> list[Mapping[str, Any]] | None:
+        self._calls.put(run)
+        if self._idle:
+            self._idle -= 1
+            # threads of an executor would be waited for at exit, so that Ctrl-C would wait for the server
+            threading.Thread(target=self._run_calls, daemon=True).start()
+        return future
+
+    def _run_calls(self) -> None:
+        while True:
+            self._calls.get()()
+
+    def models(self) -> list[Response] | None:
         """Return the server's list of models; None if it has none."""
 
-        def read(response: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+        def read(response: Response) -> list[Response] | None:
             data = response.get("data")
             valid = isinstance(data, list) and all(isinstance(one, dict) for one in data)
             return data or None if valid else None
 
         try:
-            return self.start(self._send(partial(self._at_first.get, "/models"), read)).result()
+            return self._send("GET", "/models", None, read, FIRST_SECONDS, RETRIES_AT_FIRST)
         except Refused:
             return None
 
-    async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Response], T]) -> T:
         """Return what `read` makes of the response. `read` raises BadResponse for an invalid one.
 
         Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help.
         """
-        return await self._send(partial(self._client.post, path, body=body), read)
+        return self._send("POST", path, orjson.dumps(body), read, ANSWER_SECONDS, RETRIES)
 
-    async def _send(self, send: Callable[..., Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+    def _send(
+        self, method: str, path: str, body: bytes | None, read: Callable[[Response], T], seconds: float, retries: int
+    ) -> T:
+        failures = bad_responses = 0
         without_logprobs = False
-        for attempt in range(BAD_RESPONSES):
-            if attempt:
-                await asyncio.sleep(PAUSE * 2**attempt)
+        while True:
+            retry_after = None
             try:
-                return read(_object(await send(cast_to=str, options={"headers": self._headers})))
+                return read(_object(self._attempt(method, path, body, seconds)))
             except BadResponse as error:
                 if without_logprobs and isinstance(error, NoLogprobs):
                     raise Refused(str(error), is_request_specific=False) from None
                 without_logprobs |= isinstance(error, NoLogprobs)
-                problem = str(error)
-            except self._openai.APIStatusError as error:
-                raise self._to_error(error) from None  # its cause holds the request, which contains the key
-            except self._openai.OpenAIError as error:
-                if isinstance(error, self._openai.APITimeoutError):
-                    raise RunError(f"{self.base_url}: timeout: no response in time{self._proxy}") from None
-                reason = self.redacted(str(error.__cause__ or error))
-                hint = "is the server running, and is it http or https?"
-                raise RunError(f"{self.base_url}: cannot be reached{self._proxy}: {reason}", hint=hint) from None
-        raise RunError(f"{self.base_url}: {BAD_RESPONSES} invalid responses: {self.redacted(problem)}")
+                bad_responses += 1
+                if bad_responses == BAD_RESPONSES:
+                    problem = f"{BAD_RESPONSES} invalid responses: {self.redacted(str(error))}"
+                    raise RunError(f"{self.base_url}: {problem}") from None
+            except _Transient as failure:
+                failures += 1
+                if failures > retries:
+                    raise failure.error from None  # its cause may hold the request, which contains the key
+                retry_after = failure.retry_after
+            pause = min(PAUSE * 2 ** (failures + bad_responses - 1), LONGEST_PAUSE) * random.uniform(0.8, 1)
+            time.sleep(pause if retry_after is None else retry_after)
 
-    def _to_error(self, error: Any) -> Refused | LbrError:
-        status = error.status_code
-        reason = error.body.get("message") if isinstance(error.body, dict) else None
-        message = f"{status}: {self.redacted(str(reason or error.response.text or error.message))}"
+    def _attempt(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
+        """Return the body of the response to one request."""
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds)
+        try:
+            response = self._pool.request(
+                method,
+                self.base_url + path,
+                body=body,
+                headers=self._headers,
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            if type(error) in TIMEOUTS:
+                raise _Transient(RunError(f"{self.base_url}: timeout: no response in time{self._proxy}")) from None
+            reason = self.redacted(str(error.__cause__ or error.args[-1]))
+            hint = "is the server running, and is it http or https?"
+            message = f"{self.base_url}: cannot be reached{self._proxy}: {reason}"
+            raise _Transient(RunError(message, hint=hint)) from None
+        if response.status >= 300:
+            raise self._to_error(response)
+        return response.data
+
+    def _to_error(self, response: urllib3.BaseHTTPResponse) -> Refused | LbrError | _Transient:
+        status = response.status
+        message = f"{status}: {self.redacted(_reason(response))}"
         if status in (401, 403):
             hint = KEY_HINT if self._key else f"{KEY_HINT}, and it is not set"
             return MissingError(f"{self.base_url}: {message}", hint=hint)
         if status < 400:
-            location = self.redacted(error.response.headers.get("location", "nowhere"))
+            location = self.redacted(response.headers.get("location", "nowhere"))
             return MissingError(f"{self.base_url}: {status}: points to {location}", hint="use that as --base-url")
-        if status in (408, 409, 429) or status >= 500:
-            return RunError(f"{self.base_url}: {message}{self._proxy}")
+        if status in TRANSIENT or status >= 500:
+            return _Transient(RunError(f"{self.base_url}: {message}{self._proxy}"), _retry_after(response))
         return Refused(message, is_request_specific=status in (400, 413, 422))
 
     def redacted(self, text: str) -> str:
@@ -177,15 +225,44 @@ def api_key(base_url: str) -> str:
     return key
 
 
-def _library_variables(base_url: str) -> list[str]:
-    """The variables to hide from the library: OpenAI's keys for other servers, and its log, which contains requests."""
-    prefix = "OPENAI_LOG" if is_openai(base_url) else "OPENAI_"
-    return [name for name in os.environ if name.startswith(prefix)]
+def _connection_pool(base_url: str, size: int) -> urllib3.PoolManager:
+    """Connections to a server, through the proxy of the environment, with the certificates of the system."""
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    options: dict[str, Any] = {"maxsize": size, "ssl_context": context}
+    proxy = os.environ.get(proxy_variable(base_url), "")
+    if not proxy:
+        return urllib3.PoolManager(**options)
+    if proxy.startswith("socks"):
+        from urllib3.contrib.socks import SOCKSProxyManager
+
+        return SOCKSProxyManager(proxy, **options)
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    parts = urlsplit(proxy)
+    credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=credentials)
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
-def _object(content: str) -> Mapping[str, Any]:
-    import orjson
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
+    """The seconds after which the server asks for the next attempt; None if it names none, or too many."""
+    try:
+        seconds = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= LONGEST_RETRY_AFTER else None
 
+
+def _reason(response: urllib3.BaseHTTPResponse) -> str:
+    """The server's message: that of its JSON error, or the text of the response."""
+    try:
+        error = _object(response.data).get("error")
+    except BadResponse:
+        error = None
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message or response.data.decode(errors="replace") or response.reason)
+
+
+def _object(content: bytes) -> Response:
     try:
         body = orjson.loads(content)
     except ValueError as error:
