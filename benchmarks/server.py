@@ -4,8 +4,7 @@ A server on this machine answers every chat completion in the same way after a f
 `--engine openai` sends `--concurrency` requests at a time. Printed are
 
 1. the rate of the server from its first pair to its last, as a share of concurrency / delay, the most that so many
-   requests at a time allow. A bare loop with the same HTTP library (`httpx`, raw bodies) is measured beside it: what
-   this machine allows at all.
+   requests at a time allow. A bare loop of an asynchronous HTTP library (`httpx2`, raw bodies) is measured beside it.
 2. how long after the first request of the job its first query appears on stdout, against a job of that query alone.
 
 The server is a process of its own. Each number is the median of `--rounds`, taken in turn.
@@ -104,7 +103,7 @@ def job(url: str, folder: Path, queries: int, depth: int, concurrency: int) -> t
 
 
 def bare_loop(url: str, count: int, concurrency: int) -> None:
-    """The same requests with an HTTP library alone."""
+    """As many requests with `httpx2` alone."""
     import httpx2 as httpx
 
     body = json.dumps({"model": "model", "messages": [{"role": "user", "content": "text " * 40}]}).encode()

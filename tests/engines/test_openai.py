@@ -474,6 +474,29 @@ def test_what_is_not_about_the_pair_ends_the_job_with_1(folder: Path, hasty: Non
             scores(model, name, settings)
 
 
+def test_requests_go_through_the_proxy_of_the_environment(folder: Path, lbr: Program) -> None:
+    with serving.serving(folder) as server:
+        proxy = server.url.removesuffix("/v1").replace("http://", "http://user:s%40cret@")
+        arguments = ("rerank", "--engine", "openai", "--base-url", "http://models.example/v1", "-m", "tiny")
+        ended = lbr(*arguments, "--family", "lb", stdin=PAIRS.encode(), env={"HTTP_PROXY": proxy})
+        direct = reranked(lbr, server, HTTP_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
+    assert (ended.code, direct.code) == (0, 0)
+    assert [record["score"] for record in ended.records] == [record["score"] for record in direct.records]
+    proxied, unproxied = server.headers[: server.asked // 2], server.headers[server.asked // 2 :]
+    assert {headers.get("proxy-authorization") for headers in proxied} == {"Basic dXNlcjpzQGNyZXQ="}
+    assert {headers["host"] for headers in proxied} == {"models.example"}
+    assert {headers.get("proxy-authorization") for headers in unproxied} == {None}
+
+
+def test_a_socks_proxy_needs_a_package(folder: Path, lbr: Program) -> None:
+    arguments = ("rerank", "--engine", "openai", "--base-url", "http://models.example/v1", "-m", "tiny")
+    ended = lbr(*arguments, "--family", "lb", stdin=PAIRS.encode(), env={"ALL_PROXY": "socks5://127.0.0.1:9"})
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "lbr: ALL_PROXY: a SOCKS proxy needs the package PySocks\nlbr: hint: pip install PySocks, or unset ALL_PROXY\n"
+    )
+
+
 def test_nobody_is_there(lbr: Program, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -80,7 +80,7 @@ class Client:
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
         with checked_environment(self.base_url, socks_package="PySocks"):
-            self._pool = _connection_pool(self.base_url, server.concurrency)
+            self._root, self._urlopen = _connections(self.base_url, server.concurrency)
         self._idle = server.concurrency  # threads that have not been started yet
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
@@ -154,9 +154,9 @@ class Client:
         """Return the body of the response to one request."""
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds)
         try:
-            response = self._pool.request(
+            response = self._urlopen(
                 method,
-                self.base_url + path,
+                self._root + path,
                 body=body,
                 headers=self._headers,
                 timeout=timeout,
@@ -225,22 +225,26 @@ def api_key(base_url: str) -> str:
     return key
 
 
-def _connection_pool(base_url: str, size: int) -> urllib3.PoolManager:
-    """Connections to a server, through the proxy of the environment, with the certificates of the system."""
+def _connections(base_url: str, size: int) -> tuple[str, Callable[..., urllib3.BaseHTTPResponse]]:
+    """What precedes the path of a request to a server, and a function that sends the request.
+
+    Connections go through the proxy of the environment and use the certificates of the system.
+    """
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     options: dict[str, Any] = {"maxsize": size, "ssl_context": context}
     proxy = os.environ.get(proxy_variable(base_url), "")
-    if not proxy:
-        return urllib3.PoolManager(**options)
+    if not proxy:  # a pool for one host does not parse the URL of each request
+        pool = urllib3.PoolManager(**options).connection_from_url(base_url)
+        return urlsplit(base_url).path, pool.urlopen
     if proxy.startswith("socks"):
         from urllib3.contrib.socks import SOCKSProxyManager
 
-        return SOCKSProxyManager(proxy, **options)
+        return base_url, SOCKSProxyManager(proxy, **options).urlopen
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     parts = urlsplit(proxy)
     credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
     headers = urllib3.make_headers(proxy_basic_auth=credentials)
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+    return base_url, urllib3.ProxyManager(proxy, proxy_headers=headers, **options).urlopen
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
