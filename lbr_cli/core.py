@@ -2,7 +2,7 @@
 
 A *run* is an iterable of `Ranking`s. Reranking turns each `Ranking` into `RankedCandidate`s. A `Family` defines what to
 ask a model about a query and a document, and how to compute a score from the answers. An `Engine` computes answers.
-They exchange three kinds of request and one kind of answer, so that neither depends on the other.
+They exchange four kinds of request and one kind of answer, so that neither depends on the other.
 
 Names are those of ir_datasets and ir_measures. Standard library only: nothing here computes, reads or writes.
 """
@@ -96,24 +96,34 @@ class RawTemplate:
 
 
 @dataclass(frozen=True, slots=True)
-class NextToken:
-    """Ask a model for the next token.
+class PairChat:
+    """The model's own chat template around two messages, one with the query and one with the document.
 
-    The prompt is `template` around `before`, `document` and `after`. Each string of `before` and `after` is tokenized
-    on its own, except that the last of `before`, the document and the first of `after` are tokenized as one string;
-    neither may be empty. Special tokens written out in them stay plain text. Only the document may be truncated.
-
-    The values of the answer are, for each label, the natural logarithm of its probability over the whole vocabulary,
-    or its logit if `logits` is set. A label is the text of one token, or its name in the vocabulary; of a longer label
-    a request for logits means the first token, and any other request is refused.
+    `system` is a system message before them, none if empty. `variables` are passed to the template. Contents are lists
+    of parts if `structured`; None means as sentence-transformers infers it from the template.
     """
 
-    template: Chat | RawTemplate
+    system: str = ""
+    query_role: str = "query"
+    document_role: str = "document"
+    structured: bool | None = False
+    variables: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """A request with a prompt: `template` around `before`, `document` and `after`.
+
+    Each string of `before` and `after` is tokenized on its own, except that the last of `before`, the document and the
+    first of `after` are tokenized as one string; neither may be empty. With a `PairChat`, `before` is the query alone
+    and `after` one empty string: the template says where each text is. Special tokens written out in the texts stay
+    plain text. Only the document may be truncated.
+    """
+
+    template: Chat | RawTemplate | PairChat
     before: tuple[str, ...]
     document: str
     after: tuple[str, ...]
-    labels: tuple[str, ...]
-    logits: bool = False
 
     @property
     def prefix(self) -> Hashable:
@@ -124,6 +134,24 @@ class NextToken:
     def suffix(self) -> Hashable:
         """The parts of the prompt after the document."""
         return self.after
+
+
+@dataclass(frozen=True, slots=True)
+class NextToken(Prompted):
+    """Ask a model for the next token after a prompt.
+
+    The values of the answer are, for each label, the natural logarithm of its probability over the whole vocabulary,
+    or its logit if `logits` is set. A label is a token id, the text of one token, or its name in the vocabulary; of a
+    longer text a request for logits means the first token, and any other request is refused.
+    """
+
+    labels: tuple[str | int, ...]
+    logits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Classification(Prompted):
+    """Ask a model with a classification head about a prompt. The values of the answer are its logits, one or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +195,7 @@ class Embedding:
         return ()
 
 
-Request = NextToken | Pair | Embedding
+Request = Prompted | Pair | Embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +237,11 @@ class Family(Protocol):
 
     name: ClassVar[str]
     scale: ClassVar[str]  # of the scores, in one line
-    request_type: ClassVar[type[Request]]
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def request_type(self) -> type[Request]:
+        """The type of the requests."""
 
     @property
     def shares(self) -> Literal["query", "document"]:

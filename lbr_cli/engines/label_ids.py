@@ -21,8 +21,8 @@ class LabelIds:
         """Return a token for each label of a request. MissingError if the tokenizer has none."""
         return self._ids(request.labels, request.logits)
 
-    def _look_up(self, labels: tuple[str, ...], first: bool) -> list[int]:
-        return [self._id(label, first=first) for label in labels]
+    def _look_up(self, labels: tuple[str | int, ...], first: bool) -> list[int]:
+        return [label if isinstance(label, int) else self._id(label, first=first) for label in labels]
 
     def _id(self, label: str, *, first: bool) -> int:
         """The only token of a label, else the token of that name, else (if `first`) the first token of its text."""

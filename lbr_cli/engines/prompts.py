@@ -1,13 +1,10 @@
-"""`NextToken` requests -> token ids, exactly as the model's chat template, or its author's own code, makes them.
+"""Requests with a prompt -> token ids, exactly as the model's chat template, or its author's own code, makes them.
 
 For a chat the ids are those of `apply_chat_template` on the whole conversation; for a raw template those of the whole
 text, or of its parts if a request has several. There are two deviations: special tokens written out inside a query or
 a document stay plain text, and a document that does not fit is truncated.
 
-A template is split into three parts: `head` ends with the last special token before the texts, `tail` begins with the
-first one after them, and what lies between is tokenized without special tokens, as one string if the request has no
-parts. Tokenizers never merge across a special token, so the three parts give the whole; `PromptTokenizer` verifies
-that on samples when it first meets a template.
+`templates.py` splits a template into what is equal in all prompts and what is not.
 """
 
 from __future__ import annotations
@@ -15,43 +12,42 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import jinja2
+from lbr_cli.core import Classification, Document, Embedding, Family, NextToken, Pair, Prompted, RawTemplate, Request
+from lbr_cli.engines.templates import Part, Templates, encode
+from lbr_cli.errors import RequestError
 
-from lbr_cli.core import Chat, Document, Embedding, Family, NextToken, Pair, RawTemplate, Request
-from lbr_cli.errors import MissingError, RequestError, first_line
-
-PLACEHOLDER = "\ufdd0"  # a noncharacter: no template contains it
-SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
 AWKWARD_TEXT = "naïve ﬁ\u00a0日本🙂  don't\r\n\n 1,000 </s> [SEP] <|im_end|>"
 PARTS_KEPT = 1024  # texts around documents whose token ids are kept
-# of templates, and of the Python that their expressions call
-PYTHON_ERRORS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
-TEMPLATE_ERRORS = (jinja2.TemplateError, *PYTHON_ERRORS)
 DATES = "strftime_now"  # the function by which a chat template reads the date
 
 
-R = TypeVar("R", NextToken, Pair, Embedding)
+R = TypeVar("R", NextToken, Classification, Pair, Embedding)
 
 
 class Prompt(NamedTuple):
-    """The token ids of a request, and whether its document was truncated to make them fit."""
+    """The token ids of a request, whether its document was truncated to make them fit, and token types, if any."""
 
     request: Request
     ids: list[int]
     truncated: bool
+    types: list[int] | None = None
 
 
 class Tokenizes(Protocol):
-    """Requests -> prompts of at most `max_length` tokens."""
+    """Requests -> prompts of at most `max_length` tokens. `pad` is the token id of padding."""
 
     max_length: int
+    pad: int
 
     def prompt(self, request: Any) -> Prompt:
         """Return the prompt of a request. RequestError if not one token of the document fits."""
+        ...
+
+    def inputs(self, requests: Sequence[Any]) -> list[Prompt]:
+        """Return the prompts of requests for which `check_room` holds, with their token types, if any."""
         ...
 
     def length_without_document(self, request: Any) -> int: ...
@@ -116,53 +112,34 @@ def prompt_digest(family: Family, tokens: Callable[[Request], object], tokenizer
         digest.update(repr(request).encode())
         with suppress(RequestError):  # the limit may have room for a short query and none for a placeholder
             digest.update(repr(tokens(request)).encode())
-        templated = isinstance(request, NextToken) and isinstance(request.template, Chat)
+        templated = isinstance(request, Prompted) and not isinstance(request.template, RawTemplate)
         dated |= templated and DATES in str(getattr(tokenizer, "chat_template", ""))
     return digest.hexdigest(), dated
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """The parts of a template around the texts. `cuts` means that a long document loses tokens, not characters."""
-
-    head: list[int]
-    before: str
-    after: str
-    tail: list[int]
-    strips: bool
-    cuts: bool
-
-    def parts(self, request: NextToken, document: str) -> tuple[list[str], str, int, list[str]]:
-        """The parts before the document's part, that part, where in it the document begins, and the parts after it."""
-        before = [self.before + request.before[0], *request.before[1:]]
-        after = [*request.after[:-1], request.after[-1] + self.after]
-        if self.strips:
-            stripped = (request.before[0] + document + request.after[0]).strip()
-            start = len(self.before) + len(request.before[0].lstrip())
-            return [], self.before + stripped + self.after, start, []
-        return before[:-1], before[-1] + document + after[0], len(before[-1]), after[1:]
-
-
 class PromptTokenizer:
-    """Turns `NextToken` requests into prompts of at most `max_length` tokens."""
+    """Turns requests with a prompt into prompts of at most `max_length` tokens."""
 
     def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
         self.max_length = max_length
+        self.pad = tokenizer.pad_token_id or 0
         self._tokenizer = tokenizer
-        self._model = model
-        self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._template = lru_cache(None)(self._split)
-        self._part = lru_cache(PARTS_KEPT)(lambda text: self._encode(text, plain=True)[0])
+        self._template = lru_cache(None)(Templates(tokenizer, model).split)
+        self._text = lru_cache(PARTS_KEPT)(lambda text: tuple(encode(tokenizer, text)[0]))
 
-    def prompt(self, request: NextToken) -> Prompt:
+    def inputs(self, requests: Sequence[Prompted]) -> list[Prompt]:
+        """Return the prompts of requests."""
+        return [self.prompt(request) for request in requests]
+
+    def prompt(self, request: Prompted) -> Prompt:
         """Return the prompt of a request. RequestError if not one token of the document fits."""
         template = self._template(request.template)
-        document = request.document
+        document = request.document.strip() if template.strips_document else request.document
         before, text, start, after = template.parts(request, document)
-        head = [*template.head, *(i for part in before for i in self._part(part))]
-        tail = [*(i for part in after for i in self._part(part)), *template.tail]
+        head = [*template.head, *self._ids(before)]
+        tail = [*self._ids(after), *template.tail]
         room = self.max_length - len(head) - len(tail)
-        ids, offsets = self._encode(text, plain=True)
+        ids, offsets = encode(self._tokenizer, text)
         if len(ids) <= room:
             return Prompt(request, head + ids + tail, False)
         ends = [stop - start for _, stop in offsets if 0 < stop - start <= len(document)]
@@ -177,80 +154,17 @@ class PromptTokenizer:
             kept -= over
             if kept <= 0:
                 raise self._too_long(request)
-            ids, _ = self._encode(template.parts(request, document[: ends[kept - 1]])[1], plain=True)
+            ids, _ = encode(self._tokenizer, template.parts(request, document[: ends[kept - 1]])[1])
         return Prompt(request, head + ids + tail, True)
 
-    def length_without_document(self, request: NextToken) -> int:
+    def length_without_document(self, request: Prompted) -> int:
         """Return how many tokens the prompt has if its document is empty."""
         template = self._template(request.template)
         before, text, _, after = template.parts(request, "")
-        return len(template.head) + sum(len(self._part(part)) for part in (*before, text, *after)) + len(template.tail)
+        return len(template.head) + len(self._ids([*before, text, *after])) + len(template.tail)
 
-    def _too_long(self, request: NextToken) -> RequestError:
+    def _ids(self, parts: Sequence[Part]) -> list[int]:
+        return [i for part in parts for i in (self._text(part) if isinstance(part, str) else part)]
+
+    def _too_long(self, request: Prompted) -> RequestError:
         return query_too_long(request, self.length_without_document(request), self.max_length)
-
-    def _encode(self, text: str, *, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids and their character offsets; `plain` reads special tokens as ordinary text."""
-        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
-        encoded = self._tokenizer(text, split_special_tokens=plain, **options)
-        return encoded["input_ids"], encoded["offset_mapping"]
-
-    def _split(self, template: Chat | RawTemplate) -> _Template:
-        rendered = self._render(template, f" {PLACEHOLDER} ")
-        strips = f" {PLACEHOLDER} " not in rendered
-        before, _, after = rendered.partition(PLACEHOLDER if strips else f" {PLACEHOLDER} ")
-        head, head_offsets = self._encode(before, plain=False)
-        last = max((index for index, i in enumerate(head) if i in self._special), default=-1)
-        tail, tail_offsets = self._encode(after, plain=False)
-        first = min((index for index, i in enumerate(tail) if i in self._special), default=len(tail))
-        opening, closing = self._added(template)
-        split = _Template(
-            opening + head[: last + 1],
-            before[head_offsets[last][1] if last >= 0 else 0 :],
-            after[: tail_offsets[first][0] if first < len(tail) else len(after)],
-            tail[first:] + closing,
-            strips,
-            isinstance(template, RawTemplate),
-        )
-        for sample in SAMPLES:
-            request = NextToken(template, (sample,), sample, ("",), ())
-            whole = opening + self._encode(self._render(template, sample + sample), plain=False)[0] + closing
-            if split.head + self._encode(split.parts(request, sample)[1], plain=True)[0] + split.tail != whole:
-                problem = "its chat template or tokenizer changes the texts of a prompt"
-                raise MissingError(f"{self._model}: {problem}, so lbr cannot build its prompts exactly")
-        return split
-
-    def _render(self, template: Chat | RawTemplate, user: str) -> str:
-        """The template as text, with `user` in the place of the texts."""
-        if isinstance(template, RawTemplate):
-            return template.before + user + template.after
-        chat_template = self._tokenizer.chat_template
-        if not chat_template:
-            raise MissingError(f"{self._model}: its tokenizer has no chat template, and this family needs one")
-        if isinstance(chat_template, dict) and "default" not in chat_template:
-            named = ", ".join(map(repr, sorted(chat_template)))
-            raise MissingError(f"{self._model}: its chat templates are {named}, and none of them is the default")
-        messages = [{"role": "system", "content": template.system}] if template.system else []
-        messages.append({"role": "user", "content": user})
-        try:
-            rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except jinja2.TemplateSyntaxError as error:
-            raise MissingError(f"{self._model}: invalid chat template: line {error.lineno}: {error.message}") from error
-        except TEMPLATE_ERRORS as error:
-            what = "a system message" if template.system else "a user message alone"
-            problem = f"{type(error).__name__}: {first_line(error)}"
-            raise MissingError(f"{self._model}: its chat template fails on {what}: {problem}") from error
-        return rendered + template.assistant_prefix
-
-    def _added(self, template: Chat | RawTemplate) -> tuple[list[int], list[int]]:
-        """The special tokens that the tokenizer puts before and after a raw template."""
-        adds = template.special_tokens if isinstance(template, RawTemplate) else "none"
-        if adds == "bos":
-            bos = self._tokenizer.bos_token_id
-            return [bos] if bos is not None and bos != self._tokenizer.pad_token_id else [], []
-        if adds == "none":
-            return [], []
-        encoded = self._tokenizer("x", return_special_tokens_mask=True)
-        ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
-        ordinary = [index for index, special in enumerate(mask) if not special] or [len(ids), len(ids) - 1]
-        return ids[: ordinary[0]], ids[ordinary[-1] + 1 :]

@@ -10,20 +10,24 @@ from lbr_cli.core import Family
 from lbr_cli.families.bge_gemma import BgeGemma
 from lbr_cli.families.bi_encoder import BiEncoder
 from lbr_cli.families.classifier import Classifier
+from lbr_cli.families.ctxl import Ctxl
 from lbr_cli.families.lb import Lb, LbRev
+from lbr_cli.families.logit_score import LogitScore
 from lbr_cli.families.monot5 import MonoT5
 from lbr_cli.families.mxbai_v2 import MxbaiV2
 from lbr_cli.families.next_token import Template, UserPrompt
 from lbr_cli.families.qwen3 import Qwen3
+from lbr_cli.families.zerank import Zerank
 
 # with default options
 FAMILIES: tuple[Family, ...] = (
-    *(Lb(), LbRev(), Qwen3(), MxbaiV2(), BgeGemma(), UserPrompt()),
+    *(Lb(), LbRev(), Qwen3(), MxbaiV2(), BgeGemma(), Zerank(), Ctxl(), LogitScore(), UserPrompt()),
     *(Classifier(), MonoT5(), BiEncoder()),
 )
 
 __all__ = ["FAMILIES", "Template", "UserPrompt", "family"]
-__all__ += ["BgeGemma", "BiEncoder", "Classifier", "Lb", "LbRev", "MonoT5", "MxbaiV2", "Qwen3"]
+__all__ += ["BgeGemma", "BiEncoder", "Classifier", "Ctxl", "Lb", "LbRev", "LogitScore", "MonoT5", "MxbaiV2", "Qwen3"]
+__all__ += ["Zerank"]
 
 
 def family(name: str) -> Family:

@@ -68,6 +68,11 @@ class Template:
             return cls(RawTemplate(special_tokens="all"), text)
         return cls(Chat(table.get("system", ""), table.get("assistant", "")), text)
 
+    @property
+    def shares(self) -> Literal["query", "document"]:
+        """The text that comes first in the prompt."""
+        return "query" if self.text.index("{query}") < self.text.index("{document}") else "document"
+
     def parts(self, query: str, document: Document) -> tuple[str, str, str]:
         """Return the prompt before the document, the document, and the prompt after it.
 
@@ -95,9 +100,7 @@ class UserPrompt:
 
     @property
     def shares(self) -> Literal["query", "document"]:
-        """The text that comes first in the prompt."""
-        text = self._chosen()[0].text
-        return "query" if text.index("{query}") < text.index("{document}") else "document"
+        return self._chosen()[0].shares
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         template, labels = self._chosen()

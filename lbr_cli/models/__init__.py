@@ -237,6 +237,10 @@ def _with_options(name: str, family: Family, options: Mapping[str, Any]) -> Fami
         if key not in of_family:
             raise UsageError(f"{OPTIONS[key]} has no effect: {name} is of the family {family.name}")
     settled = replace(family, **options)
+    if isinstance(settled, Classifier) and settled.prompt:
+        for key in ("query_prompt", "document_prompt"):
+            if key in options:
+                raise UsageError(f"{OPTIONS[key]} has no effect: --prompt-file holds the whole prompt")
     if isinstance(settled, UserPrompt) and not (settled.prompt and settled.labels):
         missing = " and ".join(OPTIONS[key] for key in ("prompt", "labels") if not getattr(settled, key))
         raise UsageError(f"--family {settled.name} needs {missing}", hint="the README shows a prompt file")

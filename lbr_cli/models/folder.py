@@ -9,9 +9,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from lbr_cli.core import Family, NextToken
+from lbr_cli.core import Family, NextToken, PairChat
 from lbr_cli.errors import MissingError, UsageError
-from lbr_cli.families import FAMILIES, BiEncoder, Classifier, MonoT5
+from lbr_cli.families import FAMILIES, BiEncoder, Classifier, LogitScore, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
 from lbr_cli.models import sentence_transformers
@@ -38,9 +38,13 @@ def family_of(folder: Path, gguf: str) -> Family:
     if gguf:
         raise UsageError(f"{folder / gguf}: a GGUF file does not name its family", hint=FAMILY_HINT)
     check_adapter(folder)
-    if sentence_transformers.has_pooling(folder):
-        sentence_transformers.check_bi_encoder(folder)
+    if sentence_transformers.is_bi_encoder(folder):
         return BiEncoder()
+    sentence_transformers.check_cross_encoder(folder)
+    if sentence_transformers.has_logit_score(folder):
+        return LogitScore()
+    if sentence_transformers.has_scoring_modules(folder):
+        return Classifier()
     config = read_config(folder)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
@@ -69,9 +73,10 @@ def checked_family(model: LocalModel) -> Family:
         sentence_transformers.check_bi_encoder(folder)
         return with_folder_defaults(family, folder)
     check_architecture(family, folder)
+    if isinstance(family, LogitScore):
+        return with_logit_score(family, folder)
     if isinstance(family, Classifier):
-        sentence_transformers.check_cross_encoder(folder)
-        return replace(family, relevant=relevant_label(read_config(folder)))
+        return with_pair_reading(family, folder)
     return family
 
 
@@ -131,6 +136,48 @@ def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
         prompts.get("document", "") if document is None else document,
         family.similarity or similarity,
     )
+
+
+def with_logit_score(family: LogitScore, folder: Path) -> LogitScore:
+    """Return the family with the tokens, the default prompt and the chat template of a folder."""
+    sentence_transformers.check_cross_encoder(folder)
+    tokens = sentence_transformers.score_tokens(folder)
+    chat = sentence_transformers.read_first_module(folder).chat
+    if chat is None:
+        path = folder / sentence_transformers.TRANSFORMER_CONFIG
+        problem = '"modality_config" has no "message": the pair is read without a chat template'
+        raise MissingError(f"{path}: {problem}, {sentence_transformers.UNSUPPORTED}")
+    prompt = sentence_transformers.default_prompt(folder) if family.instruction is None else family.instruction
+    return replace(family, tokens=tokens, chat=chat, instruction=prompt)
+
+
+def with_pair_reading(family: Classifier, folder: Path) -> Classifier:
+    """Return the family with the label, the prompt and the chat template of a folder, unless chosen.
+
+    As in sentence-transformers, a folder without `modules.json` whose tokenizer has a chat template uses it for pairs.
+    Raises UsageError for prompts that would have no effect.
+    """
+    sentence_transformers.check_cross_encoder(folder)
+    family = replace(family, relevant=relevant_label(read_config(folder)))
+    if family.prompt:
+        return family
+    of_library = bool(sentence_transformers.read_modules(folder))
+    chat = sentence_transformers.read_first_module(folder).chat
+    bare = of_library or family.without_prompt or family.query_prompt is not None or family.document_prompt is not None
+    if not bare and has_chat_template(folder):
+        chat = PairChat(structured=None)
+    if chat and family.document_prompt is not None:
+        problem = f"--document-prompt has no effect: {folder} has a chat template for pairs"
+        raise UsageError(problem, hint="--query-prompt is its system message, and --prompt-file replaces it")
+    prompt = sentence_transformers.default_prompt(folder) if family.query_prompt is None else family.query_prompt
+    return replace(family, without_prompt=bare, query_prompt=prompt or None, chat=chat)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Return whether the tokenizer of a folder has a chat template."""
+    if (folder / "chat_template.jinja").exists() or (folder / "additional_chat_templates").is_dir():
+        return True
+    return bool(JsonFile(folder / "tokenizer_config.json", optional=True).value("chat_template"))
 
 
 def read_config(folder: Path) -> JsonFile:

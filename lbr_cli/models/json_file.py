@@ -64,6 +64,10 @@ class JsonFile:
             raise self.error(key, f"has to be a string or an array of strings, this is {kind_of(value)}")
         return values
 
+    def value(self, key: str) -> Any:
+        """Return a value of any type, None if the key is absent."""
+        return self._values.get(key)
+
     def error(self, key: str, problem: str, *, hint: str = "") -> MissingError:
         """Return an error about the value of a key."""
         return MissingError(f'{self.path}: "{key}" {problem}', hint=hint)

@@ -1,15 +1,17 @@
 """The files that sentence-transformers adds to a model folder: its modules, model type, prompts and similarity.
 
 `modules.json` lists the modules of a model with the full names of their classes; `config_sentence_transformers.json`
-holds the type of the model, its prompts and its similarity. Formats as of sentence-transformers 6.2. Folders that lbr
-would read differently from that library raise an error.
+holds the type of the model, its prompts and its similarity; `sentence_bert_config.json` says how the first module reads
+texts. Formats as of sentence-transformers 6.2. What lbr would read differently from that library raises an error.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lbr_cli.core import PairChat
 from lbr_cli.errors import MissingError
 from lbr_cli.models.json_file import JsonFile, kind_of, read_json
 
@@ -19,6 +21,12 @@ TRANSFORMER_CONFIG = "sentence_bert_config.json"
 PACKAGE = "sentence_transformers."  # prefix of the library's own classes
 BI_ENCODER, CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
 UNSUPPORTED = "which this version of lbr does not support"
+# modules after the encoder of a cross-encoder; the last one computes the score
+SCORING = ("Dense", "LayerNorm")
+# arguments of from_pretrained that change no score
+HARMLESS_ARGUMENTS = {"attn_implementation", "dtype", "torch_dtype", "device_map", "use_safetensors"}
+ARGUMENTS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
+NOT_FOR_TEMPLATES = "restore_suffix"  # a setting of sentence-transformers among the variables of the chat template
 
 
 class Module(NamedTuple):
@@ -26,6 +34,16 @@ class Module(NamedTuple):
 
     kind: str
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the first module reads texts: its folder, its limit in tokens, and its chat template for pairs, if any."""
+
+    folder: Path
+    limit: int | None = None
+    lower_case: bool = False
+    chat: PairChat | None = None
 
 
 def read_modules(folder: Path) -> list[Module]:
@@ -52,13 +70,22 @@ def read_modules(folder: Path) -> list[Module]:
 
 
 def model_type(folder: Path) -> str:
-    """Return the class of sentence-transformers that wrote the folder, SentenceTransformer by default."""
-    return JsonFile(folder / CONFIG, optional=True).string("model_type") or BI_ENCODER
+    """Return the class of sentence-transformers that wrote the folder, SentenceTransformer by default.
+
+    Raises MissingError for a class of which lbr cannot compute the scores.
+    """
+    config = JsonFile(folder / CONFIG, optional=True)
+    kind = config.string("model_type") or BI_ENCODER
+    if kind not in (BI_ENCODER, CROSS_ENCODER):
+        raise config.error("model_type", f"is {kind}, {UNSUPPORTED}")
+    return kind
 
 
-def has_pooling(folder: Path) -> bool:
-    """Return whether the folder holds a bi-encoder, according to its modules."""
-    return any(module.kind == "Pooling" for module in read_modules(folder))
+def is_bi_encoder(folder: Path) -> bool:
+    """Return whether the folder holds a bi-encoder, by its model type and its modules."""
+    kinds = [module.kind for module in read_modules(folder)]
+    # older versions wrote neither the type nor the modules of a cross-encoder
+    return model_type(folder) == BI_ENCODER and kinds not in ([], ["Transformer"])
 
 
 def check_bi_encoder(folder: Path) -> None:
@@ -66,31 +93,96 @@ def check_bi_encoder(folder: Path) -> None:
     config = JsonFile(folder / CONFIG, optional=True)
     kind = model_type(folder)
     if kind != BI_ENCODER:
-        modules = ", ".join(module.kind for module in read_modules(folder))
-        raise config.error("model_type", f"is {kind}, with the modules {modules}, {UNSUPPORTED}")
+        raise config.error("model_type", f"is {kind}, not {BI_ENCODER}", hint="leave out --family bi-encoder")
     size = config.integer("truncate_dim")
     if size is not None:
         hint = 'remove "truncate_dim" from the file to compare whole vectors'
         raise config.error("truncate_dim", f"is {size}: vectors are cut to that size, {UNSUPPORTED}", hint=hint)
 
 
+def has_scoring_modules(folder: Path) -> bool:
+    """Return whether modules after the encoder compute the score of a cross-encoder."""
+    return model_type(folder) == CROSS_ENCODER and any(module.kind == "Pooling" for module in read_modules(folder))
+
+
+def has_logit_score(folder: Path) -> bool:
+    """Return whether the folder holds a causal cross-encoder."""
+    return any(module.kind == "LogitScore" for module in read_modules(folder))
+
+
 def check_cross_encoder(folder: Path) -> None:
-    """Raise MissingError for a folder whose pairs lbr would read differently from sentence-transformers."""
+    """Raise MissingError for a chain of modules that is none of the three kinds of cross-encoder."""
+    kinds = [module.kind for module in read_modules(folder)]
+    if kinds in ([], ["Transformer"], ["Transformer", "LogitScore"]):
+        return
+    pooled = kinds[:2] == ["Transformer", "Pooling"] and kinds[-1] == "Dense" and not set(kinds[2:]) - set(SCORING)
+    if model_type(folder) != CROSS_ENCODER or not pooled:
+        raise MissingError(f"{folder / MODULES}: a cross-encoder with the modules {', '.join(kinds)}, {UNSUPPORTED}")
+
+
+def score_tokens(folder: Path) -> tuple[int, ...]:
+    """Return the token ids of the module LogitScore: for relevant and, if there is one, for not relevant."""
+    for module in read_modules(folder):
+        if module.kind == "LogitScore":
+            config = JsonFile(module.folder / "config.json")
+            source = config.string("module_input_name") or "causal_logits"
+            if source != "causal_logits":
+                raise config.error("module_input_name", f"is {source!r}, {UNSUPPORTED}")
+            relevant, other = config.integer("true_token_id"), config.integer("false_token_id")
+            if relevant is None:
+                raise config.error("true_token_id", "is missing")
+            return (relevant,) if other is None else (relevant, other)
+    raise MissingError(f"{folder / MODULES}: has no module LogitScore", hint="it is of another --family")
+
+
+def default_prompt(folder: Path) -> str:
+    """Return the prompt that sentence-transformers adds to each pair of a cross-encoder, "" if there is none."""
+    config = JsonFile(folder / CONFIG, optional=True)
+    prompts, default = config.texts("prompts"), config.string("default_prompt_name")
+    if default is None:
+        return ""
+    if default not in prompts:
+        listed = ", ".join(map(repr, prompts)) or "no prompt"
+        raise config.error("default_prompt_name", f"is {default!r}", hint=f'"prompts" has {listed}')
+    return prompts[default]
+
+
+def read_first_module(folder: Path) -> Reading:
+    """Return how the first module of a folder reads texts. Raises MissingError for settings that lbr does not know."""
     modules = read_modules(folder)
     if not modules:
-        return
-    config = JsonFile(folder / CONFIG, optional=True)
-    kind = model_type(folder)
-    if kind not in (BI_ENCODER, CROSS_ENCODER):
-        raise config.error("model_type", f"is {kind}, {UNSUPPORTED}")
-    kinds = [module.kind for module in modules]
-    if kinds != ["Transformer"]:
-        raise MissingError(f"{folder / MODULES}: a cross-encoder with the modules {', '.join(kinds)}, {UNSUPPORTED}")
-    prompts, default = config.texts("prompts"), config.string("default_prompt_name")
-    if default is not None and prompts.get(default) != "":
-        message = f"is {default!r}: a prompt is added to each pair, {UNSUPPORTED}"
-        hint = "" if default in prompts else f'"prompts" has {", ".join(map(repr, prompts)) or "no prompt"}'
-        raise config.error("default_prompt_name", message, hint=hint)
-    transformer = JsonFile(modules[0].folder / TRANSFORMER_CONFIG, optional=True)
-    if "message" in transformer.object("modality_config"):
-        raise transformer.error("modality_config", f'has "message": pairs become chat messages, {UNSUPPORTED}')
+        return Reading(folder)
+    first = modules[0]
+    if first.kind != "Transformer":
+        raise MissingError(f"{folder / MODULES}: module 0 is a {first.kind}, {UNSUPPORTED}")
+    config = JsonFile(first.folder / TRANSFORMER_CONFIG, optional=True)
+    limit = config.integer("max_seq_length")
+    if limit is not None and limit < 1:
+        raise config.error("max_seq_length", f"has to be at least 1, this is {limit}")
+    for name in ARGUMENTS:
+        if unknown := sorted(set(config.object(name)) - HARMLESS_ARGUMENTS - {"trust_remote_code"}):
+            raise config.error(name, f"sets {', '.join(unknown)}, {UNSUPPORTED}")
+    return Reading(first.folder, limit, bool(config.boolean("do_lower_case")), _pair_chat(config))
+
+
+def _pair_chat(config: JsonFile) -> PairChat | None:
+    """The chat template of pairs; None if the module reads plain text."""
+    settings = config.object("processing_kwargs")
+    if unknown := sorted(name for name, value in settings.items() if value and name != "chat_template"):
+        raise config.error("processing_kwargs", f"sets {', '.join(unknown)}, {UNSUPPORTED}")
+    modalities = config.object("modality_config")
+    if "message" not in modalities:
+        return None
+    message = modalities["message"]
+    form = message.get("format") if isinstance(message, dict) else None
+    if form not in ("flat", "structured", "auto", None):
+        raise config.error("modality_config", f'has the "format" {form!r}, {UNSUPPORTED}')
+    variables = settings.get("chat_template") or {}
+    if not isinstance(variables, dict) or not all(_is_plain(value) for value in variables.values()):
+        raise config.error("processing_kwargs", f'has a "chat_template" with values that are not plain, {UNSUPPORTED}')
+    named = tuple(sorted((name, value) for name, value in variables.items() if name != NOT_FOR_TEMPLATES))
+    return PairChat(structured={"flat": False, "structured": True}.get(str(form)), variables=named)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)

@@ -10,7 +10,7 @@ import torch
 import transformers
 from tokenizers import normalizers
 
-from lbr_cli.core import Document, Embedding, NextToken, Pair, Request
+from lbr_cli.core import Classification, Document, Embedding, NextToken, Pair, Request
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.local.compiling import compile_layers
@@ -38,9 +38,12 @@ from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens, prompt_digest
 from lbr_cli.errors import MissingError, RunError, first_line
+from lbr_cli.families import Classifier
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
+from lbr_cli.models.sentence_transformers import Reading, has_scoring_modules, read_first_module
 
+PROMPT_HINT = "--prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so"
 T5_TYPES = ("t5", "mt5", "umt5")  # a bi-encoder of these types is the encoder alone
 
 
@@ -85,12 +88,11 @@ class PreparedLocal:
             description += ", weights converted to float32"
         arithmetic = torch.float32 if wide else dtype
         budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
-        if files.pooling is not None:
+        if files.pooling is not None and files.model.family.request_type is Embedding:
             own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
             return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
         if head is None:
-            pair_tokenizer = PairTokenizer(files.tokenizer, files.max_length)
-            return CrossEncoder(weights, budget, description, pair_tokenizer, arithmetic)
+            return CrossEncoder(weights, budget, description, files.prompts, arithmetic, files.pooling, files.samples())
         if weights.config.is_encoder_decoder:
             return PromptEngine(Seq2Seq(weights), budget, description, files.prompts, head)
         backbone = _checked_backbone(weights, rows, arithmetic, plain=settings.plain)
@@ -158,7 +160,7 @@ def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], ari
 class Frontend:
     """The parts of a model without its weights: its tokenizer, its limit and its prompts.
 
-    `kind` is the Auto class that loads the weights of `model`.
+    `kind` is the Auto class that loads the weights of `model`; `pooling` computes vectors or scores from their output.
     """
 
     model: LocalModel
@@ -175,6 +177,12 @@ class Frontend:
         encoded = tokenized(self.tokenizer, [request], self.max_length)
         return Prompt(request, encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
 
+    def samples(self) -> list[Prompt]:
+        """Return the prompts of two pairs, a short one and a long one."""
+        texts = ("a", "a " * min(self.max_length, 64))
+        requests = [self.model.family.requests("", Document("", text))[0] for text in texts]
+        return self.prompts.inputs(requests)
+
     def text(self, ids: list[int]) -> str:
         """Return token ids as text, special tokens written out."""
         return decode_with_special_tokens(self.tokenizer, ids)
@@ -184,30 +192,40 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     """Read the small files of a model, for a device of this machine. Raises UsageError and MissingError."""
     choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what cannot be used
     request_type = model.family.request_type
-    pooling = read_pooling(model.folder) if request_type is Embedding else None
-    if pooling is not None:
-        model = replace(model, folder=pooling.transformer)
+    first_module = Reading(model.folder) if model.gguf else read_first_module(model.folder)
+    scored = request_type in (Pair, Classification) and not model.gguf and has_scoring_modules(model.folder)
+    pooling = read_pooling(model.folder) if request_type is Embedding or scored else None
+    model = replace(model, folder=first_module.folder)
     config = load_config(model)
     tokenizer = load_tokenizer(model)
-    if pooling is not None and pooling.lower_case:
+    if first_module.lower_case:
         own = tokenizer.backend_tokenizer.normalizer
         lower = normalizers.Lowercase()
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
     least = tokenizer.num_special_tokens_to_add(pair=request_type is Pair) + 1
     limit = longest_input(tokenizer, config)
-    max_length = choose_length(model, settings, limit, least, pooling.limit if pooling else None)
-    kind: Any = transformers.AutoModelForSequenceClassification
+    max_length = choose_length(model, settings, limit, least, first_module.limit)
     prompts: Tokenizes = PairTokenizer(tokenizer, max_length)
     if request_type is not Pair:
         prompts = PromptTokenizer(tokenizer, max_length, model.name)
-    if request_type is NextToken:
+    if request_type in (NextToken, Classification):
         # fails now, before the weights are loaded, if the chat template cannot be used
-        prompts.length_without_document(model.family.requests("", Document("", ""))[0])
-        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    elif request_type is Embedding:
+        try:
+            prompts.length_without_document(model.family.requests("", Document("", ""))[0])
+        except MissingError as error:
+            hint = PROMPT_HINT if request_type is Classification else error.hint
+            raise MissingError(str(error), hint=hint) from error
+    return Frontend(model, _auto_class(request_type, config, scored=scored), tokenizer, max_length, prompts, pooling)
+
+
+def _auto_class(request_type: type[Request], config: Any, *, scored: bool) -> Any:
+    """The class of transformers that loads the weights; `scored` by modules after the encoder."""
+    if request_type is NextToken:
+        return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    if request_type is Embedding or scored:
         encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
-        kind = transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
-    return Frontend(model, kind, tokenizer, max_length, prompts, pooling)
+        return transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
+    return transformers.AutoModelForSequenceClassification
 
 
 def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
@@ -218,15 +236,16 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
     family, folder = files.model.family, files.model.folder
     if family.request_type is NextToken:
         return LabelHead(weights, LabelIds(files.tokenizer, files.model.name), rows)
-    if family.request_type is Pair and weights.config.num_labels > 2:
+    if family.request_type is Embedding or files.pooling is not None:
+        return None
+    if weights.config.num_labels > 2:
         what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
         raise MissingError(f"{folder}: {what}; lbr reads one or two")
-    if family.request_type is not Pair or not _is_causal_classifier(weights):
+    if not _is_causal_classifier(weights):
         return None
-    if not files.model.reads_bare_pairs:
+    if family.request_type is Pair and not (isinstance(family, Classifier) and family.without_prompt):
         what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'
-        hint = "--family classifier reads the bare pair, the query and then the document, if it was trained so"
-        raise MissingError(f"{folder / 'config.json'}: {what}", hint=hint)
+        raise MissingError(f"{folder / 'config.json'}: {what}", hint=PROMPT_HINT)
     return ScoreHead(weights, rows)
 
 

@@ -1,6 +1,8 @@
 """Encoders as cross-encoders: query and document in one input, one or two logits out.
 
-Inputs are computed in batches sorted by length; the head computes in float32.
+The logits are those of the model's classification head or, for a folder of sentence-transformers with modules after the
+encoder, those that its modules compute from the hidden states (`pooling.py`). Inputs are computed in batches sorted by
+length; the head computes in float32.
 """
 
 from __future__ import annotations
@@ -11,25 +13,33 @@ from typing import Any
 
 import torch
 
-from lbr_cli.core import Pair, Request
+from lbr_cli.core import Request
 from lbr_cli.engines.local.batching import TokenBudget, padded_batches, padded_rows
 from lbr_cli.engines.local.engine import LocalEngine
-from lbr_cli.engines.local.pair_tokenizer import PairInput, PairTokenizer
+from lbr_cli.engines.local.pooling import Pooling
 from lbr_cli.engines.local.self_check import running
-from lbr_cli.engines.prompts import check_room, distinct_prompts, narrowed
+from lbr_cli.engines.prompts import Prompt, Tokenizes, check_room, distinct_prompts
 from lbr_cli.errors import MissingError
 
 
-class CrossEncoder(LocalEngine[PairInput]):
-    """Answers `Pair` requests with the model's logits."""
+class CrossEncoder(LocalEngine[Prompt]):
+    """Answers `Pair` or `Classification` requests with the model's logits. `samples` are a short and a long input."""
 
     def __init__(
-        self, model: Any, batch_tokens: int, description: str, tokenizer: PairTokenizer, arithmetic: torch.dtype
+        self,
+        model: Any,
+        batch_tokens: int,
+        description: str,
+        tokenizer: Tokenizes,
+        arithmetic: torch.dtype,
+        pooling: Pooling | None,
+        samples: Sequence[Prompt],
     ) -> None:
-        if any(getattr(module, "is_causal", False) for module in model.modules()):
+        if pooling is None and any(getattr(module, "is_causal", False) for module in model.modules()):
             raise MissingError(f"unsupported model: a {type(model).__name__} is causal, and its head is unknown")
         super().__init__(model, batch_tokens, description)
         self._tokenizer = tokenizer
+        self._pooling = pooling
         takes = inspect.signature(model.forward).parameters
         self._takes_types = "token_type_ids" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
         parts = dict(model.named_children())
@@ -37,18 +47,16 @@ class CrossEncoder(LocalEngine[PairInput]):
             del parts[model.base_model_prefix]
             for part in parts.values():
                 part.float().register_forward_pre_hook(_to_float32)
-        self._check_padding(1e-3 if arithmetic == torch.float32 else 0.5)
+        self._check_padding(samples, 1e-3 if arithmetic == torch.float32 else 0.5)
 
     @torch.inference_mode()
-    def _check_padding(self, tolerance: float) -> None:
+    def _check_padding(self, samples: Sequence[Prompt], tolerance: float) -> None:
         """MissingError for a model whose score of a pair depends on the padding, such as XLNet, which pads on the left.
 
         `tolerance` is relative to the score, or absolute below 1.
         """
-        longest = min(self._tokenizer.max_length, 64)
-        short, long = self._tokenizer.inputs([Pair("", "a"), Pair("", "a " * longest)])
         with running(self.model):
-            alone, padded = self._logits([short])[0], self._logits([short, long])[0]
+            alone, padded = self._logits(samples[:1])[0], self._logits(samples)[0]
         if ((alone - padded).abs() > tolerance * alone.abs().clamp(min=1)).any():
             name = type(self.model).__name__
             raise MissingError(f"unsupported model: the scores of a {name} depend on padding")
@@ -56,25 +64,27 @@ class CrossEncoder(LocalEngine[PairInput]):
     def check(self, requests: Iterable[Request]) -> None:
         """Raise RequestError for a query that leaves no room for a document."""
         for request in distinct_prompts(requests):
-            check_room(self._tokenizer, narrowed(Pair, request))
+            check_room(self._tokenizer, request)
 
-    def _inputs(self, requests: Sequence[Request]) -> list[PairInput]:
+    def _inputs(self, requests: Sequence[Request]) -> list[Prompt]:
         self.check(requests)
-        return self._tokenizer.inputs([narrowed(Pair, request) for request in requests])
+        return self._tokenizer.inputs(requests)
 
-    def _values(self, inputs: list[PairInput], budget: TokenBudget) -> Iterator[tuple[list[PairInput], int, list[Any]]]:
+    def _values(self, inputs: list[Prompt], budget: TokenBudget) -> Iterator[tuple[list[Prompt], int, list[Any]]]:
         for batch, tokens, logits in padded_batches(inputs, budget, self.model, self._logits):
             yield batch, tokens, logits.tolist()
 
-    def _logits(self, batch: Sequence[PairInput]) -> torch.Tensor:
+    def _logits(self, batch: Sequence[Prompt]) -> torch.Tensor:
         """[inputs, labels], float32 on the CPU."""
         ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._tokenizer.pad)
         types = [one.types for one in batch if one.types is not None]
         more = {}
         if self._takes_types and types:
             more["token_type_ids"], _ = padded_rows(types, self.model.device)
-        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask, **more).logits
-        return logits.float().cpu()
+        output = self.model(input_ids=ids, attention_mask=mask, **more)
+        if self._pooling is None:
+            return output.logits.float().cpu()  # type: ignore[no-any-return]
+        return self._pooling(output.last_hidden_state.float(), mask, [0] * len(batch)).cpu()
 
 
 def _to_float32(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ class LMHead:
         self._layer = model.get_output_embeddings()
         if self._layer is None:
             raise MissingError(f"a {type(model).__name__} has no vocabulary head, so lbr cannot read its answers")
+        self.rows = len(self._layer.weight)
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
         if not model.config.is_encoder_decoder:  # for those the model's own forward pass is used up to this layer
             self._check_on_hidden_state(model)
@@ -113,8 +114,10 @@ class LabelHead:
         self._label_ids = label_ids
 
     def check(self, request: NextToken) -> None:
-        """Raise MissingError if the tokenizer has no token for a label of the request."""
-        self._label_ids(request)
+        """Raise MissingError if the tokenizer or the vocabulary has no token for a label of the request."""
+        rows = self._lm_head.rows
+        if any(not 0 <= number < rows for number in self._label_ids(request)):
+            raise MissingError(f"the labels {request.labels} are not all tokens of a vocabulary of {rows}")
 
     def __call__(self, hidden: torch.Tensor, request: NextToken) -> list[list[float]]:
         """[rows, size], all with the labels of `request` -> their values, row by row."""

@@ -6,19 +6,10 @@ Only the document is truncated; special tokens written out in a text stay plain 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from lbr_cli.core import Pair
 from lbr_cli.engines.prompts import Prompt, check_room
-
-
-class PairInput(NamedTuple):
-    """The token ids of a pair, their token types if the tokenizer has them, and whether the document was truncated."""
-
-    request: Pair
-    ids: list[int]
-    types: list[int] | None
-    truncated: bool
 
 
 class PairTokenizer:
@@ -29,7 +20,7 @@ class PairTokenizer:
         self._tokenizer = tokenizer
         self.pad = tokenizer.pad_token_id or 0
 
-    def inputs(self, pairs: Sequence[Pair]) -> list[PairInput]:
+    def inputs(self, pairs: Sequence[Pair]) -> list[Prompt]:
         """Return the inputs of pairs, for each of which `check_room` holds.
 
         A tokenizer that adds no special tokens returns nothing for two empty texts: their input is one padding token.
@@ -43,15 +34,15 @@ class PairTokenizer:
         )
         types = encoded.get("token_type_ids") or [None] * len(pairs)
         return [
-            PairInput(pair, ids or [self.pad], kinds if kinds is None else kinds or [0], bool(encoding.overflowing))
+            Prompt(pair, ids or [self.pad], bool(encoding.overflowing), kinds if kinds is None else kinds or [0])
             for pair, ids, kinds, encoding in zip(pairs, encoded["input_ids"], types, encoded.encodings, strict=True)
         ]
 
     def prompt(self, pair: Pair) -> Prompt:
-        """Return the input of a pair without token types. RequestError if not one token of the document fits."""
+        """Return the input of a pair. RequestError if not one token of the document fits."""
         check_room(self, pair)
-        (encoded,) = self.inputs([pair])
-        return Prompt(pair, encoded.ids, encoded.truncated)
+        (prompt,) = self.inputs([pair])
+        return prompt
 
     def length_without_document(self, pair: Pair) -> int:
         """Return how many tokens the input has if its document is empty."""

@@ -1,6 +1,6 @@
-"""Hidden states -> vectors, by the modules that the `modules.json` of a sentence-transformers folder lists.
+"""Hidden states -> vectors or scores, by the modules that the `modules.json` of a sentence-transformers folder lists.
 
-Supported are Transformer, Pooling in all its modes, Dense and Normalize, as sentence-transformers 6.2 defines them.
+Supported are Pooling in all its modes, Dense, LayerNorm and Normalize, as sentence-transformers 6.2 defines them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import torch
 
 from lbr_cli.errors import MissingError, first_line
 from lbr_cli.models.json_file import JsonFile
-from lbr_cli.models.sentence_transformers import MODULES, TRANSFORMER_CONFIG, read_modules
+from lbr_cli.models.sentence_transformers import (
+    CROSS_ENCODER,
+    MODULES,
+    UNSUPPORTED,
+    Module,
+    model_type,
+    read_first_module,
+    read_modules,
+)
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 # the names in older folders
@@ -33,15 +41,12 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """Hidden states -> vectors.
+    """Hidden states -> vectors, or the scores of a cross-encoder.
 
-    `transformer` is the folder of the weights, `limit` its maximum length in tokens. The results of `modes` are
-    concatenated, then `steps` follow. `with_prompt` means that the tokens of a prompt are pooled as well.
+    The results of `modes` are concatenated, then `steps` follow. `with_prompt` means that the tokens of a prompt are
+    pooled as well.
     """
 
-    transformer: Path
-    limit: int | None
-    lower_case: bool
     modes: tuple[str, ...]
     with_prompt: bool
     steps: tuple[Step, ...]
@@ -60,34 +65,36 @@ class Pooling:
 
 
 def read_pooling(folder: Path) -> Pooling:
-    """Read the modules of a sentence-transformers folder. MissingError for unknown modules or modes."""
+    """Read the modules after the encoder. MissingError for unknown modules or modes."""
     modules = read_modules(folder)
     if not (folder / MODULES).exists():
         raise MissingError(f"{folder}: no modules.json, so how its vectors are made is not known")
     kinds = [module.kind for module in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"}:
-        problem = f"its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then Dense or Normalize"
+    scores = model_type(folder) == CROSS_ENCODER
+    known = {"Dense", "LayerNorm"} if scores else {"Dense", "LayerNorm", "Normalize"}
+    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - known:
+        problem = f"its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then {', '.join(sorted(known))}"
         raise MissingError(f"{folder}: {problem}")
-    transformer, pooling, *others = modules
-    reading = JsonFile(transformer.folder / TRANSFORMER_CONFIG, optional=True)
-    if "message" in reading.object("modality_config"):
+    if not scores and read_first_module(folder).chat:
         raise MissingError(f"{folder}: puts its texts into a chat template, which lbr does not")
-    limit = reading.integer("max_seq_length")
-    if limit is not None and limit < 1:
-        raise reading.error("max_seq_length", f"has to be at least 1, this is {limit}")
+    _, pooling, *others = modules
     config = JsonFile(pooling.folder / "config.json")
     modes = tuple(config.strings("pooling_mode"))
     modes = modes or tuple(mode for key, mode in OLD_MODES.items() if config.boolean(key)) or ("mean",)
     if set(modes) - set(MODES):
         raise MissingError(f"{pooling.folder}: pools by {', '.join(modes)}, and lbr knows {', '.join(MODES)}")
-    return Pooling(
-        transformer.folder,
-        limit,
-        bool(reading.boolean("do_lower_case")),
-        modes,
-        config.boolean("include_prompt") is not False,
-        tuple(_dense(module.folder) if module.kind == "Dense" else _normalise for module in others),
-    )
+    with_prompt = config.boolean("include_prompt") is not False
+    if scores and not with_prompt:
+        raise config.error("include_prompt", f"is false, {UNSUPPORTED} for a cross-encoder")
+    steps = tuple(_step(module, scores=scores and module is others[-1]) for module in others)
+    return Pooling(modes, with_prompt, steps)
+
+
+def _step(module: Module, *, scores: bool) -> Step:
+    """A module after Pooling; `scores` is the last one of a cross-encoder."""
+    if module.kind == "Dense":
+        return _dense(module.folder, scores=scores)
+    return _layer_norm(module.folder) if module.kind == "LayerNorm" else _normalise
 
 
 def _pool(mode: str, hidden: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
@@ -109,25 +116,53 @@ def _normalise(vectors: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors, dim=-1)
 
 
-def _dense(folder: Path) -> Step:
-    """Read a linear layer and its activation. MissingError for an activation that is not one of torch."""
+def _layer_norm(folder: Path) -> Step:
+    weights = _weights(folder)
+    if set(weights) != {"norm.weight", "norm.bias"}:
+        raise MissingError(f"{folder}: does not hold the weights of its LayerNorm module")
+    scale, shift = weights["norm.weight"], weights["norm.bias"]
+
+    def step(vectors: torch.Tensor) -> torch.Tensor:
+        device = vectors.device
+        return torch.nn.functional.layer_norm(vectors, scale.shape, scale.to(device), shift.to(device))
+
+    return step
+
+
+def _dense(folder: Path, *, scores: bool) -> Step:
+    """Read a linear layer, its activation and its residual. MissingError for an activation that is not one of torch.
+
+    Each reads and writes the vector of a text, except the last one of a cross-encoder, which writes one score.
+    """
     config = JsonFile(folder / "config.json")
+    source = config.string("module_input_name") or "sentence_embedding"
+    target = config.string("module_output_name") or source
+    if source != "sentence_embedding":
+        raise config.error("module_input_name", f"is {source!r}, {UNSUPPORTED}")
+    if target != ("scores" if scores else "sentence_embedding"):
+        raise config.error("module_output_name", f"is {target!r}, {UNSUPPORTED}")
+    if scores and config.integer("out_features") != 1:
+        raise config.error("out_features", f"is {config.integer('out_features')}: lbr reads one score")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"
     module, _, kind = name.rpartition(".")
     activation = getattr(importlib.import_module("torch.nn"), kind, None) if module.startswith("torch.nn") else None
-    residual = config.boolean("use_residual")
-    if residual or not (isinstance(activation, type) and issubclass(activation, torch.nn.Module)):
-        what = "a residual" if residual else f"the activation {name}"
-        raise MissingError(f"{folder}: a Dense module with {what}, which lbr does not know")
+    if not (isinstance(activation, type) and issubclass(activation, torch.nn.Module)):
+        raise MissingError(f"{folder}: a Dense module with the activation {name}, which lbr does not know")
     weights = _weights(folder)
-    layer, bias = weights.get("linear.weight"), weights.get("linear.bias")
+    layer, bias, projection = (weights.get(f"{name}") for name in ("linear.weight", "linear.bias", "residual.weight"))
     if layer is None or (bias is None) == (config.boolean("bias") is not False):
         raise MissingError(f"{folder}: does not hold the weights of its Dense module")
+    residual = bool(config.boolean("use_residual"))
+    if residual and (projection is None) == (layer.shape[0] != layer.shape[1]):
+        raise MissingError(f"{folder}: does not hold the weights of the residual of its Dense module")
     act = activation()
 
     def step(vectors: torch.Tensor) -> torch.Tensor:
-        moved = [None if part is None else part.to(vectors.device) for part in (layer, bias)]
-        return act(torch.nn.functional.linear(vectors, moved[0], moved[1]))  # type: ignore[no-any-return,arg-type]
+        moved = [None if part is None else part.to(vectors.device) for part in (layer, bias, projection)]
+        result: torch.Tensor = act(torch.nn.functional.linear(vectors, moved[0], moved[1]))  # type: ignore[arg-type]
+        if not residual:
+            return result
+        return result + (vectors if moved[2] is None else torch.nn.functional.linear(vectors, moved[2]))
 
     return step
 

@@ -57,11 +57,14 @@ def parse_logprobs(answer: Mapping[str, Any]) -> TopLogprobs:
     return TopLogprobs(tokens, read if isinstance(read, int) else 0)
 
 
-def label_logprobs(tokens: Sequence[Token], labels: Sequence[str], ids: Sequence[int] | None) -> list[float]:
+def label_logprobs(tokens: Sequence[Token], labels: Sequence[str | int], ids: Sequence[int] | None) -> list[float]:
     """Return the log-probability of each label, -inf for one that is not among the tokens.
 
-    A label is found by its id if both are known, else by its exact text. Raises AmbiguousLabel.
+    A label is found by its id if both are known, else by its exact text. Raises AmbiguousLabel, and BadResponse for
+    tokens without ids if a label is an id.
     """
+    if any(isinstance(label, int) for label in labels) and any(token.id is None for token in tokens):
+        raise BadResponse("it returns tokens without their ids")
     found: dict[int | str, set[float]] = {}
     for token in tokens:
         key = token.text if ids is None or token.id is None else token.id
@@ -70,7 +73,7 @@ def label_logprobs(tokens: Sequence[Token], labels: Sequence[str], ids: Sequence
     for index, label in enumerate(labels):
         matching = found.get(label, set()) | (found.get(ids[index], set()) if ids else set())
         if len(matching) > 1:
-            raise AmbiguousLabel(label)
+            raise AmbiguousLabel(str(label))
         values.append(matching.pop() if matching else -math.inf)
     return values
 

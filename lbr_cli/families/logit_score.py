@@ -1,0 +1,45 @@
+"""Causal cross-encoders of sentence-transformers: a folder with the modules Transformer and LogitScore.
+
+    score = z(true)               one token
+    score = z(true) - z(false)    two tokens, equal to ln p(true) - ln p(false)
+
+of the token after the prompt. Scale: a logit or log-odds, unbounded; `probability` is sigmoid(score), the score of
+sentence-transformers unless the folder names another activation. The tokens are those of the folder's LogitScore
+module; the prompt is the folder's chat template around two messages of the roles "query" and "document", after a system
+message if the folder has a default prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from lbr_cli.core import Answer, Document, NextToken, PairChat, Request, Score
+from lbr_cli.families.odds import sigmoid
+
+
+@dataclass(frozen=True, slots=True)
+class LogitScore:
+    """`tokens` are the ids for relevant and, in most folders, not relevant. `instruction` is the system message.
+
+    All are those of the model's folder, except an `instruction` that is not None.
+    """
+
+    name: ClassVar[str] = "logit-score"
+    scale: ClassVar[str] = "logit of one token, log-odds of two"
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
+    instruction: str | None = None
+    tokens: tuple[int, ...] = ()
+    chat: PairChat = PairChat()
+
+    def requests(self, query: str, document: Document) -> tuple[Request, ...]:
+        template = replace(self.chat, system=self.instruction or "")
+        one_token = len(self.tokens) == 1
+        return (NextToken(template, (query,), document.contents, ("",), self.tokens, logits=one_token),)
+
+    def score(self, answers: Sequence[Answer]) -> Score:
+        relevant, *other = answers[0].values
+        score = float(relevant) - float(other[0]) if other else float(relevant)
+        return Score(score, {"probability": sigmoid(score)})
