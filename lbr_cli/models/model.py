@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_cli.core import Family
+from lbr_cli.families import Classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class LocalModel:
     def path(self) -> Path:
         """The folder or the GGUF file."""
         return self.folder / self.gguf
+
+    @property
+    def reads_bare_pairs(self) -> bool:
+        """Whether a causal classifier reads pairs without a prompt, by the choice of the user or of the library."""
+        return isinstance(self.family, Classifier) and self.family.without_prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def whole(tokenizer: Any, request: NextToken) -> list[int]:
 def test_the_ids_are_those_of_the_chat_template(query: str, document: str) -> None:
     assume(not any(token in query + "\n" + document for token in SPECIAL))
     request = ask(query, document)
-    assert PromptTokenizer(TOKENIZER, 10_000, "m").prompt(request) == (request, whole(TOKENIZER, request), False)
+    assert PromptTokenizer(TOKENIZER, 10_000, "m").prompt(request)[:3] == (request, whole(TOKENIZER, request), False)
 
 
 @given(TEXT, TEXT)

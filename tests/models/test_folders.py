@@ -49,24 +49,26 @@ def as_json(folder: Path, **files: Any) -> Path:
     ("files", "message"),
     [
         (
-            {
-                "modules": [TRANSFORMER, POOLING, DENSE],
-                "config_sentence_transformers": {"model_type": "CrossEncoder"},
-            },
-            'config_sentence_transformers.json: "model_type" is CrossEncoder, with the modules Transformer, Pooling, '
-            f"Dense, {UNSUPPORTED}",
+            {"modules": [TRANSFORMER, POOLING], "config_sentence_transformers": {"model_type": "SparseEncoder"}},
+            f'config_sentence_transformers.json: "model_type" is SparseEncoder, {UNSUPPORTED}',
         ),
         (
-            {"modules": [TRANSFORMER, POOLING], "config_sentence_transformers": {"model_type": "SparseEncoder"}},
-            'config_sentence_transformers.json: "model_type" is SparseEncoder, with the modules Transformer, Pooling, '
-            f"{UNSUPPORTED}",
+            {"modules": [TRANSFORMER, POOLING], "config_sentence_transformers": {"model_type": "CrossEncoder"}},
+            f"modules.json: a cross-encoder with the modules Transformer, Pooling, {UNSUPPORTED}",
+        ),
+        (
+            {
+                "modules": [TRANSFORMER, POOLING, {"type": f"{ST}CNN", "path": "2_CNN"}, DENSE],
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+            },
+            f"modules.json: a cross-encoder with the modules Transformer, Pooling, CNN, Dense, {UNSUPPORTED}",
         ),
         (
             {
                 "modules": [TRANSFORMER, {"type": f"{ST}LogitScore", "path": "1_LogitScore"}],
                 "config_sentence_transformers": {"model_type": "CrossEncoder"},
             },
-            f"modules.json: a cross-encoder with the modules Transformer, LogitScore, {UNSUPPORTED}",
+            "--family logit-score: tiny is a BertForSequenceClassification, which has no vocabulary to answer with",
         ),
         (
             {"modules": [{"type": "custom_st.Transformer", "path": ""}, POOLING]},
@@ -84,11 +86,10 @@ def as_json(folder: Path, **files: Any) -> Path:
                 "config_sentence_transformers": {
                     "model_type": "CrossEncoder",
                     "prompts": {"query": "Q: "},
-                    "default_prompt_name": "query",
+                    "default_prompt_name": "web",
                 },
             },
-            "config_sentence_transformers.json: \"default_prompt_name\" is 'query': a prompt is added to each pair, "
-            + UNSUPPORTED,
+            "config_sentence_transformers.json: \"default_prompt_name\" is 'web'",
         ),
         (
             {
@@ -96,7 +97,23 @@ def as_json(folder: Path, **files: Any) -> Path:
                 "config_sentence_transformers": {"model_type": "CrossEncoder"},
                 "sentence_bert_config": {"modality_config": {"text": {}, "message": {}}},
             },
-            'sentence_bert_config.json: "modality_config" has "message": pairs become chat messages, ' + UNSUPPORTED,
+            "its tokenizer has no chat template, and this family needs one",
+        ),
+        (
+            {
+                "modules": [TRANSFORMER],
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+                "sentence_bert_config": {"processing_kwargs": {"text": {"truncation": False}}},
+            },
+            f'sentence_bert_config.json: "processing_kwargs" sets text, {UNSUPPORTED}',
+        ),
+        (
+            {
+                "modules": [TRANSFORMER],
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+                "sentence_bert_config": {"tokenizer_args": {"add_prefix_space": True}},
+            },
+            f'sentence_bert_config.json: "tokenizer_args" sets add_prefix_space, {UNSUPPORTED}',
         ),
         (
             {"modules": [TRANSFORMER, POOLING], "config_sentence_transformers": {"truncate_dim": 16}},
@@ -112,7 +129,8 @@ def as_json(folder: Path, **files: Any) -> Path:
 def test_folders_of_other_forms_are_refused(files: dict[str, Any], message: str, tmp_path: Path, lbr: Program) -> None:
     as_json(encoder(tmp_path / "tiny"), **files)
     ended = lbr("rerank", "-m", "tiny", stdin=LINE)
-    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", f"lbr: tiny/{message}")
+    where = "" if message.startswith("--family") else "tiny: " if message.startswith("its") else "tiny/"
+    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", f"lbr: {where}{message}")
 
 
 def test_an_adapter_alone_is_refused(tmp_path: Path, lbr: Program) -> None:
@@ -145,7 +163,7 @@ def test_a_causal_classifier_needs_its_prompt(name: str, tmp_path: Path, lbr: Pr
     assert ended.err.splitlines() == [
         f'lbr: tiny/config.json: "architectures" is {name}ForSequenceClassification, a causal model, and no file has '
         "the prompt of its author",
-        "lbr: hint: --family classifier reads the bare pair, the query and then the document, if it was trained so",
+        "lbr: hint: --prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so",
     ]
     assert lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE).code == 0
 

@@ -52,7 +52,8 @@ from support.program import Program
 from support.tokenizers import chat_tokenizer
 
 FAMILY_HINT = (
-    "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
+    "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, zerank, ctxl, logit-score, next-token, classifier, "
+    "monot5, bi-encoder"
 )
 OTHER_FAMILY_HINT = FAMILY_HINT.replace("name it with --family:", "is it of another --family? there are:")
 ROWS = [list(range(1, 9)), list(range(1, 6))]  # made-up prompts

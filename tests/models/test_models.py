@@ -57,7 +57,8 @@ def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) 
     with pytest.raises(UsageError, match=r"do not name its family \(architecture: Qwen2ForCausalLM\)") as error:
         resolve(str(chat_model))
     assert error.value.hint == (
-        "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, next-token, classifier, monot5, bi-encoder"
+        "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, zerank, ctxl, logit-score, next-token, "
+        "classifier, monot5, bi-encoder"
     )
 
 

@@ -38,7 +38,6 @@ from lbr_cli.engines.local.seq2seq import Seq2Seq
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens, prompt_digest
 from lbr_cli.errors import MissingError, RunError, first_line
-from lbr_cli.families import Classifier
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
 from lbr_cli.models.sentence_transformers import Reading, has_scoring_modules, read_first_module
@@ -243,7 +242,7 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
         raise MissingError(f"{folder}: {what}; lbr reads one or two")
     if not _is_causal_classifier(weights):
         return None
-    if family.request_type is Pair and not (isinstance(family, Classifier) and family.without_prompt):
+    if family.request_type is Pair and not files.model.reads_bare_pairs:
         what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'
         raise MissingError(f"{folder / 'config.json'}: {what}", hint=PROMPT_HINT)
     return ScoreHead(weights, rows)

@@ -134,7 +134,8 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
             lambda folder: write(
                 folder, {"modules.json": (folder / "modules.json").read_text().replace("Dense", "CNN")}
             ),
-            "its modules are Transformer, Pooling, CNN; lbr knows Transformer, Pooling, then Dense or Normalize",
+            "its modules are Transformer, Pooling, CNN; lbr knows Transformer, Pooling, then Dense, LayerNorm, "
+            "Normalize",
         ),
         (lambda folder: write(folder / "1_Module", {"config.json": '{"pooling_mode": "median"}'}), "pools by median"),
         (lambda folder: write(folder / "1_Module", {"config.json": "{"}), "config.json: invalid JSON"),
