@@ -7,9 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lbr_cli.core import Family
-from lbr_cli.families import BgeGemma, BiEncoder, Classifier, Lb, LbRev, MonoT5, MxbaiV2, Qwen3
+from lbr_cli.core import Family, RawTemplate
+from lbr_cli.families import (
+    BgeGemma,
+    BiEncoder,
+    Classifier,
+    Ctxl,
+    Lb,
+    LbRev,
+    MonoT5,
+    MxbaiV2,
+    Qwen3,
+    Template,
+    Zerank,
+)
 from lbr_cli.families.monot5 import SIM_NAO, YES_NO
+from lbr_cli.families.qwen3 import INSTRUCTION as QWEN3_INSTRUCTION
+from lbr_cli.families.qwen3 import TEMPLATE as QWEN3_TEMPLATE
 
 APACHE = "Apache-2.0"
 UNSTATED = "none stated"
@@ -46,6 +60,11 @@ KNOWN = (
     Known("mxbai-v2-base", MxbaiV2(), "mixedbread-ai/mxbai-rerank-base-v2", "0.5B", "100+", 8192, APACHE),
     Known("mxbai-v2-large", MxbaiV2(), "mixedbread-ai/mxbai-rerank-large-v2", "1.5B", "100+", 8192, APACHE),
     Known("bge-v2-gemma", BgeGemma(), "BAAI/bge-reranker-v2-gemma", "2.5B", "many", 8192, APACHE),
+    Known("zerank-1-small", Zerank(), "zeroentropy/zerank-1-small-reranker", "1.7B", "many", 32768, APACHE),
+    Known(
+        *("ctxl-v2-1b", Ctxl(), "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b", "1B", "many", 32768),
+        "CC-BY-NC-SA-4.0",
+    ),
     Known("bge-v2-m3", Classifier(), "BAAI/bge-reranker-v2-m3", "568M", "100+", 8192, APACHE),
     Known("bge-base", Classifier(), "BAAI/bge-reranker-base", "278M", "en, zh", 512, "MIT"),
     Known("bge-large", Classifier(), "BAAI/bge-reranker-large", "560M", "en, zh", 512, "MIT"),
@@ -74,8 +93,25 @@ KNOWN = (
 
 ALIASES = {known.name: known for known in KNOWN}
 
+# classifiers made of causal models, with the prompts of their authors
+QWEN3_CLASSIFIER = Classifier(
+    prompt=Template(QWEN3_TEMPLATE, f"<Instruct>: {QWEN3_INSTRUCTION}\n<Query>: {{query}}\n<Document>: {{document}}")
+)
+NEMOTRON = Classifier(prompt=Template(RawTemplate(special_tokens="all"), "question:{query} \n \n passage:{document}"))
+
 # hub id -> family, for models whose files do not determine it (labels of monoT5 as in pygaggle's table)
 HUB_FAMILIES: dict[str, Family] = {
+    "tomaarsen/Qwen3-Reranker-0.6B-seq-cls": QWEN3_CLASSIFIER,
+    "tomaarsen/Qwen3-Reranker-4B-seq-cls": QWEN3_CLASSIFIER,
+    "tomaarsen/Qwen3-Reranker-8B-seq-cls": QWEN3_CLASSIFIER,
+    "nvidia/llama-nemotron-rerank-1b-v2": NEMOTRON,
+    "zeroentropy/zerank-1": Zerank(),
+    "zeroentropy/zerank-1-small": Zerank(),
+    "zeroentropy/zerank-2": Zerank(),
+    "zeroentropy/zerank-1-reranker": Zerank(),
+    "zeroentropy/zerank-2-reranker": Zerank(),
+    "ContextualAI/ctxl-rerank-v2-instruct-multilingual-2b": Ctxl(),
+    "ContextualAI/ctxl-rerank-v2-instruct-multilingual-6b": Ctxl(),
     "unicamp-dl/mt5-base-en-msmarco": MonoT5(YES_NO),
     "unicamp-dl/mt5-base-mmarco-v1": MonoT5(YES_NO),
     "unicamp-dl/mt5-base-en-pt-msmarco-v1": MonoT5(YES_NO),

@@ -121,6 +121,23 @@ def shortened(whole: Callable[[str], list[int]], document: str, most: int) -> li
     return row
 
 
+def zerank(tokenizer: Any, model: Any, query: str, document: str) -> float:
+    start, end, line = frame(tokenizer, "<|im_start|>"), frame(tokenizer, "<|im_end|>"), ids(tokenizer, "\n")
+    before = start + ids(tokenizer, f"system\n{query.strip()}") + end + line + start
+    after = frame(tokenizer, "<|im_end|>\n<|im_start|>assistant\n")
+    row = before + ids(tokenizer, f"user\n{document.strip()}")[: PLACES - len(before) - len(after)] + after
+    return float(last_logits(model, row)[ids(tokenizer, "Yes")[0]])
+
+
+def ctxl(tokenizer: Any, model: Any, query: str, document: str) -> float:
+    task = "Check whether a given document contains information helpful to answer the query."
+
+    def whole(text: str) -> list[int]:
+        return ids(tokenizer, f"{task}\n<Document> {text}\n<Query> {query} find fruit ??")
+
+    return float(last_logits(model, shortened(whole, document, PLACES))[0])
+
+
 def tevatron(tokenizer: Any, model: Any, query: str, document: str) -> float:
     def whole(text: str) -> list[int]:
         return ids(tokenizer, f"query: {query} passage:  {text}\nIs the passage relevant to the query?")
@@ -198,6 +215,7 @@ class Case:
     kind: str = "AutoModelForCausalLM"
     family: str | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0  # of the probability
 
 
 TEVATRON = Template.parse(
@@ -226,6 +244,14 @@ CASES = [
         bge_gemma,
         family="bge-gemma",
     ),
+    Case(
+        "zerank",
+        lambda folder: checkpoints.causal(folder, "Qwen3", chat_tokenizer(checkpoints.TEXT)),
+        zerank,
+        family="zerank",
+        temperature=5.0,
+    ),
+    Case("ctxl", make(checkpoints.causal, name="Qwen3"), ctxl, family="ctxl", chosen={"instruction": "find fruit"}),
     Case(
         "tevatron",
         make(checkpoints.causal, name="Llama"),
@@ -317,7 +343,7 @@ def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
     assert farthest([score.value for score in found], expected) < 1e-4
     assert max(expected) - min(expected) > 0.05  # or agreement would mean nothing
     assert [score.details["probability"] for score in found] == pytest.approx(
-        [1 / (1 + math.exp(-score)) for score in expected], abs=1e-4
+        [1 / (1 + math.exp(-score / case.temperature)) for score in expected], abs=1e-4
     )
     cut = [score.details["truncated"] for score in found]
     reads_all = case.kind == SEQ2SEQ  # T5 has no table of positions
