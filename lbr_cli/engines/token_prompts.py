@@ -19,6 +19,7 @@ from lbr_cli.engines.prompts import (
 )
 from lbr_cli.errors import UsageError
 from lbr_cli.models import LocalModel
+from lbr_cli.models.sentence_transformers import read_first_module
 
 ANSWER_TOKENS = 1
 
@@ -40,7 +41,8 @@ class TokenPrompts:
         if isinstance(rows, int):
             check_vocabulary(self._tokenizer, rows, model)
         longest = min(longest_input(self._tokenizer, config), limit) - ANSWER_TOKENS
-        self.max_length = choose_length(model, settings, longest, 1)
+        usual = None if model.gguf else read_first_module(model.folder).limit
+        self.max_length = choose_length(model, settings, longest, 1, usual)
         self._model = model
         self._prompts = PromptTokenizer(self._tokenizer, self.max_length, model.name)
         self._label_ids = LabelIds(self._tokenizer, model.name)
