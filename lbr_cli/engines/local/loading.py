@@ -9,8 +9,9 @@ from typing import Any
 import torch
 import transformers
 
+from lbr_cli.engines.local.adapter import AdapterWeights
 from lbr_cli.engines.local.buffers import restore_buffers
-from lbr_cli.engines.pretrained import code_hint, load
+from lbr_cli.engines.pretrained import code_hint, load, load_config
 from lbr_cli.errors import MissingError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
@@ -23,16 +24,25 @@ HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
 def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Any:
     """Return the weights as a model of `kind`, an Auto class of transformers, ready for inference.
 
-    Raises MissingError if the model needs code of its own that is not trusted, or if a weight is missing.
+    An adapter is merged into its base model. Raises MissingError if the model needs code of its own that is not
+    trusted, or if a weight is missing.
     """
-    loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True)
+    adapter = AdapterWeights(model) if model.base else None
+    model = model.base or model
+    options = adapter.options(kind, load_config(model)) if adapter else {}
+    loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if adapter:
+        mismatched = {key[0] for key in info["mismatched_keys"]}
+        missing = sorted(key for key in info["missing_keys"] | mismatched if not adapter.holds(key))
     if kind in HIDDEN_STATES:
         missing = [key for key in missing if not key.startswith("pooler.")]  # a bi-encoder does not use its output
     if missing:
         problem = f"it does not hold all the weights of a {type(loaded).__name__}: {first_few(missing, 3)}"
         raise MissingError(f"{model.folder}: {problem}", hint=code_hint(model) or OTHER_FAMILY_HINT)
     restore_buffers(loaded, model)
+    if adapter:
+        loaded = adapter.merge(loaded)
     return loaded.eval().requires_grad_(False).to(device)
 
 
