@@ -252,7 +252,7 @@ def _adapted(model: HubModel, adapter: Adapter) -> HubModel | LocalModel:
 def _with_base(model: HubModel, adapter: Adapter, base: LocalModel) -> LocalModel:
     """Return an adapter and its base model, checked."""
     check_base(base, adapter)
-    family = model.family or family_of(adapter.model_folder, "", base.folder)
+    family = model.family or family_of(adapter.model_folder, "", base.folder, adapter.task)
     family = _with_options(model.name, family, model.options)
     check_task(adapter, family)
     folder, commit = adapter.model_folder, adapter.commit

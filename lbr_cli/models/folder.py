@@ -32,10 +32,10 @@ OPPOSITES = {"irrelevant", "unrelated", "no", "false", "negative", "neg", "misma
 NEGATION = re.compile(r"^(?:not?|non)[\W_]*(?=[a-z])")
 
 
-def family_of(folder: Path, gguf: str, base: Path | None = None) -> Family:
+def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | None = None) -> Family:
     """Return the family that a model's files determine. UsageError if they do not, as for every causal model.
 
-    `base` is the folder of the configuration for a folder that holds an adapter.
+    For a folder that holds an adapter, `base` is the folder of its base model, and `task` the task of the adapter.
     """
     if gguf:
         raise UsageError(f"{folder / gguf}: a GGUF file does not name its family", hint=FAMILY_HINT)
@@ -45,6 +45,8 @@ def family_of(folder: Path, gguf: str, base: Path | None = None) -> Family:
     if sentence_transformers.has_logit_score(folder):
         return LogitScore()
     if sentence_transformers.has_scoring_modules(folder):
+        return Classifier()
+    if task == "SEQ_CLS":
         return Classifier()
     config = read_config(base or folder)
     named = architecture(config)

@@ -45,6 +45,9 @@ class AdapterWeights:
         except Exception as error:  # of several libraries
             raise MissingError(f"{model.folder}: its adapter cannot be read: {first_line(error)}") from error
         self._tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+        for name, tensor in self._tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise self._error(f"has values that are not finite, in {name}")
 
     def options(self, kind: Any, config: Any) -> dict[str, Any]:
         """Return arguments of `from_pretrained` for a base model whose classification head the adapter replaces."""
@@ -65,7 +68,7 @@ class AdapterWeights:
                 adapted = self._attached(loaded)
                 _untie(loaded)
                 before = _hidden_state(loaded)
-                merged = adapted.merge_and_unload(safe_merge=True)
+                merged = adapted.merge_and_unload()
             except MissingError:
                 raise
             except Exception as error:  # of peft and of the code of the model

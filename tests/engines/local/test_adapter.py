@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from lbr_cli.core import Answer, Document, Query
 from lbr_cli.engines import Settings, prepare_engine
+from lbr_cli.engines.local.loading import load_model
 from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import Lb, Template
@@ -179,39 +180,44 @@ def test_a_base_model_with_a_head(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Bert", "Qwen3"])
 def test_vectors_equal_those_of_sentence_transformers(name: str, tmp_path: Path) -> None:
-    """The adapter lies in the folder of the Transformer module, with a tokenizer of its own."""
+    """The adapter is in the folder of the Transformer module, without the files of a model.
+
+    transformers 5.24 loads such a folder with peft 0.22 and later only, so peft attaches the adapter here.
+    """
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
     config = getattr(transformers, f"{name}Config")(**checkpoints.SIZES)
     base = checkpoints.saved(tmp_path / "base", f"{name}Model", config, tokenizer)
     transformer = Transformer(str(base), max_seq_length=LENGTH)
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     model = SentenceTransformer(modules=[transformer, pooling], device="cpu", prompts={"query": "Query: "})
-    targets = ["query", "value"] if name == "Bert" else LINEAR
-    model.add_adapter(LoraConfig(r=4, target_modules=targets, task_type="FEATURE_EXTRACTION"))
-    torch.manual_seed(11)
-    for key, weight in model.named_parameters():
-        if "lora_" in key:
-            weight.data.normal_(0, 0.2)
     folder = tmp_path / "adapter"
     model.save(str(folder))
-    model = SentenceTransformer(str(folder), device="cpu")
+    for written in ("config.json", "model.safetensors"):
+        (folder / written).unlink()
+    targets = ["query", "value"] if name == "Bert" else LINEAR
+    plain = transformers.AutoModel.from_pretrained(base)
+    adapt(folder, base, plain, target_modules=targets, task_type="FEATURE_EXTRACTION")
+    vars(transformer)["_modules"]["model"] = unmerged(folder, transformers.AutoModel, base)
     vectors = [model.encode_query(list(QUERIES)), model.encode_document(list(DOCUMENTS))]
     expected = [float(score) for row in model.similarity(*vectors) for score in row]
     found = local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
     assert [score.value for score in found] == pytest.approx(expected, rel=2e-4, abs=1e-5)
-    assert not (folder / "config.json").exists()
 
 
 def test_half_precision_is_the_merge_of_peft(tmp_path: Path) -> None:
     folder = causal(tmp_path)
-    loaded = load(resolve(str(folder), "lb"), Settings("cpu", "bfloat16"))
-    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
+    model = resolve(str(folder), "lb")
+    assert isinstance(model, LocalModel)
+    kind = transformers.AutoModelForCausalLM
+    loaded = load_model(kind, model, torch.device("cpu"), torch.bfloat16)
+    base = kind.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
     merged = PeftModel.from_pretrained(base, folder).merge_and_unload()
-    weights = dict(loaded.model.named_parameters())
+    weights = dict(loaded.named_parameters())
     for name, weight in merged.named_parameters():
-        assert torch.equal(weights[name], weight.to(weights[name].dtype))
-    assert weights["model.layers.0.self_attn.q_proj.weight"].dtype == torch.bfloat16
-    assert loaded.attention.startswith("packed")
+        assert weights[name].dtype == torch.bfloat16
+        assert torch.equal(weights[name], weight)
+    assert {type(module) for module in loaded.modules()} == {type(module) for module in base.modules()}
+    assert load(model, Settings("cpu", "bfloat16")).attention.startswith("packed")
 
 
 def test_the_base_model_is_relative_to_the_adapter_and_in_the_identity(tmp_path: Path) -> None:
@@ -256,6 +262,7 @@ def test_a_snapshot_with_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert found.folder.parts[-3:] == ("models--acme--tuned", "snapshots", "abc")
 
 
+@pytest.mark.slow
 def test_manifest_and_doctor_name_the_base_model(tmp_path: Path, lbr: Program) -> None:
     set_base(causal(tmp_path), "../base")
     line = json.dumps({"query": "figs", "documents": ["ripe", "green"]}).encode()
