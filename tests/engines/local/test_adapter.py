@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -113,6 +114,7 @@ def test_next_token_scores_equal_those_of_peft(name: str, tmp_path: Path) -> Non
     check_next_token(causal(tmp_path), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config"),
     [
@@ -218,6 +220,31 @@ def test_half_precision_is_the_merge_of_peft(tmp_path: Path) -> None:
         assert torch.equal(weights[name], weight)
     assert {type(module) for module in loaded.modules()} == {type(module) for module in base.modules()}
     assert load(model, Settings("cpu", "bfloat16")).attention.startswith("packed")
+
+
+@pytest.mark.slow
+def test_an_encoder_decoder_gives_the_scores_of_the_merged_folder(tmp_path: Path) -> None:
+    base = checkpoints.t5(tmp_path / "base")
+    kind = transformers.AutoModelForSeq2SeqLM
+    targets = {"target_modules": ["q", "v", "wo"], "task_type": "SEQ_2_SEQ_LM"}
+    folder = adapt(tmp_path / "adapter", base, kind.from_pretrained(base), **targets)
+    unmerged(folder, kind, base).merge_and_unload().save_pretrained(tmp_path / "merged")
+    transformers.AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
+    found, expected, of_base = (
+        [score.value for score in local_scores(place, None, "float32", QUERIES, DOCUMENTS)]
+        for place in (folder, tmp_path / "merged", base)
+    )
+    assert found == pytest.approx(expected, rel=2e-4)
+    assert farthest(found, of_base) > 0.01
+
+
+@pytest.mark.slow
+def test_weights_as_a_torch_file(tmp_path: Path) -> None:
+    folder = causal(tmp_path)
+    expected = local_scores(folder, "lb", "float32", QUERIES, DOCUMENTS)
+    torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+    assert local_scores(folder, "lb", "float32", QUERIES, DOCUMENTS) == expected
 
 
 def test_the_base_model_is_relative_to_the_adapter_and_in_the_identity(tmp_path: Path) -> None:
