@@ -109,9 +109,9 @@ def check_next_token(folder: Path, name: str) -> None:
     assert [bool(score.details["truncated"]) for score in found] == [len(text) > 1000 for text in DOCUMENTS] * 2
 
 
-@pytest.mark.parametrize("name", ["lb", "qwen3", "next-token"])
-def test_next_token_scores_equal_those_of_peft(name: str, tmp_path: Path) -> None:
-    check_next_token(causal(tmp_path), name)
+@pytest.mark.parametrize(("name", "dora"), [("lb", False), ("qwen3", True), ("next-token", False)])
+def test_next_token_scores_equal_those_of_peft(name: str, dora: bool, tmp_path: Path) -> None:
+    check_next_token(causal(tmp_path, use_dora=dora), name)
 
 
 @pytest.mark.slow
