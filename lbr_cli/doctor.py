@@ -53,10 +53,12 @@ def examine(model: HubModel | LocalModel | None, settings: Settings, progress: P
     dtype = dtype_name(choose_dtype(settings.dtype, choose_device(settings.device)))
     if model is None:
         return
-    is_lb = isinstance(model, HubModel) and model.hub_id == ALIASES["lb"].hub_id
+    is_lb = isinstance(model, HubModel) and model.hub_id == ALIASES["lb"].hub_id and not model.adapter
     model = fetch(model, progress)
     family = model.family
     yield "model", f"{model.name}, family {family.name}, {model.path}"
+    if model.base:
+        yield "base model", f"{model.base.label}, {model.base.folder}"
     engine = prepare(model, settings).load(0)
     yield "computes", engine.description
     yield "attention", engine.attention

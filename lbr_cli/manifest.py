@@ -28,7 +28,8 @@ def manifest(
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
     local = next((place for place in (model, tokenizer) if isinstance(place, LocalModel)), None)
     engine = ENGINES.get(options.get("engine", ""))
-    packages = [*PACKAGES, engine.package] if engine and engine.package else PACKAGES
+    packages = [*PACKAGES, *([engine.package] if engine and engine.package else [])]
+    packages += ["peft"] if local and local.base else []
     record: dict[str, Any] = {
         "lbr": __version__,
         "started": started.isoformat(timespec="seconds"),
@@ -54,6 +55,7 @@ def manifest(
             "name": model.label,
             "revision": local.commit if local else None,
             "folder": str(local.folder.resolve()) if local else None,
+            "base": _base(local.base) if local and local.base else None,
             "weights": {name: digest for name, digest in files.items() if is_weights(name)},
             "fingerprint": fingerprint(files) if files else None,
             "family": repr(model.family),
@@ -68,6 +70,11 @@ def manifest(
             "weights": spec.weights or None,
         }
     return orjson.dumps(_as_json(record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _base(model: LocalModel) -> dict[str, str | None]:
+    """Return the base model of an adapter; the names of its weights begin with "base"."""
+    return {"name": model.label, "revision": model.commit, "folder": str(model.folder.resolve())}
 
 
 def _as_json(value: Any) -> Any:

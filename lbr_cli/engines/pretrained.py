@@ -15,6 +15,7 @@ from lbr_cli.engines import UNLIMITED, Settings
 from lbr_cli.engines.tokenizer_file import FILE, different_part
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import LocalModel
+from lbr_cli.models.adapter import tokenizer_source
 from lbr_cli.models.folder import CODE_HINT, read_config
 from lbr_cli.models.json_file import kind_of
 
@@ -30,7 +31,7 @@ BEHIND_PADDING = (
 
 def load_config(model: LocalModel) -> Any:
     """Return the configuration of a model."""
-    return load(transformers.AutoConfig, model, "configuration")
+    return load(transformers.AutoConfig, model.base or model, "configuration")
 
 
 def load_tokenizer(model: LocalModel) -> Any:
@@ -39,6 +40,7 @@ def load_tokenizer(model: LocalModel) -> Any:
     If transformers builds it in another way than `tokenizer.json` describes, that file is used as it is. MissingError
     if there is no fast tokenizer.
     """
+    model = tokenizer_source(model)
     tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
     # without a file transformers builds one with an empty vocabulary
     names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
@@ -131,7 +133,7 @@ def load(kind: Any, model: LocalModel, what: str, **options: Any) -> Any:
 
 def code_hint(model: LocalModel) -> str:
     """Return a hint for a model with code of its own that is not trusted; "" for others."""
-    if model.trusted or model.gguf or not read_config(model.folder).object("auto_map"):
+    if model.trusted or model.gguf or not read_config(model.config_folder).object("auto_map"):
         return ""
     return CODE_HINT
 

@@ -35,7 +35,7 @@ class TokenPrompts:
         """
         check_family(model.family, engine)
         self._tokenizer = load_tokenizer(model)
-        has_config = model.gguf or (model.folder / "config.json").exists()  # a folder may hold a tokenizer alone
+        has_config = model.gguf or (model.config_folder / "config.json").exists()  # a folder may hold a tokenizer alone
         config = load_config(model) if has_config else None
         rows = getattr(config, "vocab_size", None)
         if isinstance(rows, int):

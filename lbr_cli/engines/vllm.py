@@ -22,6 +22,7 @@ from lbr_cli.engines.local.devices import choose_dtype, dtype_name
 from lbr_cli.engines.token_prompts import ANSWER_TOKENS, TokenPrompts
 from lbr_cli.errors import MissingError, RunError, UsageError, first_line
 from lbr_cli.models import LocalModel
+from lbr_cli.models.adapter import MERGE_HINT
 
 # prompts of one call: vLLM chooses its batches among them, and progress is reported after each call
 CALL_SIZE = {"cpu": 32, "cuda": 1024}
@@ -77,6 +78,8 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
         raise MissingError("--engine vllm: vllm is not installed", hint="pip install 'lbr-cli[vllm]'")
     if model.gguf:
         raise UsageError(f"--engine vllm: it takes a folder, and {model.path} is a GGUF file")
+    if model.base:
+        raise UsageError(f"--engine vllm: {model.folder} is an adapter", hint=MERGE_HINT)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_name(choose_dtype(settings.dtype, torch.device(device)))
     ids = TokenPrompts(model, settings, "vllm")

@@ -17,6 +17,7 @@ from typing import Any, overload
 from lbr_cli.core import Family, Progress
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import Classifier, UserPrompt, family
+from lbr_cli.models.adapter import Adapter, check_base, check_task, read_adapter
 from lbr_cli.models.digests import Digest, sha256
 from lbr_cli.models.folder import CODE_HINT, FAMILY_HINT, checked_family, family_of
 from lbr_cli.models.hub import find_snapshot, get_snapshot
@@ -76,6 +77,8 @@ def resolve(
         what = "file" if gguf else "folder"
         raise UsageError(f"--revision {revision}: {name} is a {what}, and only models on a hub have revisions")
     short = _short(Path(gguf).stem if gguf else folder_of_name.resolve().name)
+    if not gguf and (adapter := read_adapter(folder_of_name)):
+        return _adapted(HubModel(short, "", label(name), requested, options, trusted=trusted), adapter)
     family = _with_options(short, requested or family_of(folder_of_name, gguf), options)
     return _checked(LocalModel(short, label(name), family, folder_of_name, gguf, trusted=trusted))
 
@@ -112,7 +115,8 @@ def fetch(model: Model, progress: Progress, digest: Digest = sha256) -> LocalMod
     RunError for a hub that cannot be reached within seconds.
     """
     if isinstance(model, HubModel):
-        return _of_snapshot(model, get_snapshot(model, progress))
+        found = _of_snapshot(model, get_snapshot(model, progress))
+        return fetch(found, progress, digest) if isinstance(found, HubModel) else found
     if isinstance(model, ServedModel):
         if not isinstance(model.tokenizer, HubModel):
             return model
@@ -136,7 +140,7 @@ def find_local(model: Model) -> LocalModel | None:
     if isinstance(model, LocalModel):
         return model
     folder = find_snapshot(model)
-    return _of_snapshot(model, folder) if folder else None
+    return find_local(_of_snapshot(model, folder)) if folder else None
 
 
 def is_local(known: Known) -> bool:
@@ -209,7 +213,13 @@ def _tokenizer(name: str, model: ServedModel, max_length: int | None) -> HubMode
     return HubModel(model.name, name, name, model.family, max_length=max_length)
 
 
-def _of_snapshot(model: HubModel, folder: Path) -> LocalModel:
+def _of_snapshot(model: HubModel, folder: Path) -> HubModel | LocalModel:
+    """Return the model in a snapshot; for an adapter whose base model is on a hub, that model."""
+    if model.adapter:
+        base = replace(_local(model, folder, model.family or Classifier()), label=model.hub_id)
+        return _with_base(model, model.adapter, base)
+    if adapter := read_adapter(folder, folder.name):
+        return _adapted(model, adapter)
     family = model.family or _with_options(model.name, family_of(folder, ""), model.options)
     return _checked(_local(model, folder, family))
 
@@ -217,6 +227,36 @@ def _of_snapshot(model: HubModel, folder: Path) -> LocalModel:
 def _local(model: HubModel, folder: Path, family: Family) -> LocalModel:
     # the folder of a snapshot is named by its commit
     return LocalModel(model.name, model.label, family, folder, "", model.max_length, model.trusted, commit=folder.name)
+
+
+def _adapted(model: HubModel, adapter: Adapter) -> HubModel | LocalModel:
+    """Return the model of an adapter; a HubModel if its base model is on a hub.
+
+    The base model is a folder, relative to that of the adapter or to the current one, an alias or a hub id.
+    """
+    beside = adapter.folder / adapter.base
+    name = str(beside) if beside.is_dir() else adapter.base
+    known = _known(name)
+    limit = known.max_length if known else model.max_length
+    if adapter.predicts_tokens and not model.family:
+        model = replace(model, family=known.family if known else HUB_FAMILIES.get(name))
+    folder, gguf = (_package_folder(known.name), "") if known and not known.hub_id else _folder(name)
+    if folder is not None:
+        base = LocalModel(model.name, label(name), Classifier(), folder, gguf, limit, model.trusted)
+        return _with_base(model, adapter, base)
+    _check_hub_id(name, f'{adapter.config}: "base_model_name_or_path"')
+    hub_id = known.hub_id if known and known.hub_id else name
+    return replace(model, hub_id=hub_id, revision=adapter.revision, max_length=limit, adapter=adapter)
+
+
+def _with_base(model: HubModel, adapter: Adapter, base: LocalModel) -> LocalModel:
+    """Return an adapter and its base model, checked."""
+    check_base(base, adapter)
+    family = model.family or family_of(adapter.model_folder, "", base.folder, adapter.task)
+    family = _with_options(model.name, family, model.options)
+    check_task(adapter, family)
+    folder, commit = adapter.model_folder, adapter.commit
+    return _checked(replace(base, label=model.label, family=family, folder=folder, commit=commit, base=base))
 
 
 def _checked(model: LocalModel) -> LocalModel:

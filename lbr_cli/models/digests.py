@@ -36,13 +36,17 @@ def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> di
     if not isinstance(local, LocalModel):
         return {}
     tokenizer_only = model is not local and not local.gguf
-    paths = sorted(_matching(local.folder, *BESIDE_WEIGHTS)) if tokenizer_only else model_files(local)
-    return {os.path.relpath(path, local.folder): digest(path) for path in paths}
+    paths = sorted(_matching(local.folder, *BESIDE_WEIGHTS)) if tokenizer_only else _own_files(local)
+    digests = {os.path.relpath(path, local.folder): digest(path) for path in paths}
+    if local.base is None:
+        return digests
+    # a folder name that does not depend on where the base model is
+    return digests | {os.path.join("base", name): value for name, value in file_digests(local.base, digest).items()}
 
 
 def model_files(model: LocalModel) -> list[Path]:
-    """Return the path of each file that loading a model may read."""
-    return [model.path] if model.gguf else sorted(set(_files(model.folder, code=model.trusted)))
+    """Return the path of each file that loading a model and its base model may read."""
+    return _own_files(model) + (model_files(model.base) if model.base else [])
 
 
 def fingerprint(files: Mapping[str, str]) -> str:
@@ -60,6 +64,8 @@ def has_code_elsewhere(model: LocalModel) -> bool:
     """Return whether the model runs code of another repository, which may change while its own files do not."""
     if not model.trusted or model.gguf:
         return False
+    if model.base is not None:
+        return has_code_elsewhere(model.base)
     maps = [auto_map for folder in [model.folder, *_module_folders(model.folder)] for auto_map in auto_maps(folder)]
     return any("--" in str(auto_map) for auto_map in maps)
 
@@ -68,6 +74,11 @@ def auto_maps(folder: Path) -> list[Any]:
     """Return the values of `auto_map`, which names the classes of a model's own code, in the files of a folder."""
     configs = [read_leniently(folder / name) for name in ("config.json", "tokenizer_config.json")]
     return [config.get("auto_map") for config in configs if isinstance(config, dict)]
+
+
+def _own_files(model: LocalModel) -> list[Path]:
+    """Return the files of a model without those of its base model."""
+    return [model.path] if model.gguf else sorted(set(_files(model.folder, code=model.trusted)))
 
 
 def _files(folder: Path, *, code: bool) -> Iterator[Path]:

@@ -15,29 +15,30 @@ from lbr_cli.families import FAMILIES, BiEncoder, Classifier, LogitScore, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
 from lbr_cli.models import sentence_transformers
+from lbr_cli.models.adapter import tokenizer_source
 from lbr_cli.models.digests import model_files
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.model import LocalModel
 from lbr_cli.models.weights import check_files
 
 CONFIG = "config.json"
-ADAPTER = "adapter_config.json"
 FAMILY_NAMES = ", ".join(known.name for known in FAMILIES)
 FAMILY_HINT = f"name it with --family: {FAMILY_NAMES}"
 CODE_HINT = "it comes with code of its own: --trust-remote-code runs it, once you have read it"
 OTHER_FAMILY_HINT = f"is it of another --family? there are: {FAMILY_NAMES}"
-MERGE_HINT = "merge the adapter into its base model with peft (merge_and_unload), save the result, and name that folder"
 # labels of a two-label classifier that mean "relevant", and those that mean the opposite
 RELEVANT = {"relevant", "related", "yes", "true", "positive", "pos", "match", "duplicate", "entailment"}
 OPPOSITES = {"irrelevant", "unrelated", "no", "false", "negative", "neg", "mismatch"}
 NEGATION = re.compile(r"^(?:not?|non)[\W_]*(?=[a-z])")
 
 
-def family_of(folder: Path, gguf: str) -> Family:
-    """Return the family that a model's files determine. UsageError if they do not, as for every causal model."""
+def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | None = None) -> Family:
+    """Return the family that a model's files determine. UsageError if they do not, as for every causal model.
+
+    For a folder that holds an adapter, `base` is the folder of its base model, and `task` the task of the adapter.
+    """
     if gguf:
         raise UsageError(f"{folder / gguf}: a GGUF file does not name its family", hint=FAMILY_HINT)
-    check_adapter(folder)
     if sentence_transformers.is_bi_encoder(folder):
         return BiEncoder()
     sentence_transformers.check_cross_encoder(folder)
@@ -45,7 +46,9 @@ def family_of(folder: Path, gguf: str) -> Family:
         return LogitScore()
     if sentence_transformers.has_scoring_modules(folder):
         return Classifier()
-    config = read_config(folder)
+    if task == "SEQ_CLS":
+        return Classifier()
+    config = read_config(base or folder)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
         # like transformers: two labels if there is no information
@@ -68,25 +71,15 @@ def checked_family(model: LocalModel) -> Family:
     family, folder = model.family, model.folder
     if model.gguf:
         return family
-    check_adapter(folder)
     if isinstance(family, BiEncoder):
         sentence_transformers.check_bi_encoder(folder)
         return with_folder_defaults(family, folder)
-    check_architecture(family, folder)
+    check_architecture(family, model.config_folder)
     if isinstance(family, LogitScore):
         return with_logit_score(family, folder)
     if isinstance(family, Classifier):
-        return with_pair_reading(family, folder)
+        return with_pair_reading(family, model)
     return family
-
-
-def check_adapter(folder: Path) -> None:
-    """Raise MissingError for a folder with an adapter such as LoRA, with or without a base model."""
-    modules = sentence_transformers.read_modules(folder)
-    for path in dict.fromkeys([folder / ADAPTER, *(module.folder / ADAPTER for module in modules)]):
-        if path.exists():
-            base = JsonFile(path).string("base_model_name_or_path") or "a base model"
-            raise MissingError(f"{path}: an adapter of {base}, which is not supported", hint=MERGE_HINT)
 
 
 def check_architecture(family: Family, folder: Path) -> None:
@@ -151,20 +144,21 @@ def with_logit_score(family: LogitScore, folder: Path) -> LogitScore:
     return replace(family, tokens=tokens, chat=chat, instruction=prompt)
 
 
-def with_pair_reading(family: Classifier, folder: Path) -> Classifier:
+def with_pair_reading(family: Classifier, model: LocalModel) -> Classifier:
     """Return the family with the label, the prompt and the chat template of a folder, unless chosen.
 
     As in sentence-transformers, a folder without `modules.json` whose tokenizer has a chat template uses it for pairs.
     Raises UsageError for prompts that would have no effect.
     """
+    folder = model.folder
     sentence_transformers.check_cross_encoder(folder)
-    family = replace(family, relevant=relevant_label(read_config(folder)))
+    family = replace(family, relevant=relevant_label(read_config(model.config_folder)))
     if family.prompt:
         return family
     of_library = bool(sentence_transformers.read_modules(folder))
     chat = sentence_transformers.read_first_module(folder).chat
     bare = of_library or family.without_prompt or family.query_prompt is not None or family.document_prompt is not None
-    if not bare and has_chat_template(folder):
+    if not bare and has_chat_template(tokenizer_source(model).folder):
         chat = PairChat(structured=None)
     if chat and family.document_prompt is not None:
         problem = f"--document-prompt has no effect: {folder} has a chat template for pairs"

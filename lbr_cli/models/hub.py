@@ -78,13 +78,13 @@ def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
     patterns = [*PATTERNS, "*.py"] if model.trusted else PATTERNS
     download = functools.partial(snapshot_download, revision=model.revision, local_files_only=local)
 
-    def snapshot(weights: str) -> Path:
-        return Path(download(model.hub_id, allow_patterns=[*patterns, weights]))
+    def snapshot(*weights: str) -> Path:
+        return Path(download(model.hub_id, allow_patterns=[*patterns, *weights]))
 
     if tokenizer_only:
         return snapshot("tokenizer*")
     folder = snapshot("*.safetensors")
-    return folder if any(folder.glob("*.safetensors")) else snapshot("pytorch_model*.bin")
+    return folder if any(folder.glob("*.safetensors")) else snapshot("pytorch_model*.bin", "adapter_model.bin")
 
 
 def _unreachable(endpoint: str) -> str:

@@ -68,6 +68,10 @@ class JsonFile:
         """Return a value of any type, None if the key is absent."""
         return self._values.get(key)
 
+    def keys(self) -> list[str]:
+        """Return the keys of the object."""
+        return list(self._values)
+
     def error(self, key: str, problem: str, *, hint: str = "") -> MissingError:
         """Return an error about the value of a key."""
         return MissingError(f'{self.path}: "{key}" {problem}', hint=hint)

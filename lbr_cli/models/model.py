@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lbr_cli.core import Family
 from lbr_cli.families import Classifier
+
+if TYPE_CHECKING:
+    from lbr_cli.models.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class HubModel:
     """A repository on a hub, which may not be on this machine yet.
 
     If `family` is None, the files of the repository determine it, and `options` are its options set by the user.
+    If `adapter` is set, the repository is the base model of that adapter, which is on this machine.
     """
 
     name: str
@@ -30,6 +34,7 @@ class HubModel:
     revision: str | None = None
     max_length: int | None = None
     trusted: bool = False
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class LocalModel:
     """A folder in the format of transformers, or the file `gguf` in it.
 
     `sha256` is the required digest of its `model.safetensors`, if any. `commit` is that of a snapshot from a hub.
+    The folder of an adapter has a `base` model, which holds the configuration and the weights to merge it into.
     """
 
     name: str
@@ -48,6 +54,12 @@ class LocalModel:
     trusted: bool = False
     sha256: str | None = None
     commit: str | None = None
+    base: LocalModel | None = None
+
+    @property
+    def config_folder(self) -> Path:
+        """The folder of `config.json`."""
+        return self.base.folder if self.base else self.folder
 
     @property
     def path(self) -> Path:

@@ -13,13 +13,15 @@ from lbr_cli.models.digests import auto_maps, read_leniently, shards_of
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("*.safetensors", "pytorch_model*.bin")
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
     """Return the name of a file or part that a snapshot lacks, "" if it is complete. `trusted` needs code, too."""
-    if (folder / "adapter_config.json").exists():
-        return ""  # refused later, with its own message
     main = folder / _transformer_folder(folder)
+    if (main / ADAPTER).exists() and not tokenizer_only:  # all else may be in the repository of the base model
+        return "" if any((main / name).exists() for name in ADAPTER_WEIGHTS) else "weights"
     if not any(path.exists() for pattern in VOCABULARIES for path in main.glob(pattern)):
         return "a tokenizer"
     if tokenizer_only:

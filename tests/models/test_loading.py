@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -254,27 +254,6 @@ def test_code_of_a_models_own_computes_in_bfloat16(
     model = resolve(str(with_code), trusted=True)
     (answer,) = answered(load(model, Settings("cpu", "bfloat16")), [Pair("ripe figs", "figs turn purple")])
     assert answer.values[0] == pytest.approx(own_score(with_code), abs=0.02)
-
-
-@pytest.mark.parametrize("persistent", [True, False])
-def test_a_buffer_that_no_file_holds_is_refused(
-    persistent: bool, with_code: Path, tmp_path: Path, lbr: Program
-) -> None:
-    """transformers leaves it uninitialised, so a score would be whatever the memory held."""
-    path = with_code / "code_of_mine.py"
-    line = "        self.post_init()\n"
-    places = f"        self.register_buffer('places', torch.arange(4), persistent={persistent})\n"
-    path.write_text(path.read_text().replace(line, places + line))
-    tensors = load_file(with_code / "model.safetensors")
-    if persistent:
-        save_file(tensors | {"places": torch.arange(4)}, with_code / "model.safetensors", {"format": "pt"})
-    environment = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
-    ended = lbr("rerank", "-m", "mine", "--trust-remote-code", stdin=LINE, env=environment)
-    assert ended.code == (0 if persistent else 2), ended.err
-    if not persistent:
-        assert ended.err.splitlines()[0].startswith(
-            "lbr: mine: the buffer places of its own code is in no file (persistent=False), and transformers "
-        )
 
 
 def test_a_head_that_would_be_made_up_is_refused(tmp_path: Path, lbr: Program) -> None:

@@ -37,10 +37,12 @@ def local_scores(
     queries: Sequence[str],
     documents: Sequence[str],
     chosen: dict[str, Any] | None = None,
+    *,
+    trusted: bool = False,
 ) -> list[Score]:
     """Return the scores of all documents for each query, which the local engine computes query by query."""
     progress = RecordedProgress()
-    model = fetch(resolve(str(folder), family, chosen=chosen or {}), progress)
+    model = fetch(resolve(str(folder), family, chosen=chosen or {}, trusted=trusted), progress)
     scorer = Scorer(model.family, prepare_engine("local", model, Settings("cpu", dtype)).load, progress)
     numbered = [Document(str(number), text) for number, text in enumerate(documents)]
     return [

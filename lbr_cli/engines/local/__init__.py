@@ -13,6 +13,7 @@ from tokenizers import normalizers
 from lbr_cli.core import Classification, Document, Embedding, NextToken, Pair, Request
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
+from lbr_cli.engines.local.adapter import check_peft
 from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
@@ -195,6 +196,8 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     scored = request_type in (Pair, Classification) and not model.gguf and has_scoring_modules(model.folder)
     pooling = read_pooling(model.folder) if request_type is Embedding or scored else None
     model = replace(model, folder=first_module.folder)
+    if model.base:
+        check_peft(model.folder)
     config = load_config(model)
     tokenizer = load_tokenizer(model)
     if first_module.lower_case:

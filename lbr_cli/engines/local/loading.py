@@ -9,7 +9,9 @@ from typing import Any
 import torch
 import transformers
 
-from lbr_cli.engines.pretrained import code_hint, load
+from lbr_cli.engines.local.adapter import AdapterWeights
+from lbr_cli.engines.local.buffers import restore_buffers
+from lbr_cli.engines.pretrained import code_hint, load, load_config
 from lbr_cli.errors import MissingError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
@@ -22,39 +24,26 @@ HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
 def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Any:
     """Return the weights as a model of `kind`, an Auto class of transformers, ready for inference.
 
-    Raises MissingError if the model needs code of its own that is not trusted, or if a weight is missing.
+    An adapter is merged into its base model. Raises MissingError if the model needs code of its own that is not
+    trusted, or if a weight is missing.
     """
-    loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True)
+    adapter = AdapterWeights(model) if model.base else None
+    model = model.base or model
+    options = adapter.options(kind, load_config(model)) if adapter else {}
+    loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if adapter:
+        mismatched = {key[0] for key in info["mismatched_keys"]}
+        missing = sorted(key for key in info["missing_keys"] | mismatched if not adapter.holds(key))
     if kind in HIDDEN_STATES:
         missing = [key for key in missing if not key.startswith("pooler.")]  # a bi-encoder does not use its output
     if missing:
         problem = f"it does not hold all the weights of a {type(loaded).__name__}: {first_few(missing, 3)}"
         raise MissingError(f"{model.folder}: {problem}", hint=code_hint(model) or OTHER_FAMILY_HINT)
-    _check_buffers(loaded, model)
+    restore_buffers(loaded, model)
+    if adapter:
+        loaded = adapter.merge(loaded)
     return loaded.eval().requires_grad_(False).to(device)
-
-
-def _check_buffers(loaded: Any, model: LocalModel) -> None:
-    """Raise MissingError for buffers that are in no file and that the model's own code does not initialise.
-
-    transformers initialises what the files lack in `_init_weights`, which knows only the buffers of its own classes;
-    those of other code stay uninitialised (huggingface/sentence-transformers#3717).
-    """
-    if _is_of_transformers(type(loaded)):
-        return
-    fills_its_own = _is_of_transformers(type(loaded)._init_weights)
-    in_files = set(loaded.state_dict())
-    for name, _ in loaded.named_buffers():
-        owner = type(loaded.get_submodule(name.rpartition(".")[0]))
-        if name not in in_files and not (fills_its_own and _is_of_transformers(owner)):
-            what = f"the buffer {name} of its own code is in no file (persistent=False)"
-            problem = f"transformers {transformers.__version__} leaves it uninitialised"
-            raise MissingError(f"{model.folder}: {what}, and {problem}, so its scores would be random")
-
-
-def _is_of_transformers(thing: Any) -> bool:
-    return str(thing.__module__).startswith("transformers.")
 
 
 @contextmanager

@@ -141,7 +141,8 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
     connect(wanted)
     import ray
 
-    model = replace(model, folder=model.folder.resolve())  # a worker has another working directory
+    base = replace(model.base, folder=model.base.folder.resolve()) if model.base else None
+    model = replace(model, folder=model.folder.resolve(), base=base)  # a worker has another working directory
     options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
     of_worker = replace(settings, device=device, workers=None, threads=wanted.cpus)
     expected = Deployment(__version__, fingerprint(file_digests(model)))
