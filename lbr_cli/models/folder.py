@@ -18,6 +18,7 @@ from lbr_cli.models import sentence_transformers
 from lbr_cli.models.digests import model_files
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.model import LocalModel
+from lbr_cli.models.scope import check_scope
 from lbr_cli.models.weights import check_files
 
 CONFIG = "config.json"
@@ -42,6 +43,7 @@ def family_of(folder: Path, gguf: str) -> Family:
         sentence_transformers.check_bi_encoder(folder)
         return BiEncoder()
     config = read_config(folder)
+    check_scope(config)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
         # like transformers: two labels if there is no information
@@ -86,7 +88,9 @@ def check_adapter(folder: Path) -> None:
 
 def check_architecture(family: Family, folder: Path) -> None:
     """Raise UsageError if the architecture of a model cannot answer the requests of the family."""
-    named = architecture(read_config(folder))
+    config = read_config(folder)
+    check_scope(config)
+    named = architecture(config)
     problem = ""
     if family.request_type is NextToken and named.endswith("ForSequenceClassification"):
         problem = "has no vocabulary to answer with"

