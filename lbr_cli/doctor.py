@@ -89,7 +89,7 @@ def examine(
     yield "attention", engine.attention
     scorer = Scorer(family, lambda pairs: engine, progress)
     together = scorer.score_query(QUERY, DOCUMENTS)
-    plain = Scorer(family, prepare(model, PLAIN).load, progress)
+    plain = Scorer(family, prepare(model, replace(PLAIN, max_length=settings.max_length)).load, progress)
     alone = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)

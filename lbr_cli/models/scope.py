@@ -5,7 +5,6 @@ A score of lbr depends on one query and one document and is read from one forwar
 
 from __future__ import annotations
 
-from lbr_cli.errors import MissingError
 from lbr_cli.models.json_file import JsonFile
 
 LISTWISE = "its score of a document depends on the other documents (listwise), and lbr scores each pair alone"
