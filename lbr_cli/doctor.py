@@ -104,8 +104,8 @@ def examine(
         record(_reference(model, settings, prepared.spec, scorer, REFERENCE_PAIRS).to_json())
         yield "record", f"{len(REFERENCE_PAIRS)} pairs"
     if check:
-        pairs = tuple((pair.query, pair.document) for pair in check.recorded.pairs)
-        computed = _reference(model, settings, prepared.spec, scorer, pairs)
+        texts = tuple((pair.query, pair.document) for pair in check.recorded.pairs)
+        computed = _reference(model, settings, prepared.spec, scorer, texts)
         yield "check", compare(check.path, check.recorded, computed)
 
 

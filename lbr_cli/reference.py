@@ -98,7 +98,11 @@ def read_reference(path: str) -> Reference:
         raise record.error("pairs", "is empty")
     return Reference(
         {name: versions.string(name) for name in versions.values},
-        *(record.string(key) for key in ("model", "fingerprint", "family", "device", "dtype")),
+        record.string("model"),
+        record.string("fingerprint"),
+        record.string("family"),
+        record.string("device"),
+        record.string("dtype"),
         record.integer("max_length"),
         pairs,
     )

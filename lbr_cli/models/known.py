@@ -13,6 +13,7 @@ from lbr_cli.families.monot5 import SIM_NAO, YES_NO
 
 APACHE = "Apache-2.0"
 UNSTATED = "none stated"
+GRANITE = "ibm-granite/granite-embedding"  # prefix of the hub ids
 E5 = BiEncoder("query: ", "passage: ")
 BGE = BiEncoder("Represent this sentence for searching relevant passages: ", "")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -57,10 +58,7 @@ KNOWN = (
     Known("mxbai-v1-base", Classifier(), "mixedbread-ai/mxbai-rerank-base-v1", "184M", "English", 512, APACHE),
     Known("mxbai-v1-large", Classifier(), "mixedbread-ai/mxbai-rerank-large-v1", "435M", "English", 512, APACHE),
     Known("gte-modernbert", Classifier(), "Alibaba-NLP/gte-reranker-modernbert-base", "150M", "English", 8192, APACHE),
-    Known(
-        *("granite-r2", Classifier(), "ibm-granite/granite-embedding-reranker-english-r2"),
-        *("149M", "English", 8192, APACHE),
-    ),
+    Known("granite-r2", Classifier(), f"{GRANITE}-reranker-english-r2", "149M", "English", 8192, APACHE),
     Known("ettin-17m", Classifier(), "cross-encoder/ettin-reranker-17m-v1", "17M", "English", 7999, APACHE),
     Known("ettin-32m", Classifier(), "cross-encoder/ettin-reranker-32m-v1", "32M", "English", 7999, APACHE),
     Known("ettin-68m", Classifier(), "cross-encoder/ettin-reranker-68m-v1", "68M", "English", 7999, APACHE),
