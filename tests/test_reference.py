@@ -59,6 +59,7 @@ def test_recorded_scores_agree(minilm: Path, lbr: Program, tmp_path: Path) -> No
     assert hint.startswith("lbr: hint: the files of the model are the same; ")
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model(chat_model: Path, minilm: Path, lbr: Program, tmp_path: Path) -> None:
     call = ("doctor", "--model", str(chat_model), "--family", "lb", *CPU)
     assert lbr(*call, "--record", "lb.json").code == 0

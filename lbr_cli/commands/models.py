@@ -64,6 +64,10 @@ def fetch(
     check_stdout()
     if name not in ALIASES and os.path.exists(name):
         raise UsageError(f"{name}: a path on this machine; only an alias or a hub id can be fetched")
+    if quiet:
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
     model = resolve(name, revision=revision, trusted=trust_remote_code)
     with Console(bar=False, quiet=quiet) as console:
         folder = get_snapshot(model, console) if isinstance(model, HubModel) else fetch_model(model, console).folder
