@@ -65,7 +65,7 @@ def fetch(
     if name not in ALIASES and os.path.exists(name):
         raise UsageError(f"{name}: a path on this machine; only an alias or a hub id can be fetched")
     if quiet:
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
     model = resolve(name, revision=revision, trusted=trust_remote_code)
