@@ -8,15 +8,20 @@ authors have published.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from lbr_cli import __version__
 from lbr_cli.core import Document, Progress, Query
-from lbr_cli.engines import Settings
-from lbr_cli.errors import RunError
+from lbr_cli.engines import ComputeSpec, Settings
+from lbr_cli.engines.prompt_preview import prompt_preview
+from lbr_cli.errors import RequestError, RunError
 from lbr_cli.models import ALIASES, HubModel, LocalModel, fetch
-from lbr_cli.scoring import Scorer
+from lbr_cli.models.digests import file_digests, fingerprint
+from lbr_cli.reference import MAX_LENGTH, Reference, ReferencePair, compare, current_versions
+from lbr_cli.reference_pairs import REFERENCE_PAIRS
+from lbr_cli.scoring import Scorer, requests_of
 
 QUERY = Query("self-test", "how do I get rid of the white crust inside my kettle")
 DOCUMENTS = [
@@ -40,8 +45,26 @@ PUBLISHED_TOLERANCE = 0.024
 HINT = "do not trust scores of this setting; try --dtype float32 or --device cpu"
 
 
-def examine(model: HubModel | LocalModel | None, settings: Settings, progress: Progress) -> Iterator[tuple[str, str]]:
-    """Yield the name and the result of each check. RunError if the self-test fails."""
+@dataclass(frozen=True, slots=True)
+class ReferenceCheck:
+    """The recorded scores to compare with, and the name of their file."""
+
+    path: str
+    recorded: Reference
+
+
+def examine(
+    model: HubModel | LocalModel | None,
+    settings: Settings,
+    progress: Progress,
+    *,
+    record: Callable[[bytes], object] | None = None,
+    check: ReferenceCheck | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the result of each check. RunError if one fails.
+
+    `record` receives the JSON of the reference scores, once the self-test has passed.
+    """
     from lbr_cli.engines.local import prepare
     from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
 
@@ -59,12 +82,16 @@ def examine(model: HubModel | LocalModel | None, settings: Settings, progress: P
     yield "model", f"{model.name}, family {family.name}, {model.path}"
     if model.base:
         yield "base model", f"{model.base.label}, {model.base.folder}"
-    engine = prepare(model, settings).load(0)
+    if record or check:
+        longest = prompt_preview("local", model, settings).max_length
+        settings = replace(settings, max_length=min(longest, MAX_LENGTH))
+    prepared = prepare(model, settings)
+    engine = prepared.load(0)
     yield "computes", engine.description
     yield "attention", engine.attention
     scorer = Scorer(family, lambda pairs: engine, progress)
     together = scorer.score_query(QUERY, DOCUMENTS)
-    plain = Scorer(family, prepare(model, PLAIN).load, progress)
+    plain = Scorer(family, prepare(model, replace(PLAIN, max_length=settings.max_length)).load, progress)
     alone = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
@@ -75,6 +102,39 @@ def examine(model: HubModel | LocalModel | None, settings: Settings, progress: P
     yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
     if is_lb:
         yield "published", _published(scorer)
+    if record:
+        record(_reference(model, settings, prepared.spec, scorer, REFERENCE_PAIRS).to_json())
+        yield "record", f"{len(REFERENCE_PAIRS)} pairs"
+    if check:
+        texts = tuple((pair.query, pair.document) for pair in check.recorded.pairs)
+        computed = _reference(model, settings, prepared.spec, scorer, texts)
+        yield "check", compare(check.path, check.recorded, computed)
+
+
+def _reference(
+    model: LocalModel, settings: Settings, spec: ComputeSpec, scorer: Scorer, texts: tuple[tuple[str, str], ...]
+) -> Reference:
+    """Compute the token ids and the scores of pairs, each pair alone. RequestError with the number of its pair."""
+    preview = prompt_preview("local", model, settings)
+    pairs = []
+    for number, (text, contents) in enumerate(texts, start=1):
+        query, document = Query(str(number), text), Document(str(number), contents)
+        try:
+            tokens = [preview.prompt(request).ids for request in requests_of(model.family, query, document)]
+        except RequestError as error:
+            raise error.of_pair(query.query_id, document.doc_id) from error
+        score = scorer.score_query(query, [document])[0].value
+        pairs.append(ReferencePair(text, contents, tokens, score))
+    return Reference(
+        current_versions(),
+        model.label,
+        fingerprint(file_digests(model)),
+        repr(model.family),
+        spec.device,
+        spec.dtype,
+        spec.max_length,
+        pairs,
+    )
 
 
 def _published(scorer: Scorer) -> str:

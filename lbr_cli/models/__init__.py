@@ -1,7 +1,6 @@
 """`--model`: an alias, a hub id, a folder, a GGUF file or a name on a server -> where the model is, and its family.
 
-Aliases are the models that lbr knows; their weights are never replaced by others. Families and engines turn weights
-into scores.
+Aliases are the models that lbr knows; their weights are never replaced by others.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from typing import Any, overload
 from lbr_cli.core import Family, Progress
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import Classifier, UserPrompt, family
+from lbr_cli.models import scope
 from lbr_cli.models.adapter import Adapter, check_base, check_task, read_adapter
 from lbr_cli.models.digests import Digest, sha256
-from lbr_cli.models.folder import CODE_HINT, FAMILY_HINT, checked_family, family_of
+from lbr_cli.models.folder import FAMILY_HINT, checked_family, family_of
 from lbr_cli.models.hub import find_snapshot, get_snapshot
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, MINILM_SHA256, NOT_LOADABLE, Known
 from lbr_cli.models.model import HubModel, LocalModel, Model, ServedModel
@@ -55,8 +55,6 @@ def resolve(
     known = _known(name)
     if known:
         _check_family(name, family_name, known.family)
-        if known.runs_code and not trusted:
-            raise UsageError(f"--model {name}: cannot be loaded without the code in {known.hub_id}", hint=CODE_HINT)
         family = _with_options(known.name, known.family, options)
         limit = known.max_length
         if known.hub_id:
@@ -186,7 +184,7 @@ def _folder(name: str) -> tuple[Path | None, str]:
 
 
 def _check_hub_id(name: str, option: str) -> None:
-    """Raise MissingError for a name that is not a hub id, or a model that lbr cannot load."""
+    """Raise MissingError for a name that is not a hub id, or a model that lbr cannot load or does not support."""
     if name.endswith((".gguf", "/")) or name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
         raise MissingError(
             f"{option} {name}: no such folder or GGUF file, and no alias or hub id",
@@ -194,6 +192,8 @@ def _check_hub_id(name: str, option: str) -> None:
         )
     if name in NOT_LOADABLE:
         raise MissingError(f"{option} {name}: {NOT_LOADABLE[name]}")
+    if name in scope.OUT_OF_SCOPE:
+        raise MissingError(f"{option} {name}: not supported: {scope.OUT_OF_SCOPE[name]}", hint=scope.HINT)
 
 
 def _check_family(name: str, family_name: str | None, of_name: Family) -> None:

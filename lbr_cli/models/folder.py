@@ -19,6 +19,7 @@ from lbr_cli.models.adapter import tokenizer_source
 from lbr_cli.models.digests import model_files
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.model import LocalModel
+from lbr_cli.models.scope import check_scope
 from lbr_cli.models.weights import check_files
 
 CONFIG = "config.json"
@@ -49,6 +50,7 @@ def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | Non
     if task == "SEQ_CLS":
         return Classifier()
     config = read_config(base or folder)
+    check_scope(config)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
         # like transformers: two labels if there is no information
@@ -84,7 +86,9 @@ def checked_family(model: LocalModel) -> Family:
 
 def check_architecture(family: Family, folder: Path) -> None:
     """Raise UsageError if the architecture of a model cannot answer the requests of the family."""
-    named = architecture(read_config(folder))
+    config = read_config(folder)
+    check_scope(config)
+    named = architecture(config)
     problem = ""
     if family.request_type is NextToken and named.endswith("ForSequenceClassification"):
         problem = "has no vocabulary to answer with"

@@ -16,7 +16,12 @@ from lbr_cli.formats import RUN_FORMATS
 from support.program import Program
 from support.terminal import on_terminal
 
-CALLS = [[], *([name] for name in COMMANDS), *(["cache", name] for name in ("info", "prune", "clear"))]
+CALLS = [
+    [],
+    *([name] for name in COMMANDS),
+    ["models", "fetch"],
+    *(["cache", name] for name in ("info", "prune", "clear")),
+]
 HEADING = re.compile(r"^(\S.*):$", re.MULTILINE)
 every_command = pytest.mark.parametrize("call", CALLS, ids=" ".join)
 
@@ -34,8 +39,8 @@ def test_the_options_of_rerank_are_grouped(lbr: Program) -> None:
     [
         ("evaluate", ["Arguments", "Options", "Examples"]),
         ("report", ["Arguments", "Input", "Output", "Diagnostics", "Examples"]),
-        ("models", ["Options", "Examples"]),
-        ("doctor", ["Model", "Engine", "Diagnostics", "Examples"]),
+        ("models", ["Options", "Commands"]),
+        ("doctor", ["Model", "Engine", "Reference scores", "Diagnostics", "Examples"]),
         ("cache", ["Options", "Commands"]),
     ],
 )

@@ -114,10 +114,6 @@ def test_hub_ids_that_are_known() -> None:
     assert resolve("some/reranker").family is None
     with pytest.raises(MissingError, match="layerwise: its own code needs a transformers before 5"):
         resolve("BAAI/bge-reranker-v2-minicpm-layerwise")
-    with pytest.raises(UsageError, match="--model jina-v2: cannot be loaded without the code in jinaai/") as error:
-        resolve("jina-v2")
-    assert "--trust-remote-code" in error.value.hint
-    assert resolve("jina-v2", trusted=True).trusted
     assert len({known.name for known in KNOWN}) == len({known.hub_id for known in KNOWN}) == len(ALIASES)
 
 

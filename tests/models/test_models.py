@@ -281,9 +281,69 @@ def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
     ended = lbr("models", env=offline(tmp_path, HF_HUB_OFFLINE="1"))
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0] == "model             family        size  languages  tokens  licence       here"
-    assert lines[1] == "lb                lb            0.5B  95+          8192  Apache-2.0    no"
+    assert lines[0] == ("model             family     size  languages tokens  licence      verified here")
+    assert lines[1] == "lb                lb         0.5B  95+         8192  Apache-2.0   no       no"
     assert lines[2] == "    lightblue/lb-reranker-0.5B-v1.0"
     assert all(len(line) <= 80 for line in lines if "cannot be loaded" not in line)
     assert [line.split()[0] for line in lines if line and line[0] != " "][1 : len(ALIASES) + 1] == list(ALIASES)
     assert "qwen3       log-odds of yes against no" in lines
+    rows = [line.split() for line in lines[1 : 2 * len(ALIASES) : 2]]
+    assert [row[0] for row in rows if row[-2] == "yes"] == ["minilm"]  # reproduced by test_published.py
+
+
+def test_a_model_is_fetched_for_an_offline_machine(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+    endpoint, server = hub
+    ended = lbr("models", "fetch", "lb", env=offline(files, HF_ENDPOINT=endpoint))
+    folder = files / "hf" / "hub" / f"models--{LB.replace('/', '--')}" / "snapshots" / COMMIT
+    assert (ended.code, ended.out) == (0, f"{folder}\n")
+    assert ended.err.startswith(f"lbr: fetching {LB} from {endpoint}\n")
+    assert (folder / "model.safetensors").exists()
+    server.requests.clear()
+    again = lbr("models", "fetch", LB, "--quiet", env=offline(files, HF_HUB_OFFLINE="1"))
+    assert (again.code, again.out, again.err, server.requests) == (0, ended.out, "", [])
+    assert lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1")).code == 0
+
+
+def test_code_is_fetched_on_request_only(files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+    endpoint, server = hub
+    folder = tmp_path / "with code"
+    shutil.copytree(server.folder, folder)
+    write(folder, {"modeling_own.py": "raise RuntimeError"})
+    server.folder = folder
+    for options, fetched in (([], False), (["--trust-remote-code"], True)):
+        home = str(tmp_path / f"code {fetched}")
+        ended = lbr(
+            "models", "fetch", "lb", "--quiet", *options, env=offline(files, HF_ENDPOINT=endpoint, HF_HOME=home)
+        )
+        assert (ended.code, ended.err) == (0, "")
+        assert (Path(ended.out.strip()) / "modeling_own.py").exists() is fetched
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["."], "lbr: .: a path on this machine; only an alias or a hub id can be fetched"),
+        (["no such"], "lbr: --model no such: no such folder or GGUF file, and no alias or hub id"),
+        (["minilm", "--revision", "v1"], "lbr: --revision v1: minilm has no revisions, it comes with a Python package"),
+        ([], "lbr: Missing argument 'NAME'."),
+    ],
+)
+def test_names_that_cannot_be_fetched(arguments: list[str], message: str, lbr: Program) -> None:
+    ended = lbr("models", "fetch", *arguments)
+    assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", message)
+
+
+def test_a_model_that_cannot_be_fetched_now(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+    missing = lbr("models", "fetch", "no/such", env=offline(files, HF_ENDPOINT=hub[0]))
+    assert (missing.code, missing.out) == (2, "")
+    assert f"lbr: model no/such: not on this machine (looked in {files}/hf/hub), nor on {hub[0]}\n" in missing.err
+    ports = silent_port()
+    port = next(ports)
+    ports.close()  # type: ignore[attr-defined]
+    unreachable = lbr("models", "fetch", "lb", env=offline(files, HF_ENDPOINT=f"http://127.0.0.1:{port}"))
+    assert (unreachable.code, unreachable.out) == (1, "")
+
+
+def test_the_package_of_minilm_needs_no_hub(minilm: Path, lbr: Program) -> None:
+    ended = lbr("models", "fetch", "minilm", env={"HF_HUB_OFFLINE": "1"})
+    assert (ended.code, ended.out, ended.err) == (0, f"{minilm}\n", "")

@@ -126,6 +126,8 @@ def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any]
         config = transformers.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
     else:
         config = getattr(transformers, f"{name}Config")(**SIZES)
+    if name == "Gemma3Text":
+        config.use_bidirectional_attention, config.head_dim = True, 8
     saved(folder, f"{name}Model", config, tokenizer)
     listed = [{"idx": 0, "name": "0", "path": "", "type": MODULES["Transformer"]}]
     for place, module in enumerate(modules, 1):

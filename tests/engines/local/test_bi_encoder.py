@@ -55,6 +55,12 @@ FOLDERS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
         [pooling("lasttoken", include_prompt=True), NORMALIZE],
         {"prompts": {"query": "Instruct: find\nQuery:", "document": ""}, "default_prompt_name": None},
     ),
+    "bge-m3": ("XLMRoberta", [pooling("cls"), NORMALIZE], {}),
+    "embeddinggemma": (
+        "Gemma3Text",
+        [pooling("mean"), LINEAR | {"out_features": 64}, LINEAR | {"in_features": 64, "out_features": 32}, NORMALIZE],
+        {"prompts": {"query": "task: search result | query: ", "document": "title: none | text: "}},
+    ),
     "instructor": ("Bert", [pooling(["weightedmean", "mean"], include_prompt=False)], E5),
     "passages": ("Bert", [pooling("mean")], {"prompts": {"query": "query: ", "passage": "passage: "}}),
     "sentence-t5": ("T5Encoder", [pooling("mean"), LINEAR, NORMALIZE], {}),

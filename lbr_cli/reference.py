@@ -1,0 +1,204 @@
+"""Reference scores of a model: write them with the versions that computed them, and compare them later.
+
+An update of transformers, tokenizers or a driver can change scores without an error. `lbr doctor --record FILE` writes
+the token ids and the scores of twenty pairs as JSON; `lbr doctor --check FILE` computes the pairs of the file again.
+Token ids have to be equal. Scores may differ by
+
+    5e-6 + 1e-5 · max(1, |score|)     if both were computed in float32 from weights of the same precision
+    0.05 · max(1, |score|)            otherwise
+
+The second term of the first line is the documented reproducibility of float32 scores (README, Models), the first one
+allows for another order of additions in another version of a library. The second line is the tolerance of the
+self-test for half precision.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from lbr_cli import __version__
+from lbr_cli.engines.environment import version_of
+from lbr_cli.errors import InputError, RunError
+
+FORMAT = 1
+PACKAGES = ("transformers", "tokenizers", "torch")
+ABSOLUTE, RELATIVE, HALF = 5e-6, 1e-5, 0.05
+FLOAT32 = "float32"
+MAX_LENGTH = 512  # tokens: the over-long document is truncated, and takes no longer than a second
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePair:
+    """A pair, the token ids of each input that the model reads for it, and its score."""
+
+    query: str
+    document: str
+    tokens: Sequence[Sequence[int]]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`fingerprint` is a digest of the files of the model, `dtype` as `lbr doctor` prints it."""
+
+    versions: Mapping[str, str]
+    model: str
+    fingerprint: str
+    family: str
+    device: str
+    dtype: str
+    max_length: int
+    pairs: Sequence[ReferencePair]
+
+    @property
+    def described(self) -> str:
+        """The versions, the device and the precision, in one line."""
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return f"{versions}, {self.device}, {self.dtype}"
+
+    def to_json(self) -> bytes:
+        """Return an indented JSON object."""
+        fields = {"format": FORMAT, **asdict(self)}
+        return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of what computes a score in this process."""
+    packages = {name: version_of(name) for name in PACKAGES}
+    return {"lbr": __version__, "python": platform.python_version(), **packages}
+
+
+def read_reference(path: str) -> Reference:
+    """Read the file of `lbr doctor --record`. InputError, with the line or the key, for any other file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file, parse_constant=_refuse_constant)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path) from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"invalid JSON: {error.msg}", path, error.lineno) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, NaN, or nested too deep
+        raise InputError(f"invalid JSON: {error}", path) from error
+    record = _Fields(path, "", values)
+    if record.integer("format") != FORMAT:
+        raise record.error("format", f"is not {FORMAT}, the format that this version of lbr reads")
+    versions = _Fields(path, "versions.", record.get("versions", dict, "an object"))
+    pairs = [
+        _pair(_Fields(path, f"pairs[{number}].", pair))
+        for number, pair in enumerate(record.get("pairs", list, "an array"))
+    ]
+    if not pairs:
+        raise record.error("pairs", "is empty")
+    return Reference(
+        {name: versions.string(name) for name in versions.values},
+        record.string("model"),
+        record.string("fingerprint"),
+        record.string("family"),
+        record.string("device"),
+        record.string("dtype"),
+        record.integer("max_length"),
+        pairs,
+    )
+
+
+def compare(path: str, recorded: Reference, computed: Reference) -> str:
+    """Return how far the scores are from those of the file `path`. RunError, with the first pair, if they differ."""
+    allowed_all, largest, differing = 0.0, 0.0, []
+    for number, (old, new) in enumerate(zip(recorded.pairs, computed.pairs, strict=True), start=1):
+        allowed = _allowed(recorded.dtype, computed.dtype, old.score)
+        distance = abs(new.score - old.score)
+        allowed_all, largest = max(allowed_all, allowed), max(largest, distance)
+        if problem := _different_tokens(old.tokens, new.tokens):
+            differing.append(f"pair {number}: {problem}")
+        elif not distance <= allowed:
+            values = f"score {old.score:.9g} recorded, {new.score:.9g} computed"
+            differing.append(f"pair {number}: {values}, {distance:.2g} apart, {allowed:.2g} allowed")
+    if differing:
+        counted = f"{len(differing)} of {len(recorded.pairs)} pairs differ"
+        both = f"recorded with {recorded.described}; computed with {computed.described}"
+        raise RunError(f"{path}: {differing[0]}; {counted}; {both}", hint=_cause(recorded, computed))
+    return f"passed: {len(recorded.pairs)} pairs, {largest:.2g} from the recorded scores, {allowed_all:.2g} allowed"
+
+
+def _allowed(recorded: str, computed: str, score: float) -> float:
+    """Return the tolerance of a score, by the precisions that both were computed in."""
+    scale = max(1.0, abs(score))
+    if recorded == computed and recorded.endswith(FLOAT32):
+        return ABSOLUTE + RELATIVE * scale
+    return HALF * scale
+
+
+def _different_tokens(recorded: Sequence[Sequence[int]], computed: Sequence[Sequence[int]]) -> str:
+    """Describe the first difference of the token ids of a pair; "" if there is none."""
+    if len(recorded) != len(computed):
+        return f"{len(recorded)} inputs recorded, {len(computed)} computed"
+    for old, new in zip(recorded, computed, strict=True):
+        for place, (one, other) in enumerate(zip(old, new, strict=False), start=1):
+            if one != other:
+                return f"token {place} is {one} recorded, {other} computed"
+        if len(old) != len(new):
+            return f"{len(old)} tokens recorded, {len(new)} computed"
+    return ""
+
+
+def _cause(recorded: Reference, computed: Reference) -> str:
+    """Return a hint: what else differs, apart from versions."""
+    if recorded.fingerprint != computed.fingerprint:
+        return "the files of the model differ from those that were recorded"
+    for name in ("family", "max_length", "dtype", "device"):
+        old, new = getattr(recorded, name), getattr(computed, name)
+        if old != new:
+            return f"{name} differs: {old} recorded, {new} computed"
+    return "the files of the model are the same; install the recorded versions, or record again and clear the cache"
+
+
+def _pair(fields: _Fields) -> ReferencePair:
+    tokens = fields.get("tokens", list, "an array")
+    for ids in tokens:
+        if not isinstance(ids, list) or not all(type(one) is int for one in ids):
+            raise fields.error("tokens", "has to be an array of arrays of integers")
+    score = fields.get("score", (int, float), "a number")
+    if isinstance(score, bool) or not math.isfinite(score):
+        raise fields.error("score", "has to be a number")
+    return ReferencePair(fields.string("query"), fields.string("document"), tokens, float(score))
+
+
+class _Fields:
+    """The keys of a JSON object in a file, whose values are checked for their types."""
+
+    def __init__(self, path: str, prefix: str, values: Any) -> None:
+        if not isinstance(values, dict):
+            name = f'"{prefix.rstrip(".")}" has' if prefix else "the file has"
+            raise InputError(f"{name} to be a JSON object", path)
+        self.values: dict[str, Any] = values
+        self._path = path
+        self._prefix = prefix
+
+    def get(self, key: str, kind: type | tuple[type, ...], described: str) -> Any:
+        if key not in self.values:
+            raise self.error(key, "is missing")
+        if not isinstance(self.values[key], kind):
+            raise self.error(key, f"has to be {described}")
+        return self.values[key]
+
+    def string(self, key: str) -> str:
+        value: str = self.get(key, str, "a string")
+        return value
+
+    def integer(self, key: str) -> int:
+        value: int = self.get(key, int, "an integer")
+        return value
+
+    def error(self, key: str, problem: str) -> InputError:
+        return InputError(f'"{self._prefix}{key}" {problem}', self._path, hint="write it with lbr doctor --record")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
