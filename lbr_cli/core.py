@@ -146,10 +146,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Ask for the vector of a text after a prompt. The values of the answer are its components."""
+    """Ask for the vector of a text after a prompt. The values of the answer are its components.
+
+    `max_length` is a limit in tokens for texts of this role, which may be lower than that of the model.
+    """
 
     text: str
     prompt: str = ""
+    max_length: int | None = None
 
     @property
     def document(self) -> str:

@@ -57,7 +57,9 @@ def examine(model: HubModel | LocalModel | None, settings: Settings, progress: P
     model = fetch(model, progress)
     family = model.family
     yield "model", f"{model.name}, family {family.name}, {model.path}"
-    engine = prepare(model, settings).load(0)
+    prepared = prepare(model, settings)
+    yield "tokenizer", prepared.files.tokenizer_reason
+    engine = prepared.load(0)
     yield "computes", engine.description
     yield "attention", engine.attention
     scorer = Scorer(family, lambda pairs: engine, progress)

@@ -35,6 +35,14 @@ class JsonFile:
             raise MissingError(f"{path}: a JSON object is needed, this is {kind_of(values)}")
         self._values = values
 
+    @property
+    def keys(self) -> list[str]:
+        return list(self._values)
+
+    def value(self, key: str) -> Any:
+        """Return a value of any type, None if the key is absent."""
+        return self._values.get(key)
+
     def string(self, key: str) -> str | None:
         return self._get(key, str)
 

@@ -110,7 +110,9 @@ def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
     dtype = choose_dtype(settings.dtype, device)
     files = read(model, settings)
     prompt, dated = prompt_digest(model.family, lambda request: files.prompt(request).ids, files.tokenizer)
-    spec = ComputeSpec(device.type, _precision(device, dtype), files.max_length, prompt, dated)
+    spec = ComputeSpec(
+        device.type, _precision(device, dtype), files.max_length, prompt, dated, tokenizer=files.tokenizer_source
+    )
     return PreparedLocal(files, settings, device, dtype, spec)
 
 
@@ -167,13 +169,15 @@ class Frontend:
     max_length: int
     prompts: Tokenizes
     pooling: Pooling | None = None
+    tokenizer_source: str = ""
+    tokenizer_reason: str = ""
 
     def prompt(self, request: Request) -> Prompt:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
         if not isinstance(request, Embedding):
             return self.prompts.prompt(request)
-        encoded = tokenized(self.tokenizer, [request], self.max_length)
-        return Prompt(request, encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
+        (encoding,) = tokenized(self.tokenizer, [request], self.max_length)
+        return Prompt(request, encoding.ids, bool(encoding.overflowing))
 
     def text(self, ids: list[int]) -> str:
         """Return token ids as text, special tokens written out."""
@@ -188,7 +192,7 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     if pooling is not None:
         model = replace(model, folder=pooling.transformer)
     config = load_config(model)
-    tokenizer = load_tokenizer(model)
+    tokenizer, source, reason = load_tokenizer(model, settings.tokenizer)
     if pooling is not None and pooling.lower_case:
         own = tokenizer.backend_tokenizer.normalizer
         lower = normalizers.Lowercase()
@@ -207,7 +211,7 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     elif request_type is Embedding:
         encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
         kind = transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
-    return Frontend(model, kind, tokenizer, max_length, prompts, pooling)
+    return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason)
 
 
 def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:

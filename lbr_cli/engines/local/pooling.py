@@ -15,7 +15,7 @@ import torch
 
 from lbr_cli.errors import MissingError, first_line
 from lbr_cli.models.json_file import JsonFile
-from lbr_cli.models.sentence_transformers import MODULES, TRANSFORMER_CONFIG, read_modules
+from lbr_cli.models.sentence_transformers import MODULES, feature_extraction_config, read_modules, truncated_size
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 # the names in older folders
@@ -27,6 +27,8 @@ OLD_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+
+VECTORS = "sentence_embedding"  # the name under which sentence-transformers passes vectors from module to module
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 
@@ -69,24 +71,23 @@ def read_pooling(folder: Path) -> Pooling:
         problem = f"its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then Dense or Normalize"
         raise MissingError(f"{folder}: {problem}")
     transformer, pooling, *others = modules
-    reading = JsonFile(transformer.folder / TRANSFORMER_CONFIG, optional=True)
-    if "message" in reading.object("modality_config"):
-        raise MissingError(f"{folder}: puts its texts into a chat template, which lbr does not")
-    limit = reading.integer("max_seq_length")
-    if limit is not None and limit < 1:
-        raise reading.error("max_seq_length", f"has to be at least 1, this is {limit}")
+    reading = feature_extraction_config(transformer.folder)
     config = JsonFile(pooling.folder / "config.json")
     modes = tuple(config.strings("pooling_mode"))
     modes = modes or tuple(mode for key, mode in OLD_MODES.items() if config.boolean(key)) or ("mean",)
     if set(modes) - set(MODES):
         raise MissingError(f"{pooling.folder}: pools by {', '.join(modes)}, and lbr knows {', '.join(MODES)}")
+    steps = [_dense(module.folder) if module.kind == "Dense" else _normalise for module in others]
+    size = truncated_size(folder)
+    if size is not None:  # last, as in `encode`: a normalized vector is not normalized again
+        steps.append(lambda vectors: vectors[:, :size])
     return Pooling(
         transformer.folder,
-        limit,
+        reading.integer("max_seq_length"),
         bool(reading.boolean("do_lower_case")),
         modes,
         config.boolean("include_prompt") is not False,
-        tuple(_dense(module.folder) if module.kind == "Dense" else _normalise for module in others),
+        tuple(steps),
     )
 
 
@@ -112,6 +113,10 @@ def _normalise(vectors: torch.Tensor) -> torch.Tensor:
 def _dense(folder: Path) -> Step:
     """Read a linear layer and its activation. MissingError for an activation that is not one of torch."""
     config = JsonFile(folder / "config.json")
+    for key in ("module_input_name", "module_output_name"):
+        value = config.string(key)
+        if value not in (None, VECTORS):
+            raise config.error(key, f"is {value!r}; a bi-encoder has {VECTORS!r} only")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"
     module, _, kind = name.rpartition(".")
     activation = getattr(importlib.import_module("torch.nn"), kind, None) if module.startswith("torch.nn") else None
