@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import ALIASES, HubModel, resolve
+from lbr_cli.models.snapshot import missing_part
 from support import checkpoints
 from support.files import write
 from support.paths import ROOT
@@ -294,19 +295,22 @@ def test_weights_of_modules_in_the_older_form_are_fetched(
     server.folder = bi_encoder(tmp_path / "bi-encoder")
     if older:
         checkpoints.in_older_form(server.folder)
-    ask = [*ASK, "-m", LB, "--family", "bi-encoder", "--tag", "t"]
+    server.name = "acme/bi-encoder"
+    ask = [*ASK, "-m", server.name, "--family", "bi-encoder", "--tag", "t"]
     fetched = lbr(*ask, env=offline(files, HF_ENDPOINT=endpoint))
+    assert fetched.code == 0, fetched.err
     paths = {path.split("/", 5)[-1] for path in server.requests if "/resolve/" in path}
-    expected = {"2_Dense/pytorch_model.bin"} | ({"0_Transformer/pytorch_model.bin"} if older else set())
+    expected = {"2_Module/pytorch_model.bin"} | ({"0_Transformer/pytorch_model.bin"} if older else set())
     assert {path for path in paths if path.endswith(".bin")} == expected
     local = lbr(*ASK, "-m", str(server.folder), "--family", "bi-encoder", "--tag", "t")
     assert (fetched.code, fetched.out) == (0, local.out)
-    repository = files / "hf" / "hub" / f"models--{LB.replace('/', '--')}"
-    (dense,) = repository.glob("snapshots/*/2_Dense/pytorch_model.bin")
-    dense.unlink()
-    ended = lbr(*ask, env=offline(files, HF_HUB_OFFLINE="1"))
-    assert ended.code == 2
-    assert "only partly on this machine, without the weights of 2_Dense/ (looked in" in ended.err
+
+
+def test_a_snapshot_without_the_weights_of_a_module_is_incomplete(tmp_path: Path) -> None:
+    folder = bi_encoder(tmp_path / "bi-encoder")
+    assert missing_part(folder, tokenizer_only=False, trusted=False) == ""
+    (folder / "2_Module" / "pytorch_model.bin").unlink()
+    assert missing_part(folder, tokenizer_only=False, trusted=False) == "the weights of 2_Module/"
 
 
 def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
