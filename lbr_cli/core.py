@@ -160,24 +160,25 @@ class Pair:
 
     query: str
     document: str
+    suffix: ClassVar[Hashable] = ()  # no text follows the document
 
     @property
     def prefix(self) -> Hashable:
         """The query, which precedes the document."""
         return self.query
 
-    @property
-    def suffix(self) -> Hashable:
-        """Empty: no text follows the document."""
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Ask for the vector of a text after a prompt. The values of the answer are its components."""
+    """Ask for the vector of a text after a prompt. The values of the answer are its components.
+
+    `max_length` is a limit in tokens for texts of this role, which may be lower than that of the model.
+    """
 
     text: str
     prompt: str = ""
+    max_length: int | None = None
+    suffix: ClassVar[Hashable] = ()  # nothing follows the text
 
     @property
     def document(self) -> str:
@@ -188,11 +189,6 @@ class Embedding:
     def prefix(self) -> Hashable:
         """The prompt, which precedes the text."""
         return self.prompt
-
-    @property
-    def suffix(self) -> Hashable:
-        """Empty: nothing follows the text."""
-        return ()
 
 
 Request = Prompted | Pair | Embedding

@@ -86,6 +86,7 @@ def examine(
         longest = prompt_preview("local", model, settings).max_length
         settings = replace(settings, max_length=min(longest, MAX_LENGTH))
     prepared = prepare(model, settings)
+    yield "tokenizer", prepared.files.tokenizer_reason
     engine = prepared.load(0)
     yield "computes", engine.description
     yield "attention", engine.attention

@@ -6,7 +6,7 @@ No weights are loaded, and torch is not imported, if all scores of the job are c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from lbr_cli.cache.scores import ScoreCache
@@ -104,7 +104,10 @@ class _EngineOfJob:
 
     @cached_property
     def prepared(self) -> Prepared:
-        prepared = prepare_engine(self._engine, self._model, self._settings)
+        settings = self._settings
+        if self.remembered is not None:  # the tokenizer need not be compared again with its file
+            settings = replace(settings, tokenizer=self.remembered.tokenizer)
+        prepared = prepare_engine(self._engine, self._model, settings)
         if self._files is not None and prepared.spec and prepared.spec != self.remembered:
             self._memo.put_spec(self._spec_parts, prepared.spec)
         for warning in prepared.warnings:

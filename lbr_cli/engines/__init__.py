@@ -72,14 +72,16 @@ class Settings:
     plain: bool = False  # transformers' own attention, one text at a time: the reference for the fast paths
     server: Server | None = None
     workers: Workers | None = None
+    tokenizer: str = ""  # `ComputeSpec.tokenizer` of an earlier run with the same files and versions
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeSpec:
     """The choices of an engine on which a score depends.
 
-    `device` is its type, `dtype` the precision in words, `prompt` a digest of the token ids of two pairs. `dated` means
-    that any of this may differ later. `weights` identifies weights without files: a server, and its name of the model.
+    `device` is its type, `dtype` the precision in words, `prompt` a digest of the token ids of some pairs. `dated`
+    means that any of this may differ later. `weights` identifies weights without files: a server, and its name of the
+    model. `tokenizer` is "transformers" or "tokenizer.json", see `pretrained.py`; "" for an engine that has none.
     """
 
     device: str
@@ -88,6 +90,7 @@ class ComputeSpec:
     prompt: str
     dated: bool = False
     weights: str = ""
+    tokenizer: str = ""
 
 
 class Prepared(Protocol):

@@ -6,13 +6,13 @@ Files that do not fit together raise an error: nothing is guessed.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import transformers
 from tokenizers import normalizers
 
 from lbr_cli.engines import UNLIMITED, Settings
-from lbr_cli.engines.tokenizer_file import FILE, different_part
+from lbr_cli.engines.tokenizer_file import FILE, MISTRAL_FIX, TokenizerFile, is_repaired
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.adapter import tokenizer_source
@@ -22,6 +22,8 @@ from lbr_cli.models.json_file import kind_of
 # errors are raised as well, and reported by lbr
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+OF_TRANSFORMERS, OF_FILE = "transformers", "tokenizer.json"  # where a tokenizer is from
 
 BEHIND_PADDING = (
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"),
@@ -34,13 +36,30 @@ def load_config(model: LocalModel) -> Any:
     return load(transformers.AutoConfig, model.base or model, "configuration")
 
 
-def load_tokenizer(model: LocalModel) -> Any:
+class FolderTokenizer(NamedTuple):
+    """The tokenizer of a model folder.
+
+    `source` is `OF_TRANSFORMERS` or `OF_FILE`, and `reason` tells in words why.
+    """
+
+    tokenizer: Any
+    source: str
+    reason: str
+
+
+def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
     """Return the model's fast tokenizer: only fast ones know the characters of each token.
 
-    If transformers builds it in another way than `tokenizer.json` describes, that file is used as it is. MissingError
-    if there is no fast tokenizer.
+    If transformers builds it in another way than `tokenizer.json` describes, that file is used as it is. `source` is
+    that of an earlier call with the same files and versions: nothing is compared then. MissingError if there is no
+    fast tokenizer.
     """
     model = tokenizer_source(model)
+    if source == OF_FILE:
+        tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
+        _check_limit(tokenizer, model)
+        TokenizerFile(model.folder).apply_parts(tokenizer)
+        return FolderTokenizer(tokenizer, OF_FILE, "as in an earlier run")
     tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
     # without a file transformers builds one with an empty vocabulary
     names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
@@ -48,18 +67,32 @@ def load_tokenizer(model: LocalModel) -> Any:
         raise MissingError(f"{model.folder}: holds no tokenizer (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
         raise MissingError(f"{model.folder}: it has no fast tokenizer (tokenizer.json)")
+    _check_limit(tokenizer, model)
+    name = f"{type(tokenizer).__name__} of transformers {transformers.__version__}"
+    if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
+        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's: a GGUF file has no field for it
+    if source == OF_TRANSFORMERS:
+        return FolderTokenizer(tokenizer, source, f"{name}, as in an earlier run")
+    if model.gguf or not (model.folder / FILE).exists():
+        return FolderTokenizer(tokenizer, OF_TRANSFORMERS, f"{name}; there is no {FILE}")
+    file = TokenizerFile(model.folder)
+    difference = file.difference(tokenizer)
+    if not difference:
+        how = f"equal to {FILE}" + (f" but for {MISTRAL_FIX}" if is_repaired(tokenizer) else "")
+        return FolderTokenizer(tokenizer, OF_TRANSFORMERS, f"{name}, {how}")
+    tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
+    file.apply_parts(tokenizer)
+    if still := file.difference(tokenizer):
+        problem = f"{still}: neither {name} nor PreTrainedTokenizerFast follows the file"
+        raise MissingError(f"{file.path}: {problem}")
+    return FolderTokenizer(tokenizer, OF_FILE, f"{FILE}; {name} differs from it ({difference})")
+
+
+def _check_limit(tokenizer: Any, model: LocalModel) -> None:
+    """Raise MissingError for a maximum length that is no number."""
     if not isinstance(tokenizer.model_max_length, int | float):
         problem = f'"model_max_length" has to be a number, this is {kind_of(tokenizer.model_max_length)}'
         raise MissingError(f"{model.folder / 'tokenizer_config.json'}: {problem}")
-    if not model.gguf and different_part(tokenizer, model.folder):
-        name = type(tokenizer).__name__
-        tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
-        if part := different_part(tokenizer, model.folder):
-            problem = f'"{part}" is followed neither by {name} nor by PreTrainedTokenizerFast'
-            raise MissingError(f"{model.folder / FILE}: {problem} of transformers {transformers.__version__}")
-    if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
-        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's: a GGUF file has no field for it
-    return tokenizer
 
 
 def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel) -> None:

@@ -16,10 +16,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from lbr_cli.core import Classification, Document, Embedding, Family, NextToken, Pair, Prompted, RawTemplate, Request
+from lbr_cli.engines.awkward_texts import AWKWARD
 from lbr_cli.engines.templates import Part, Templates, encode
 from lbr_cli.errors import RequestError
 
-AWKWARD_TEXT = "naïve ﬁ\u00a0日本🙂  don't\r\n\n 1,000 </s> [SEP] <|im_end|>"
 PARTS_KEPT = 1024  # texts around documents whose token ids are kept
 DATES = "strftime_now"  # the function by which a chat template reads the date
 
@@ -100,14 +100,14 @@ def decode_with_special_tokens(tokenizer: Any, ids: list[int]) -> str:
 
 
 def prompt_digest(family: Family, tokens: Callable[[Request], object], tokenizer: Any) -> tuple[str, bool]:
-    """Return a digest of the prompts of two pairs, and whether a prompt may contain a date.
+    """Return a digest of the prompts of some pairs, and whether a prompt may contain a date.
 
-    One pair consists of placeholders; the document of the other depends on normalisation and on special tokens.
-    `tokens` returns the prompt of a request.
+    The first pair consists of placeholders; the documents of the others are awkward texts, so that two tokenizers have
+    different digests. `tokens` returns the prompt of a request.
     """
     digest = hashlib.sha256()
     dated = False
-    documents = [Document("", text, "{title}") for text in ("{document}", AWKWARD_TEXT)]
+    documents = [Document("", text, "{title}") for text in ("{document}", *AWKWARD)]
     for request in (request for document in documents for request in family.requests("{query}", document)):
         digest.update(repr(request).encode())
         with suppress(RequestError):  # the limit may have room for a short query and none for a placeholder

@@ -34,7 +34,7 @@ class TokenPrompts:
         files that cannot be used.
         """
         check_family(model.family, engine)
-        self._tokenizer = load_tokenizer(model)
+        self._tokenizer, self._source, _ = load_tokenizer(model, settings.tokenizer)
         has_config = model.gguf or (model.config_folder / "config.json").exists()  # a folder may hold a tokenizer alone
         config = load_config(model) if has_config else None
         rows = getattr(config, "vocab_size", None)
@@ -53,7 +53,7 @@ class TokenPrompts:
         """Return the choices on which a score depends, for an engine that computes on `device` in `dtype`."""
         family = self._model.family
         digest, dated = prompt_digest(family, lambda request: self.prompt(request).ids, self._tokenizer)
-        return ComputeSpec(device, dtype, self.max_length, digest, dated, weights)
+        return ComputeSpec(device, dtype, self.max_length, digest, dated, weights, self._source)
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise RequestError for a query without room for a document, MissingError for a label that is no token."""

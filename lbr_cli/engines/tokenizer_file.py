@@ -1,70 +1,90 @@
-"""Check whether a tokenizer follows its `tokenizer.json`.
+"""Compare a tokenizer that transformers built with the `tokenizer.json` of its folder.
 
-transformers builds many tokenizers from the defaults of their classes: of the file it reads the vocabulary, but neither
-the normalizer nor the pre-tokenizer (from version 5.6; huggingface/transformers#45488,
+transformers builds many tokenizers from the defaults of their classes: of the file it reads the vocabulary, but often
+neither the normalizer nor the pre-tokenizer nor the post-processor (from version 5.6; huggingface/transformers#45488,
 huggingface/sentence-transformers#3911). The model would then receive other tokens than in its training.
+
+transformers 5.24 differs from the file on purpose in one case, which is followed: `fix_mistral_regex` replaces the
+pre-tokenizer of Mistral's older files (`_patch_mistral_regex`). Two others are none. `add_bos_token` and
+`add_eos_token` of `tokenizer_config.json` are ignored where there is a `tokenizer.json`. A SentencePiece charsmap
+(`_spm_precompiled_charsmap`) is copied from the file's own normalizer; a class that drops the other steps of that
+normalizer differs from the file.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import orjson
-from tokenizers import NormalizedString, PreTokenizedString, Tokenizer, models
+from tokenizers import NormalizedString, PreTokenizedString, Tokenizer, models, pre_tokenizers
 
-from lbr_cli.errors import MissingError
+from lbr_cli.engines.awkward_texts import AWKWARD
+from lbr_cli.errors import MissingError, first_line
 
 FILE = "tokenizer.json"
-PARTS = ("normalizer", "pre_tokenizer")
-# characters that normalizers and pre-tokenizers treat differently
-AWKWARD = (
-    "Ripe Figs turn PURPLE in August.",
-    " a leading blank, two  blanks,   three, and a trailing one ",
-    "tabs\tand\nline\n\nbreaks\r\nof all\rkinds",
-    "Ünïcödé, naïve café, Straße, ÅNGSTRÖM, I\u0307stanbul",  # composed
-    "u\u0308ber cafe\u0301 A\u030a",  # and decomposed
-    "日本語のテキスト、中文文本。한국어 ภาษาไทย हिन्दी العربية עברית Русский Ελληνικά",
-    "ﬁne ﬂuﬀ ① ½ Ⅷ \uff46\uff55\uff4c\uff4c\u3000\uff57\uff49\uff44\uff54\uff48 ㎏ ™",
-    "emoji 🙂👩‍👩‍👧 🇱🇺 1️⃣",
-    "don't we'll I'm — “quotes” … `code` #tag @name a_b-c/d\\e <s> </s> [MASK] ▁x Ġy",
-    "3.14 1,000,000 1e-5 2026-11-28 +352 12345678901234567890",
-    "zero\u200bwidth no\u00a0break soft\u00adhyphen bom\ufeff nul\x00 bell\x07",
-    "",
-    "x",
-)
+MISTRAL_FIX = "fix_mistral_regex"
+PARTS = ("normalizer", "pre_tokenizer", "post_processor")
+# two texts of words with known ids, to apply a post-processor without the vocabulary of the model
+WORDS = {"one": 10_000_001, "two": 10_000_002}
 
 
-def different_part(tokenizer: Any, folder: Path) -> str:
-    """Return the part of `tokenizer.json` that a tokenizer does not follow; "" if there is none, or no such file.
+class TokenizerFile:
+    """The `tokenizer.json` of a folder, as the library tokenizers reads it. MissingError if it cannot be read."""
 
-    Two parts with different descriptions are equal if they give the same results for all `AWKWARD` texts.
-    """
-    path = folder / FILE
-    if not path.exists():
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        try:
+            self._own = Tokenizer.from_file(str(self.path))
+        except Exception as error:  # the library raises nothing narrower
+            raise MissingError(f"{self.path}: cannot be read: {first_line(error)}") from error
+        self._own.no_truncation()
+        self._own.no_padding()
+        self._own.encode_special_tokens = True  # as lbr reads texts: special tokens written out are ordinary text
+
+    def difference(self, tokenizer: Any) -> str:
+        """Return what a tokenizer does differently from the file, in words; "" for nothing but a repair.
+
+        Two parts with different descriptions are equal if they give the same results for all `AWKWARD` texts. Then the
+        token ids are compared: of texts and pairs, with and without special tokens.
+        """
+        self._repair(tokenizer)
+        for part in PARTS:
+            own, used = getattr(self._own, part), getattr(tokenizer.backend_tokenizer, part)
+            if _as_json(own, part) != _as_json(used, part) and _acts(own, part) != _acts(used, part):
+                return part
+        return self._different_ids(tokenizer)
+
+    def apply_parts(self, tokenizer: Any) -> None:
+        """Give a tokenizer the parts of the file, except where transformers repairs them on purpose."""
+        self._repair(tokenizer)
+        for part in PARTS:
+            setattr(tokenizer.backend_tokenizer, part, getattr(self._own, part))
+
+    def _repair(self, tokenizer: Any) -> None:
+        if is_repaired(tokenizer):
+            self._own.pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+
+    def _different_ids(self, tokenizer: Any) -> str:
+        """Return the first text whose tokens differ from those of the file."""
+        typed = "token_type_ids" in tokenizer.model_input_names
+        pairs = [(text, None) for text in AWKWARD] + list(pairwise(AWKWARD))
+        for text, second in pairs:
+            # in lists: transformers reads an empty string as no second text
+            texts = [[one] for one in (text, second) if one is not None]
+            for special in (False, True):
+                options = {"add_special_tokens": special, "split_special_tokens": True, "verbose": False}
+                (used,) = tokenizer(*texts, **options).encodings
+                own = self._own.encode(text, second, add_special_tokens=special)
+                if own.ids != used.ids or (typed and special and own.type_ids != used.type_ids):
+                    return f"token ids of {text!r}" + (f" and {second!r}" if second is not None else "")
         return ""
-    try:
-        described = orjson.loads(path.read_bytes())  # a large vocabulary: faster than the standard library
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{path}: cannot be read: {error}") from error
-    for part in PARTS:
-        if part == "pre_tokenizer" and getattr(tokenizer, "fix_mistral_regex", False):
-            continue  # a correction that the folder requests
-        own = _part(described.get(part) if isinstance(described, dict) else None, part, path)
-        used = getattr(tokenizer.backend_tokenizer, part)
-        if _as_json(own, part) != _as_json(used, part) and any(_apply(own, t) != _apply(used, t) for t in AWKWARD):
-            return part
-    return ""
 
 
-def _part(value: Any, part: str, path: Path) -> Any:
-    """Build a part of a tokenizer without its vocabulary, which may take seconds to read."""
-    described = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}, part: value}
-    try:
-        return getattr(Tokenizer.from_str(json.dumps(described)), part)
-    except Exception as error:  # the library raises nothing narrower
-        raise MissingError(f'{path}: "{part}" cannot be read: {error}') from error
+def is_repaired(tokenizer: Any) -> bool:
+    """Return whether transformers replaced the pre-tokenizer of the file on purpose."""
+    return bool(getattr(tokenizer, MISTRAL_FIX, False))
 
 
 def _as_json(part: Any, name: str) -> Any:
@@ -72,6 +92,13 @@ def _as_json(part: Any, name: str) -> Any:
     alone = Tokenizer(models.BPE())
     setattr(alone, name, part)
     return json.loads(alone.to_str())[name]
+
+
+def _acts(part: Any, name: str) -> Any:
+    """What a part makes of awkward texts."""
+    if name == "post_processor":
+        return _framed(part)
+    return [_apply(part, text) for text in AWKWARD]
 
 
 def _apply(part: Any, text: str) -> Any:
@@ -84,3 +111,12 @@ def _apply(part: Any, text: str) -> Any:
     split = PreTokenizedString(text)
     part.pre_tokenize(split)
     return [piece for piece, _, _ in split.get_splits()]
+
+
+def _framed(post_processor: Any) -> list[tuple[list[int], list[int]]]:
+    """The ids and the type ids of a text and of a pair of texts, with special tokens."""
+    alone = Tokenizer(models.WordLevel(WORDS, unk_token="one"))
+    alone.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    alone.post_processor = post_processor
+    encoded = [alone.encode("one two"), alone.encode("one two", "two"), alone.encode("one", "two one")]
+    return [(one.ids, one.type_ids) for one in encoded]

@@ -20,7 +20,10 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 @dataclass(frozen=True, slots=True)
 class BiEncoder:
-    """Options that are None are those of the model's folder; its defaults are no prompt, and cosine."""
+    """Options that are None are those of the model's folder; its defaults are no prompt, and cosine.
+
+    `query_length` and `document_length` limit the tokens of queries and of documents.
+    """
 
     name: ClassVar[str] = "bi-encoder"
     scale: ClassVar[str] = "cosine, or the model's own similarity"
@@ -29,10 +32,15 @@ class BiEncoder:
     query_prompt: str | None = None
     document_prompt: str | None = None
     similarity: str | None = None
+    query_length: int | None = None
+    document_length: int | None = None
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         before_query, before_document = self.query_prompt or "", self.document_prompt or ""
-        return (Embedding(query, before_query), Embedding(document.contents, before_document))
+        return (
+            Embedding(query, before_query, self.query_length),
+            Embedding(document.contents, before_document, self.document_length),
+        )
 
     def score(self, answers: Sequence[Answer]) -> Score:
         query: Any = answers[0].values

@@ -118,7 +118,7 @@ def _check_config(config: JsonFile) -> None:
     if init not in INITS:
         hint = "convert it to a plain LoRA adapter: save_pretrained with path_initial_model_for_weight_conversion"
         raise config.error("init_lora_weights", f"is {init!r}: the weights of the base model were changed", hint=hint)
-    for key in sorted(set(config.keys()) - KNOWN_KEYS):
+    for key in sorted(set(config.keys) - KNOWN_KEYS):
         if config.value(key):
             raise config.error(key, f"is {config.value(key)!r}, {UNSUPPORTED}", hint=MERGE_HINT)
 

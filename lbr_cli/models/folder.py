@@ -121,17 +121,24 @@ def _is_relevant(name: str) -> bool | None:
 
 
 def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
-    """Return the family with the prompts and the similarity of a sentence-transformers folder, unless chosen."""
+    """Return the family with the prompts, the similarity and the lengths of a sentence-transformers folder.
+
+    Prompts and similarity that were chosen are kept.
+    """
     config = JsonFile(folder / sentence_transformers.CONFIG, optional=True)
     prompts = config.texts("prompts")
     similarity = config.string("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise config.error("similarity_fn_name", f"is {similarity!r}, none of {', '.join(SIMILARITIES)}")
     query, document = family.query_prompt, family.document_prompt
+    modules = sentence_transformers.read_modules(folder)
+    transformer = sentence_transformers.feature_extraction_config(modules[0].folder if modules else folder)
     return BiEncoder(
         prompts.get("query", "") if query is None else query,
         prompts.get("document", "") if document is None else document,
         family.similarity or similarity,
+        sentence_transformers.positive(transformer, "query_length"),
+        sentence_transformers.positive(transformer, "document_length"),
     )
 
 
@@ -141,7 +148,7 @@ def with_logit_score(family: LogitScore, folder: Path) -> LogitScore:
     tokens = sentence_transformers.score_tokens(folder)
     chat = sentence_transformers.read_first_module(folder).chat
     if chat is None:
-        path = folder / sentence_transformers.TRANSFORMER_CONFIG
+        path = folder / sentence_transformers.TRANSFORMER_CONFIGS[0]
         problem = '"modality_config" has no "message": the pair is read without a chat template'
         raise MissingError(f"{path}: {problem}, {sentence_transformers.UNSUPPORTED}")
     prompt = sentence_transformers.default_prompt(folder) if family.instruction is None else family.instruction

@@ -8,7 +8,7 @@ from pathlib import Path
 from lbr_cli.core import Progress
 from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models.model import HubModel
-from lbr_cli.models.snapshot import missing_part
+from lbr_cli.models.snapshot import folders_of_weights, missing_part
 from lbr_cli.network import checked_environment, socks_address, through_proxy
 
 PROBE_SECONDS = 3.0
@@ -72,7 +72,7 @@ def _local_snapshot(model: HubModel, tokenizer_only: bool) -> tuple[Path | None,
 
 
 def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
-    """Return the folder of a snapshot, with the weights in one form only: safetensors if there are any."""
+    """Return the folder of a snapshot, with the weights of each module in one form only: safetensors if possible."""
     from huggingface_hub import snapshot_download
 
     patterns = [*PATTERNS, "*.py"] if model.trusted else PATTERNS
@@ -84,7 +84,12 @@ def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
     if tokenizer_only:
         return snapshot("tokenizer*")
     folder = snapshot("*.safetensors")
-    return folder if any(folder.glob("*.safetensors")) else snapshot("pytorch_model*.bin", "adapter_model.bin")
+    older = [
+        f"{path}pytorch_model*.bin"
+        for path in folders_of_weights(folder)
+        if not any(folder.glob(f"{path}*.safetensors"))
+    ]
+    return snapshot("*.safetensors", *older, "adapter_model.bin") if older else folder
 
 
 def _unreachable(endpoint: str) -> str:

@@ -35,6 +35,14 @@ class JsonFile:
             raise MissingError(f"{path}: a JSON object is needed, this is {kind_of(values)}")
         self._values = values
 
+    @property
+    def keys(self) -> list[str]:
+        return list(self._values)
+
+    def value(self, key: str) -> Any:
+        """Return a value of any type, None if the key is absent."""
+        return self._values.get(key)
+
     def string(self, key: str) -> str | None:
         return self._get(key, str)
 
@@ -63,14 +71,6 @@ class JsonFile:
         if not all(isinstance(one, str) for one in values):
             raise self.error(key, f"has to be a string or an array of strings, this is {kind_of(value)}")
         return values
-
-    def value(self, key: str) -> Any:
-        """Return a value of any type, None if the key is absent."""
-        return self._values.get(key)
-
-    def keys(self) -> list[str]:
-        """Return the keys of the object."""
-        return list(self._values)
 
     def error(self, key: str, problem: str, *, hint: str = "") -> MissingError:
         """Return an error about the value of a key."""

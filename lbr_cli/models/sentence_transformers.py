@@ -7,6 +7,7 @@ texts. Formats as of sentence-transformers 6.2. What lbr would read differently 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +18,35 @@ from lbr_cli.models.json_file import JsonFile, kind_of, read_json
 
 MODULES = "modules.json"
 CONFIG = "config_sentence_transformers.json"
-TRANSFORMER_CONFIG = "sentence_bert_config.json"
+# the configuration of the Transformer module; the first of these files that exists and is not empty counts
+TRANSFORMER_CONFIGS = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+# keys of it that change the input or the weights, and the values without an effect
+TRANSFORMER_DEFAULTS: dict[str, object] = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "tokenizer_name_or_path": None,
+    "processing_kwargs": {},
+    "query_expansion": None,
+}
+TRANSFORMER_OPTIONS = (
+    "model_args",
+    "model_kwargs",
+    "tokenizer_args",
+    "processor_kwargs",
+    "config_args",
+    "config_kwargs",
+)
+# options that change neither the input nor the weights; sentence-transformers ignores the first one
+HARMLESS_OPTIONS = {"trust_remote_code", "torch_dtype", "dtype", "attn_implementation"}
 PACKAGE = "sentence_transformers."  # prefix of the library's own classes
 BI_ENCODER, CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
 UNSUPPORTED = "which this version of lbr does not support"
 # modules after the encoder of a cross-encoder; the last one computes the score
 SCORING = ("Dense", "LayerNorm")
-# arguments of from_pretrained that change no score
-HARMLESS_ARGUMENTS = {"attn_implementation", "dtype", "torch_dtype", "device_map", "use_safetensors"}
-ARGUMENTS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
+NEVER_SET = ("tokenizer_name_or_path", "query_expansion")
 NOT_FOR_TEMPLATES = "restore_suffix"  # a setting of sentence-transformers among the variables of the chat template
 
 
@@ -88,16 +109,58 @@ def is_bi_encoder(folder: Path) -> bool:
     return model_type(folder) == BI_ENCODER and kinds not in ([], ["Transformer"])
 
 
+def transformer_config(folder: Path) -> JsonFile:
+    """Return the configuration of the Transformer module in `folder`, empty if there is none."""
+    files = [JsonFile(folder / name, optional=True) for name in TRANSFORMER_CONFIGS]
+    return next((file for file in files if file.keys), files[0])
+
+
+def feature_extraction_config(folder: Path) -> JsonFile:
+    """Return the configuration of a Transformer module that gives token embeddings of plain texts.
+
+    Raises MissingError for a key that would change the tokens or the weights and that lbr does not support.
+    """
+    config = transformer_config(folder)
+    if "message" in config.object("modality_config"):
+        raise config.error("modality_config", f'has "message": texts become chat messages, {UNSUPPORTED}')
+    for key, default in TRANSFORMER_DEFAULTS.items():
+        value = config.value(key)
+        if value is not None and value != default:
+            raise config.error(key, f"is {json.dumps(value)}, {UNSUPPORTED}")
+    _check_options(config)
+    limit = positive(config, "max_seq_length")
+    for key in ("query_length", "document_length"):
+        length = positive(config, key)
+        if limit is not None and length is not None and length > limit:
+            raise config.error(key, f'is {length}, more than "max_seq_length" ({limit}), {UNSUPPORTED}')
+    return config
+
+
+def _check_options(config: JsonFile) -> None:
+    for key in TRANSFORMER_OPTIONS:
+        if others := sorted(set(config.object(key)) - HARMLESS_OPTIONS):
+            raise config.error(key, f"has {', '.join(others)}, {UNSUPPORTED}")
+
+
+def truncated_size(folder: Path) -> int | None:
+    """Return `truncate_dim`, the number of leading components of a vector that are compared; None for all."""
+    return positive(JsonFile(folder / CONFIG, optional=True), "truncate_dim")
+
+
+def positive(config: JsonFile, key: str) -> int | None:
+    """Return an integer of at least 1, None if the key is absent."""
+    value = config.integer(key)
+    if value is not None and value < 1:
+        raise config.error(key, f"has to be at least 1, this is {value}")
+    return value
+
+
 def check_bi_encoder(folder: Path) -> None:
     """Raise MissingError for a folder whose vectors would differ from those of sentence-transformers."""
     config = JsonFile(folder / CONFIG, optional=True)
     kind = model_type(folder)
     if kind != BI_ENCODER:
         raise config.error("model_type", f"is {kind}, not {BI_ENCODER}", hint="leave out --family bi-encoder")
-    size = config.integer("truncate_dim")
-    if size is not None:
-        hint = 'remove "truncate_dim" from the file to compare whole vectors'
-        raise config.error("truncate_dim", f"is {size}: vectors are cut to that size, {UNSUPPORTED}", hint=hint)
 
 
 def has_scoring_modules(folder: Path) -> bool:
@@ -155,13 +218,12 @@ def read_first_module(folder: Path) -> Reading:
     first = modules[0]
     if first.kind != "Transformer":
         raise MissingError(f"{folder / MODULES}: module 0 is a {first.kind}, {UNSUPPORTED}")
-    config = JsonFile(first.folder / TRANSFORMER_CONFIG, optional=True)
-    limit = config.integer("max_seq_length")
-    if limit is not None and limit < 1:
-        raise config.error("max_seq_length", f"has to be at least 1, this is {limit}")
-    for name in ARGUMENTS:
-        if unknown := sorted(set(config.object(name)) - HARMLESS_ARGUMENTS - {"trust_remote_code"}):
-            raise config.error(name, f"sets {', '.join(unknown)}, {UNSUPPORTED}")
+    config = transformer_config(first.folder)
+    limit = positive(config, "max_seq_length")
+    for key in NEVER_SET:
+        if config.value(key) is not None:
+            raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
+    _check_options(config)
     return Reading(first.folder, limit, bool(config.boolean("do_lower_case")), _pair_chat(config))
 
 

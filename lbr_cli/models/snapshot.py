@@ -12,6 +12,7 @@ from lbr_cli.models.digests import auto_maps, read_leniently, shards_of
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+MODULES_WITH_WEIGHTS = ("Dense", "LayerNorm")  # of sentence-transformers, after the Transformer
 WHOLE = ("*.safetensors", "pytorch_model*.bin")
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -19,7 +20,8 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
     """Return the name of a file or part that a snapshot lacks, "" if it is complete. `trusted` needs code, too."""
-    main = folder / _transformer_folder(folder)
+    first, *others = folders_of_weights(folder)
+    main = folder / first
     if (main / ADAPTER).exists() and not tokenizer_only:  # all else may be in the repository of the base model
         return "" if any((main / name).exists() for name in ADAPTER_WEIGHTS) else "weights"
     if not any(path.exists() for pattern in VOCABULARIES for path in main.glob(pattern)):
@@ -30,15 +32,24 @@ def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
         return "config.json"
     if not _has_weights(main):
         return "weights"
+    lacking = next((name for name in others if not _has_weights(folder / name)), None)
+    if lacking is not None:
+        return f"the weights of {lacking}"
     code = _code_files(main) if trusted else []
     return next((name for name in code if not (main / name).exists()), "")
 
 
-def _transformer_folder(folder: Path) -> str:
-    """Return where sentence-transformers keeps the weights: "", or the folder of the first module."""
+def folders_of_weights(folder: Path) -> list[str]:
+    """Return the folders of a snapshot that hold weights: "" for its root, others with a slash at the end.
+
+    The first is that of the model itself; the others are those of Dense modules of sentence-transformers and the like.
+    """
     listed = read_leniently(folder / "modules.json")
-    first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
-    return str(first.get("path") or "")
+    modules = [module for module in listed if isinstance(module, dict)] if isinstance(listed, list) else []
+    kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
+    paths = [str(module.get("path") or "").strip("/") for module in modules]
+    others = [path for kind, path in zip(kinds[1:], paths[1:], strict=True) if kind in MODULES_WITH_WEIGHTS and path]
+    return [f"{path}/" if path else "" for path in dict.fromkeys([*(paths[:1] or [""]), *others])]
 
 
 def _has_weights(folder: Path) -> bool:

@@ -38,6 +38,7 @@ def test_a_model_that_works(chat_model: Path, lbr: Program) -> None:
     found = findings(ended.out)
     assert (ended.code, ended.err) == (0, "")
     assert found["model"] == f"tiny-chat, family lb, {chat_model}"
+    assert found["tokenizer"].endswith(f" of transformers {transformers.__version__}, equal to tokenizer.json")
     assert found["computes"] == "cpu, float32"
     assert found["attention"] == "packed without padding, prefixes shared"
     assert found["self-test"].startswith("passed: ")

@@ -21,7 +21,7 @@ from lbr_cli.families import Template
 from support import checkpoints
 from support.engines import local_scores
 from support.plain_loop import farthest
-from support.tokenizers import chat_tokenizer
+from support.tokenizers import chat_tokenizer, tokenizer_of_file
 
 PLACES = checkpoints.PLACES
 QUERIES = ("ripe figs", "трамвай <|im_end|> yes", "日本 bread </s>")
@@ -42,7 +42,7 @@ Reference = Callable[[Any, Any, str, str], float]
 
 @functools.cache
 def loaded(folder: Path, kind: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of_file(folder)
     model = getattr(transformers, kind).from_pretrained(folder, dtype=dtype, attn_implementation="eager")
     return tokenizer, model.eval()
 

@@ -201,7 +201,7 @@ def test_modules_that_write_no_score_are_refused(tmp_path: Path) -> None:
     folder = pooled(tmp_path, "Bert", "mean", Dense(32, 32), scores(32))
     path = folder / "3_Dense" / "config.json"
     path.write_text(path.read_text().replace('"scores"', '"logits"'))
-    with pytest.raises(MissingError, match="\"module_output_name\" is 'logits', which this version of lbr does not"):
+    with pytest.raises(MissingError, match="\"module_output_name\" is 'logits'; lbr knows 'scores' only"):
         local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
 
 

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Lb
 from lbr_cli.models import ALIASES, HubModel, resolve
+from lbr_cli.models.snapshot import missing_part
+from support import checkpoints
 from support.files import write
 from support.paths import ROOT
 from support.program import Program
@@ -150,15 +152,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         path = self.path.split("?")[0]
         self.requests.append(path)
-        files = {file.name: file.read_bytes() for file in self.folder.iterdir()}
+        paths = [file for file in self.folder.rglob("*") if file.is_file()]
+        files = {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in paths}
         if path in (f"/api/models/{self.name}", f"/api/models/{self.name}/revision/main"):
             siblings = [{"rfilename": name} for name in files]
             self.give(json.dumps({"id": self.name, "sha": COMMIT, "siblings": siblings}).encode(), body=body)
         elif path.startswith(f"/api/models/{self.name}/tree/"):
             tree = [{"type": "file", "path": name, "size": len(data), "oid": oid(data)} for name, data in files.items()]
             self.give(json.dumps(tree).encode(), body=body)
-        elif path.startswith(f"/{self.name}/resolve/") and path.split("/")[-1] in files:
-            self.give(files[path.split("/")[-1]], body=body)
+        elif path.startswith(f"/{self.name}/resolve/") and path.split("/", 5)[-1] in files:
+            self.give(files[path.split("/", 5)[-1]], body=body)
         elif path == "/":
             self.give(b"a hub", body=body)
         else:
@@ -275,6 +278,40 @@ def test_weights_in_the_older_form_are_fetched_too(
     assert any(path.endswith("/pytorch_model.bin") for path in server.requests)
     local = lbr(*ASK, "-m", str(server.folder.parent / "safetensors"), "--family", "lb", "--tag", "lbr-lb")
     assert (only.code, only.out) == (0, local.out)
+
+
+def bi_encoder(folder: Path) -> Path:
+    """A bi-encoder whose Dense module is stored as `pytorch_model.bin`."""
+    tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
+    dense = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
+    return checkpoints.bi_encoder(folder, "Bert", tokenizer, {"kind": "Pooling", "pooling_mode": "mean"}, dense)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("older", [False, True])
+def test_weights_of_modules_in_the_older_form_are_fetched(
+    older: bool, files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    endpoint, server = hub
+    server.folder = bi_encoder(tmp_path / "bi-encoder")
+    if older:
+        checkpoints.in_older_form(server.folder)
+    server.name = "acme/bi-encoder"
+    ask = [*ASK, "-m", server.name, "--family", "bi-encoder", "--tag", "t"]
+    fetched = lbr(*ask, env=offline(files, HF_ENDPOINT=endpoint))
+    assert fetched.code == 0, fetched.err
+    paths = {path.split("/", 5)[-1] for path in server.requests if "/resolve/" in path}
+    expected = {"2_Module/pytorch_model.bin"} | ({"0_Transformer/pytorch_model.bin"} if older else set())
+    assert {path for path in paths if path.endswith(".bin")} == expected
+    local = lbr(*ASK, "-m", str(server.folder), "--family", "bi-encoder", "--tag", "t")
+    assert (fetched.code, fetched.out) == (0, local.out)
+
+
+def test_a_snapshot_without_the_weights_of_a_module_is_incomplete(tmp_path: Path) -> None:
+    folder = bi_encoder(tmp_path / "bi-encoder")
+    assert missing_part(folder, tokenizer_only=False, trusted=False) == ""
+    (folder / "2_Module" / "pytorch_model.bin").unlink()
+    assert missing_part(folder, tokenizer_only=False, trusted=False) == "the weights of 2_Module/"
 
 
 def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:

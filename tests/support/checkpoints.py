@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -144,6 +145,21 @@ def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any]
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256, "do_lower_case": False}))
     if said:
         (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    return folder
+
+
+def in_older_form(folder: Path) -> Path:
+    """Move the Transformer of a bi-encoder into `0_Transformer`, its weights into `pytorch_model.bin`."""
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file() and path.name != "modules.json"]:
+        if not path.name.startswith("config_sentence"):
+            path.rename(inner / path.name)
+    torch.save(load_file(inner / "model.safetensors"), inner / "pytorch_model.bin")
+    (inner / "model.safetensors").unlink()
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = inner.name
+    (folder / "modules.json").write_text(json.dumps(modules))
     return folder
 
 

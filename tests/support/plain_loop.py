@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from lbr_cli.core import Chat, NextToken
 from lbr_cli.engines import Settings
@@ -15,6 +15,7 @@ from lbr_cli.engines.local.prompt_engine import PromptEngine
 from lbr_cli.families import Lb
 from lbr_cli.models import resolve
 from support.engines import answered, ask, load
+from support.tokenizers import tokenizer_of_file
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread")
 DOCUMENTS = (
@@ -44,7 +45,7 @@ def scores(loaded: PromptEngine, pairs: Sequence[tuple[str, str]] = PAIRS) -> li
 
 def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
     """Return the expectations of the digit, pair by pair."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of_file(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     labels = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 CHAT_TEMPLATE = (
@@ -37,3 +38,21 @@ def chat_tokenizer(text: Iterable[str] = (WORDS,), template: str = CHAT_TEMPLATE
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>")
     tokenizer.chat_template = template
     return tokenizer
+
+
+def tokenizer_of_file(folder: Path) -> Any:
+    """Return the tokenizer of a folder for references: `tokenizer.json` as the library tokenizers reads it.
+
+    transformers contributes the special tokens, the chat template and the truncation.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    named = AutoTokenizer.from_pretrained(folder)
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        return named
+    tokens = {name: token for name, token in named.special_tokens_map.items() if isinstance(token, str)}
+    own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), **tokens)
+    own.chat_template, own.model_input_names = named.chat_template, named.model_input_names
+    return own

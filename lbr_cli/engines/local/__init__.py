@@ -112,7 +112,9 @@ def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
     dtype = choose_dtype(settings.dtype, device)
     files = read(model, settings)
     prompt, dated = prompt_digest(model.family, lambda request: files.prompt(request).ids, files.tokenizer)
-    spec = ComputeSpec(device.type, _precision(device, dtype), files.max_length, prompt, dated)
+    spec = ComputeSpec(
+        device.type, _precision(device, dtype), files.max_length, prompt, dated, tokenizer=files.tokenizer_source
+    )
     return PreparedLocal(files, settings, device, dtype, spec)
 
 
@@ -169,13 +171,15 @@ class Frontend:
     max_length: int
     prompts: Tokenizes
     pooling: Pooling | None = None
+    tokenizer_source: str = ""
+    tokenizer_reason: str = ""
 
     def prompt(self, request: Request) -> Prompt:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
         if not isinstance(request, Embedding):
             return self.prompts.prompt(request)
-        encoded = tokenized(self.tokenizer, [request], self.max_length)
-        return Prompt(request, encoded["input_ids"][0], bool(encoded.encodings[0].overflowing))
+        (encoding,) = tokenized(self.tokenizer, [request], self.max_length)
+        return Prompt(request, encoding.ids, bool(encoding.overflowing))
 
     def samples(self) -> list[Prompt]:
         """Return the prompts of two pairs, a short one and a long one."""
@@ -199,7 +203,7 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     if model.base:
         check_peft(model.folder)
     config = load_config(model)
-    tokenizer = load_tokenizer(model)
+    tokenizer, source, reason = load_tokenizer(model, settings.tokenizer)
     if first_module.lower_case:
         own = tokenizer.backend_tokenizer.normalizer
         lower = normalizers.Lowercase()
@@ -217,7 +221,8 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
         except MissingError as error:
             hint = PROMPT_HINT if request_type is Classification else error.hint
             raise MissingError(str(error), hint=hint) from error
-    return Frontend(model, _auto_class(request_type, config, scored=scored), tokenizer, max_length, prompts, pooling)
+    kind = _auto_class(request_type, config, scored=scored)
+    return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason)
 
 
 def _auto_class(request_type: type[Request], config: Any, *, scored: bool) -> Any:

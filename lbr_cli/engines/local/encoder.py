@@ -46,8 +46,8 @@ class Encoder(LocalEngine[TextInput]):
         encoded = tokenized(self._tokenizer, texts, self._max_length)
         skipped = [0 if self._pooling.with_prompt else self._prompt_length(text.prompt) for text in texts]
         return [
-            TextInput(text, ids or [self._pad], skip, bool(encoding.overflowing))
-            for text, ids, skip, encoding in zip(texts, encoded["input_ids"], skipped, encoded.encodings, strict=True)
+            TextInput(text, encoding.ids or [self._pad], skip, bool(encoding.overflowing))
+            for text, skip, encoding in zip(texts, skipped, encoded, strict=True)
         ]
 
     def _values(self, inputs: list[TextInput], budget: TokenBudget) -> Iterator[tuple[list[TextInput], int, Any]]:
@@ -67,7 +67,13 @@ class Encoder(LocalEngine[TextInput]):
         return len(ids) - closed
 
 
-def tokenized(tokenizer: Any, texts: Sequence[Embedding], max_length: int) -> Any:
-    """Return the tokenizer's encoding of texts after their prompts, truncated to `max_length` tokens."""
-    joined = [text.prompt + text.text for text in texts]
-    return tokenizer(joined, truncation=True, max_length=max_length, split_special_tokens=True)
+def tokenized(tokenizer: Any, texts: Sequence[Embedding], max_length: int) -> list[Any]:
+    """Return the tokenizer's encodings of texts after their prompts, truncated to `max_length` tokens or their own."""
+    limits = [min(max_length, text.max_length or max_length) for text in texts]
+    encodings: dict[int, Any] = {}
+    for limit in set(limits):
+        places = [place for place, other in enumerate(limits) if other == limit]
+        joined = [texts[place].prompt + texts[place].text for place in places]
+        encoded = tokenizer(joined, truncation=True, max_length=limit, split_special_tokens=True).encodings
+        encodings.update(zip(places, encoded, strict=True))
+    return [encodings[place] for place in range(len(texts))]

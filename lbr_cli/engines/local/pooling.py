@@ -20,9 +20,10 @@ from lbr_cli.models.sentence_transformers import (
     MODULES,
     UNSUPPORTED,
     Module,
+    feature_extraction_config,
     model_type,
-    read_first_module,
     read_modules,
+    truncated_size,
 )
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -35,6 +36,9 @@ OLD_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+
+VECTORS = "sentence_embedding"  # the name under which sentence-transformers passes vectors from module to module
+SCORES = "scores"  # of a cross-encoder
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 
@@ -75,9 +79,9 @@ def read_pooling(folder: Path) -> Pooling:
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - known:
         problem = f"its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then {', '.join(sorted(known))}"
         raise MissingError(f"{folder}: {problem}")
-    if not scores and read_first_module(folder).chat:
-        raise MissingError(f"{folder}: puts its texts into a chat template, which lbr does not")
-    _, pooling, *others = modules
+    transformer, pooling, *others = modules
+    if not scores:
+        feature_extraction_config(transformer.folder)
     config = JsonFile(pooling.folder / "config.json")
     modes = tuple(config.strings("pooling_mode"))
     modes = modes or tuple(mode for key, mode in OLD_MODES.items() if config.boolean(key)) or ("mean",)
@@ -86,8 +90,11 @@ def read_pooling(folder: Path) -> Pooling:
     with_prompt = config.boolean("include_prompt") is not False
     if scores and not with_prompt:
         raise config.error("include_prompt", f"is false, {UNSUPPORTED} for a cross-encoder")
-    steps = tuple(_step(module, scores=scores and module is others[-1]) for module in others)
-    return Pooling(modes, with_prompt, steps)
+    steps = [_step(module, scores=scores and module is others[-1]) for module in others]
+    size = None if scores else truncated_size(folder)
+    if size is not None:  # last, as in `encode`: a normalized vector is not normalized again
+        steps.append(lambda vectors: vectors[:, :size])
+    return Pooling(modes, with_prompt, tuple(steps))
 
 
 def _step(module: Module, *, scores: bool) -> Step:
@@ -135,12 +142,12 @@ def _dense(folder: Path, *, scores: bool) -> Step:
     Each reads and writes the vector of a text, except the last one of a cross-encoder, which writes one score.
     """
     config = JsonFile(folder / "config.json")
-    source = config.string("module_input_name") or "sentence_embedding"
+    source = config.string("module_input_name") or VECTORS
     target = config.string("module_output_name") or source
-    if source != "sentence_embedding":
-        raise config.error("module_input_name", f"is {source!r}, {UNSUPPORTED}")
-    if target != ("scores" if scores else "sentence_embedding"):
-        raise config.error("module_output_name", f"is {target!r}, {UNSUPPORTED}")
+    if source != VECTORS:
+        raise config.error("module_input_name", f"is {source!r}; lbr knows {VECTORS!r} only")
+    if target != (SCORES if scores else VECTORS):
+        raise config.error("module_output_name", f"is {target!r}; lbr knows {SCORES if scores else VECTORS!r} only")
     if scores and config.integer("out_features") != 1:
         raise config.error("out_features", f"is {config.integer('out_features')}: lbr reads one score")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"

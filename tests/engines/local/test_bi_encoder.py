@@ -64,6 +64,9 @@ FOLDERS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
     "instructor": ("Bert", [pooling(["weightedmean", "mean"], include_prompt=False)], E5),
     "passages": ("Bert", [pooling("mean")], {"prompts": {"query": "query: ", "passage": "passage: "}}),
     "sentence-t5": ("T5Encoder", [pooling("mean"), LINEAR, NORMALIZE], {}),
+    "truncated": ("Bert", [pooling("mean"), NORMALIZE], {"truncate_dim": 8, "similarity_fn_name": "dot"}),
+    "truncated cosine": ("Bert", [pooling("mean"), TANH, NORMALIZE], E5 | {"truncate_dim": 3}),
+    "truncated beyond the end": ("Bert", [pooling("mean")], {"truncate_dim": 99, "similarity_fn_name": "euclidean"}),
     "other prompts": ("Bert", [pooling("mean")], {"prompts": {"all": "text: "}, "default_prompt_name": "all"}),
 }
 
@@ -83,6 +86,12 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return checkpoints.bi_encoder(path, name, tokenizer(name), *(dict(module) for module in modules), **said)
 
 
+def transformer(folder: Path, name: str = "bert", **config: Any) -> Path:
+    """Replace the configuration of the Transformer module."""
+    (folder / "sentence_bert_config.json").unlink()
+    return write(folder, {f"sentence_{name}_config.json": json.dumps(config)})
+
+
 def theirs(folder: Path, queries: tuple[str, ...], documents: tuple[str, ...]) -> list[float]:
     model = SentenceTransformer(str(folder), device="cpu")
     found = model.similarity(
@@ -97,6 +106,48 @@ def test_scores_are_those_of_sentence_transformers(folder: Path) -> None:
     assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
     assert max(expected) - min(expected) > 0.05
     assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
+
+
+MIXED = ("x", "Ripe FIGS über Zürich", "Ripe figs turn purple. " * 9, "ÅNGSTRÖM, bread needs Salt " * 90)
+
+
+def assert_equal_to_theirs(folder: Path) -> None:
+    expected = theirs(folder, QUERIES, MIXED)
+    found = [score.value for score in local_scores(folder, None, "float32", QUERIES, MIXED)]
+    assert found == pytest.approx(expected, rel=2e-4)
+
+
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"])
+def test_older_names_of_the_transformer_configuration_are_read(name: str, tmp_path: Path) -> None:
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"))
+    whole = [score.value for score in local_scores(folder, None, "float32", QUERIES, MIXED)]
+    transformer(folder, name, max_seq_length=12, do_lower_case=True)
+    assert_equal_to_theirs(folder)
+    cut = [score.value for score in local_scores(folder, None, "float32", QUERIES, MIXED)]
+    assert cut != pytest.approx(whole, rel=2e-4)
+
+
+def test_an_empty_transformer_configuration_gives_way_to_an_older_name(tmp_path: Path) -> None:
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"))
+    transformer(folder, "xlnet", max_seq_length=12)
+    write(folder, {"sentence_bert_config.json": "{}"})
+    assert_equal_to_theirs(folder)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [{"query_length": 5}, {"document_length": 9}, {"query_length": 5, "document_length": 9, "max_seq_length": 12}],
+)
+def test_queries_and_documents_have_their_own_lengths(lengths: dict[str, int], tmp_path: Path) -> None:
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"))
+    transformer(folder, **lengths)
+    assert_equal_to_theirs(folder)
+
+
+def test_weights_in_the_older_form_and_in_subfolders_are_read(tmp_path: Path) -> None:
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"), dict(TANH))
+    checkpoints.in_older_form(folder)
+    assert_equal_to_theirs(folder)
 
 
 def test_one_thread_calls_the_tokenizer(folder: Path, tokenizer_threads: set[int]) -> None:
@@ -157,7 +208,35 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
             lambda folder: write(
                 folder, {"sentence_bert_config.json": '{"modality_config": {"text": {}, "message": {}}}'}
             ),
-            "puts its texts into a chat template, which lbr does not",
+            'sentence_bert_config.json: "modality_config" has "message": texts become chat messages, which',
+        ),
+        (
+            lambda folder: write(folder / "2_Module", {"config.json": '{"module_input_name": "token_embeddings"}'}),
+            "\"module_input_name\" is 'token_embeddings'; lbr knows 'sentence_embedding' only",
+        ),
+        (
+            lambda folder: write(folder / "2_Module", {"config.json": '{"module_output_name": "scores"}'}),
+            "2_Module/config.json: \"module_output_name\" is 'scores'; lbr knows 'sentence_embedding' only",
+        ),
+        (
+            lambda folder: write(folder, {"config_sentence_transformers.json": '{"truncate_dim": 0}'}),
+            'config_sentence_transformers.json: "truncate_dim" has to be at least 1, this is 0',
+        ),
+        (
+            lambda folder: transformer(folder, max_seq_length=8, query_length=9),
+            'sentence_bert_config.json: "query_length" is 9, more than "max_seq_length" (8), which this version',
+        ),
+        (
+            lambda folder: transformer(folder, query_expansion={"strategy": "fixed", "length": 32}),
+            'sentence_bert_config.json: "query_expansion" is {"strategy": "fixed", "length": 32}, which this version',
+        ),
+        (
+            lambda folder: transformer(folder, processing_kwargs={"text": {"padding": "max_length"}}),
+            'sentence_bert_config.json: "processing_kwargs" is {"text": {"padding": "max_length"}}, which this version',
+        ),
+        (
+            lambda folder: transformer(folder, model_args={"torch_dtype": "float32", "subfolder": "x"}),
+            'sentence_bert_config.json: "model_args" has subfolder, which this version',
         ),
         (lambda folder: (folder / "2_Module" / "pytorch_model.bin").unlink(), "its weights cannot be read"),
         (
