@@ -205,9 +205,10 @@ def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: Outp
 def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions]:
     """Return the format of the output and its options. UsageError for options that the format does not support.
 
-    The format is that of `--output-format`, else of the extension of the file, else of the input.
+    The format is that of `--output-format`, else of the extension of the file, else of the input; JSONL for one that
+    is only read.
     """
-    format_ = job.output_format or format_of_name(job.output) or input_format
+    format_ = job.output_format or format_of_name(job.output) or (input_format if input_format.can_write else Jsonl())
     if job.inputs.lines:
         format_ = input_format
     if job.explain and not format_.has_details:

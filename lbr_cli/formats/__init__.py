@@ -17,11 +17,14 @@ from lbr_cli.formats.json_lines import json_object
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
+from lbr_cli.formats.run_json import RunJson
 from lbr_cli.formats.trec import FORM as TREC
 from lbr_cli.formats.trec import Trec
+from lbr_cli.formats.tsv_scores import COLBERT, TEVATRON
 from lbr_cli.wording import counted
 
-RUN_FORMATS: tuple[RunFormat, ...] = (Jsonl(), MsMarco(), Trec())  # the first that matches a file is its format
+# the first that matches a file is its format
+RUN_FORMATS: tuple[RunFormat, ...] = (RunJson(), Jsonl(), TEVATRON, COLBERT, MsMarco(), Trec())
 
 __all__ = ["RUN_FORMATS", "Line", "OutputOptions", "RunFormat", "format_of_name", "parse_run", "run_format"]
 
@@ -34,16 +37,19 @@ def run_format(name: str) -> RunFormat:
 def format_of_name(path: str) -> RunFormat | None:
     """Return the format for the ending of an output file, before .gz or .zst."""
     ending = os.path.splitext(path.removesuffix(".gz").removesuffix(".zst"))[1]
-    return next((format_ for format_ in RUN_FORMATS if format_.suffix == ending), None)
+    return next((format_ for format_ in RUN_FORMATS if format_.can_write and ending and format_.suffix == ending), None)
 
 
 def parse_run(
-    stream: io.BufferedReader, format_: RunFormat | None = None, query: Query | None = None
+    stream: io.BufferedReader,
+    format_: RunFormat | None = None,
+    query: Query | None = None,
+    part: tuple[str | None, str | None] = (None, None),
 ) -> tuple[RunFormat, Iterator[Line]]:
     """Return the format of a run and its lines. Without `format_`, the first data line shows the format.
 
-    `query` is the query of a run without queries. Raises InputError if no format matches; the iterator raises it for a
-    line that is invalid in this format.
+    `query` is the query of a run without queries, `part` the subset and the split of a run with several. Raises
+    InputError if no format matches; the iterator raises it for a line that is invalid in this format.
     """
     name = stream.name
     lines = numbered(stream)
@@ -67,6 +73,10 @@ def parse_run(
         if format_ is None:
             hint = "it is for JSONL without queries, or for plain text with --lines"
             raise InputError("has queries of its own, and --query is for input that has none", name, number, hint=hint)
+    if part != (None, None):
+        format_ = format_.for_part(*part)
+        if format_ is None:
+            raise InputError("is not JSON: --subset and --split are for predictions of MTEB", name, number)
     return format_, format_.read(itertools.chain(head, lines), name)
 
 

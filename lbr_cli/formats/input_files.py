@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
 from collections.abc import Collection
 from typing import Any
 
 from lbr_cli.errors import InputError
+from lbr_cli.formats.binary import refuse_binary
 from lbr_cli.formats.files import STDIN, display_name
 from lbr_cli.formats.overwrite import WrittenFiles
 from lbr_cli.formats.text_stream import CHUNK, Source, TextStream
-
-NOT_TEXT = (
-    (b"PK\x03\x04", "a zip archive"),
-    (codecs.BOM_UTF16_LE, "UTF-16 text"),
-    (codecs.BOM_UTF16_BE, "UTF-16 text"),
-)
 
 
 class InputFiles:
@@ -51,10 +45,11 @@ class InputFiles:
             source = Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
             raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", name) from error
-        for first_bytes, kind in NOT_TEXT:
-            if source.head.startswith(first_bytes):
-                source.close()
-                raise InputError(f"is {kind}", name, hint="lbr reads UTF-8 text, plain or as .gz, .bz2, .xz or .zst")
+        try:
+            refuse_binary(source.head, name)
+        except InputError:
+            source.close()
+            raise
         if digest:
             self._digests.append((path, digest))
         return io.BufferedReader(TextStream(name, source, exact=exact), CHUNK)

@@ -17,8 +17,9 @@ from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import round_trip_number
 from lbr_cli.formats.files import shell_command
-from lbr_cli.formats.json_lines import ID_TYPES, Verbatim, as_id, bad_type, dump_json, first_key, json_kind, json_object
+from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, dump_json, first_key, json_kind, json_object
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
+from lbr_cli.formats.run_json import is_whole_run
 
 QUERY_IDS = ("query_id", "qid")
 DOC_IDS = ("doc_id", "docid", "_id", "id")
@@ -55,7 +56,7 @@ class Jsonl(RunFormat):
         record = _Record(json_object(data, file, number, REMEDY), file, number)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
-            if _is_whole_run(record.values):
+            if is_whole_run(record.values):
                 hint = f"convert it: {shell_command(REMEDY, file)}"
                 raise record.error("a whole run as one JSON object, not JSONL", hint)
             return [Line(number, self._query(record, None)[0], record.candidate(None, {}))], False
@@ -173,13 +174,6 @@ def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[
             message = f"document id {candidate.doc_id} is also the index of a document without an id"
             raise inner.error(message, "give every document an id")
         yield Line(record.number, query, candidate, implied)
-
-
-def _is_whole_run(values: Mapping[str, Any]) -> bool:
-    """Return whether an object is {query: {document: score}}."""
-    if not values or not all(isinstance(scores, dict) and scores for scores in values.values()):
-        return False
-    return all(type(score) in (int, float, Verbatim) for scores in values.values() for score in scores.values())
 
 
 def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:

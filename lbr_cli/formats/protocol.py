@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from lbr_cli.core import Candidate, Query, RankedCandidate
 
@@ -26,30 +27,35 @@ class OutputOptions:
     explain: bool = False
 
 
-class RunFormat(Protocol):
-    """A file format for runs. A format is a subclass and inherits the defaults."""
+class RunFormat(ABC):
+    """A file format for runs: a subclass, which inherits the defaults."""
 
     name: str
     suffix: str
     has_tag: bool = False  # the output contains a run tag
     has_details: bool = False  # the output can contain the details of scores
+    can_write: bool = True
 
+    @abstractmethod
     def matches(self, line: str) -> bool:
         """Return whether a file whose first data line is `line` has this format."""
-        ...
 
     def for_query(self, query: Query) -> RunFormat | None:
         """Return the variant of this format whose lines contain no query and belong to `query`; None without one."""
         return None
 
+    def for_part(self, subset: str | None, split: str | None) -> RunFormat | None:
+        """Return the variant of this format that reads one part of a file with several; None without one."""
+        return None
+
+    @abstractmethod
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         """Yield the candidates in the order of the file. InputError, with `file` and line, for an invalid line."""
-        ...
 
     def why_not_writable(self, query_id: str, doc_id: str) -> str:
         """Return why a line with these ids cannot be written, or "" if it can."""
         return ""
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
-        """Return the lines of one query."""
-        ...
+        """Return the lines of one query, if the format `can_write`."""
+        raise NotImplementedError

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import zstandard
 
 from lbr_cli.errors import InputError
+from lbr_cli.formats.binary import refuse_binary
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18  # bytes
 COMPRESSED_CHUNK = 1 << 14  # a few bytes may decompress to a thousand times as many
 HEAD = 6  # bytes that show the kind of a file
+KIND_BYTES = 512  # bytes of text that may show that it is none
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)  # bz2 raises OSError without errno
 LINE_MARK = b"\n" + codecs.BOM_UTF8
 LINE_MARKS = re.compile(b"\n(?:" + codecs.BOM_UTF8 + b")+")
@@ -122,8 +124,12 @@ def _text(name: str, source: Source, *, exact: bool) -> Iterator[bytes]:
             chunks, compression = _decompressed(source, start, padding), kind
     marks = ByteOrderMarks()
     line = 1
+    first = b""
     try:
         for data in chunks:
+            if len(first) < KIND_BYTES:
+                first += data[:KIND_BYTES]
+                refuse_binary(first, name)
             line += data.count(b"\n")
             yield data if exact or not data else marks.remove(data)
     except (*DAMAGE, OSError) as error:

@@ -18,6 +18,10 @@ from lbr_cli.float32 import LARGEST, float32, parse_number, round_trip_text, ste
 from lbr_cli.formats.files import decoded, without_carriage_return
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
+# makes a run of a LETOR file whose comments name the documents
+LETOR = (
+    """awk '{split($2, q, ":"); for (i = 3; i < NF; i++) if ($i == "docid") print q[2], "Q0", $(i + 2), 0, 0, "x"}'"""
+)
 FORM = "query Q0 document rank score tag"
 FIELDS = re.compile(r"[^ \t]+")
 OTHER_BLANKS = re.compile(rb"[\x0b-\x1f]")  # ASCII blanks of str.split that do not separate fields
@@ -44,6 +48,9 @@ class Trec(RunFormat):
             if len(fields) < 6:
                 raise InputError(f"a TREC run line has six fields ({FORM}), this one has {len(fields)}", file, number)
             score = parse_number(fields[4])
+            if score is None and fields[1].startswith("qid:"):
+                message = "LETOR (grade qid:ID feature:value …): it holds features, and no run"
+                raise InputError(message, file, number, hint=f"take query and document from it: {LETOR}")
             if score is None:
                 raise InputError(f"the score, field 5, is not a finite decimal number: {fields[4]}", file, number)
             if fields[0] != query.query_id:
@@ -59,22 +66,28 @@ class Trec(RunFormat):
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         lines = []
-        ceiling = float("inf")
-        for row, value in zip(rows, self._scores(rows), strict=True):
-            value = min(value, ceiling)
-            ceiling = step_below(value)
+        for row, value in zip(rows, falling_scores(rows), strict=True):
             score = round_trip_text(value)
             lines.append(f"{query.query_id} Q0 {row.candidate.doc_id} {row.rank} {score} {options.tag}\n")
         return "".join(lines).encode()
 
-    @staticmethod
-    def _scores(rows: Sequence[RankedCandidate]) -> list[float]:
-        """Return the scores before `write` makes them fall: +inf is as high as the line before allows.
 
-        If no candidate is scored, they are the first-stage scores, or begin at 0 if one has none.
-        """
-        if rows and all(row.score is None for row in rows):
-            first_stage = [float32(row.candidate.score) for row in rows if row.candidate.score is not None]
-            can_fall = len(first_stage) == len(rows) and min(first_stage) > -LARGEST / 2
-            return first_stage if can_fall else [0.0] + [float("inf")] * (len(rows) - 1)
-        return [float("inf") if row.score is None else row.score for row in rows]
+def falling_scores(rows: Sequence[RankedCandidate]) -> Iterator[float]:
+    """Yield the score of each row, at least one float32 step below the one before it."""
+    ceiling = float("inf")
+    for value in _scores(rows):
+        value = min(value, ceiling)
+        ceiling = step_below(value)
+        yield value
+
+
+def _scores(rows: Sequence[RankedCandidate]) -> list[float]:
+    """Return the scores before they fall: +inf is as high as the line before allows.
+
+    If no candidate is scored, they are the first-stage scores, or begin at 0 if one has none.
+    """
+    if rows and all(row.score is None for row in rows):
+        first_stage = [float32(row.candidate.score) for row in rows if row.candidate.score is not None]
+        can_fall = len(first_stage) == len(rows) and min(first_stage) > -LARGEST / 2
+        return first_stage if can_fall else [0.0] + [float("inf")] * (len(rows) - 1)
+    return [float("inf") if row.score is None else row.score for row in rows]

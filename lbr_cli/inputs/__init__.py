@@ -24,7 +24,8 @@ class Inputs:
     """The files of a job and how to read them. `-` is standard input.
 
     If `queries` is None, a queries file is searched beside the run. `query` is the query of a run without queries.
-    `lines`: the run is plain text, one document a line. `format` None detects the format of the run. `topic_field` and
+    `lines`: the run is plain text, one document a line. `format` None detects the format of the run; `part` are its
+    subset and split, if it has several. `topic_field` and
     `query_columns` are those of `read_queries`. `chosen` names the options of a queries file that the user has set.
     """
 
@@ -34,6 +35,7 @@ class Inputs:
     query: str | None = None
     lines: bool = False
     format: RunFormat | None = None
+    part: tuple[str | None, str | None] = (None, None)
     fields: Fields = Fields()
     topic_field: str | None = None
     query_columns: tuple[str, ...] | None = None

@@ -57,7 +57,7 @@ def _parse(inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFo
     if inputs.lines and query is not None:
         format_ = PlainLines(query, progress.warn)
         return format_, format_.read(enumerate(stream, 1), stream.name)
-    return parse_run(stream, inputs.format, query)
+    return parse_run(stream, inputs.format, query, inputs.part)
 
 
 def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:

@@ -47,6 +47,7 @@ RUNS = {
     "anserini.cacm-bm25.txt": ("trec", 64, None, None, None),
     "pyterrier.two_queries_result": ("trec", 2, None, None, None),
     "ranx.run.trec": ("trec", 2, 5, ("q1", "d3"), None),
+    "ranx.run.json": ("json", 2, 5, ("q1", "d3"), 0.3),
     "ranx.run.trec.gz": ("trec", 2, 5, ("q1", "d3"), None),
     "lightning-ir.run.tsv": ("trec", None, None, ("query_id_1", "doc_id_1"), -1.0),
     "lightning-ir.rerank.jsonl": ("jsonl", None, None, ("5", "1"), None),
@@ -62,7 +63,7 @@ def test_runs(data: Path, name: str) -> None:
     format_, lines = parse_run(InputFiles().open(str(path)))
     read = list(lines)
     assert format_.name == format_name
-    if not name.endswith(".gz"):
+    if not name.endswith((".gz", ".json")):
         written = [line for line in path.read_text().split("\n") if line.strip()]
         assert len(read) == len(written)
         if format_name == "trec":
@@ -150,7 +151,7 @@ def test_qrels(data: Path, name: str) -> None:
     assert count in (None, len(read))
     assert least in (None, min(grades))
     assert most in (None, max(grades))
-    if not name.endswith(".gz"):
+    if not name.endswith((".gz", ".json")):
         lines = [line.split() for line in path.read_text().split("\n") if line.strip() and not line.startswith("#")]
         lines = lines[1:] if name.startswith("beir") else lines
         assert [(qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in read] == [
@@ -187,7 +188,6 @@ def test_a_document_id_may_hold_a_hash(data: Path) -> None:
 # name: who reads it, the line it is refused at, a part of the message, a part of the hint
 REFUSED = {
     "pyterrier.light_results": ("run", 1, "unknown format: this line has 3 fields", "six fields"),
-    "ranx.run.json": ("run", 1, "not JSONL", "jq -c 'to_entries[] | {query_id: .key, candidates: "),
     "ranx.qrels.json": ("qrels", 1, "judgments are TREC or BEIR, not JSON", "jq -r 'to_entries[] | .key as $q"),
     "pyserini.documents_array.json": ("corpus", 1, "not JSONL", "jq -c '.[]' /"),
     "anserini.contents_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),

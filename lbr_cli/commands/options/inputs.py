@@ -23,7 +23,7 @@ QUERY_FIELDS = ("topic_field", "query_columns")
 # options that need a file of queries
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
-JOIN_OPTIONS = ("corpus", "queries", "input_format", *QUERY_OPTIONS, *CORPUS_OPTIONS)
+JOIN_OPTIONS = ("corpus", "queries", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +85,15 @@ class TextOptions(OptionGroup):
 class InputOptions(TextOptions):
     """The input of `lbr rerank`."""
 
-    run: str = Argument(STDIN, metavar="RUN", help="Candidates: TREC run, MS MARCO run or JSONL; - is standard input.")
+    run: str = Argument(STDIN, metavar="RUN", help="Candidates: a run (TREC, TSV, JSON) or JSONL; - is standard input.")
     query: str | None = option("TEXT", "The query of input without queries: JSONL documents or --lines.")
     lines: bool = flag("Read RUN as plain text, rank its lines for --query and print them unchanged.")
     stream: bool = flag("Rerank each query as soon as it is read; RUN is JSONL with all texts.")
     input_format: str | None = option(
         "FORMAT", f"Format of RUN: {FORMATS}.", choices=FORMAT_NAMES, unset="detected from its first line"
     )
+    subset: str | None = option("NAME", "Subset of predictions of MTEB that hold several.")
+    split: str | None = option("NAME", "Split of predictions of MTEB that hold several.")
     missing_docs: Literal["error", "skip", "last"] = option(
         None, "Candidates not found in the corpus: fail, leave them out, or rank them last.", "error"
     )
@@ -128,6 +130,7 @@ class InputOptions(TextOptions):
             query=self.query,
             lines=self.lines,
             format=run_format(self.input_format) if self.input_format else None,
+            part=(self.subset, self.split),
             fields=self.fields(),
             topic_field=self.topic_field,
             query_columns=self.columns_of_queries(),

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lbr_cli.commands.command import OptionGroup, flag, option
-from lbr_cli.commands.options.inputs import FORMAT_NAMES, FORMATS
-from lbr_cli.formats import RunFormat, run_format
+from lbr_cli.formats import RUN_FORMATS, RunFormat, run_format
 from lbr_cli.formats.output import STDOUT
+
+FORMAT_NAMES = [known.name for known in RUN_FORMATS if known.can_write]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class OutputOptions(OptionGroup):
     )
     output_format: str | None = option(
         "FORMAT",
-        f"Format of the ranking: {FORMATS}.",
+        f"Format of the ranking: {', '.join(FORMAT_NAMES)}.",
         choices=FORMAT_NAMES,
         unset="by the extension of -o, else that of RUN",
     )
