@@ -34,6 +34,7 @@ def reference(dtype: str = "float32", tokens: tuple[int, ...] = (1, 2, 3), score
     return Reference(VERSIONS, "minilm", "f" * 64, "BiEncoder()", "cpu", dtype, 256, pairs)
 
 
+@pytest.mark.slow
 def test_recorded_scores_agree(minilm: Path, lbr: Program, tmp_path: Path) -> None:
     recorded = doctor(lbr, "--record", "scores.json")
     assert (recorded.code, recorded.err, finding(recorded, "record")) == (0, "", "20 pairs")

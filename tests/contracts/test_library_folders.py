@@ -128,7 +128,10 @@ def of_library(folder: Path, documents: tuple[str, ...] = DOCUMENTS) -> list[flo
     return [float(score) for score in model.predict(pairs, activation_fn=IDENTITY, batch_size=1)]
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+QUICK = {"ettin", "two tokens", "token 0", "texts in two messages", "encoder, prompt", "causal, chat template"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in FOLDERS])
 def test_scores_are_those_of_sentence_transformers(name: str, tmp_path: Path) -> None:
     """It truncates from the right, and so the query where it comes last: then only short documents are compared."""
     folder = FOLDERS[name](tmp_path)
