@@ -49,7 +49,7 @@ def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | Non
         return Classifier()
     if task == "SEQ_CLS":
         return Classifier()
-    config = read_config(base or folder)
+    config = read_config(base or sentence_transformers.transformer_folder(folder))
     check_scope(config)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
@@ -76,10 +76,12 @@ def checked_family(model: LocalModel) -> Family:
     if isinstance(family, BiEncoder):
         sentence_transformers.check_bi_encoder(folder)
         return with_folder_defaults(family, folder)
-    check_architecture(family, model.config_folder)
+    config_folder = model.base.folder if model.base else sentence_transformers.transformer_folder(folder)
+    check_architecture(family, config_folder)
     if isinstance(family, LogitScore):
         return with_logit_score(family, folder)
     if isinstance(family, Classifier):
+        family = replace(family, relevant=relevant_label(read_config(config_folder)))
         return with_pair_reading(family, model)
     return family
 
@@ -156,14 +158,13 @@ def with_logit_score(family: LogitScore, folder: Path) -> LogitScore:
 
 
 def with_pair_reading(family: Classifier, model: LocalModel) -> Classifier:
-    """Return the family with the label, the prompt and the chat template of a folder, unless chosen.
+    """Return the family with the prompt and the chat template of a folder, unless chosen.
 
     As in sentence-transformers, a folder without `modules.json` whose tokenizer has a chat template uses it for pairs.
     Raises UsageError for prompts that would have no effect.
     """
     folder = model.folder
     sentence_transformers.check_cross_encoder(folder)
-    family = replace(family, relevant=relevant_label(read_config(model.config_folder)))
     if family.prompt:
         return family
     of_library = bool(sentence_transformers.read_modules(folder))

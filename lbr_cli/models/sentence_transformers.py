@@ -90,6 +90,11 @@ def read_modules(folder: Path) -> list[Module]:
     return modules
 
 
+def transformer_folder(folder: Path) -> Path:
+    """Return the folder of the weights and their configuration: that of the first module, or `folder`."""
+    return next((module.folder for module in read_modules(folder)), folder)
+
+
 def model_type(folder: Path) -> str:
     """Return the class of sentence-transformers that wrote the folder, SentenceTransformer by default.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ def scores(size: int, **more: Any) -> Dense:
     return Dense(size, 1, module_output_name="scores", **more)
 
 
+def in_subfolder(folder: Path) -> Path:
+    """Move the first module out of the root, where older versions did not write it."""
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for path in list(folder.iterdir()):
+        if path.is_file() and path.name not in ("modules.json", "config_sentence_transformers.json"):
+            path.rename(inner / path.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = inner.name
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return folder
+
+
 GENERATION = {"processing_kwargs": {"chat_template": {"add_generation_prompt": True}}}
 FOLDERS: dict[str, Callable[[Path], Path]] = {
     "ettin": lambda folder: pooled(
@@ -102,6 +116,8 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
         *(folder, "Bert", "max", Dense(32, 32, use_residual=True), Dense(32, 16, use_residual=True)),
         scores(16, activation_function=IDENTITY),
     ),
+    "pooled, in a subfolder": lambda folder: in_subfolder(pooled(folder, "Bert", "mean", scores(32))),
+    "classifier in a subfolder": lambda folder: in_subfolder(classifier(folder, "Bert", None)),
     "pooled, causal": lambda folder: pooled(folder, "Qwen3", "lasttoken", scores(32), framed=False),
     "two tokens": lambda folder: logit_score(folder, PAIR, 70, 71, **PROMPT),
     "one token": lambda folder: logit_score(folder, PAIR, 70, kind="Llama"),
