@@ -20,6 +20,7 @@ from lbr_cli.evaluation import Evaluation, plot, tables, warn_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
 from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
+from lbr_cli.evaluation.thresholds import check_thresholds, parse_threshold
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.output import STDOUT, check_stdout, open_output
 from lbr_cli.formats.overwrite import PRINTED, WrittenFiles
@@ -31,7 +32,7 @@ class EvaluateOptions(OptionGroup):
     """The files to read and to write, and the measures."""
 
     runs: list[str] = typer.Argument(
-        ..., metavar="RUN", help="Runs: TREC, MS MARCO or JSONL; all are compared with the first."
+        ..., metavar="RUN", help="Runs: TREC, TSV, JSON or JSONL; all are compared with the first."
     )
     qrels: str = option("FILE", "Relevance judgments: TREC or BEIR.", ...)
     measures: list[str] | None = option(
@@ -41,6 +42,9 @@ class EvaluateOptions(OptionGroup):
     per_query: str | None = option("FILE", "Write the values of each query to FILE: .jsonl or .tsv, also .gz and .zst.")
     plot: str | None = option(
         "FILE", "Plot the measures over their cut-offs, by default nDCG, P and R at 1 to 100: .png or .svg."
+    )
+    fail_below: list[str] | None = option(
+        "MEASURE=VALUE", "Exit with 1 if a run has a lower mean, as in nDCG@10=0.4; repeat the option for several."
     )
     quiet: bool = QUIET
 
@@ -55,6 +59,7 @@ def evaluate(options: EvaluateOptions) -> None:
         lbr evaluate --qrels qrels.txt run.trec reranked.trec
         lbr evaluate --qrels qrels.txt run.trec --measures "AP P@1" --format json
         lbr evaluate --qrels qrels.txt run.trec reranked.trec --plot curves.svg
+        lbr evaluate --qrels qrels.txt nightly.trec --fail-below nDCG@10=0.4 && publish
     """
     check_stdout()
     values_format = picture_format = None
@@ -66,6 +71,7 @@ def evaluate(options: EvaluateOptions) -> None:
     drawn = (chosen if options.measures else parse_measures(plot.CURVES)) if options.plot else []
     if options.plot:
         plot.check_curves(curves(drawn))
+    thresholds = [parse_threshold(text) for text in options.fail_below or ()]
     _check_paths(options)
     with Console(bar=False, quiet=options.quiet) as console, ExitStack() as outputs:
         # opened first, so that a file that cannot be written ends the command before anything is computed
@@ -77,7 +83,8 @@ def evaluate(options: EvaluateOptions) -> None:
         runs = [read_run(path) for path in options.runs]
         for run in runs:
             check_match(run, judgments, display_name(options.qrels), console)
-        everything = judge(judgments, runs, list(dict.fromkeys([*chosen, *drawn])))
+        least = [threshold.measure for threshold in thresholds]
+        everything = judge(judgments, runs, list(dict.fromkeys([*chosen, *drawn, *least])))
         evaluation = replace(everything, measures=[str(measure) for measure in chosen])
         if values_file and values_format:
             values_file.write(tables.PER_QUERY[values_format](evaluation))
@@ -86,6 +93,7 @@ def evaluate(options: EvaluateOptions) -> None:
         warn_coverage(evaluation, console)
         text = _text(evaluation, options.format)
     typer.echo(text, nl=False)
+    check_thresholds(thresholds, everything)
 
 
 def _text(evaluation: Evaluation, format_: str) -> str:
