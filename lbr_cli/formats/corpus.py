@@ -17,7 +17,7 @@ import orjson
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
-from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, is_json, json_object
+from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, is_json, json_object
 from lbr_cli.formats.jsonl import TEXTS
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
@@ -29,7 +29,7 @@ Bad = Callable[[InputError], None]
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a corpus. Of several names, the first that is present is used.
+    """The fields of a corpus. Of several names, the first that is present is used. A dotted name is a path.
 
     `columns` names the columns of TSV in order, None is id and text; columns other than id, title and text are skipped,
     and the last one is the rest of the line, tabs included. `chosen` names the options for JSONL that the user has set.
@@ -116,6 +116,7 @@ def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None
 def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
     loads, wanted, sample = orjson.loads, documents.wanted, documents.sample
     ids, texts, title_key = fields.ids, fields.texts, fields.title
+    nested = [path for path in (*ids, *texts, title_key) if "." in path]
     noted = False
     for number, raw in lines:
         try:
@@ -127,6 +128,8 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
                 record = json_object(raw, name, number)  # raises, unless the line has a number that orjson refuses
             if type(record) is not dict:
                 record = json_object(raw, name, number)
+            if nested:
+                add_nested(record, nested)
             for id_key in ids:
                 if id_key in record:
                     break

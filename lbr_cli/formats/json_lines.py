@@ -129,6 +129,16 @@ def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
     return InputError("not JSONL, which is one JSON object a line", file, line, hint=hint)
 
 
+def add_nested(record: dict[str, Any], paths: Iterable[str]) -> None:
+    """Add the values at dotted paths, such as `_source.body`, under their paths. A key of that name is kept."""
+    for path in paths:
+        value: Any = record
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            record.setdefault(path, value)
+
+
 def first_key(keys: Iterable[str], record: Mapping[str, Any]) -> str | None:
     """Return the first of `keys` that is in `record`."""
     return next((key for key in keys if key in record), None)

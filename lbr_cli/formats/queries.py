@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import CarriageReturnError, CarriageReturns, Numbered, decoded, numbered, split_columns
-from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, first_key, is_json, json_object
+from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, first_key, is_json, json_object
 from lbr_cli.formats.topics import DEFAULT, read_topics
 from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
 
@@ -98,8 +98,10 @@ def _from_topics(lines: Numbered, name: str, topic_field: str, wanted: Container
 
 
 def _from_json(lines: Numbered, name: str, texts: tuple[str, ...], wanted: Container[str]) -> Parsed:
+    nested = [path for path in texts if "." in path]
     for number, data in lines:
         record = json_object(data, name, number)
+        add_nested(record, nested)
         id_key = first_key(IDS, record)
         if id_key is None:
             raise InputError(f"no query id ({', '.join(IDS)})", name, number)

@@ -205,3 +205,20 @@ def test_a_title_field_that_no_document_has(files: Path, lbr: Program) -> None:
         'lbr: warning: docs.jsonl: no document of the run has the title field "headline"\n',
     )
     assert lbr(*ON_FILES, "-c", "docs.jsonl", "--title-field", "title").err == ""
+
+
+def test_a_dotted_field_is_a_path_into_objects(files: Path, lbr: Program) -> None:
+    hits = [
+        {"_id": "d1", "_source": {"body": "ripe figs", "title": "Figs"}},
+        {"_id": "d2", "_source": {"body": "salt"}, "_source.title": "a key with a dot"},
+    ]
+    write(files, {"hits.jsonl": "".join(json.dumps(hit) + "\n" for hit in hits)})
+    write(files, {"q.jsonl": json.dumps({"_id": "q1", "fields": {"text": "ripe figs"}})})
+    fields = ("--text-field", "_source.body", "--title-field", "_source.title", "--topic-field", "fields.text")
+    run = "q1 Q0 d2 1 2 x\nq1 Q0 d1 2 1 x\n"
+    options = ("-c", "hits.jsonl", "-q", "q.jsonl", *fields, "--engine", "overlap")
+    ended = lbr("rerank", *options, stdin=run.encode())
+    assert [line.split()[2] for line in ended.out.splitlines()] == ["d1", "d2"]
+    ended = lbr("rerank", *options, "--text-field", "_source.text", stdin=run.encode())
+    assert ended.code == 2
+    assert ended.err.splitlines()[0] == "lbr: hits.jsonl:1: no text (_source.text)"

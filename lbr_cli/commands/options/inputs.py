@@ -41,9 +41,9 @@ class TextOptions(OptionGroup):
         short="-q",
         unset="queries.* or topics.* beside the run or corpus",
     )
-    id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus.")
-    text_field: str | None = option("KEY", "Key of the text in a JSONL corpus.")
-    title_field: str | None = option("KEY", "Key of the title in a JSONL corpus.")
+    id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus; dots lead into objects.")
+    text_field: str | None = option("KEY", "Key of the text, as in _source.body.")
+    title_field: str | None = option("KEY", "Key of the title, as in _source.title.")
     tsv_columns: str | None = option(
         "NAMES", "Columns of a TSV corpus: id, text and optionally title.", unset="id,text"
     )
