@@ -16,9 +16,9 @@ KINDS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"PK\x03\x04"), "a zip archive", "unzip -p {file}"),
     (re.compile(re.escape(codecs.BOM_UTF16_LE)), "UTF-16 text", "iconv -f utf-16 -t utf-8 {file}"),
     (re.compile(re.escape(codecs.BOM_UTF16_BE)), "UTF-16 text", "iconv -f utf-16 -t utf-8 {file}"),
-    (re.compile(rb"PAR1"), "a Parquet file", DUCKDB),
+    (re.compile(rb"PAR1[\x00-\x7f]{0,8}[\x00-\x08\x0e-\x1f]"), "a Parquet file", DUCKDB),  # ids may begin so, too
     (
-        re.compile(rb"ARROW1"),
+        re.compile(rb"ARROW1\x00"),
         "an Arrow file",
         'python -c "import sys, pyarrow.feather as f; sys.stdout.write('
         "f.read_feather(sys.argv[1]).to_json(orient='records', lines=True))\" {file}",

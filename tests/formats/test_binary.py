@@ -33,7 +33,7 @@ def archive() -> bytes:
 
 KINDS = {
     "zip": (b"PK\x03\x04rest", "a zip archive", "unzip -p run"),
-    "parquet": (b"PAR1rest", "a Parquet file", "duckdb -c"),
+    "parquet": (b"PAR1\x15\x04\x15rest", "a Parquet file", "duckdb -c"),
     "arrow": (b"ARROW1\0\0rest", "an Arrow file", "pyarrow.feather"),
     "lz4": (b"\x04\x22\x4d\x18rest", "an LZ4 file", "lz4 -dc run"),
     "7z": (b"7z\xbc\xaf\x27\x1crest", "a 7z archive", "7z x -so run"),
@@ -59,6 +59,13 @@ def test_a_binary_file_is_named(name: str, tmp_path: Path, lbr: Program) -> None
 def test_a_database_is_named(tmp_path: Path, lbr: Program) -> None:
     database(tmp_path / "run")
     assert lbr("rerank", "run").err.startswith("lbr: run: is a SQLite database\n")
+
+
+def test_ids_may_begin_as_binary_files_do(files: Path, lbr: Program) -> None:
+    run = "PAR1 Q0 d1 1 9.5 x\nARROW1 Q0 d1 1 9.5 x\n"
+    (files / "q").write_text("PAR1\tfigs\nARROW1\tfigs\n")
+    ended = lbr("rerank", "-c", "docs.jsonl", "-q", "q", "--engine", "overlap", "--quiet", stdin=run.encode())
+    assert (ended.code, len(ended.out.splitlines())) == (0, 2)
 
 
 def test_letor_is_no_run(tmp_path: Path, lbr: Program) -> None:
