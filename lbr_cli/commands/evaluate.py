@@ -44,7 +44,7 @@ class EvaluateOptions(OptionGroup):
         "FILE", "Plot the measures over their cut-offs, by default nDCG, P and R at 1 to 100: .png or .svg."
     )
     fail_below: list[str] | None = option(
-        "MEASURE=VALUE", "Exit with 1 if a run has a lower mean, as in nDCG@10=0.4; repeat the option for several."
+        "LEAST", "Exit with 1 if a run has a lower mean, as in nDCG@10=0.4; repeat the option for several."
     )
     quiet: bool = QUIET
 
@@ -59,7 +59,7 @@ def evaluate(options: EvaluateOptions) -> None:
         lbr evaluate --qrels qrels.txt run.trec reranked.trec
         lbr evaluate --qrels qrels.txt run.trec --measures "AP P@1" --format json
         lbr evaluate --qrels qrels.txt run.trec reranked.trec --plot curves.svg
-        lbr evaluate --qrels qrels.txt nightly.trec --fail-below nDCG@10=0.4 && publish
+        lbr evaluate --qrels qrels.txt nightly.trec --fail-below nDCG@10=0.4
     """
     check_stdout()
     values_format = picture_format = None
