@@ -39,7 +39,7 @@ def load_config(model: LocalModel) -> Any:
 class FolderTokenizer(NamedTuple):
     """The tokenizer of a model folder.
 
-    `source` is `OF_TRANSFORMERS` or `OF_FILE`, and `reason` tells in words why.
+    `source` is `OF_TRANSFORMERS` or `OF_FILE`, and `reason` says why it was chosen.
     """
 
     tokenizer: Any

@@ -4,7 +4,7 @@ For a chat the ids are those of `apply_chat_template` on the whole conversation;
 text, or of its parts if a request has several. There are two deviations: special tokens written out inside a query or
 a document stay plain text, and a document that does not fit is truncated.
 
-`templates.py` splits a template into what is equal in all prompts and what is not.
+`templates.py` splits a template into constant token ids and the texts between them.
 """
 
 from __future__ import annotations

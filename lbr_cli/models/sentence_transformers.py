@@ -27,10 +27,9 @@ TRANSFORMER_CONFIGS = tuple(
 TRANSFORMER_DEFAULTS: dict[str, object] = {
     "transformer_task": "feature-extraction",
     "module_output_name": "token_embeddings",
-    "tokenizer_name_or_path": None,
     "processing_kwargs": {},
-    "query_expansion": None,
 }
+NEVER_SET = ("tokenizer_name_or_path", "query_expansion")
 TRANSFORMER_OPTIONS = (
     "model_args",
     "model_kwargs",
@@ -46,7 +45,6 @@ BI_ENCODER, CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
 UNSUPPORTED = "which this version of lbr does not support"
 # modules after the encoder of a cross-encoder; the last one computes the score
 SCORING = ("Dense", "LayerNorm")
-NEVER_SET = ("tokenizer_name_or_path", "query_expansion")
 NOT_FOR_TEMPLATES = "restore_suffix"  # a setting of sentence-transformers among the variables of the chat template
 
 
@@ -142,6 +140,9 @@ def feature_extraction_config(folder: Path) -> JsonFile:
 
 
 def _check_options(config: JsonFile) -> None:
+    for key in NEVER_SET:
+        if config.value(key) is not None:
+            raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
     for key in TRANSFORMER_OPTIONS:
         if others := sorted(set(config.object(key)) - HARMLESS_OPTIONS):
             raise config.error(key, f"has {', '.join(others)}, {UNSUPPORTED}")
@@ -225,9 +226,6 @@ def read_first_module(folder: Path) -> Reading:
         raise MissingError(f"{folder / MODULES}: module 0 is a {first.kind}, {UNSUPPORTED}")
     config = transformer_config(first.folder)
     limit = positive(config, "max_seq_length")
-    for key in NEVER_SET:
-        if config.value(key) is not None:
-            raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
     _check_options(config)
     return Reading(first.folder, limit, bool(config.boolean("do_lower_case")), _pair_chat(config))
 
