@@ -23,7 +23,7 @@ from lbr_cli.errors import MissingError
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, sha256
 
-SCORING_VERSION = "4"  # raised whenever the same files come to mean another score, so that no old score is found
+SCORING_VERSION = "5"  # raised whenever the same files come to mean another score, so that no old score is found
 STABLE_AFTER_SECONDS = 2.0  # a file that was just written may change again without a new time
 
 

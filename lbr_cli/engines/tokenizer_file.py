@@ -83,8 +83,8 @@ class TokenizerFile:
 
 
 def is_repaired(tokenizer: Any) -> bool:
-    """Return whether transformers replaced the pre-tokenizer of the file on purpose."""
-    return bool(getattr(tokenizer, MISTRAL_FIX, False))
+    """Return whether transformers replaced the pre-tokenizer of the file on purpose; it marks the backend then."""
+    return bool(getattr(tokenizer.backend_tokenizer, MISTRAL_FIX, False))
 
 
 def _as_json(part: Any, name: str) -> Any:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.engines.awkward_texts import AWKWARD
 from lbr_cli.engines.pretrained import load_tokenizer
-from lbr_cli.engines.tokenizer_file import TokenizerFile
+from lbr_cli.engines.tokenizer_file import TokenizerFile, is_repaired
 from lbr_cli.errors import MissingError
 from lbr_cli.families import Classifier
 from lbr_cli.models import LocalModel, fetch, resolve
@@ -180,6 +180,36 @@ def test_the_frame_of_tokenizer_json_counts_and_not_the_one_that_is_declared(tmp
     loaded = load_tokenizer(local(folder))
     assert loaded.tokenizer("figs")["input_ids"][-1] == own.token_to_id("<|endoftext|>")
     assert_equal_to_file(loaded.tokenizer, folder)
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_a_repair_of_transformers_is_followed(is_fixed: bool, tmp_path: Path) -> None:
+    """`fix_mistral_regex` of `tokenizer_config.json` replaces the pattern of Mistral's older files on purpose."""
+    byte_level("Qwen2Tokenizer").save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    unused = {f"unused {number}": number for number in range(len(described["model"]["vocab"]), 100_001)}
+    described["model"]["vocab"] |= unused  # transformers repairs vocabularies of more than 100,000 tokens
+    own = Tokenizer.from_str(json.dumps(described))
+    split = pre_tokenizers.Split(Regex(r" ?\p{L}+|\s+|[^\s\p{L}]+"), "isolated")
+    own.normalizer = None
+    own.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    own.save(str(tmp_path / "tokenizer.json"))
+    keys = {"tokenizer_class": "PreTrainedTokenizerFast", "fix_mistral_regex": is_fixed}
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text()) | keys
+    mistral = {"model_type": "mistral", "transformers_version": "4.57.1"}
+    write(tmp_path, {"tokenizer_config.json": json.dumps(config), "config.json": json.dumps(mistral)})
+    loaded = load_tokenizer(local(tmp_path))
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = "HTTPServer figsRipe 2026"
+    repaired = own.encode(text).ids != reference(text)["input_ids"]
+    assert repaired is is_fixed
+    assert loaded.tokenizer(text)["input_ids"] == reference(text)["input_ids"]
+    again = load_tokenizer(local(tmp_path), loaded.source)
+    assert again.tokenizer(text)["input_ids"] == reference(text)["input_ids"]
+    assert (loaded.source, is_repaired(loaded.tokenizer)) == ("transformers", is_fixed)
+    assert loaded.reason.endswith("equal to tokenizer.json but for fix_mistral_regex" if is_fixed else "tokenizer.json")
+    if not is_fixed:
+        assert_equal_to_file(loaded.tokenizer, tmp_path)
 
 
 def test_scores_of_two_tokenizers_have_different_keys(tmp_path: Path) -> None:
