@@ -82,12 +82,13 @@ class Memo:
 def spec_parts(
     files: Mapping[str, str], engine: str, model: LocalModel | ServedModel, settings: Settings
 ) -> tuple[str, ...]:
-    """Return what decides the choices of an engine."""
+    """Return what decides the choices of an engine, the scoring version included."""
     limit = model.max_length if isinstance(model, LocalModel) else None
     server = (settings.server.base_url, model.label) if settings.server else ()
     options = (settings.device, settings.dtype, str(settings.max_length), str(limit))
     fields = tuple(ComputeSpec.__dataclass_fields__)
-    return (*fields, fingerprint(files), engine, *options, *server, _described(model.family), hardware_fingerprint())
+    described = _described(model.family)
+    return (SCORING_VERSION, *fields, fingerprint(files), engine, *options, *server, described, hardware_fingerprint())
 
 
 def _values(spec: ComputeSpec) -> tuple[str, ...]:

@@ -216,6 +216,24 @@ def test_an_engine_that_is_loaded_has_the_last_word(
     assert not known(chat, tmp_path / "cache")
 
 
+def test_a_new_scoring_version_forgets_how_an_engine_computed(
+    chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choices of an older version, such as that of a tokenizer, may be wrong."""
+    prepared: list[str] = []
+    prepare = engines.prepare_engine
+
+    def counted(name: str, model: Any, settings: Settings) -> Any:
+        prepared.append(settings.tokenizer)
+        return prepare(name, model, settings)
+
+    monkeypatch.setattr(setup, "prepare_engine", counted)
+    assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
+    monkeypatch.setattr(identity, "SCORING_VERSION", "next")
+    assert not known(chat, tmp_path / "cache")
+    assert prepared == ["", ""]
+
+
 def test_a_score_that_is_damaged_after_the_lookup_is_computed(
     chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
