@@ -84,7 +84,7 @@ def spec_parts(
 ) -> tuple[str, ...]:
     """Return what decides the choices of an engine, the scoring version included."""
     limit = model.max_length if isinstance(model, LocalModel) else None
-    server = (settings.server.base_url, model.label) if settings.server else ()
+    server = (settings.server.base_url, settings.server.dialect, model.label) if settings.server else ()
     options = (settings.device, settings.dtype, str(settings.max_length), str(limit))
     fields = tuple(ComputeSpec.__dataclass_fields__)
     described = _described(model.family)

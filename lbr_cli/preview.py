@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lbr_cli.core import Progress, Ranking
-from lbr_cli.engines import UNLIMITED
+from lbr_cli.engines import ENGINES, UNLIMITED
 from lbr_cli.engines.prompt_preview import prompt_preview, token_lengths
 from lbr_cli.errors import InputError, RequestError, UsageError
 from lbr_cli.formats.files import display_name
@@ -78,6 +78,8 @@ def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
     """Describe the lengths of all prompts, if the tokenizer is on this machine."""
     if job.model is None:
         return f"not counted, {job.engine} reads words"
+    if ENGINES[job.engine].scores_pairs:
+        return "not counted: the server tokenizes the texts"
     progress.status("measuring the prompts")
     model = find_local(job.model)
     if model is None:

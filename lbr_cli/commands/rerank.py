@@ -12,6 +12,7 @@ from lbr_cli.commands.options.inputs import InputOptions
 from lbr_cli.commands.options.model import RerankerOptions
 from lbr_cli.commands.options.output import OutputOptions
 from lbr_cli.commands.options.scoring import DocumentOptions, ScoringOptions
+from lbr_cli.engines import Server
 from lbr_cli.formats.output import check_stdout
 from lbr_cli.models import Model
 
@@ -42,6 +43,9 @@ def rerank(
     given = frozenset().union(*(group.given for group in groups))
     if engine.has_model:
         engine.refuse_unread(given)
+        if engine.is_rerank_server:
+            of_prompts = (*sorted({*RerankerOptions.names()} - {"model"}), "show_prompt")
+            refuse(given, of_prompts, "a rerank server makes the prompts and the scores")
     else:
         _refuse_model_options(given, engine, cache)
     preview = "--dry-run" if diagnostics.dry_run else "--show-prompt" if diagnostics.show_prompt else None
@@ -52,11 +56,12 @@ def rerank(
     if preview:
         refuse(given, ("manifest",), f"{preview} makes no ranking")
     values = {name: value for group in groups for name, value in group.values().items()}
+    settings = engine.settings(documents.max_length)
     job = Job(
         inputs=inputs.inputs(),
-        model=_model(model, engine),
+        model=_model(model, engine, settings.server),
         engine=engine.engine,
-        settings=engine.settings(documents.max_length),
+        settings=settings,
         output=output.output,
         output_format=output.format(),
         clobber=not output.no_clobber,
@@ -85,7 +90,9 @@ def _refuse_model_options(given: frozenset[str], engine: EngineOptions, cache: C
     refuse(given - no_cache, cache.names(), f"--engine {engine.engine} caches no scores")
 
 
-def _model(model: RerankerOptions, engine: EngineOptions) -> Model | None:
+def _model(model: RerankerOptions, engine: EngineOptions, server: Server | None) -> Model | None:
     if not engine.has_model:
         return None
-    return model.served(engine.tokenizer) if engine.is_server else model.local()
+    if server is None:
+        return model.local()
+    return model.on_rerank_server(server.dialect) if server.dialect else model.served(engine.tokenizer)

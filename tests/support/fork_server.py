@@ -372,7 +372,7 @@ def level_of(arguments: Sequence[str], more: Mapping[str, str]) -> str | None:
     command = arguments[0] if arguments else ""
     if command in ("evaluate", "report"):
         return "evaluation"
-    if command == "doctor" or (command == "rerank" and not {"overlap", "--help", "-h"} & set(arguments)):
+    if command == "doctor" or (command == "rerank" and not {"overlap", "rerank-api", "--help", "-h"} & set(arguments)):
         return "local"
     return "plain"
 

@@ -1,10 +1,10 @@
 """Engine options. `ENGINES` lists the options that each engine reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from lbr_cli.commands.command import OptionGroup, option, refuse
-from lbr_cli.engines import CONCURRENCY, ENGINES, Server, Settings, Workers
+from lbr_cli.engines import CONCURRENCY, DIALECTS, ENGINES, Server, Settings, Workers
 from lbr_cli.errors import UsageError
 
 COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values()))  # options that some engine reads
@@ -42,6 +42,10 @@ class EngineOptions(OptionGroup):
     threads: int | None = option("N", "CPU threads.", env=True, min=1, max=1024, unset="torch's choice")
     base_url: str | None = option("URL", "Server, such as http://127.0.0.1:8000/v1; LBR_API_KEY is its key.", env=True)
     concurrency: int = option("N", "Concurrent requests.", CONCURRENCY, env=True, min=1, max=1000)
+    dialect: str | None = option("NAME", f"API of the server: {', '.join(DIALECTS)}.", env=True, choices=DIALECTS)
+    documents_per_request: int | None = option(
+        "N", "Documents of a request.", env=True, min=1, max=10000, unset="by the dialect"
+    )
     tokenizer: str | None = option(
         "MODEL", "Alias, hub id or folder with the tokenizer of the server's model.", env=True
     )
@@ -62,6 +66,10 @@ class EngineOptions(OptionGroup):
     def is_server(self) -> bool:
         return self.reads("base_url")
 
+    @property
+    def is_rerank_server(self) -> bool:
+        return ENGINES[self.engine].scores_pairs
+
     def reads(self, option: str) -> bool:
         """Return whether the engine reads an option; all engines read those that are not about computing."""
         return option not in COMPUTING or option in ENGINES[self.engine].options
@@ -78,6 +86,10 @@ class EngineOptions(OptionGroup):
             if max_length is not None and self.tokenizer is None:
                 raise UsageError("--max-length has no effect: without --tokenizer nothing is truncated")
             server = Server(self.base_url, self.concurrency)
+        if self.is_rerank_server and server:
+            if self.dialect is None:
+                raise UsageError(f"--engine {self.engine} needs --dialect", hint=f"one of {', '.join(DIALECTS)}")
+            server = replace(server, dialect=self.dialect, documents_per_request=self.documents_per_request)
         if self.reads("workers"):
             workers = Workers(self.workers, self.worker_cpus, self.worker_gpus, self.ray_address)
         resources = (max_length, self.batch_tokens, self.threads)

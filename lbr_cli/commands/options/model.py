@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lbr_cli.commands.command import OptionGroup, flag, option
+from lbr_cli.engines import ONE_MODEL
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
 from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, resolve_served
+from lbr_cli.models.served import served_reranker
 
 FAMILY_NAMES = [known.name for known in FAMILIES]
 FAMILY_LIST = ", ".join(FAMILY_NAMES)
+DEFAULT_MODEL = "lb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +67,25 @@ class RerankerOptions(ModelOptions):
     """The model of `lbr rerank`, which has a default."""
 
     model: str = option(
-        "MODEL", "Alias (see lbr models), hub id, folder, GGUF file, or name on the server.", "lb", short="-m", env=True
+        "MODEL",
+        "Alias (see lbr models), hub id, folder, GGUF file, or name on the server.",
+        DEFAULT_MODEL,
+        short="-m",
+        env=True,
     )
 
     def served(self, tokenizer: str | None) -> ServedModel:
         """Return the model of this name on a server, with its tokenizer on this machine."""
         return resolve_served(self.model, self.family, tokenizer, chosen=self.family_options())
+
+    def on_rerank_server(self, dialect: str) -> ServedModel:
+        """Return the model of this name on a rerank server. UsageError without a name if a request needs it."""
+        if "model" in self.given or self.model != DEFAULT_MODEL:
+            return served_reranker(self.model)
+        if dialect not in ONE_MODEL:
+            hint = "--model is the name of the model on the server"
+            raise UsageError(f"--engine rerank-api: --dialect {dialect} needs --model", hint=hint)
+        return served_reranker(dialect, named=False)
 
 
 def read_template(path: str) -> Template:

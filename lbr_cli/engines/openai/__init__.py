@@ -18,14 +18,15 @@ from typing import Any
 
 from lbr_cli.core import Answer, Batch, Chat, Document, Engine, Family, NextToken, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
+from lbr_cli.engines.http_client import BadResponse, Client, Refused, json_object, listed_model
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import AmbiguousLabel, TopLogprobs, label_logprobs, parse_logprobs, top_k
-from lbr_cli.engines.openai.client import CHAT_COMPLETIONS, COMPLETIONS, BadResponse, Client, Refused
 from lbr_cli.engines.prompts import Prompt, narrowed, prompt_digest
 from lbr_cli.engines.token_prompts import TokenPrompts, check_family
 from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import LocalModel, ServedModel
 
+COMPLETIONS, CHAT_COMPLETIONS = "/completions", "/chat/completions"
 TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that accepts token ids"
 TOP_LOGPROBS, FEWER_LOGPROBS = 20, 5  # what OpenAI allows, and what some servers allow
 SAMPLE = ("which is it", Document("", "It is this one."))
@@ -143,7 +144,7 @@ class OpenAi:
         """The answer to a request, and how many tokens the server read for it."""
         style = self._style
 
-        def read(response: Mapping[str, Any]) -> tuple[list[float], int]:
+        def read(response: Any) -> tuple[list[float], int]:
             given = parse_logprobs(response)
             if prompt is not None and given.read != len(prompt.ids):
                 raise BadResponse(f"it read {given.read} tokens and was sent {len(prompt.ids)}")
@@ -190,16 +191,11 @@ def _is_chat(request: NextToken) -> bool:
 
 def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
     """The server's name of the model, and its limit of tokens. MissingError if its list lacks the model."""
-    listed = client.models()
-    if listed is None:
+    entry = listed_model(client, model)
+    if entry is None:
         return model.label, UNLIMITED
-    lengths = {str(one.get("id")): one.get("max_model_len") for one in listed}
-    for name in (model.label, model.hub_id):
-        if name in lengths:
-            length = lengths[name]
-            return name, length if isinstance(length, int) and length > 1 else UNLIMITED
-    shown = ", ".join(client.redacted(name) for name in list(lengths)[:10]) + (", …" if len(lengths) > 10 else "")
-    raise MissingError(f"{client.base_url}: has no model {model.label}", hint=f"--model is one of: {shown}")
+    length = entry.get("max_model_len")
+    return str(entry.get("id")), length if isinstance(length, int) and length > 1 else UNLIMITED
 
 
 def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) -> RequestStyle | None:
@@ -207,11 +203,11 @@ def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) ->
     prompt = ids.prompt(request)
     some = sorted(set(prompt.ids))[:PROBED_TOKENS]  # of the prompt itself: unlikely to be top tokens
 
-    def read(answer: Mapping[str, Any]) -> TopLogprobs:
-        choices = answer.get("choices")
+    def read(response: Any) -> TopLogprobs:
+        choices = json_object(response).get("choices")
         if isinstance(choices, list) and len(choices) > 1:
             raise Refused("it reads token ids as several prompts")
-        return parse_logprobs(answer)
+        return parse_logprobs(response)
 
     def probe(style: RequestStyle, more: Mapping[str, Any]) -> TopLogprobs | None:
         try:

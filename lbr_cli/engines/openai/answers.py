@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lbr_cli.engines.openai.client import BadResponse, NoLogprobs
+from lbr_cli.engines.http_client import BadResponse, IncompleteResponse, json_object
 
 NAMED_ID = re.compile(r"token_id:([0-9]{1,9})")
 SLACK = 0.01  # by which probabilities may exceed 1 on servers that compute in half precision
@@ -37,14 +37,15 @@ class AmbiguousLabel(Exception):
     """Two tokens with different probabilities have the text of one label."""
 
 
-def parse_logprobs(answer: Mapping[str, Any]) -> TopLogprobs:
-    """Return the top tokens of a response. Raises BadResponse, or NoLogprobs for one without log-probabilities."""
+def parse_logprobs(response: Any) -> TopLogprobs:
+    """Return the top tokens of a response. IncompleteResponse for one without log-probabilities, else BadResponse."""
+    answer = json_object(response)
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise BadResponse("it does not have exactly one choice")
     logprobs = choices[0].get("logprobs")
     if logprobs is None:
-        raise NoLogprobs("the response has none")
+        raise IncompleteResponse("the response has none")
     if not isinstance(logprobs, dict):
         raise BadResponse("invalid log-probabilities")
     tokens = _of_chat(logprobs["content"]) if logprobs.get("content") else _of_completion(logprobs.get("top_logprobs"))

@@ -1,6 +1,6 @@
 """HTTP to a server of models: retries, timeouts, proxies, and one error for each failure.
 
-The key comes from the environment and is sent only to the server. It is removed from all messages of a server.
+The key of the server is removed from all of its messages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -23,16 +23,16 @@ import urllib3
 
 from lbr_cli import __version__
 from lbr_cli.engines import Server
-from lbr_cli.errors import LbrError, MissingError, RunError, UsageError
+from lbr_cli.engines.server_url import KEY_HINT, api_key, checked_url
+from lbr_cli.errors import LbrError, MissingError, RunError
+from lbr_cli.models import ServedModel
 from lbr_cli.network import checked_environment, proxy_variable, through_proxy
 
 T = TypeVar("T")
 Response = Mapping[str, Any]  # a JSON object
-COMPLETIONS, CHAT_COMPLETIONS = "/completions", "/chat/completions"
-KEY, OPENAI_KEY, OPENAI_HOST = "LBR_API_KEY", "OPENAI_API_KEY", "api.openai.com"
-KEY_HINT = f"the key is read from the environment variable {KEY}"
 TIMEOUTS = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.ReadTimeoutError)
 TRANSIENT = (408, 409, 429)  # and 5xx
+NOT_IMPLEMENTED = 501  # the one 5xx that does not pass
 RETRIES = 6  # after transient failures: about 24 s in all, or as the server says
 RETRIES_AT_FIRST = 3  # of the first request, so that a server that refuses connections is reported within 5 s
 BAD_RESPONSES = 5  # attempts of a request whose responses are invalid
@@ -48,16 +48,20 @@ class BadResponse(Exception):
     """An invalid response: truncated, garbled, or of another form."""
 
 
-class NoLogprobs(BadResponse):
-    """A valid response without log-probabilities."""
+class IncompleteResponse(BadResponse):
+    """A valid response without a requested part. A server that returns two of them does not support the request."""
 
 
 class Refused(Exception):
-    """The server refuses a request. `is_request_specific` means that it may accept another."""
+    """The server refuses a request. `is_request_specific` means that it may accept another.
 
-    def __init__(self, message: str, *, is_request_specific: bool = True) -> None:
+    `status` is the HTTP status, 0 if the refusal is in the response.
+    """
+
+    def __init__(self, message: str, *, is_request_specific: bool = True, status: int = 0) -> None:
         super().__init__(message)
         self.is_request_specific = is_request_specific
+        self.status = status
 
 
 class _Transient(Exception):
@@ -108,36 +112,40 @@ class Client:
     def models(self) -> list[Response] | None:
         """Return the server's list of models; None if it has none."""
 
-        def read(response: Response) -> list[Response] | None:
-            data = response.get("data")
+        def read(response: Any) -> list[Response] | None:
+            data = json_object(response).get("data")
             valid = isinstance(data, list) and all(isinstance(one, dict) for one in data)
             return data or None if valid else None
 
+        return self.get("/models", read)
+
+    def get(self, path: str, read: Callable[[Any], T]) -> T | None:
+        """Return what `read` makes of the JSON value at a path; None if the server has nothing there."""
         try:
-            return self._send("GET", "/models", None, read, FIRST_SECONDS, RETRIES_AT_FIRST)
+            return self._send("GET", path, None, read, FIRST_SECONDS, RETRIES_AT_FIRST)
         except Refused:
             return None
 
-    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Response], T]) -> T:
-        """Return what `read` makes of the response. `read` raises BadResponse for an invalid one.
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+        """Return what `read` makes of the JSON value of the response. `read` raises BadResponse for an invalid one.
 
         Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help.
         """
         return self._send("POST", path, orjson.dumps(body), read, ANSWER_SECONDS, RETRIES)
 
     def _send(
-        self, method: str, path: str, body: bytes | None, read: Callable[[Response], T], seconds: float, retries: int
+        self, method: str, path: str, body: bytes | None, read: Callable[[Any], T], seconds: float, retries: int
     ) -> T:
         failures = bad_responses = 0
-        without_logprobs = False
+        was_incomplete = False
         while True:
             retry_after = None
             try:
-                return read(_object(self._attempt(method, path, body, seconds)))
+                return read(_json_value(self._attempt(method, path, body, seconds)))
             except BadResponse as error:
-                if without_logprobs and isinstance(error, NoLogprobs):
+                if was_incomplete and isinstance(error, IncompleteResponse):
                     raise Refused(str(error), is_request_specific=False) from None
-                without_logprobs |= isinstance(error, NoLogprobs)
+                was_incomplete |= isinstance(error, IncompleteResponse)
                 bad_responses += 1
                 if bad_responses == BAD_RESPONSES:
                     problem = f"{BAD_RESPONSES} invalid responses: {self.redacted(str(error))}"
@@ -183,9 +191,9 @@ class Client:
         if status < 400:
             location = self.redacted(response.headers.get("location", "nowhere"))
             return MissingError(f"{self.base_url}: {status}: points to {location}", hint="use that as --base-url")
-        if status in TRANSIENT or status >= 500:
+        if status in TRANSIENT or (status >= 500 and status != NOT_IMPLEMENTED):
             return _Transient(RunError(f"{self.base_url}: {message}{self._proxy}"), _retry_after(response))
-        return Refused(message, is_request_specific=status in (400, 413, 422))
+        return Refused(message, is_request_specific=status in (400, 413, 422), status=status)
 
     def redacted(self, text: str) -> str:
         """Return a foreign message as one line, without the key."""
@@ -195,34 +203,29 @@ class Client:
         return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"
 
 
-def checked_url(url: str) -> str:
-    """Return a base URL without its last slash. UsageError for an invalid one, which is not shown."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and url.isascii()
-    except ValueError:
-        valid = False
-    if not valid or any(letter <= " " for letter in url):
-        raise UsageError("--base-url: invalid URL, neither http nor https", hint="example: http://127.0.0.1:8000/v1")
-    if "@" in parts.netloc or "?" in url or "#" in url:
-        raise UsageError("--base-url: holds more than host, port and path", hint=KEY_HINT)
-    return url.rstrip("/")
+def listed_model(client: Client, model: ServedModel) -> Response | None:
+    """Return the entry of a model in the server's list; None if it has no list. MissingError if the list lacks it."""
+    listed = client.models()
+    if listed is None:
+        return None
+    by_name = {str(one.get("id")): one for one in listed}
+    for name in (model.label, model.hub_id):
+        if name in by_name:
+            return by_name[name]
+    raise missing_model(client, model, list(by_name))
 
 
-def is_openai(base_url: str) -> bool:
-    """Return whether a URL is OpenAI's own, so that its key may be sent there."""
-    parts = urlsplit(base_url)
-    return (parts.scheme, parts.hostname) == ("https", OPENAI_HOST)
+def missing_model(client: Client, model: ServedModel, names: Sequence[str]) -> MissingError:
+    """Return the error for a model that is not among the names of the models on a server."""
+    shown = ", ".join(client.redacted(name) for name in names[:10]) + (", …" if len(names) > 10 else "")
+    return MissingError(f"{client.base_url}: has no model {model.label}", hint=f"--model is one of: {shown}")
 
 
-def api_key(base_url: str) -> str:
-    """Return the key for a server; "" if there is none. UsageError for one that cannot be sent."""
-    key = os.environ.get(KEY) or ""
-    if not key and is_openai(base_url):
-        key = os.environ.get(OPENAI_KEY) or ""
-    if not all("!" <= letter <= "~" for letter in key):
-        raise UsageError(f"{KEY}: invalid key: it contains a blank or a character that is not ASCII")
-    return key
+def json_object(value: Any) -> Response:
+    """Return a JSON value that has to be an object. Raises BadResponse for another one."""
+    if not isinstance(value, dict):
+        raise BadResponse("not a JSON object")
+    return value
 
 
 def _connections(base_url: str, size: int) -> tuple[str, Callable[..., urllib3.BaseHTTPResponse]]:
@@ -259,18 +262,17 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 def _reason(response: urllib3.BaseHTTPResponse) -> str:
     """The server's message: that of its JSON error, or the text of the response."""
     try:
-        error = _object(response.data).get("error")
+        body = json_object(_json_value(response.data))
     except BadResponse:
-        error = None
-    message = error.get("message") if isinstance(error, dict) else error
+        body = {}
+    error = body.get("error")
+    named = error.get("message") if isinstance(error, dict) else error
+    message = named or body.get("message") or body.get("detail")
     return str(message or response.data.decode(errors="replace") or response.reason)
 
 
-def _object(content: bytes) -> Response:
+def _json_value(content: bytes) -> Any:
     try:
-        body = orjson.loads(content)
+        return orjson.loads(content)
     except ValueError as error:
         raise BadResponse("invalid JSON") from error
-    if not isinstance(body, dict):
-        raise BadResponse("not a JSON object")
-    return body
