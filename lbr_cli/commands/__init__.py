@@ -31,6 +31,7 @@ COMMANDS = {
     "rerank": "Rerank the candidates of RUN by the scores of a model.",
     "fuse": "Fuse several runs into one, without a model.",
     "evaluate": "Compute measures of runs and compare them with the first.",
+    "tune": "Find the best weight for --interpolate.",
     "report": "Write an HTML page that compares runs.",
     "models": "List the models that have an alias, and the families.",
     "doctor": "Print versions and devices; test a model on this machine.",
