@@ -59,8 +59,8 @@ class TuneOptions(OptionGroup):
 def tune(options: TuneOptions) -> None:
     """Find the best weight for --interpolate.
 
-    RUN has the scores of both stages, so no model is needed. Each weight from 0 to 1 is evaluated as lbr rerank
-    --interpolate would rank. Cross-validation estimates the measure for other queries.
+    Each weight from 0 to 1 is evaluated from the scores of both stages, without a model. Cross-validation estimates
+    the measure for other queries.
 
     Examples:
         lbr rerank run.trec -c docs.jsonl -o reranked.jsonl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ HEAVY = (
     *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "urllib3", "ray", "regex"),
     *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
 )
+FUSE = ["fuse", *[str(ROOT / "samples" / "run.trec")] * 2, "-o", os.devnull]
 
 
 def modules() -> list[Path]:
@@ -128,8 +130,8 @@ def test_help_of_a_command_imports_no_job() -> None:
     assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *HEAVY, "jinja2")) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"]])
-def test_help_and_bad_input_load_neither_torch_nor_transformers(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"], FUSE])
+def test_help_bad_input_and_fusion_load_neither_torch_nor_transformers(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom lbr_cli.commands import main\n"
         f"sys.argv = ['lbr', *{arguments}]\n"
