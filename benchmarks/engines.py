@@ -80,7 +80,7 @@ def main() -> None:
 def _rankings(arguments: argparse.Namespace, console: Console) -> list[tuple[Query, list[Document]]]:
     folder = arguments.collection
     (run,) = folder.glob("run*.trec")
-    inputs = Inputs(str(run), (str(folder / "corpus.jsonl"),), str(folder / "queries.jsonl"))
+    inputs = Inputs((str(run),), (str(folder / "corpus.jsonl"),), str(folder / "queries.jsonl"))
     found = []
     for ranking in load_run(inputs, InputFiles(), console).rankings:
         documents = [candidate.document for candidate in ranking.candidates[: arguments.depth]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, redirect_stdout
@@ -17,8 +16,8 @@ from lbr_cli.cache.location import CacheLocation
 from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
-from lbr_cli.formats import OutputOptions, RunFormat, format_of_name
-from lbr_cli.formats.files import display_name
+from lbr_cli.formats import OutputOptions, RunFormat
+from lbr_cli.formats.choice import check_ids, check_tag, output_format
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.output import STDOUT, Output, open_output
@@ -33,7 +32,7 @@ from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
 from lbr_cli.setup import Pairs, Setup, set_up
-from lbr_cli.wording import counted, pair_name
+from lbr_cli.wording import counted
 
 TRUNCATED_WARNING_SHARE = 0.1  # of passages: fewer truncated ones are harmless, because passages overlap
 
@@ -111,7 +110,8 @@ def input_files(job: Job) -> InputFiles:
     """
     written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
     files = InputFiles(written, hashed=job.manifest is not None)
-    files.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
+    for run in job.inputs.runs:
+        files.check("run", run, replaceable_by=() if job.stream else (MAIN,))
     for role, names in (
         ("corpus", job.inputs.corpora),
         (QUERIES, (job.inputs.queries,)),
@@ -182,7 +182,7 @@ def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progr
     progress.status("waiting for the first query")
     first = next(rankings, None)
     if first is None:
-        raise InputError("holds no candidates", display_name(job.inputs.run))
+        raise InputError("holds no candidates", job.inputs.run_name)
     setup = _set_up(job, files, cache, progress)
     progress.start(0, 0, 0)
     try:
@@ -203,34 +203,20 @@ def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: Outp
 
 
 def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions]:
-    """Return the format of the output and its options. UsageError for options that the format does not support.
-
-    The format is that of `--output-format`, else of the extension of the file, else of the input; JSONL for one that
-    is only read.
-    """
-    format_ = job.output_format or format_of_name(job.output) or (input_format if input_format.can_write else Jsonl())
+    """Return the format of the output and its options. UsageError for options that the format does not support."""
+    format_ = output_format(job.output_format, job.output, input_format)
     if job.inputs.lines:
         format_ = input_format
     if job.explain and not format_.has_details:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
-    if job.tag is not None and not format_.has_tag:
-        raise UsageError(f"--tag: {format_.name} output has no run tag")
-    if job.tag is not None and not re.fullmatch(r"[^\s\ud800-\udfff]+", job.tag):
-        raise UsageError(f"--tag {job.tag!r}: a run tag is one word in UTF-8")
+    check_tag(job.tag, format_)
     return format_, OutputOptions(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
-def _checked(ranking: Ranking, job: Job, input_format: RunFormat, output_format: RunFormat) -> Ranking:
+def _checked(ranking: Ranking, job: Job, input_format: RunFormat, format_: RunFormat) -> Ranking:
     """Return the ranking. InputError for a missing first-stage score, UsageError for an id that cannot be written."""
-    check_first_stage_scores(ranking, job.method, display_name(job.inputs.run))
-    query_id = ranking.query.query_id
-    # an id that was read can be written in the same format
-    for candidate in ranking.candidates if output_format.name != input_format.name else ():
-        reason = output_format.why_not_writable(query_id, candidate.doc_id)
-        if reason:
-            pair = pair_name(repr(query_id), repr(candidate.doc_id))
-            hint = "--output-format jsonl has room for any id"
-            raise UsageError(f"{pair}: {reason} cannot go into {output_format.name} output", hint=hint)
+    check_first_stage_scores(ranking, job.method, job.inputs.run_name)
+    check_ids(ranking, input_format, format_)
     return ranking
 
 

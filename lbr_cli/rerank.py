@@ -9,13 +9,13 @@ Here an index is a position in first-stage order, from 0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import float32, round_trip_number
+from lbr_cli.ordering import first_stage_order, interpolated, score_order
 from lbr_cli.passages import Passages
 from lbr_cli.scoring import Plan, Scorer
 from lbr_cli.wording import pair_name
@@ -116,41 +116,20 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
 
 
 def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], weight: float) -> dict[int, Score]:
-    """Return weight · first-stage score + (1 - weight) · model score, each scaled to 0 … 1 over the query."""
-    model = normalised([score.value for score in scores.values()])
+    """Return the scores with their values interpolated; the score of the model, as it is written, is a detail."""
+    values = interpolated(first_stage, [float32(score.value) for score in scores.values()], weight)
     mixed = {}
-    for (index, score), first, second in zip(scores.items(), normalised(first_stage), model, strict=True):
+    for (index, score), value in zip(scores.items(), values, strict=True):
         details = {"reranker_score": round_trip_number(score.value), **score.details}
-        mixed[index] = Score(weight * first + (1 - weight) * second, details, score.warning)
+        mixed[index] = Score(value, details, score.warning)
     return mixed
-
-
-def normalised(values: Sequence[float]) -> list[float]:
-    """Return (v - min) / (max - min) for each value, or 0 if all are equal."""
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    if low == high:
-        return [0.0] * len(values)
-    unit = 1.0 if math.isfinite(high - low) else 0.5  # the difference of two floats may exceed the largest float
-    return [(value * unit - low * unit) / (high * unit - low * unit) for value in values]
-
-
-def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates in first-stage order. A rank beside a score is ignored."""
-    scores = [-candidate.score for candidate in candidates if candidate.score is not None]
-    ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
-    for keys in (scores, ranks):
-        if len(keys) == len(candidates):
-            return [candidates[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
-    return list(candidates)
 
 
 def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[RankedCandidate]:
     """Return the lines of the output; `scores` are by index."""
     values = {index: float32(score.value) for index, score in scores.items()}
-    order = sorted(values, key=lambda index: (-values[index], index))
-    order += [index for index in range(len(ordered)) if index not in values]
     details = {index: score.details for index, score in scores.items()}
     return [
         RankedCandidate(ordered[index], index + 1, rank, values.get(index), details.get(index, {}))
-        for rank, index in enumerate(order, 1)
+        for rank, index in enumerate(score_order(values, len(ordered)), 1)
     ]

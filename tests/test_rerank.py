@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lbr_cli.core import Answer, Batch, Candidate, Document, Pair, Query, Ranking, Request, Score
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.families import Classifier
-from lbr_cli.rerank import Method, first_stage_order, new_order, normalised, pairs_to_score, rerank
+from lbr_cli.ordering import first_stage_order, normalised
+from lbr_cli.rerank import Method, new_order, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from support.program import Program
 from support.progress import RecordedProgress

@@ -29,7 +29,9 @@ UNWINDING = 2.0  # seconds in which the program stops, and further signals are i
 # each command and its line in `lbr --help`
 COMMANDS = {
     "rerank": "Rerank the candidates of RUN by the scores of a model.",
+    "fuse": "Fuse several runs into one, without a model.",
     "evaluate": "Compute measures of runs and compare them with the first.",
+    "tune": "Find the best weight for --interpolate.",
     "report": "Write an HTML page that compares runs.",
     "models": "List the models that have an alias, and the families.",
     "doctor": "Print versions and devices; test a model on this machine.",

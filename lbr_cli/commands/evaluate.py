@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +13,7 @@ import typer
 
 from lbr_cli.commands.command import OptionGroup, command, option
 from lbr_cli.commands.options.diagnostics import QUIET
+from lbr_cli.commands.options.extensions import checked_extension
 from lbr_cli.commands.options.inputs import check_inputs
 from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import Evaluation, plot, tables, warn_coverage
@@ -64,9 +64,9 @@ def evaluate(options: EvaluateOptions) -> None:
     check_stdout()
     values_format = picture_format = None
     if options.per_query is not None:
-        values_format = _extension("--per-query", options.per_query, tables.PER_QUERY, compressed=True)
+        values_format = checked_extension("--per-query", options.per_query, tables.PER_QUERY, compressed=True)
     if options.plot is not None:
-        picture_format = _extension("--plot", options.plot, plot.ENDINGS)
+        picture_format = checked_extension("--plot", options.plot, plot.ENDINGS)
     chosen = parse_measures(options.measures or DEFAULTS)
     drawn = (chosen if options.measures else parse_measures(plot.CURVES)) if options.plot else []
     if options.plot:
@@ -102,15 +102,6 @@ def _text(evaluation: Evaluation, format_: str) -> str:
         width = shutil.get_terminal_size().columns if styled else None
         return tables.as_table(evaluation, width=width, styled=styled)
     return {"json": tables.as_json, "tsv": tables.as_tsv, "markdown": tables.as_markdown}[format_](evaluation)
-
-
-def _extension(option: str, path: str, known: Iterable[str], *, compressed: bool = False) -> str:
-    """Return the extension of an output file, which may be `compressed`. UsageError if it is not one of the known."""
-    plain = path.removesuffix(".gz").removesuffix(".zst") if compressed else path
-    extension = os.path.splitext(plain)[1]
-    if extension not in known:
-        raise UsageError(f"{option} {path}: unknown extension", hint=f"use {' or '.join(known)}")
-    return extension
 
 
 def _check_paths(options: EvaluateOptions) -> None:

@@ -73,7 +73,7 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
         if judged:
             warn_coverage(judged.evaluation, console)
         if queries is None:
-            queries = queries_beside(inputs.before, corpora, console)
+            queries = queries_beside([inputs.before], corpora, console)
         if queries is None:
             inputs.refuse(QUERY_FIELDS, "no file of queries is read")
         else:

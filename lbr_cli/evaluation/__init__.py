@@ -108,7 +108,7 @@ class _Evaluator:
         for measure in measures:
             if not any(provider.supports(measure) and provider.is_available() for provider in providers):
                 hint = "supported are the measures of trec_eval, Judged and Compat"
-                raise UsageError(f"--measures {measure}: unsupported measure", hint=hint)
+                raise UsageError(f"{measure}: unsupported measure", hint=hint)
         self._queries = {query_id: str(number) for number, query_id in enumerate(judgments)}
         self._documents = {
             query_id: {doc_id: str(number) for number, doc_id in enumerate(grades)}

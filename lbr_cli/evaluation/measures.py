@@ -40,17 +40,22 @@ class Curve:
     measures: dict[float, str]
 
 
-def parse_measures(texts: Sequence[str]) -> list[Any]:
-    """Return the measures of ir_measures that the texts name, without duplicates. Spaces or commas separate names.
+def parse_measures(texts: Sequence[str], option: str = "--measures") -> list[Any]:
+    """Return the measures of ir_measures that the texts of an option name, without duplicates.
+
+    Spaces or commas separate names.
 
     Raises UsageError for an invalid measure, MissingError without the extra `eval`.
     """
     for package in PACKAGES:
         if find_spec(package) is None:
             raise MissingError(f"evaluation needs {package}, which is not installed", hint=INSTALL)
-    measures = [measure for text in texts for name in _split(text) for measure in _parse(name)]
+    try:
+        measures = [measure for text in texts for name in _split(text) for measure in _parse(name)]
+    except UsageError as error:
+        raise UsageError(f"{option} {error}", hint=error.hint) from error
     if not measures:
-        raise UsageError("--measures: no measure", hint=HINT)
+        raise UsageError(f"{option}: no measure", hint=HINT)
     return list(dict.fromkeys(measures))
 
 
@@ -111,17 +116,17 @@ def _parse(text: str) -> Iterator[Any]:
 
     match = MEASURE.fullmatch(text)
     if match is None:
-        raise UsageError(f"--measures {text}: not a measure", hint=HINT)
+        raise UsageError(f"{text}: not a measure", hint=HINT)
     name, registry = match["name"], ir_measures.measures.registry
     measure = registry.get(name)
     if measure is None:
-        raise UsageError(f"--measures {text}: unknown measure {name}", hint=_suggestion(name, registry))
+        raise UsageError(f"{text}: unknown measure {name}", hint=_suggestion(name, registry))
     arguments = _parse_arguments(match["arguments"] or "", text)
     if match["at"] is None:
         yield _checked(measure, arguments, text)
         return
     if measure.AT_PARAM in arguments:
-        raise UsageError(f"--measures {text}: duplicate {measure.AT_PARAM}", hint=HINT)
+        raise UsageError(f"{text}: duplicate {measure.AT_PARAM}", hint=HINT)
     for value in _parse_cutoffs(match["at"], text):
         yield _checked(measure, {**arguments, measure.AT_PARAM: value}, text)
 
@@ -141,7 +146,7 @@ def _parse_arguments(source: str, text: str) -> dict[str, Any]:
             values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
             if len(values) == len(call.keywords):  # no duplicate
                 return values
-    raise UsageError(f"--measures {text}: invalid parameters in brackets, not name=value", hint=HINT)
+    raise UsageError(f"{text}: invalid parameters in brackets, not name=value", hint=HINT)
 
 
 def _parse_cutoffs(source: str, text: str) -> list[float]:
@@ -152,7 +157,7 @@ def _parse_cutoffs(source: str, text: str) -> list[float]:
         value = None
     numbers = value if isinstance(value, set) else {value} if type(value) in (int, float) else set()
     if not numbers or not all(type(number) in (int, float) for number in numbers):
-        raise UsageError(f"--measures {text}: no number after @", hint=HINT)
+        raise UsageError(f"{text}: no number after @", hint=HINT)
     return sorted(numbers)
 
 
@@ -161,7 +166,7 @@ def _checked(measure: Any, values: dict[str, Any], text: str) -> Any:
     for name, value in values.items():
         parameter = measure.SUPPORTED_PARAMS.get(name)
         if parameter is None:
-            raise UsageError(f"--measures {text}: {measure.NAME} has no parameter {name}", hint=HINT)
+            raise UsageError(f"{text}: {measure.NAME} has no parameter {name}", hint=HINT)
         if parameter.dtype is float and type(value) is int and abs(value) <= MAX_CUTOFF:
             values[name] = value = float(value)
         valid = parameter.validate(value) and (type(value) is not bool or parameter.dtype is bool)
@@ -169,11 +174,11 @@ def _checked(measure: Any, values: dict[str, Any], text: str) -> Any:
         if not valid or (limits and not limits[0] <= value <= limits[1]) or (name == "gains" and not _are_gains(value)):
             whole = "a whole number " if parameter.dtype is int else ""
             allowed = f", it is {whole}from {limits[0]} to {limits[1]}" if limits else ""
-            raise UsageError(f"--measures {text}: {name} cannot be {value!r}{allowed}", hint=HINT)
+            raise UsageError(f"{text}: {name} cannot be {value!r}{allowed}", hint=HINT)
     for name, parameter in measure.SUPPORTED_PARAMS.items():
         if parameter.required and name not in {**measure.params, **values}:
             example = f"{measure.NAME}@10" if name == "cutoff" else f"{measure.NAME}({name}=…)"
-            raise UsageError(f"--measures {text}: missing parameter {name}: {example}", hint=HINT)
+            raise UsageError(f"{text}: missing parameter {name}: {example}", hint=HINT)
     return measure(**values)
 
 

@@ -71,7 +71,7 @@ def read_run(path: str, *, keep: bool = False) -> Run:
     if not entries:
         raise InputError("holds no candidates", name)
     rankings = {query_id: _order(of_query) for query_id, of_query in entries.items()}
-    return Run(_printable(name), rankings, candidates, queries)
+    return Run(printable_name(name), rankings, candidates, queries)
 
 
 def _order(entries: Mapping[str, _Entry]) -> list[str]:
@@ -130,7 +130,7 @@ def _not_in(known: Container[str], ids: Iterable[str]) -> Iterator[str]:
     return (text for text in ids if text not in known)
 
 
-def _printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """Return a file name that can be printed, drawn and stored as JSON."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -15,12 +15,12 @@ from lbr_cli.evaluation import TOP, Evaluation
 from lbr_cli.evaluation.significance import Comparison
 
 if TYPE_CHECKING:
-    from rich.table import Column
+    from rich.table import Column, Table
 
 ONE_RUN = ("measure", "run", "value")
 SEVERAL_RUNS = (*ONE_RUN, "change", "p", "wins", "ties", "losses")
 COVERAGE = ("run", "judged queries", "missing", "unjudged", f"judged in top {TOP}")
-NUMERIC = {"value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
+NUMERIC = {"weight", "value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
 MACHINE = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
 NAME_WIDTH = 12  # minimum for the name of a run
 UNLIMITED = 10_000  # columns
@@ -35,11 +35,12 @@ def _rows(evaluation: Evaluation) -> Iterator[list[str]]:
             if run is not evaluation.runs[0]:
                 compared = run.comparisons[measure]
                 counts = (compared.wins, compared.ties, compared.losses)
-                row += [_change(evaluation.change(run, measure), digits), _p(compared), *map(str, counts)]
+                row += [signed(evaluation.change(run, measure), digits), _p(compared), *map(str, counts)]
             yield row + [""] * (len(_header(evaluation)) - len(row))
 
 
-def _change(difference: float, digits: int) -> str:
+def signed(difference: float, digits: int = 4) -> str:
+    """Return a difference with its sign; one that rounds to 0 has none."""
     text = f"{difference:+.{digits}f}"
     return text[1:] if float(text) == 0 else text
 
@@ -76,24 +77,13 @@ def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
 
     Numbers are never truncated: in a narrower terminal, lines wrap.
     """
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     runs = evaluation.runs
     name_width = min(NAME_WIDTH, max(len(run.run) for run in runs))
 
-    def table(header: Sequence[str]) -> Table:
-        empty = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in header:
-            if name == "run":
-                empty.add_column(name, overflow="fold", min_width=name_width)
-            else:
-                empty.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
-        return empty
-
-    measures, coverage = table(_header(evaluation)), table(COVERAGE)
+    measures, coverage = empty_table(_header(evaluation), name_width), empty_table(COVERAGE, name_width)
     for number, row in enumerate(_rows(evaluation)):
         measure, run = row[0], runs[number % len(runs)]
         cells = [Text(cell) for cell in row]
@@ -116,6 +106,20 @@ def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().strip("\n").splitlines())
 
 
+def empty_table(header: Sequence[str], name_width: int = NAME_WIDTH) -> Table:
+    """Return a table of rich without rows; only names of runs are broken, at `name_width` or more columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in header:
+        if name == "run":
+            table.add_column(name, overflow="fold", min_width=name_width)
+        else:
+            table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
+    return table
+
+
 def _longest(column: Column) -> int:
     return max(len(str(cell)) for cell in (column.header, *column.cells))
 
@@ -123,14 +127,14 @@ def _longest(column: Column) -> int:
 def as_markdown(evaluation: Evaluation) -> str:
     legend = _legend(evaluation)
     parts = [
-        _markdown(_header(evaluation), _rows(evaluation)),
+        markdown_rows(_header(evaluation), _rows(evaluation)),
         *([f"{_markdown_cell(legend)}\n"] if legend else []),
-        _markdown(COVERAGE, _coverage(evaluation)),
+        markdown_rows(COVERAGE, _coverage(evaluation)),
     ]
     return "\n".join(parts)
 
 
-def _markdown(header: Sequence[str], rows: Iterator[list[str]]) -> str:
+def markdown_rows(header: Sequence[str], rows: Iterable[list[str]]) -> str:
     rules = ["---:" if name in NUMERIC else "---" for name in header]
     return "".join(f"| {' | '.join(map(_markdown_cell, row))} |\n" for row in (header, rules, *rows))
 
@@ -161,10 +165,10 @@ def as_tsv(evaluation: Evaluation) -> str:
         for number, run in enumerate(evaluation.runs):
             values = map(_values(evaluation, number, measure).get, MACHINE)
             lines.append([measure, _field(run.run), *("" if value is None else repr(value) for value in values)])
-    return _tsv(lines)
+    return tsv_rows(lines)
 
 
-def _tsv(lines: Iterable[Sequence[str]]) -> str:
+def tsv_rows(lines: Iterable[Sequence[str]]) -> str:
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
@@ -199,7 +203,7 @@ def per_query_jsonl(evaluation: Evaluation) -> bytes:
 def per_query_tsv(evaluation: Evaluation) -> bytes:
     """Return a header, and one line for each run and judged query."""
     lines = [[_field(run), query_id, *map(repr, values.values())] for run, query_id, values in _per_query(evaluation)]
-    return _tsv([["run", "query_id", *evaluation.measures], *lines]).encode()
+    return tsv_rows([["run", "query_id", *evaluation.measures], *lines]).encode()
 
 
 PER_QUERY: dict[str, Callable[[Evaluation], bytes]] = {".jsonl": per_query_jsonl, ".tsv": per_query_tsv}

@@ -177,11 +177,12 @@ def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[
 
 
 def _row(query: Query, row: RankedCandidate, options: OutputOptions) -> dict[str, Any]:
+    score = None if row.score is None else round_trip_number(row.score)
     fields: dict[str, Any] = {
         "query_id": query.query_id,
         "doc_id": row.candidate.doc_id,
         "rank": row.rank,
-        "score": None if row.score is None else round_trip_number(row.score),
+        "score": row.candidate.score if options.is_first_stage else score,
         "first_stage_score": row.candidate.score,
         "first_stage_rank": row.first_stage_rank,
     }

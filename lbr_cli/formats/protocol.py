@@ -21,10 +21,14 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """`tag` is the run tag of formats with `has_tag`; `explain` adds the details of scores where `has_details`."""
+    """`tag` is the run tag of formats with `has_tag`; `explain` adds the details of scores where `has_details`.
+
+    `is_first_stage`: no model has scored the ranking, whose scores are those of its candidates.
+    """
 
     tag: str
     explain: bool = False
+    is_first_stage: bool = False
 
 
 class RunFormat(ABC):

@@ -9,14 +9,17 @@ from typing import Literal
 from lbr_cli.core import Candidate, Progress, Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line
+from lbr_cli.inputs.places import Places
 from lbr_cli.wording import pair_name
+
+Groups = dict[str, "CandidateGroup"]  # by query id
 
 
 @dataclass(slots=True)
 class DuplicateCount:
-    """Counts the duplicate pairs of `file`, or refuses the first if `policy` is "error"."""
+    """Counts the duplicate pairs of a run, or refuses the first if `policy` is "error"."""
 
-    file: str
+    places: Places
     policy: Literal["warn", "error"]
     count: int = 0
     first: str = ""
@@ -33,8 +36,8 @@ class CandidateGroup:
     """The candidates of one query, by document id.
 
     `text_line` is the line of the query's text, `lines` are those of the candidates, in the same order. `text_lines`
-    are the lines of document texts that come later than their candidates. Lines are 8 bytes each in an array: runs of a
-    million lines are usual.
+    are the lines of document texts that come later than their candidates. Lines are numbers of `Places`, 8 bytes each
+    in an array: runs of a million lines are usual.
     """
 
     query: Query
@@ -47,28 +50,62 @@ class CandidateGroup:
     def add(self, line: Line, duplicates: DuplicateCount) -> None:
         """Add the candidate of a line. InputError if the line contradicts an earlier one, or for a duplicate."""
         number, query, candidate, implied = line
-        file, doc_id = duplicates.file, candidate.doc_id
-        if implied != self.implied:
-            message = f"query id {query.query_id} is also the number of a line without an id"
-            raise InputError(message, file, number, hint="give every query an id")
-        if query.text is not None and query.text != self.query.text:
-            if self.query.text is not None:
-                raise InputError(f"query {query.query_id} has another text at {file}:{self.text_line}", file, number)
-            self.query, self.text_line = query, number
+        places, doc_id = duplicates.places, candidate.doc_id
+        self.add_query(query, number, places, implied=implied)
         known = self.candidates.setdefault(doc_id, candidate)
         if known is candidate:
             self.lines.append(number)
             return
+        self._check_text(known, candidate, number, places)
         pair = pair_name(query.query_id, doc_id)
-        if candidate.document and known.document and candidate.document != known.document:
-            raise InputError(f"{pair}: another text at {file}:{self._line_of(doc_id)}", file, number)
         if duplicates.policy == "error":
-            raise InputError(f"{pair}: duplicate pair, first at {file}:{self._line_of(doc_id)}", file, number)
-        duplicates.first = duplicates.first or f"{file}:{number}: {pair}"
+            message = f"{pair}: duplicate pair, first at {places.text(self._line_of(doc_id))}"
+            raise InputError(message, *places.of(number))
+        duplicates.first = duplicates.first or f"{places.text(number)}: {pair}"
         duplicates.count += 1
         if known.document is None and candidate.document is not None:
             self.text_lines[doc_id] = number
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
+
+    def add_query(self, query: Query, number: int, places: Places, *, implied: bool) -> None:
+        """Add the text of the query, if a line has one. InputError if it contradicts an earlier line."""
+        if implied != self.implied:
+            message = f"query id {query.query_id} is also the number of a line without an id"
+            raise InputError(message, *places.of(number), hint="give every query an id")
+        if query.text is not None and query.text != self.query.text:
+            if self.query.text is not None:
+                message = f"query {query.query_id} has another text at {places.text(self.text_line)}"
+                raise InputError(message, *places.of(number), hint="give every query an id" if implied else "")
+            self.query, self.text_line = query, number
+
+    def merge(self, candidate: Candidate, number: int, text_number: int, places: Places) -> None:
+        """Add a candidate of another run, or its score, text and unknown keys to the candidate of the same document.
+
+        The lines of the candidate and of its text are `number` and `text_number`. InputError for another text. Of two
+        values of one key, that of the earlier run is kept, unless it is null.
+        """
+        doc_id = candidate.doc_id
+        known = self.candidates.setdefault(doc_id, candidate)
+        if known is candidate:
+            self.lines.append(number)
+            if text_number != number:
+                self.text_lines[doc_id] = text_number
+            return
+        self._check_text(known, candidate, text_number, places)
+        if known.document is None and candidate.document is not None:
+            self.text_lines[doc_id] = text_number
+        score = (known.score or 0.0) + (candidate.score or 0.0)
+        extra = known.extra
+        if candidate.extra:
+            earlier = {key: value for key, value in (extra or {}).items() if value is not None}
+            extra = {**(extra or {}), **candidate.extra, **earlier}
+        self.candidates[doc_id] = Candidate(known.doc_id, known.document or candidate.document, score, None, extra)
+
+    def _check_text(self, known: Candidate, candidate: Candidate, number: int, places: Places) -> None:
+        if candidate.document and known.document and candidate.document != known.document:
+            pair = pair_name(self.query.query_id, candidate.doc_id)
+            message = f"{pair}: another text at {places.text(self._line_of(candidate.doc_id))}"
+            raise InputError(message, *places.of(number))
 
     def _line_of(self, doc_id: str) -> int:
         """Return the line of a candidate's text, or of the candidate. Slow, for errors only."""

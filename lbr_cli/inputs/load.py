@@ -10,15 +10,22 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, RunFormat, parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.lines import PlainLines
 from lbr_cli.inputs import Inputs
-from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
+from lbr_cli.inputs.fusion import Fusion
+from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount, Groups
+from lbr_cli.inputs.places import Places
 from lbr_cli.inputs.texts import add_query_texts, find_documents
+from lbr_cli.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedRun:
-    """The rankings of a run, in the order of their first lines, and the number of duplicate pairs."""
+    """The rankings of a run, in the order of their first lines, and the number of duplicate pairs.
+
+    Those of several runs are fused.
+    """
 
     format: RunFormat
     duplicates: int
@@ -30,34 +37,73 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
 
     Raises InputError for invalid input, and UsageError for texts that no option names a file for.
     """
-    name = display_name(inputs.run)
-    progress.status(f"reading {name}")
-    format_, lines = _parse(inputs, files, progress)
-    duplicates = DuplicateCount(name, inputs.policies.duplicates)
-    groups: dict[str, CandidateGroup] = {}
-    for line in lines:
-        group = groups.get(line.query.query_id)
-        if group is None:
-            group = groups[line.query.query_id] = CandidateGroup(line.query, line.number, line.implied)
-        group.add(line, duplicates)
-    duplicates.warn(progress)
-    if not groups:
-        raise InputError("holds no candidates", name)
-    add_query_texts(groups, inputs, files, progress)
-    documents = find_documents(groups, inputs, files, progress)
-    skip = inputs.policies.missing_docs == "skip"
-    # each group is removed when its ranking is built, so that memory never holds both of all queries
-    rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
-    return LoadedRun(format_, duplicates.count, [ranking for ranking in rankings if ranking.candidates])
+    read = _read(inputs, files, progress)
+    add_query_texts(read.groups, read.places, inputs, files, progress)
+    documents = find_documents(read.groups, read.places, inputs, files, progress)
+    return _loaded(read, documents, skip=inputs.policies.missing_docs == "skip")
 
 
-def _parse(inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFormat, Iterator[Line]]:
+def load_candidates(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun:
+    """Read and check the runs alone: no texts but those of their lines are read."""
+    return _loaded(_read(inputs, files, progress), {}, skip=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The candidates of all runs by query, the number of duplicate pairs, and the places of the lines."""
+
+    format: RunFormat
+    duplicates: int
+    groups: Groups
+    places: Places
+
+
+def _read(inputs: Inputs, files: InputFiles, progress: Progress) -> _Read:
+    """Read the runs, and fuse several. Their format is JSONL if they differ in it."""
+    fusion = Fusion(inputs.fuse_k)
+    formats: dict[str, RunFormat] = {}
+    start = count = 0
+    for path in inputs.runs:
+        name = display_name(path)
+        progress.status(f"reading {name}")
+        format_, lines = _parse(path, inputs, files, progress)
+        formats[format_.name] = format_
+        duplicates = DuplicateCount(Places(name), inputs.policies.duplicates)
+        groups: Groups = {}
+        number = 0
+        for line in lines:
+            number = line.number
+            group = groups.get(line.query.query_id)
+            if group is None:
+                group = groups[line.query.query_id] = CandidateGroup(line.query, number, line.implied)
+            group.add(line, duplicates)
+        duplicates.warn(progress)
+        count += duplicates.count
+        if not groups:
+            raise InputError("holds no candidates", name)
+        if len(inputs.runs) == 1:
+            return _Read(format_, count, groups, duplicates.places)
+        fusion.add(groups, name, start)
+        start += number
+    if fusion.partial:
+        progress.note(f"{fusion.partial} of {counted(len(fusion.groups), 'query', 'queries')} not in every run")
+    return _Read(format_ if len(formats) == 1 else Jsonl(), count, fusion.groups, fusion.places)
+
+
+def _parse(path: str, inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFormat, Iterator[Line]]:
     query = None if inputs.query is None else Query("1", inputs.query)
-    stream = files.open(inputs.run, exact=inputs.lines)
+    stream = files.open(path, exact=inputs.lines)
     if inputs.lines and query is not None:
         format_ = PlainLines(query, progress.warn)
         return format_, format_.read(enumerate(stream, 1), stream.name)
     return parse_run(stream, inputs.format, query, inputs.part)
+
+
+def _loaded(read: _Read, documents: Mapping[str, Document], *, skip: bool) -> LoadedRun:
+    groups = read.groups
+    # each group is removed when its ranking is built, so that memory never holds both of all queries
+    rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
+    return LoadedRun(read.format, read.duplicates, [ranking for ranking in rankings if ranking.candidates])
 
 
 def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 
 from lbr_cli.core import Progress, Query, Ranking
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import BLANKS, display_name, without_end
+from lbr_cli.formats.files import BLANKS, without_end
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
+from lbr_cli.inputs.places import Places
 from lbr_cli.wording import pair_name
 
 REMEMBERED = 10_000
@@ -29,9 +30,9 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     if it is one of the last 10,000.
     """
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
-    duplicates = DuplicateCount(display_name(inputs.run), inputs.policies.duplicates)
+    duplicates = DuplicateCount(Places(inputs.run_name), inputs.policies.duplicates)
     answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
-    with files.open(inputs.run) as lines:
+    with files.open(*inputs.runs) as lines:
         for group in _groups(lines, format_, answered, duplicates):
             _check_texts(group, lines.name)
             last = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])

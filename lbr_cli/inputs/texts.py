@@ -14,25 +14,25 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.inputs import Inputs
-from lbr_cli.inputs.groups import CandidateGroup
+from lbr_cli.inputs.groups import Groups
+from lbr_cli.inputs.places import Places
 from lbr_cli.wording import counted, first_few
 
 QUERIES = "queries file"  # the name of this input in messages
+QUERY_FILES = ("queries.*", "topics.*")
 
-Groups = dict[str, CandidateGroup]
 
-
-def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
+def add_query_texts(groups: Groups, places: Places, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
     """Add the query texts of the queries file, and remove queries without a text for `--missing-queries skip`.
 
     Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError without a
     queries file.
     """
-    run_name = display_name(inputs.run)
+    run_name = places.name
     incomplete = [group for group in groups.values() if group.query.text is None]
     path = inputs.queries
     if path is None and incomplete:
-        path = queries_beside(inputs.run, inputs.corpora, progress)
+        path = queries_beside(inputs.runs, inputs.corpora, progress)
     if path is None:
         _check_complete(inputs, run_name, bool(incomplete))
         return
@@ -47,7 +47,8 @@ def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress:
         if line is None or line.query.text is None or group.implied:  # the number of a line is not the id of a query
             continue
         if group.query.text is not None and group.query.text != line.query.text:
-            raise InputError(f"query {query_id} has another text at {name}:{line.number}", run_name, group.text_line)
+            message = f"query {query_id} has another text at {name}:{line.number}"
+            raise InputError(message, *places.of(group.text_line))
         group.query = line.query
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
@@ -55,11 +56,11 @@ def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress:
         if len(missing) == len(groups):
             hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(queries) or 'no query'}", alike)
             raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
-        examples = first_few(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
+        examples = first_few(f"{group.query.query_id} ({places.short(group.lines[0])})" for group in missing)
         message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
         if inputs.policies.missing_queries == "error":
             hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
-            raise InputError(message, run_name, missing[0].lines[0], hint=hint)
+            raise InputError(message, *places.of(missing[0].lines[0]), hint=hint)
         progress.warn(f"{run_name}: {message}")
         if inputs.policies.missing_queries == "skip":
             for group in missing:
@@ -76,17 +77,16 @@ def _check_complete(inputs: Inputs, run_name: str, incomplete: bool) -> None:
         raise UsageError(f"--{option} has no effect: {run_name} has the query texts, and no queries file is read")
 
 
-def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str | None:
-    """Return the file named queries.* or topics.* beside the run, else beside the first corpus, else None.
+def queries_beside(runs: Sequence[str], corpora: Sequence[str], progress: Progress) -> str | None:
+    """Return the file named queries.* or topics.* beside the runs, else beside the first corpus, else None.
 
     Raises UsageError if there are several.
     """
-    others = {os.path.realpath(path) for path in (run, *corpora)}
-    for beside in (run, *corpora[:1]):
-        if beside == STDIN:
-            continue
-        folder = glob.escape(os.path.dirname(beside))
-        paths = [path for name in ("queries.*", "topics.*") for path in glob.glob(os.path.join(folder, name))]
+    others = {os.path.realpath(path) for path in (*runs, *corpora)}
+    for files in (runs, corpora[:1]):
+        folders = {os.path.realpath(os.path.dirname(path)): os.path.dirname(path) for path in files if path != STDIN}
+        patterns = (os.path.join(glob.escape(folder), name) for folder in folders.values() for name in QUERY_FILES)
+        paths = [path for pattern in patterns for path in glob.glob(pattern)]
         paths = sorted(path for path in paths if os.path.isfile(path) and os.path.realpath(path) not in others)
         if len(paths) > 1:
             raise UsageError(f"several files may hold the queries: {', '.join(paths)}", hint="name one with --queries")
@@ -96,16 +96,17 @@ def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str 
     return None
 
 
-def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> Mapping[str, Document]:
+def find_documents(
+    groups: Groups, places: Places, inputs: Inputs, files: InputFiles, progress: Progress
+) -> Mapping[str, Document]:
     """Return the documents, by id, of the candidates without a text.
 
     Raises InputError for documents that are not found, depending on the policy, and if no candidate has a text;
     UsageError if there is no corpus.
     """
-    run_name = display_name(inputs.run)
     wanted = {doc_id for _, doc_id in _without_text(groups)}
     if wanted and not inputs.corpora:
-        raise UsageError(f"{run_name} has no document texts", hint="name the corpus with --corpus")
+        raise UsageError(f"{places.name} has no document texts", hint="name the corpus with --corpus")
     documents = WantedDocuments(wanted)
     skipped: list[str] = []
 
@@ -121,7 +122,7 @@ def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: 
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
     if len(documents.documents) < len(wanted):
-        _handle_missing(groups, documents, inputs, progress)
+        _handle_missing(groups, places, documents, inputs, progress)
     return documents.documents
 
 
@@ -134,9 +135,11 @@ def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
                     yield line, doc_id
 
 
-def _handle_missing(groups: Groups, documents: WantedDocuments, inputs: Inputs, progress: Progress) -> None:
+def _handle_missing(
+    groups: Groups, places: Places, documents: WantedDocuments, inputs: Inputs, progress: Progress
+) -> None:
     """Warn about documents that are not found, or raise InputError."""
-    run_name = display_name(inputs.run)
+    run_name = places.name
     corpora = ", ".join(map(display_name, inputs.corpora))
     pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
     missing = len({doc_id for _, doc_id in pairs})
@@ -146,12 +149,12 @@ def _handle_missing(groups: Groups, documents: WantedDocuments, inputs: Inputs, 
         ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
         hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
         raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)
-    examples = first_few(f"{doc_id} (line {line})" for line, doc_id in pairs)
+    examples = first_few(f"{doc_id} ({places.short(line)})" for line, doc_id in pairs)
     counts = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs)"
     message = _joined(f"{counts}: {examples}", alike)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
-        raise InputError(message, run_name, pairs[0][0], hint=hint)
+        raise InputError(message, *places.of(pairs[0][0]), hint=hint)
     progress.warn(f"{run_name}: {message}")
 
 

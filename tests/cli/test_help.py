@@ -37,7 +37,9 @@ def test_the_options_of_rerank_are_grouped(lbr: Program) -> None:
 @pytest.mark.parametrize(
     ("command", "headings"),
     [
+        ("fuse", ["Arguments", "Input", "Output", "Diagnostics", "Examples"]),
         ("evaluate", ["Arguments", "Options", "Examples"]),
+        ("tune", ["Arguments", "Options", "Examples"]),
         ("report", ["Arguments", "Input", "Output", "Diagnostics", "Examples"]),
         ("models", ["Options", "Commands"]),
         ("doctor", ["Model", "Engine", "Reference scores", "Diagnostics", "Examples"]),

@@ -53,7 +53,7 @@ class Files:
         (folder / "run").write_bytes(self.run)
         (folder / "corpus").write_bytes(self.corpus)
         (folder / "queries").write_bytes(self.queries)
-        return Inputs(str(folder / "run"), (str(folder / "corpus"),), str(folder / "queries"))
+        return Inputs((str(folder / "run"),), (str(folder / "corpus"),), str(folder / "queries"))
 
 
 def jsonl(records: list[Any]) -> bytes:
@@ -175,7 +175,7 @@ def test_broken_bytes_give_a_clean_error_or_a_right_answer(
         data.draw(st.sampled_from(["warn", "error"])),
         data.draw(st.sampled_from(["error", "skip"])),
     )
-    inputs = Inputs(inputs.run, inputs.corpora, inputs.queries, policies=policies)
+    inputs = Inputs(inputs.runs, inputs.corpora, inputs.queries, policies=policies)
     try:
         loaded = load_run(inputs, InputFiles(), RecordedProgress())
     except LbrError as error:
@@ -210,7 +210,7 @@ def test_a_stream_of_anything_ends_cleanly(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("stream")
     (folder / "run").write_bytes(content)
     try:
-        for ranking in stream(Inputs(str(folder / "run")), InputFiles(), RecordedProgress()):
+        for ranking in stream(Inputs((str(folder / "run"),)), InputFiles(), RecordedProgress()):
             assert ranking.query.text is not None
             assert all(candidate.document is not None for candidate in ranking.candidates)
     except LbrError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,13 +25,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "network": ("errors",),
     "models": ("core", "errors", "families", "models", "network"),
     "engines": ("", "core", "errors", "models", "engines", "network", "wording"),
-    "inputs": ("core", "errors", "formats", "inputs", "wording"),
+    "ordering": ("core",),
+    "inputs": ("core", "errors", "formats", "inputs", "ordering", "wording"),
     "cache": ("core", "errors", "cache"),
     "computation": ("cache", "core", "wording"),
     "scoring": ("cache", "computation", "core", "errors"),
     "passages": ("core", "float32"),
-    "rerank": ("core", "errors", "float32", "passages", "scoring", "wording"),
-    "evaluation": ("core", "errors", "evaluation", "float32", "formats", "wording"),
+    "rerank": ("core", "errors", "float32", "ordering", "passages", "scoring", "wording"),
+    "evaluation": ("core", "errors", "evaluation", "float32", "formats", "ordering", "wording"),
     "report": ("core", "errors", "evaluation", "float32", "formats", "report"),
     "progress": (),
     "identity": ("cache", "core", "engines", "errors", "models"),
@@ -40,13 +42,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("cache", "core", "engines", "errors", "formats", "identity", "inputs", "manifest", "models"),
         *("rerank", "setup", "wording"),
     ),
+    "fuse": ("core", "formats", "inputs", "ordering", "wording"),
     "doctor": ("", "core", "engines", "errors", "models", "reference", "reference_pairs", "scoring"),
     "reference": ("", "engines", "errors"),
     "reference_pairs": (),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
         *("", "cache", "commands", "core", "doctor", "engines", "errors", "evaluation", "families", "formats"),
-        *("inputs", "job", "models", "passages", "preview", "progress", "reference", "report", "rerank", "wording"),
+        *("fuse", "inputs", "job", "models", "ordering", "passages", "preview", "progress", "reference", "report"),
+        *("rerank", "wording"),
     ),
     "__main__": ("commands",),
     "__init__": (),
@@ -55,6 +59,7 @@ HEAVY = (
     *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "urllib3", "ray", "regex"),
     *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
 )
+FUSE = ["fuse", *[str(ROOT / "samples" / "run.trec")] * 2, "-o", os.devnull]
 
 
 def modules() -> list[Path]:
@@ -125,8 +130,8 @@ def test_help_of_a_command_imports_no_job() -> None:
     assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *HEAVY, "jinja2")) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"]])
-def test_help_and_bad_input_load_neither_torch_nor_transformers(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"], FUSE])
+def test_help_bad_input_and_fusion_load_neither_torch_nor_transformers(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom lbr_cli.commands import main\n"
         f"sys.argv = ['lbr', *{arguments}]\n"

@@ -243,7 +243,7 @@ def test_any_lines_come_out_byte_for_byte(tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("lines")
     lines[0] = b"# " + lines[0]
     (folder / "notes").write_bytes(b"\n".join(lines))
-    inputs = Inputs(str(folder / "notes"), query="ripe fig", lines=True)
+    inputs = Inputs((str(folder / "notes"),), query="ripe fig", lines=True)
     run(Job(inputs, None, "overlap", output=str(folder / "out")), RecordedProgress())
     written = (folder / "out").read_bytes()
     assert written.endswith(b"\n")

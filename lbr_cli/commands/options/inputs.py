@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from typer import Argument
 
@@ -14,6 +14,7 @@ from lbr_cli.formats.corpus import Fields
 from lbr_cli.formats.files import STDIN
 from lbr_cli.formats.overwrite import WrittenFiles
 from lbr_cli.inputs import Inputs, Policies
+from lbr_cli.ordering import RRF_K
 
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
 FORMATS = ", ".join(FORMAT_NAMES)
@@ -24,6 +25,13 @@ QUERY_FIELDS = ("topic_field", "query_columns")
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
 JOIN_OPTIONS = ("corpus", "queries", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
+FUSE = option(None, "How to fuse several runs: reciprocal rank fusion.", "rrf")
+FUSE_K = option("N", "Constant of reciprocal rank fusion: a document gets 1/(N+rank) from each run.", RRF_K, min=0)
+INPUT_FORMAT = option(
+    "FORMAT", f"Format of RUN: {FORMATS}.", choices=FORMAT_NAMES, unset="detected from its first line"
+)
+SUBSET = option("NAME", "Subset of predictions of MTEB that hold several.")
+SPLIT = option("NAME", "Split of predictions of MTEB that hold several.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +93,17 @@ class TextOptions(OptionGroup):
 class InputOptions(TextOptions):
     """The input of `lbr rerank`."""
 
-    run: str = Argument(STDIN, metavar="RUN", help="Candidates: a run (TREC, TSV, JSON) or JSONL; - is standard input.")
+    run: list[str] | None = Argument(
+        None,
+        metavar="RUN",
+        help="Candidates: runs (TREC, TSV, JSON) or JSONL; - is standard input. Several runs are fused.",
+    )
     query: str | None = option("TEXT", "The query of input without queries: JSONL documents or --lines.")
     lines: bool = flag("Read RUN as plain text, rank its lines for --query and print them unchanged.")
     stream: bool = flag("Rerank each query as soon as it is read; RUN is JSONL with all texts.")
-    input_format: str | None = option(
-        "FORMAT", f"Format of RUN: {FORMATS}.", choices=FORMAT_NAMES, unset="detected from its first line"
-    )
-    subset: str | None = option("NAME", "Subset of predictions of MTEB that hold several.")
-    split: str | None = option("NAME", "Split of predictions of MTEB that hold several.")
+    input_format: str | None = INPUT_FORMAT
+    subset: str | None = SUBSET
+    split: str | None = SPLIT
     missing_docs: Literal["error", "skip", "last"] = option(
         None, "Candidates not found in the corpus: fail, leave them out, or rank them last.", "error"
     )
@@ -104,6 +114,8 @@ class InputOptions(TextOptions):
         None, "Duplicate pairs in RUN: warn and score them once, or fail.", "warn"
     )
     bad_lines: Literal["error", "skip"] = option(None, "Invalid lines of the corpus: fail or skip them.", "error")
+    fuse: Literal["rrf"] = FUSE
+    fuse_k: int = FUSE_K
 
     def __post_init__(self) -> None:
         if self.lines:
@@ -114,17 +126,30 @@ class InputOptions(TextOptions):
             self.refuse(CORPUS_OPTIONS, "there is no --corpus")
         if self.query is not None:
             self.refuse(("queries", *QUERY_OPTIONS), "--query is the only query")
+        if len(self.runs) == 1:
+            self.refuse(("fuse", "fuse_k"), "there is one RUN")
+        elif self.lines or self.stream:
+            raise UsageError(f"{'--lines' if self.lines else '--stream'} reads one RUN, not {len(self.runs)}")
         TextOptions.__post_init__(self)  # super() fails in dataclasses with slots
         self.check_utf8("query")
         if self.lines and self.query is None:
             raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
-        check_inputs({"run": [self.run], "corpus": self.corpus or [], "queries": [self.queries]})
-        if self.run == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        check_inputs({"run": self.runs, "corpus": self.corpus or [], "queries": [self.queries]})
+        if STDIN in self.runs and sys.stdin is not None and sys.stdin.isatty():
             raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return tuple(self.run or (STDIN,))
+
+    def values(self) -> dict[str, Any]:
+        """Return the options; a single run by itself, and without options of fusion."""
+        values = TextOptions.values(self)
+        return values if len(self.runs) > 1 else {**values, "run": self.runs[0], "fuse": None, "fuse_k": None}
 
     def inputs(self) -> Inputs:
         return Inputs(
-            run=self.run,
+            runs=self.runs,
             corpora=tuple(self.corpus or ()),
             queries=self.queries,
             query=self.query,
@@ -136,6 +161,7 @@ class InputOptions(TextOptions):
             query_columns=self.columns_of_queries(),
             policies=Policies(self.missing_docs, self.missing_queries, self.duplicates, self.bad_lines),
             chosen=self.given.intersection(QUERY_OPTIONS),
+            fuse_k=self.fuse_k,
         )
 
 

@@ -11,8 +11,8 @@ FORMAT_NAMES = [known.name for known in RUN_FORMATS if known.can_write]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputOptions(OptionGroup):
-    """The output of `lbr rerank`."""
+class RankingOptions(OptionGroup):
+    """The file of a ranking."""
 
     heading: ClassVar[str] = "Output"
 
@@ -28,10 +28,16 @@ class OutputOptions(OptionGroup):
         choices=FORMAT_NAMES,
         unset="by the extension of -o, else that of RUN",
     )
-    tag: str | None = option("TAG", "Run tag of TREC output.", unset="lbr-MODEL")
-    explain: bool = flag("Add details to JSONL output, such as digits, probability or passage.")
-    manifest: str | None = option("FILE", "Write versions, options, checksums and counts of the job to FILE, as JSON.")
     no_clobber: bool = flag("Fail if an output file exists.")
 
     def format(self) -> RunFormat | None:
         return run_format(self.output_format) if self.output_format else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions(RankingOptions):
+    """The output of `lbr rerank`."""
+
+    tag: str | None = option("TAG", "Run tag of TREC output.", unset="lbr-MODEL")
+    explain: bool = flag("Add details to JSONL output, such as digits, probability or passage.")
+    manifest: str | None = option("FILE", "Write versions, options, checksums and counts of the job to FILE, as JSON.")

@@ -1,0 +1,55 @@
+"""Orders of candidates: that of the first stage, that of scores, and how scores are interpolated and fused.
+
+An index is a position in first-stage order, from 0; a rank counts from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lbr_cli.core import Candidate
+
+RRF_K = 60  # of reciprocal rank fusion
+# sums of multiples of this fraction are exact up to 8, so that the order of the runs does not matter
+FUSION_UNIT = 2.0**-50
+
+
+def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates in first-stage order. A rank beside a score is ignored."""
+    scores = [-candidate.score for candidate in candidates if candidate.score is not None]
+    ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
+    for keys in (scores, ranks):
+        if len(keys) == len(candidates):
+            return [candidates[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
+    return list(candidates)
+
+
+def reciprocal_rank(rank: int, k: int) -> float:
+    """Return 1 / (k + rank), which reciprocal rank fusion adds up over the runs, as a multiple of `FUSION_UNIT`.
+
+    G. Cormack, C. Clarke and S. Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
+    methods", SIGIR 2009.
+    """
+    return round(1 / (k + rank) / FUSION_UNIT) * FUSION_UNIT
+
+
+def score_order(scores: Mapping[int, float], total: int) -> list[int]:
+    """Return `total` indices by score, descending, ties by index; those without a score follow."""
+    order = sorted(scores, key=lambda index: (-scores[index], index))
+    return order + [index for index in range(total) if index not in scores]
+
+
+def interpolated(first_stage: Sequence[float], model: Sequence[float], weight: float) -> list[float]:
+    """Return weight · first-stage score + (1 - weight) · model score, each scaled to 0 … 1 over the query."""
+    pairs = zip(normalised(first_stage), normalised(model), strict=True)
+    return [weight * first + (1 - weight) * second for first, second in pairs]
+
+
+def normalised(values: Sequence[float]) -> list[float]:
+    """Return (v - min) / (max - min) for each value, or 0 if all are equal."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low == high:
+        return [0.0] * len(values)
+    unit = 1.0 if math.isfinite(high - low) else 0.5  # the difference of two floats may exceed the largest float
+    return [(value * unit - low * unit) / (high * unit - low * unit) for value in values]
