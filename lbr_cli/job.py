@@ -23,6 +23,7 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.output import STDOUT, Output, open_output
 from lbr_cli.formats.overwrite import MAIN, WrittenFiles
+from lbr_cli.formats.training import Training
 from lbr_cli.identity import Memo
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import LoadedRun, load_run
@@ -32,6 +33,7 @@ from lbr_cli.manifest import manifest
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
+from lbr_cli.scoring import Scorer, instructed
 from lbr_cli.setup import Pairs, Setup, set_up
 from lbr_cli.wording import counted, pair_name
 
@@ -64,6 +66,11 @@ class Job:
     prompt_file: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """UsageError for a threshold that the family of the model does not have."""
+        if self.model and self.model.family:
+            self.method.check(self.model.family)
+
     @property
     def model_name(self) -> str:
         return self.model.name if self.model else self.engine
@@ -91,6 +98,7 @@ def run(job: Job, progress: Progress) -> None:
             try:
                 with cache:
                     setup = (_run_stream if job.stream else _run_whole)(job, files, output, cache, progress)
+                    _check_written(job, setup.scorer)
             except BaseException as stop:
                 if job.model and not isinstance(stop, Exception):
                     stop.add_note(_how_to_continue(cache))
@@ -152,10 +160,20 @@ def _log_summary(job: Job, setup: Setup, started: datetime, progress: Progress) 
     passages = f" as {counted(counts.pairs, 'passage')}" if job.method.passages else ""
     cached = f"{counts.cached} cached, " if job.cache and job.model else ""
     seconds = (datetime.now(UTC) - started).total_seconds()
+    if job.method.threshold:
+        written = f"{counts.written} of {counts.candidates} scored candidates written"
+        progress.note(f"{job.method.threshold}: {written}; queries without one: {counts.empty}")
     progress.note(
         f"{queries}, {pairs}{passages} ({cached}{counts.truncated} truncated) in {seconds:.1f} s "
         f"with {job.model_name} ({setup.scorer.description})"
     )
+
+
+def _check_written(job: Job, scorer: Scorer) -> None:
+    """Raise UsageError if no candidate reaches the threshold, so that an empty ranking is never published."""
+    if job.method.threshold and not scorer.counts.written:
+        message = f"{job.method.threshold}: none of {counted(scorer.counts.candidates, 'scored candidate')} reaches it"
+        raise UsageError(message, hint=f"the scale of {job.model_name}: {scorer.family.scale}")
 
 
 def load_checked(job: Job, files: InputFiles, progress: Progress) -> tuple[LoadedRun, RunFormat, OutputOptions]:
@@ -198,8 +216,9 @@ def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progr
 def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: OutputOptions, output: Output) -> None:
     """Write each query as soon as it is scored."""
     for query, candidates in rows:
-        with progress.paused():
-            output.write(format_.write(query, candidates, options))
+        if lines := format_.write(query, candidates, options):
+            with progress.paused():
+                output.write(lines)
 
 
 def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions]:
@@ -208,9 +227,13 @@ def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions
     The format is that of `--output-format`, else of the extension of the file, else of the input; JSONL for one that
     is only read.
     """
-    format_ = job.output_format or format_of_name(job.output) or (input_format if input_format.can_write else Jsonl())
+    format_ = job.output_format or format_of_name(job.output, input_format)
+    if format_ is None:
+        format_ = input_format if input_format.can_write else Jsonl()
     if job.inputs.lines:
         format_ = input_format
+    if format_.name == Training.name:
+        _check_training(job, input_format)
     if job.explain and not format_.has_details:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     if job.tag is not None and not format_.has_tag:
@@ -220,8 +243,25 @@ def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions
     return format_, OutputOptions(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
+def _check_training(job: Job, input_format: RunFormat) -> None:
+    """Raise UsageError unless the input is training data, of which every text is scored."""
+    if input_format.name != Training.name:
+        message = f"training output needs training input, which has query, pos and neg; this is {input_format.name}"
+        raise UsageError(message, hint="--output-format jsonl has a line for each candidate")
+    for name in ("depth", "top_k", "interpolate", "min_score", "min_probability"):
+        if getattr(job.method, name) is not None:
+            message = f"--{name.replace('_', '-')}: training output has the model's score of every text"
+            raise UsageError(message, hint="--output-format jsonl has a line for each text")
+
+
 def _checked(ranking: Ranking, job: Job, input_format: RunFormat, output_format: RunFormat) -> Ranking:
-    """Return the ranking. InputError for a missing first-stage score, UsageError for an id that cannot be written."""
+    """Return the ranking.
+
+    InputError for a missing first-stage score and for an instruction that the model does not take, UsageError for an id
+    that cannot be written.
+    """
+    if job.model and job.model.family:
+        instructed(job.model.family, ranking.query)
     check_first_stage_scores(ranking, job.method, display_name(job.inputs.run))
     query_id = ranking.query.query_id
     # an id that was read can be written in the same format
@@ -240,5 +280,7 @@ def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs
     memo = Memo(cache)
     model = fetch(job.model, progress, memo.sha256) if job.model else None
     _check_model(files, model)
+    if model:
+        job.method.check(model.family)
     identify = job.manifest is not None
     return set_up(model, job.engine, job.settings, memo, progress, pairs=pairs, identify=identify)

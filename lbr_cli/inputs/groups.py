@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lbr_cli.core import Candidate, Progress, Query
@@ -28,6 +28,18 @@ class DuplicateCount:
             progress.warn(f"{self.first}: duplicate pair{several} scored and written once")
 
 
+def merged(known: Query, other: Query, known_text_at: str, other_text_at: str) -> Query:
+    """Return a query with the text and the instruction of two places, FILE:LINE. InputError if they contradict."""
+    if None not in (known.text, other.text) and known.text != other.text:
+        raise InputError(f"query {known.query_id} has another text at {known_text_at}", other_text_at)
+    if None not in (known.instruction, other.instruction) and known.instruction != other.instruction:
+        message = f"query {known.query_id} has another instruction at {known.instruction_at}"
+        raise InputError(message, other.instruction_at)
+    instructed = other if known.instruction is None else known
+    text = other.text if known.text is None else known.text
+    return replace(known, text=text, instruction=instructed.instruction, instruction_at=instructed.instruction_at)
+
+
 @dataclass(slots=True)
 class CandidateGroup:
     """The candidates of one query, by document id.
@@ -47,14 +59,19 @@ class CandidateGroup:
     def add(self, line: Line, duplicates: DuplicateCount) -> None:
         """Add the candidate of a line. InputError if the line contradicts an earlier one, or for a duplicate."""
         number, query, candidate, implied = line
-        file, doc_id = duplicates.file, candidate.doc_id
+        file = duplicates.file
         if implied != self.implied:
             message = f"query id {query.query_id} is also the number of a line without an id"
             raise InputError(message, file, number, hint="give every query an id")
-        if query.text is not None and query.text != self.query.text:
-            if self.query.text is not None:
-                raise InputError(f"query {query.query_id} has another text at {file}:{self.text_line}", file, number)
-            self.query, self.text_line = query, number
+        has_texts = query.text is not None or query.instruction is not None
+        if has_texts and query is not self.query and query != self.query:
+            both = merged(self.query, query, f"{file}:{self.text_line}", f"{file}:{number}")
+            if self.query.text is None and query.text is not None:
+                self.text_line = number
+            self.query = both
+        if candidate is None:
+            return
+        doc_id = candidate.doc_id
         known = self.candidates.setdefault(doc_id, candidate)
         if known is candidate:
             self.lines.append(number)

@@ -41,14 +41,15 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
             group = groups[line.query.query_id] = CandidateGroup(line.query, line.number, line.implied)
         group.add(line, duplicates)
     duplicates.warn(progress)
-    if not groups:
+    if not any(group.candidates for group in groups.values()):
         raise InputError("holds no candidates", name)
     add_query_texts(groups, inputs, files, progress)
     documents = find_documents(groups, inputs, files, progress)
     skip = inputs.policies.missing_docs == "skip"
     # each group is removed when its ranking is built, so that memory never holds both of all queries
     rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
-    return LoadedRun(format_, duplicates.count, [ranking for ranking in rankings if ranking.candidates])
+    kept = [ranking for ranking in rankings if ranking.candidates or ranking.query.record is not None]
+    return LoadedRun(format_, duplicates.count, kept)
 
 
 def _parse(inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFormat, Iterator[Line]]:

@@ -38,7 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "manifest": ("", "engines", "models", "setup"),
     "job": (
         *("cache", "core", "engines", "errors", "formats", "identity", "inputs", "manifest", "models"),
-        *("rerank", "setup", "wording"),
+        *("rerank", "scoring", "setup", "wording"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "reference", "reference_pairs", "scoring"),
     "reference": ("", "engines", "errors"),
