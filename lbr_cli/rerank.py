@@ -43,7 +43,7 @@ class Method:
         """The option with a threshold, as on the command line; empty if there is none."""
         for option, value in (("--min-score", self.min_score), ("--min-probability", self.min_probability)):
             if value is not None:
-                return f"{option} {value:g}"
+                return f"{option} {value:.9g}"
         return ""
 
     def check(self, family: Family) -> None:
