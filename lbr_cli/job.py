@@ -14,9 +14,10 @@ from typing import Any
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.location import CacheLocation
-from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
+from lbr_cli.core import Family, Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
+from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.formats import OutputOptions, RunFormat, format_of_name
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
@@ -68,8 +69,13 @@ class Job:
 
     def __post_init__(self) -> None:
         """UsageError for a threshold that the family of the model does not have."""
-        if self.model and self.model.family:
-            self.method.check(self.model.family)
+        if self.family:
+            self.method.check(self.family)
+
+    @property
+    def family(self) -> Family | None:
+        """The family of the scores; None for a model whose files, which determine it, are not known yet."""
+        return self.model.family if self.model else SharedWords()
 
     @property
     def model_name(self) -> str:
@@ -260,8 +266,8 @@ def _checked(ranking: Ranking, job: Job, input_format: RunFormat, output_format:
     InputError for a missing first-stage score and for an instruction that the model does not take, UsageError for an id
     that cannot be written.
     """
-    if job.model and job.model.family:
-        instructed(job.model.family, ranking.query)
+    if job.family:
+        instructed(job.family, ranking.query)
     check_first_stage_scores(ranking, job.method, display_name(job.inputs.run))
     query_id = ranking.query.query_id
     # an id that was read can be written in the same format

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import orjson
-
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import round_trip_number
@@ -30,13 +28,14 @@ class Training(RunFormat):
 
     def matches(self, line: str) -> bool:
         try:
-            keys = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            record = json_object(line.encode(), "", 1)
+        except InputError:
             return False
-        if not isinstance(keys, dict) or "query" not in keys or not keys.keys() & LABELS:
+        keys = record.keys()
+        if "query" not in keys or not keys & LABELS:
             return False
-        is_pair = keys.keys() & QUERY_IDS and keys.keys() & DOC_IDS
-        return not is_pair and not any(isinstance(keys.get(key), list) for key in LISTS)
+        is_pair = keys & QUERY_IDS and keys & DOC_IDS
+        return not is_pair and not any(isinstance(record.get(key), list) for key in LISTS)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:

@@ -37,7 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),
     "manifest": ("", "engines", "models", "setup"),
     "job": (
-        *("cache", "core", "engines", "errors", "formats", "identity", "inputs", "manifest", "models"),
+        *("cache", "core", "engines", "errors", "families", "formats", "identity", "inputs", "manifest", "models"),
         *("rerank", "scoring", "setup", "wording"),
     ),
     "doctor": ("", "core", "engines", "errors", "models", "reference", "reference_pairs", "scoring"),

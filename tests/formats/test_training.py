@@ -146,7 +146,7 @@ def test_the_first_line_may_be_the_invalid_one(tmp_path: Path, lbr: Program) -> 
     [
         ('{"query":"q","pos":[],"neg":["a"]}', "training"),
         ('{"query_id":"1","query":"q","pos":[],"neg":["a"]}', "training"),
-        ('{"id":"1","query":"q","pos":["a"],"neg":[]}', "training"),
+        ('{"id":"1","query":"q","pos":["a"],"neg":[],"loss":1e400}', "training"),
         ('{"query_id":"1","doc_id":"d","query":"q","text":"t","pos":["NN"],"neg":false}', "jsonl"),
         ('{"query":"q","documents":["t"],"pos":[],"neg":[]}', "jsonl"),
     ],
