@@ -17,10 +17,13 @@ from typing import Any, ClassVar, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query. `text` is None while only the id is known."""
+    """A query. `text` is None while only the id is known. `instruction` replaces that of the family."""
 
     query_id: str
     text: str | None = None
+    instruction: str | None = None
+    instruction_at: str = field(default="", compare=False)  # the place of the instruction, FILE:LINE, for messages
+    record: Mapping[str, Any] | None = field(default=None, compare=False)  # JSON, of formats that write it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,13 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document proposed for a query, from one line of the input.
-
-    `document` is None while its text is not known. `score` and `rank` are those of the first stage. `extra` holds the
-    unknown keys of a JSONL line, which are written again unchanged.
-    """
+    """A document proposed for a query, from one line of the input. `score` and `rank` are those of the first stage."""
 
     doc_id: str
-    document: Document | None = None
+    document: Document | None = None  # None while its text is not known
     score: float | None = None
     rank: int | None = None
-    extra: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] | None = None  # the unknown keys of a JSONL line, which are written again unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,10 @@ class RankedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The model's own chat template around the texts: a system message (none if empty), the texts as user message.
-
-    `assistant_prefix` is the beginning of the assistant's answer.
-    """
+    """The model's own chat template around the texts: a system message (none if empty), the texts as user message."""
 
     system: str = ""
-    assistant_prefix: str = ""
+    assistant_prefix: str = ""  # the beginning of the assistant's answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +203,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Answers that were computed together, and how many tokens the model read for them."""
+    """Answers that were computed together."""
 
     answers: Sequence[tuple[Request, Answer]]
-    tokens: int = 0
+    tokens: int = 0  # that the model read
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +224,7 @@ class Score:
 class Family(Protocol):
     """Defines the requests for a pair, and computes a score from the answers. Pure: equal texts give equal requests.
 
-    A frozen dataclass; its fields are the options of the family: an instruction, labels.
+    A frozen dataclass; its fields are the options of the family: labels, an `instruction` that a query can replace.
     """
 
     name: ClassVar[str]
@@ -248,6 +244,9 @@ class Family(Protocol):
 
     def score(self, answers: Sequence[Answer]) -> Score:
         """Return the score, from the answers to `requests` in the same order."""
+
+    def probability(self, score: float) -> float | None:
+        """Return the probability of relevance, 0 to 1, that a score stands for; None if the family defines none."""
 
 
 class Engine(Protocol):

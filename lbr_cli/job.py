@@ -13,15 +13,17 @@ from typing import Any
 
 from lbr_cli.cache import Cache
 from lbr_cli.cache.location import CacheLocation
-from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
+from lbr_cli.core import Family, Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
+from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.formats import OutputOptions, RunFormat
 from lbr_cli.formats.choice import check_ids, check_tag, output_format
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.output import STDOUT, Output, open_output
 from lbr_cli.formats.overwrite import MAIN, WrittenFiles
+from lbr_cli.formats.training import Training
 from lbr_cli.identity import Memo
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import LoadedRun, load_run
@@ -31,6 +33,7 @@ from lbr_cli.manifest import manifest
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
+from lbr_cli.scoring import Scorer, instructed
 from lbr_cli.setup import Pairs, Setup, set_up
 from lbr_cli.wording import counted
 
@@ -63,6 +66,16 @@ class Job:
     prompt_file: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """UsageError for a threshold that the family of the model does not have."""
+        if self.family:
+            self.method.check(self.family)
+
+    @property
+    def family(self) -> Family | None:
+        """The family of the scores; None for a model whose files, which determine it, are not known yet."""
+        return self.model.family if self.model else SharedWords()
+
     @property
     def model_name(self) -> str:
         return self.model.name if self.model else self.engine
@@ -90,6 +103,7 @@ def run(job: Job, progress: Progress) -> None:
             try:
                 with cache:
                     setup = (_run_stream if job.stream else _run_whole)(job, files, output, cache, progress)
+                    _check_written(job, setup.scorer)
             except BaseException as stop:
                 if job.model and not isinstance(stop, Exception):
                     stop.add_note(_how_to_continue(cache))
@@ -152,10 +166,20 @@ def _log_summary(job: Job, setup: Setup, started: datetime, progress: Progress) 
     passages = f" as {counted(counts.pairs, 'passage')}" if job.method.passages else ""
     cached = f"{counts.cached} cached, " if job.cache and job.model else ""
     seconds = (datetime.now(UTC) - started).total_seconds()
+    if job.method.threshold:
+        written = f"{counts.written} of {counts.candidates} scored candidates written"
+        progress.note(f"{job.method.threshold}: {written}; queries without one: {counts.empty}")
     progress.note(
         f"{queries}, {pairs}{passages} ({cached}{counts.truncated} truncated) in {seconds:.1f} s "
         f"with {job.model_name} ({setup.scorer.description})"
     )
+
+
+def _check_written(job: Job, scorer: Scorer) -> None:
+    """Raise UsageError if no candidate reaches the threshold, so that an empty ranking is never published."""
+    if job.method.threshold and not scorer.counts.written:
+        message = f"{job.method.threshold}: none of {counted(scorer.counts.candidates, 'scored candidate')} reaches it"
+        raise UsageError(message, hint=f"the scale of {job.model_name}: {scorer.family.scale}")
 
 
 def load_checked(job: Job, files: InputFiles, progress: Progress) -> tuple[LoadedRun, RunFormat, OutputOptions]:
@@ -198,8 +222,9 @@ def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progr
 def _write(rows: Reranked, progress: Progress, format_: RunFormat, options: OutputOptions, output: Output) -> None:
     """Write each query as soon as it is scored."""
     for query, candidates in rows:
-        with progress.paused():
-            output.write(format_.write(query, candidates, options))
+        if lines := format_.write(query, candidates, options):
+            with progress.paused():
+                output.write(lines)
 
 
 def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions]:
@@ -207,14 +232,30 @@ def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions
     format_ = output_format(job.output_format, job.output, input_format)
     if job.inputs.lines:
         format_ = input_format
+    if format_.name == Training.name:
+        _check_training(job)
     if job.explain and not format_.has_details:
         raise UsageError(f"--explain needs JSONL output, not {format_.name}", hint="add --output-format jsonl")
     check_tag(job.tag, format_)
     return format_, OutputOptions(job.tag or f"lbr-{job.model_name}", job.explain)
 
 
+def _check_training(job: Job) -> None:
+    """Raise UsageError for options with which a text would have no score of the model."""
+    for name in ("depth", "top_k", "interpolate", "min_score", "min_probability"):
+        if getattr(job.method, name) is not None:
+            message = f"--{name.replace('_', '-')}: training output has the model's score of every text"
+            raise UsageError(message, hint="--output-format jsonl has a line for each text")
+
+
 def _checked(ranking: Ranking, job: Job, input_format: RunFormat, format_: RunFormat) -> Ranking:
-    """Return the ranking. InputError for a missing first-stage score, UsageError for an id that cannot be written."""
+    """Return the ranking.
+
+    InputError for a missing first-stage score and for an instruction that the model does not take, UsageError for an id
+    that cannot be written.
+    """
+    if job.family:
+        instructed(job.family, ranking.query)
     check_first_stage_scores(ranking, job.method, job.inputs.run_name)
     check_ids(ranking, input_format, format_)
     return ranking
@@ -226,5 +267,7 @@ def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs
     memo = Memo(cache)
     model = fetch(job.model, progress, memo.sha256) if job.model else None
     _check_model(files, model)
+    if model:
+        job.method.check(model.family)
     identify = job.manifest is not None
     return set_up(model, job.engine, job.settings, memo, progress, pairs=pairs, identify=identify)

@@ -47,6 +47,8 @@ def manifest(
             "cached": counts.cached,
             "cached_share": round(counts.cached / counts.pairs, 6) if counts.pairs else 0.0,
             "truncated": counts.truncated,
+            "written": counts.written,
+            "empty": counts.empty,
             "tokens": counts.tokens,
         },
     }

@@ -2,7 +2,8 @@
 
 First-stage order is by score, descending, if all candidates of a query have one; else by rank if all have one; else by
 position. Scores are compared as the float32 values that are written; ties keep first-stage order. Candidates without a
-score (below the depth, or without a text) follow in first-stage order.
+score (below the depth, or without a text) follow in first-stage order. With a threshold, only candidates whose score of
+the model reaches it are kept.
 
 Here an index is a position in first-stage order, from 0.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lbr_cli.core import Candidate, Document, Query, RankedCandidate, Ranking, Score
-from lbr_cli.errors import InputError
+from lbr_cli.core import Candidate, Document, Family, Query, RankedCandidate, Ranking, Score
+from lbr_cli.errors import InputError, UsageError
 from lbr_cli.float32 import float32, round_trip_number
 from lbr_cli.ordering import first_stage_order, interpolated, score_order
 from lbr_cli.passages import Passages
@@ -27,12 +28,38 @@ class Method:
 
     `depth` is how many candidates of a query are scored, `top_k` how many are written; None is all. If `passages` is
     None, documents are scored as a whole. `interpolate` is the weight of the first-stage score, from 0 to 1, or None.
+    `min_score` and `min_probability` are thresholds for the score of the model, before it is interpolated.
     """
 
     depth: int | None = None
     top_k: int | None = None
     passages: Passages | None = None
     interpolate: float | None = None
+    min_score: float | None = None
+    min_probability: float | None = None
+
+    @property
+    def threshold(self) -> str:
+        """The option with a threshold, as on the command line; empty if there is none."""
+        for option, value in (("--min-score", self.min_score), ("--min-probability", self.min_probability)):
+            if value is not None:
+                return f"{option} {value:.9g}"
+        return ""
+
+    def check(self, family: Family) -> None:
+        """Raise UsageError for a threshold that the scores of a family do not have."""
+        if self.min_probability is not None and family.probability(0.0) is None:
+            message = f"{self.threshold}: scores of the family {family.name} have no probability ({family.scale})"
+            raise UsageError(message, hint="--min-score is a threshold on the scale of the model")
+
+    def keeps(self, score: float, family: Family) -> bool:
+        """Return whether a score of the model reaches the threshold. Scores are compared as they are written."""
+        if self.min_score is not None and float32(score) < float32(self.min_score):
+            return False
+        if self.min_probability is None:
+            return True
+        probability = family.probability(score)
+        return probability is not None and probability >= self.min_probability
 
 
 def rerank(
@@ -41,14 +68,25 @@ def rerank(
     """Yield each query with its candidates in their new order, in the order of `rankings`, as soon as it is complete.
 
     `plan` is that of `pairs_to_score` for the same arguments; without it, each query is complete before the next one is
-    read. Raises InputError for a candidate without the first-stage score that `method` needs.
+    read. Raises InputError for a candidate without the first-stage score that `method` needs, and UsageError for a
+    threshold that the family does not have.
     """
+    method.check(scorer.family)
     for selection, scores in scorer.score((_select(ranking, method) for ranking in rankings), plan):
-        by_index = selection.aggregate(scores)
+        of_model = by_index = selection.aggregate(scores)
         if method.interpolate is not None:
-            by_index = _interpolated(selection.first_stage_scores(), by_index, method.interpolate)
+            by_index = _interpolated(selection.first_stage_scores(), of_model, method.interpolate)
+        if method.threshold:
+            kept = (index for index, score in of_model.items() if method.keeps(score.value, scorer.family))
+            by_index = {index: by_index[index] for index in kept}
+        rows = new_order(selection.ordered, by_index)
+        if method.threshold:
+            rows = rows[: len(by_index)]  # those without a score follow
+        rows = rows[: method.top_k]
         scorer.counts.candidates += len(selection.chosen)
-        yield selection.query, new_order(selection.ordered, by_index)[: method.top_k]
+        scorer.counts.written += len(rows)
+        scorer.counts.empty += not rows
+        yield selection.query, rows
         scorer.counts.queries += 1
         scorer.progress.advance(queries=1)
 

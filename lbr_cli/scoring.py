@@ -6,13 +6,13 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lbr_cli.cache.scores import KEY_BYTES, PairRequests, ScoreCache
 from lbr_cli.computation import Computation, Entry, Item, Missing, WaitingPair
 from lbr_cli.core import Answer, Batch, Document, Engine, Family, NextToken, Progress, Query, Score
-from lbr_cli.errors import RequestError, RunError, UsageError
+from lbr_cli.errors import InputError, RequestError, RunError, UsageError
 
 LOOKUP_SIZE = 1000  # pairs that are looked up in the cache at once
 # most families add no details of their own: millions of scores then share two mappings
@@ -31,10 +31,13 @@ class QueryDocuments:
 class Counts:
     """What a job has done. `tokens` are those that the model read.
 
-    `candidates` have a score, which was computed from one of the `pairs` or, for passages, from several.
+    `candidates` have a score, which was computed from one of the `pairs` or, for passages, from several. `written` are
+    the candidates of the output; `empty` of the `queries` have none.
     """
 
     queries: int = 0
+    empty: int = 0
+    written: int = 0
     candidates: int = 0
     pairs: int = 0
     cached: int = 0
@@ -222,9 +225,13 @@ class Scorer:
 
 
 def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: ScoreCache) -> Plan:
-    """Return which pairs of a job are cached."""
+    """Return which pairs of a job are cached. InputError for an instruction that the family does not take."""
     if not scores.enabled:
-        return Plan(bytes(sum(1 for _ in pairs)))
+        missing = 0
+        for query, _ in pairs:
+            instructed(family, query)
+            missing += 1
+        return Plan(bytes(missing))
     cached, joined = bytearray(), bytearray()
     coming = iter(pairs)
     while chunk := [scores.key(requests_of(family, *pair)) for pair in itertools.islice(coming, LOOKUP_SIZE)]:
@@ -234,8 +241,19 @@ def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: Sco
 
 
 def requests_of(family: Family, query: Query, document: Document) -> PairRequests:
-    """Return the requests of a pair."""
-    return family.requests(query.text or "", document)
+    """Return the requests of a pair. InputError for an instruction that the family does not take."""
+    return instructed(family, query).requests(query.text or "", document)
+
+
+def instructed(family: Family, query: Query) -> Family:
+    """Return the family with the instruction of a query, if it has one. InputError if the family takes none."""
+    if query.instruction is None:
+        return family
+    if "instruction" not in family.__dataclass_fields__:
+        message = f"query {query.query_id} has an instruction, and models of the family {family.name} take none"
+        hint = "remove the key, for example with: jq -c 'del(.instruction)'"
+        raise InputError(message, query.instruction_at, hint=hint)
+    return replace(family, **{"instruction": query.instruction})
 
 
 def _entries(items: Iterable[Item], plan: Plan | None) -> Iterator[Entry[Item]]:

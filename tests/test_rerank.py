@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Answer, Batch, Candidate, Document, Pair, Query, Ranking, Request, Score
+from lbr_cli.core import Answer, Batch, Candidate, Document, Pair, Query, RankedCandidate, Ranking, Request, Score
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.families import Classifier
+from lbr_cli.families.odds import sigmoid
+from lbr_cli.float32 import float32, round_trip_number
 from lbr_cli.ordering import first_stage_order, normalised
+from lbr_cli.passages import Passages
 from lbr_cli.rerank import Method, new_order, pairs_to_score, rerank
 from lbr_cli.scoring import Scorer
 from support.program import Program
@@ -97,6 +103,67 @@ def test_top_k_cuts_what_is_written_and_not_what_is_scored() -> None:
     ((_, lines),) = rerank([ranking("1", "2", "3")], work, Method(top_k=1))
     assert [line.candidate.doc_id for line in lines] == ["d2"]
     assert work.counts.pairs == 3
+
+
+@given(
+    st.lists(st.tuples(st.floats(-20, 20, width=32), st.integers(-9, 9)), min_size=1, max_size=12),
+    st.floats(-20, 20),
+    st.booleans(),
+    st.sampled_from([None, 0.5]),
+    st.sampled_from([None, 3]),
+)
+def test_a_threshold_removes_lines_and_changes_no_other(
+    pairs: list[tuple[float, int]], score: float, as_probability: bool, weight: float | None, depth: int | None
+) -> None:
+    documents = [
+        Candidate(f"d{place}", Document(f"d{place}", repr(model)), float(first))
+        for place, (model, first) in enumerate(pairs)
+    ]
+    threshold = {"min_probability": sigmoid(score)} if as_probability else {"min_score": score}
+    work = scorer()
+    found: list[list[RankedCandidate]] = []
+    for method in (Method(depth, interpolate=weight), Method(depth, interpolate=weight, **threshold)):  # type: ignore[arg-type]
+        ((_, lines),) = rerank([Ranking(Query("q", "text"), documents)], work, method)
+        found.append(lines)
+    every, kept = found
+    of_model = {f"d{place}": float32(model) for place, (model, _) in enumerate(pairs)}
+    expected = [
+        line
+        for line in every
+        if line.score is not None
+        and (
+            sigmoid(of_model[line.candidate.doc_id]) >= sigmoid(score)
+            if as_probability
+            else of_model[line.candidate.doc_id] >= float32(score)
+        )
+    ]
+    assert kept == [replace(line, rank=rank) for rank, line in enumerate(expected, 1)]
+    assert (work.counts.written, work.counts.empty) == (len(every) + len(kept), not kept)
+
+
+def test_a_written_score_is_at_least_itself() -> None:
+    model = float(np.float32(0.1) / np.float32(3))
+    for threshold in (model, round_trip_number(model), model + 1e-12):
+        ((_, lines),) = rerank([ranking(repr(model))], scorer(), Method(min_score=threshold))
+        assert len(lines) == 1
+
+
+def test_the_threshold_of_a_long_document_is_for_its_own_score() -> None:
+    passages = Passages("mean", 1, 1)
+    ((_, lines),) = rerank([ranking("1 3", "0 2")], scorer(), Method(passages=passages, min_score=1.5))
+    assert [(line.candidate.doc_id, line.score) for line in lines] == [("d0", 2)]
+    method = Method(passages=passages, min_probability=sigmoid(2))
+    assert [len(lines) for _, lines in rerank([ranking("1 3", "0 2")], scorer(), method)] == [1]
+
+
+def test_candidates_without_a_score_reach_no_threshold() -> None:
+    rankings = [ranking("1", None, "3"), ranking("-1", "-2"), Ranking(Query("q2"), candidates(3, 2))]
+    work = scorer()
+    found = [lines for _, lines in rerank(rankings, work, Method(min_score=0))]
+    assert [[line.candidate.doc_id for line in lines] for lines in found] == [["d2", "d0"], [], []]
+    assert (work.counts.queries, work.counts.written, work.counts.empty) == (3, 2, 2)
+    ((_, lines),) = rerank(rankings[:1], scorer(), Method(min_score=0, top_k=1))
+    assert [line.candidate.doc_id for line in lines] == ["d2"]
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 100))
@@ -215,3 +282,60 @@ def test_interpolation_in_a_stream_and_below_it_what_has_no_text(files: Path, lb
     rest = ("-c", "docs.jsonl", "-q", "queries.tsv", "--missing-docs", "last", "--output-format", "jsonl")
     ended = lbr("rerank", "--engine", "overlap", "--interpolate", "0.5", *rest, stdin=run)
     assert [(record["doc_id"], record["score"]) for record in ended.records] == [("d1", 1), ("d2", 0), ("d404", None)]
+
+
+OVERLAP = ("rerank", "run.trec", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap")
+
+
+def test_a_threshold_on_the_command_line(files: Path, lbr: Program) -> None:
+    ended = lbr(*OVERLAP, "--min-score", "0.50001", "-o", "out.trec", "--manifest", "m.json")
+    assert (ended.code, (files / "out.trec").exists()) == (2, False)
+    assert ended.err.splitlines()[-2:] == [
+        "lbr: --min-score 0.50001: none of 3 scored candidates reaches it",
+        "lbr: hint: the scale of overlap: share of words, 0 to 1",
+    ]
+    assert not (files / "m.json").exists()
+    ended = lbr(*OVERLAP, "--min-score", "0.5", "-o", "out.trec", "--manifest", "m.json")
+    assert (files / "out.trec").read_text() == "q2 Q0 d2 1 0.5 lbr-overlap\n"
+    assert "lbr: --min-score 0.5: 1 of 3 scored candidates written; queries without one: 1\n" in ended.err
+    counts = json.loads((files / "m.json").read_text())["counts"]
+    assert (counts["queries"], counts["candidates"], counts["written"], counts["empty"]) == (2, 3, 1, 1)
+    old = lbr(*OVERLAP, "--min-score", "2", "-o", "out.trec")
+    assert (old.code, (files / "out.trec").read_text()) == (2, "q2 Q0 d2 1 0.5 lbr-overlap\n")
+
+
+def test_lines_at_or_above_a_threshold(lbr: Program) -> None:
+    text = b"a fig\r\nno\na ripe fig"
+    command = ("rerank", "--lines", "--query", "ripe fig", "--engine", "overlap", "--quiet")
+    assert lbr(*command, "--min-score", "0.5", stdin=text).out == "a ripe fig\na fig\r\n"
+    assert lbr(*command, "--min-score", "1.5", stdin=text).code == 2
+
+
+def test_a_stream_answers_only_queries_that_reach_the_threshold(lbr: Program) -> None:
+    lines = b"".join(b'{"query":"fig","documents":["%s"]}\n' % text for text in (b"no", b"fig", b"no"))
+    command = ("rerank", "--stream", "--engine", "overlap", "--quiet", "--min-score", "1")
+    ended = lbr(*command, stdin=lines)
+    assert (ended.code, [record["query_id"] for record in ended.records]) == (0, ["2"])
+    assert (lbr(*command, stdin=lines.splitlines()[0]).code) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--min-score", "nan"], "--min-score nan: not a finite number"),
+        (["--min-score", "-inf"], "--min-score -inf: not a finite number"),
+        (["--min-probability", "nan"], "Invalid value for '--min-probability'"),
+        (["--min-probability", "1.1"], "Invalid value for '--min-probability'"),
+        (["--min-probability", "0.5", "--min-score", "1"], "--min-score and --min-probability exclude each other"),
+        (["--engine", "overlap", "--min-probability", "0.5"], "--min-probability has no effect: --engine overlap uses"),
+        (
+            ["--min-probability", "0.5"],
+            "--min-probability 0.5: scores of the family lb have no probability (expectation of a digit from 1 to 7)",
+        ),
+        (["-m", "minilm", "--min-probability", "0.5", "--dry-run"], "--min-probability 0.5: scores of the family bi-"),
+    ],
+)
+def test_thresholds_that_are_refused(files: Path, lbr: Program, arguments: list[str], message: str) -> None:
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"lbr: {message}")

@@ -84,7 +84,7 @@ def rerank(
 
 def _refuse_model_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
     """UsageError for an option without effect on an engine without a model."""
-    without_model = (*RerankerOptions.names(), *sorted(COMPUTING), "show_prompt")
+    without_model = (*RerankerOptions.names(), *sorted(COMPUTING), "show_prompt", "min_probability")
     refuse(given, without_model, f"--engine {engine.engine} uses no model")
     no_cache = {"cache"} if cache.cache is False else set()
     refuse(given - no_cache, cache.names(), f"--engine {engine.engine} caches no scores")

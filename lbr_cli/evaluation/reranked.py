@@ -74,7 +74,9 @@ def read_reranked(path: str, progress: Progress) -> RerankedRun:
     by_query: dict[str, dict[str, _Scores]] = {}
     reader = _Reader(name)
     for line in lines:
-        scores = reader.read(line)
+        if line.candidate is None:  # of training data, which has another format
+            continue
+        scores = reader.read(line, line.candidate)
         first = by_query.setdefault(line.query.query_id, {}).setdefault(scores.doc_id, scores)
         if first is not scores:
             pair = pair_name(line.query.query_id, scores.doc_id)
@@ -124,8 +126,8 @@ class _Reader:
     def has_scores(self) -> bool:
         return self._is_interpolated is not None
 
-    def read(self, line: Line) -> _Scores:
-        candidate, number = line.candidate, line.number
+    def read(self, line: Line, candidate: Candidate) -> _Scores:
+        number = line.number
         extra = candidate.extra or {}
         model, first_stage = candidate.score, self._number(extra, FIRST_SCORE, number)
         if model is not None:

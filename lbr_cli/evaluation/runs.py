@@ -58,6 +58,8 @@ def read_run(path: str, *, keep: bool = False) -> Run:
     queries: dict[str, str] = {}
     for line in parse_run(InputFiles().open(path))[1]:
         candidate, query_id = line.candidate, line.query.query_id
+        if candidate is None:
+            continue
         entry = _Entry(line.number, candidate.score, candidate.rank)
         first = entries.setdefault(query_id, {}).setdefault(candidate.doc_id, entry)
         if first is not entry:

@@ -35,4 +35,7 @@ class BgeGemma:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         (logit,) = answers[0].values
-        return Score(logit, {"probability": sigmoid(logit)})
+        return Score(logit, {"probability": self.probability(logit)})
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

@@ -54,3 +54,6 @@ class BiEncoder:
             return Score(product)
         lengths = float(query @ query) * float(document @ document)
         return Score(product / math.sqrt(lengths) if lengths else 0.0)
+
+    def probability(self, score: float) -> float | None:
+        return None

@@ -59,4 +59,7 @@ class Classifier:
     def score(self, answers: Sequence[Answer]) -> Score:
         values = [float(value) for value in answers[0].values]
         logit = values[0] if len(values) == 1 else values[self.relevant] - values[1 - self.relevant]
-        return Score(logit, {"probability": sigmoid(logit)})
+        return Score(logit, {"probability": self.probability(logit)})
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

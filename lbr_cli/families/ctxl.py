@@ -34,4 +34,7 @@ class Ctxl:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         logit = float(answers[0].values[0])
-        return Score(logit, {"probability": sigmoid(logit)})
+        return Score(logit, {"probability": self.probability(logit)})
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

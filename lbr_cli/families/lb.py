@@ -48,6 +48,9 @@ class Lb:
         warning = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
         return Score(value, {"digits": digits, "mass": mass}, warning if mass < MIN_MASS else "")
 
+    def probability(self, score: float) -> float | None:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class LbRev(Lb):

@@ -42,4 +42,7 @@ class LogitScore:
     def score(self, answers: Sequence[Answer]) -> Score:
         relevant, *other = answers[0].values
         score = float(relevant) - float(other[0]) if other else float(relevant)
-        return Score(score, {"probability": sigmoid(score)})
+        return Score(score, {"probability": self.probability(score)})
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import log_odds
+from lbr_cli.families.odds import log_odds, sigmoid
 
 TRUE_FALSE = ("▁true", "▁false")
 YES_NO = ("▁yes", "▁no")
@@ -37,3 +37,6 @@ class MonoT5:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], self.labels)
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

@@ -45,4 +45,8 @@ class MxbaiV2:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         relevant, other = answers[0].values
-        return Score(relevant - other, {"probability": sigmoid(relevant - other)})
+        score = relevant - other
+        return Score(score, {"probability": self.probability(score)})
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

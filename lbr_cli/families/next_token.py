@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Chat, Document, NextToken, RawTemplate, Request, Score
 from lbr_cli.errors import InputError
-from lbr_cli.families.odds import log_odds
+from lbr_cli.families.odds import log_odds, sigmoid
 
 PLACEHOLDER = re.compile(r"\{(query|document|title)\}")
 WORD = re.compile(r"\{(\w+)\}")
@@ -109,6 +109,9 @@ class UserPrompt:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], self._chosen()[1])
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)
 
     def _chosen(self) -> tuple[Template, tuple[str, str]]:
         if self.prompt is None or self.labels is None:

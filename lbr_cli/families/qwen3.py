@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import log_odds
+from lbr_cli.families.odds import log_odds, sigmoid
 
 TEMPLATE = RawTemplate(
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -39,3 +39,6 @@ class Qwen3:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], LABELS)
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)

@@ -24,3 +24,6 @@ class Served:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return Score(float(answers[0].values[0]))
+
+    def probability(self, score: float) -> float | None:
+        return None

@@ -24,3 +24,6 @@ class SharedWords:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return Score(answers[0].values[0])
+
+    def probability(self, score: float) -> float | None:
+        return None

@@ -37,4 +37,7 @@ class Zerank:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         logit = float(answers[0].values[0])
-        return Score(logit, {"probability": sigmoid(logit / TEMPERATURE)})
+        return Score(logit, {"probability": self.probability(logit)})
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score / TEMPERATURE)

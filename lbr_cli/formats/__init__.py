@@ -18,13 +18,14 @@ from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import RunJson
+from lbr_cli.formats.training import Training
 from lbr_cli.formats.trec import FORM as TREC
 from lbr_cli.formats.trec import Trec
 from lbr_cli.formats.tsv_scores import COLBERT, TEVATRON
 from lbr_cli.wording import counted
 
 # the first that matches a file is its format
-RUN_FORMATS: tuple[RunFormat, ...] = (RunJson(), Jsonl(), TEVATRON, COLBERT, MsMarco(), Trec())
+RUN_FORMATS: tuple[RunFormat, ...] = (RunJson(), Training(), Jsonl(), TEVATRON, COLBERT, MsMarco(), Trec())
 
 __all__ = ["RUN_FORMATS", "Line", "OutputOptions", "RunFormat", "format_of_name", "parse_run", "run_format"]
 
@@ -34,9 +35,11 @@ def run_format(name: str) -> RunFormat:
     return next(format_ for format_ in RUN_FORMATS if format_.name == name)
 
 
-def format_of_name(path: str) -> RunFormat | None:
-    """Return the format for the ending of an output file, before .gz or .zst."""
+def format_of_name(path: str, input_format: RunFormat) -> RunFormat | None:
+    """Return the format for the ending of an output file, before .gz or .zst. `input_format` is that of the run."""
     ending = os.path.splitext(path.removesuffix(".gz").removesuffix(".zst"))[1]
+    if ending and ending == input_format.kept_suffix:
+        return input_format
     return next((format_ for format_ in RUN_FORMATS if format_.can_write and ending and format_.suffix == ending), None)
 
 

@@ -8,15 +8,19 @@ from lbr_cli.core import Ranking
 from lbr_cli.errors import UsageError
 from lbr_cli.formats import RunFormat, format_of_name
 from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.formats.training import Training
 from lbr_cli.wording import pair_name
 
 
 def output_format(chosen: RunFormat | None, path: str, input_format: RunFormat) -> RunFormat:
     """Return the `chosen` format, else that of the extension of `path`, else that of the input.
 
-    JSONL for an input format that is only read.
+    JSONL for an input format that is only read. UsageError for training output of input without `pos` and `neg`.
     """
-    return chosen or format_of_name(path) or (input_format if input_format.can_write else Jsonl())
+    if chosen and chosen.name == Training.name and input_format.name != Training.name:
+        message = f"training output needs training input, which has query, pos and neg; this is {input_format.name}"
+        raise UsageError(message, hint="--output-format jsonl has a line for each candidate")
+    return chosen or format_of_name(path, input_format) or (input_format if input_format.can_write else Jsonl())
 
 
 def check_tag(tag: str | None, format_: RunFormat) -> None:

@@ -16,6 +16,7 @@ import orjson
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import JSON_RECORDS, CarriageReturnError, decoded, shell_command
 
+INSTRUCTION = "instruction"  # the key of an instruction that replaces that of the model for one query
 ID_TYPES = "a string or a 64-bit integer"
 # so many digits, or an exponent, that a float or 64 bits may not hold the number
 LONG_NUMBER = re.compile(rb"[0-9][0-9.]{14}|[0-9][eE]")
@@ -142,6 +143,16 @@ def add_nested(record: dict[str, Any], paths: Iterable[str]) -> None:
 def first_key(keys: Iterable[str], record: Mapping[str, Any]) -> str | None:
     """Return the first of `keys` that is in `record`."""
     return next((key for key in keys if key in record), None)
+
+
+def instruction_of(record: Mapping[str, Any], file: str, line: int) -> tuple[str | None, str]:
+    """Return the instruction of a query, or None, and its place, FILE:LINE. InputError if it is not a string."""
+    value = record.get(INSTRUCTION)
+    if value is None:
+        return None, ""
+    if not isinstance(value, str):
+        raise InputError(bad_type(INSTRUCTION, "a string", value), file, line)
+    return value, f"{file}:{line}"
 
 
 def bad_type(key: str, types: str, value: object) -> str:

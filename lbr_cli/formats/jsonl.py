@@ -4,20 +4,31 @@
     {"query_id": …, "query"?: …, "candidates": [{"doc_id": …, "score"?: …, "text"?: …}, …]}         one query a line
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
 
-Unknown keys are copied to the output with the same values.
+"instruction", beside the query or in an object that is the query, replaces that of the model. Unknown keys are copied
+to the output with the same values.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import round_trip_number
 from lbr_cli.formats.files import shell_command
-from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, dump_json, first_key, json_kind, json_object
+from lbr_cli.formats.json_lines import (
+    ID_TYPES,
+    INSTRUCTION,
+    as_id,
+    bad_type,
+    dump_json,
+    first_key,
+    json_kind,
+    json_object,
+)
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import is_whole_run
 
@@ -69,17 +80,23 @@ class Jsonl(RunFormat):
             for key in (*QUERY_IDS, "query"):
                 if record.values.get(key) is not None:
                     raise record.error(f'has a query of its own ("{key}"), and --query is for input that has none')
-            return self._option, False
-        query_id, text = record.query()
+            instruction = record.text([INSTRUCTION])
+            if instruction is None:
+                return self._option, False
+            return replace(self._option, instruction=instruction, instruction_at=record.place(instruction)), False
+        query_id, text, instruction = record.query()
+        instruction_at = record.place(instruction)
         if query_id is not None:
-            return Query(query_id, text), False
+            return Query(query_id, text, instruction, instruction_at), False
         if fallback is None:
             is_document = "query" not in record.values and any(key in record.values for key in TEXTS)
             hint = "this looks like a corpus; name the corpus with --corpus" if is_document else ""
+            if "pos" in record.values or "neg" in record.values:
+                hint = "training data is read with --input-format training, without --stream"
             raise record.error(f"no query id ({' or '.join(QUERY_IDS)})", hint)
         if text is None:
             raise record.error("neither a query id nor a query")
-        return Query(fallback, text), True
+        return Query(fallback, text, instruction, instruction_at), True
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         return b"".join(dump_json(_row(query, row, options)) for row in rows)
@@ -118,13 +135,21 @@ class _Record:
                 raise self.error(bad_type(key, "a string", value))
         return None
 
-    def query(self) -> tuple[str | None, str | None]:
-        """Return the id and the text of the query: keys of the line, or of the object that is its query."""
-        query_id, inner = self.id(QUERY_IDS), self.values.get("query")
+    def query(self) -> tuple[str | None, str | None, str | None]:
+        """Return the id, the text and the instruction of the query: keys of the line, or of its object "query"."""
+        query_id, inner, instruction = self.id(QUERY_IDS), self.values.get("query"), self.text([INSTRUCTION])
         if not isinstance(inner, dict):
-            return query_id, self.text(["query"])
+            return query_id, self.text(["query"]), instruction
         nested = self.inner(inner, 'in "query": ')
-        return nested.id(("_id", "id", *QUERY_IDS)) if query_id is None else query_id, nested.text(("text", "query"))
+        query_id = nested.id(("_id", "id", *QUERY_IDS)) if query_id is None else query_id
+        of_query = nested.text([INSTRUCTION])
+        if None not in (instruction, of_query) and instruction != of_query:
+            raise nested.error(f'"{INSTRUCTION}" differs from that of the line')
+        return query_id, nested.text(("text", "query")), of_query if instruction is None else instruction
+
+    def place(self, value: object) -> str:
+        """Return the place of the line, or nothing if `value` is None."""
+        return "" if value is None else f"{self._file}:{self.number}"
 
     def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
         """Return the candidate with its unknown keys and those of `extra`. `fallback` is the id if it has none."""

@@ -11,11 +11,14 @@ from lbr_cli.core import Candidate, Query, RankedCandidate
 
 
 class Line(NamedTuple):
-    """A candidate and the number of its line. `implied`: the query has no id in the file, its line number is the id."""
+    """A candidate and the number of its line; `candidate` is None for a query that has none.
+
+    `implied`: the query has no id in the file, its line number is the id.
+    """
 
     number: int
     query: Query
-    candidate: Candidate
+    candidate: Candidate | None
     implied: bool = False
 
 
@@ -35,7 +38,8 @@ class RunFormat(ABC):
     """A file format for runs: a subclass, which inherits the defaults."""
 
     name: str
-    suffix: str
+    suffix: str  # of an output file that gets this format
+    kept_suffix: str = ""  # of an output file that gets this format if the input has it
     has_tag: bool = False  # the output contains a run tag
     has_details: bool = False  # the output can contain the details of scores
     can_write: bool = True

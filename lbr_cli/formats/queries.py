@@ -11,7 +11,17 @@ from typing import NamedTuple
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import CarriageReturnError, CarriageReturns, Numbered, decoded, numbered, split_columns
-from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, first_key, is_json, json_object
+from lbr_cli.formats.json_lines import (
+    ID_TYPES,
+    INSTRUCTION,
+    add_nested,
+    as_id,
+    bad_type,
+    first_key,
+    instruction_of,
+    is_json,
+    json_object,
+)
 from lbr_cli.formats.topics import DEFAULT, read_topics
 from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
 
@@ -72,8 +82,10 @@ def read_queries(
     queries: dict[str, QueryLine] = {}
     for number, query in parsed:
         known = queries.setdefault(query.query_id, QueryLine(number, query))
-        if known.query != query and query.query_id in wanted:
+        if known.query.text != query.text and query.query_id in wanted:
             raise InputError(f"query {query.query_id} has another text at {name}:{known.number}", name, number)
+        if known.query.instruction != query.instruction:
+            raise InputError(f"query {query.query_id} has another instruction at {name}:{known.number}", name, number)
     return queries
 
 
@@ -110,8 +122,9 @@ def _from_json(lines: Numbered, name: str, texts: tuple[str, ...], wanted: Conta
             raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
         text_key = first_key(texts, record)
         text = record[text_key] if text_key else None
+        instruction = (None, "") if text_key == INSTRUCTION else instruction_of(record, name, number)
         if isinstance(text, str) or query_id not in wanted:
-            yield number, Query(query_id, text if isinstance(text, str) else None)
+            yield number, Query(query_id, text if isinstance(text, str) else None, *instruction)
         elif text_key is None:
             keys = ", ".join(key for key in record if key != id_key)
             hint = f"name the key with --topic-field; the line has {keys}" if keys else ""

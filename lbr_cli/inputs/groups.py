@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lbr_cli.core import Candidate, Progress, Query
@@ -31,6 +31,18 @@ class DuplicateCount:
             progress.warn(f"{self.first}: duplicate pair{several} scored and written once")
 
 
+def merged(known: Query, other: Query, known_text_at: str, other_text_at: str, *, hint: str = "") -> Query:
+    """Return a query with the text and the instruction of two places, FILE:LINE. InputError if they contradict."""
+    if None not in (known.text, other.text) and known.text != other.text:
+        raise InputError(f"query {known.query_id} has another text at {known_text_at}", other_text_at, hint=hint)
+    if None not in (known.instruction, other.instruction) and known.instruction != other.instruction:
+        message = f"query {known.query_id} has another instruction at {known.instruction_at}"
+        raise InputError(message, other.instruction_at)
+    instructed = other if known.instruction is None else known
+    text = other.text if known.text is None else known.text
+    return replace(known, text=text, instruction=instructed.instruction, instruction_at=instructed.instruction_at)
+
+
 @dataclass(slots=True)
 class CandidateGroup:
     """The candidates of one query, by document id.
@@ -50,8 +62,11 @@ class CandidateGroup:
     def add(self, line: Line, duplicates: DuplicateCount) -> None:
         """Add the candidate of a line. InputError if the line contradicts an earlier one, or for a duplicate."""
         number, query, candidate, implied = line
-        places, doc_id = duplicates.places, candidate.doc_id
+        places = duplicates.places
         self.add_query(query, number, places, implied=implied)
+        if candidate is None:
+            return
+        doc_id = candidate.doc_id
         known = self.candidates.setdefault(doc_id, candidate)
         if known is candidate:
             self.lines.append(number)
@@ -68,15 +83,17 @@ class CandidateGroup:
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
 
     def add_query(self, query: Query, number: int, places: Places, *, implied: bool) -> None:
-        """Add the text of the query, if a line has one. InputError if it contradicts an earlier line."""
+        """Add text and instruction of the query, if a line has them. InputError if they contradict an earlier line."""
         if implied != self.implied:
             message = f"query id {query.query_id} is also the number of a line without an id"
             raise InputError(message, *places.of(number), hint="give every query an id")
-        if query.text is not None and query.text != self.query.text:
-            if self.query.text is not None:
-                message = f"query {query.query_id} has another text at {places.text(self.text_line)}"
-                raise InputError(message, *places.of(number), hint="give every query an id" if implied else "")
-            self.query, self.text_line = query, number
+        has_texts = query.text is not None or query.instruction is not None
+        if has_texts and query is not self.query and query != self.query:
+            hint = "give every query an id" if implied else ""
+            both = merged(self.query, query, places.text(self.text_line), places.text(number), hint=hint)
+            if self.query.text is None and query.text is not None:
+                self.text_line = number
+            self.query = both
 
     def merge(self, candidate: Candidate, number: int, text_number: int, places: Places) -> None:
         """Add a candidate of another run, or its score, text and unknown keys to the candidate of the same document.

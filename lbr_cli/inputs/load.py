@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
-from lbr_cli.errors import InputError
+from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats import Line, RunFormat, parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.lines import PlainLines
+from lbr_cli.formats.training import Training
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.fusion import Fusion
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount, Groups
@@ -79,10 +80,12 @@ def _read(inputs: Inputs, files: InputFiles, progress: Progress) -> _Read:
             group.add(line, duplicates)
         duplicates.warn(progress)
         count += duplicates.count
-        if not groups:
+        if not any(group.candidates for group in groups.values()):
             raise InputError("holds no candidates", name)
         if len(inputs.runs) == 1:
             return _Read(format_, count, groups, duplicates.places)
+        if format_.name == Training.name:
+            raise UsageError(f"{name} is training data, which cannot be fused with another run")
         fusion.add(groups, name, start)
         start += number
     if fusion.partial:
@@ -103,7 +106,8 @@ def _loaded(read: _Read, documents: Mapping[str, Document], *, skip: bool) -> Lo
     groups = read.groups
     # each group is removed when its ranking is built, so that memory never holds both of all queries
     rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
-    return LoadedRun(read.format, read.duplicates, [ranking for ranking in rankings if ranking.candidates])
+    kept = [ranking for ranking in rankings if ranking.candidates or ranking.query.record is not None]
+    return LoadedRun(read.format, read.duplicates, kept)
 
 
 def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:

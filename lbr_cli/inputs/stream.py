@@ -76,6 +76,8 @@ def _check_repeated(group: CandidateGroup, earlier: CandidateGroup, is_whole: bo
         raise InputError(message, name, number, hint="without --stream lines can be in any order")
     if group.implied != earlier.implied or query.text != earlier.query.text:
         raise InputError(f"query {query.query_id} has another text at {name}:{earlier.text_line}", name, number)
+    if query.instruction != earlier.query.instruction:
+        raise InputError(f"query {query.query_id} has another instruction at {name}:{earlier.text_line}", name, number)
 
 
 def _check_texts(group: CandidateGroup, name: str) -> None:

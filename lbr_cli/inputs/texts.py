@@ -14,7 +14,7 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.inputs import Inputs
-from lbr_cli.inputs.groups import Groups
+from lbr_cli.inputs.groups import Groups, merged
 from lbr_cli.inputs.places import Places
 from lbr_cli.wording import counted, first_few
 
@@ -44,12 +44,8 @@ def add_query_texts(groups: Groups, places: Places, inputs: Inputs, files: Input
     queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
     for query_id, group in groups.items():
         line = queries.get(query_id)
-        if line is None or line.query.text is None or group.implied:  # the number of a line is not the id of a query
-            continue
-        if group.query.text is not None and group.query.text != line.query.text:
-            message = f"query {query_id} has another text at {name}:{line.number}"
-            raise InputError(message, *places.of(group.text_line))
-        group.query = line.query
+        if line is not None and not group.implied:  # the number of a line is not the id of a query
+            group.query = merged(line.query, group.query, f"{name}:{line.number}", places.text(group.text_line))
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
         alike = similar((group.query.query_id for group in missing), queries, run_name, name)

@@ -39,8 +39,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),
     "manifest": ("", "engines", "models", "setup"),
     "job": (
-        *("cache", "core", "engines", "errors", "formats", "identity", "inputs", "manifest", "models"),
-        *("rerank", "setup", "wording"),
+        *("cache", "core", "engines", "errors", "families", "formats", "identity", "inputs", "manifest", "models"),
+        *("rerank", "scoring", "setup", "wording"),
     ),
     "fuse": ("core", "formats", "inputs", "ordering", "wording"),
     "doctor": ("", "core", "engines", "errors", "models", "reference", "reference_pairs", "scoring"),

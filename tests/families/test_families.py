@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, RawTemplate
+from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, Query, RawTemplate
 from lbr_cli.errors import InputError
 from lbr_cli.families import (
     FAMILIES,
@@ -25,7 +27,9 @@ from lbr_cli.families import (
     UserPrompt,
 )
 from lbr_cli.families.odds import sigmoid
+from lbr_cli.scoring import requests_of
 from support.engines import ask
+from support.paths import ROOT
 
 CUSTOM = UserPrompt(Template.parse('user = "{query} ? {document}"', "p.toml"), ("yes", "no"))
 CHOSEN = [CUSTOM if family.name == "next-token" else family for family in FAMILIES]
@@ -46,6 +50,66 @@ def test_families_are_pure(family: Family) -> None:
     assert ask(family, "q", "d", "t") == ask(family, "q", "d", "t")
     assert all(isinstance(request, family.request_type) for request in ask(family, "q", "d"))
     assert family.scale
+
+
+@pytest.mark.parametrize("family", CHOSEN, ids=lambda family: family.name)
+def test_a_probability_is_that_of_explain(family: Family) -> None:
+    values = [-1.0, -3.0] if family.request_type is NextToken else [2.0]
+    if isinstance(family, BiEncoder):
+        score = family.score([Answer(np.array([1.0, 2.0])), Answer(np.array([2.0, 1.0]))])
+    else:
+        score = family.score([Answer([*values, *[-9.0] * 5] if isinstance(family, Lb) else values[: labels(family)])])
+    assert family.probability(score.value) == score.details.get("probability")
+    found = [family.probability(value) for value in (-1e6, -1.0, 1.0, 1e6)]
+    if "probability" in score.details:
+        assert found == sorted(found)
+        assert (found[0], found[-1]) == (0, 1)
+    else:
+        assert found == [None] * 4
+
+
+def labels(family: Family) -> int:
+    """The number of values in an answer to the first request of a family."""
+    (request,) = ask(family, "q", "d")
+    return max(len(request.labels), 1) if isinstance(request, NextToken) else 1
+
+
+def test_the_documentation_tells_which_scores_have_a_probability() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+?) \|$", page, re.MULTILINE))
+    assert rows.keys() == {family.name for family in CHOSEN}
+    assert {name for name, row in rows.items() if row != "none"} == {
+        family.name for family in CHOSEN if family.probability(0.0) is not None
+    }
+
+
+@pytest.mark.parametrize(
+    "family",
+    [known for known in FAMILIES if "instruction" in known.__dataclass_fields__],
+    ids=lambda family: family.name,
+)
+def test_the_instruction_of_a_query_replaces_that_of_the_family(family: Family) -> None:
+    document = Document("d", "text")
+    plain, first, second, empty = (
+        requests_of(family, Query("q", "query", instruction), document) for instruction in (None, "Find figs", "Ü", "")
+    )
+    assert plain == family.requests("query", document)
+    assert first == replace(family, **{"instruction": "Find figs"}).requests("query", document)
+    assert len({first, second, empty}) == 3
+
+
+@pytest.mark.parametrize(
+    "family",
+    [known for known in CHOSEN if "instruction" not in known.__dataclass_fields__],
+    ids=lambda family: family.name,
+)
+def test_an_instruction_is_refused_by_a_family_that_takes_none(family: Family) -> None:
+    query = Query("q1", "query", "Find figs", "queries.jsonl:7")
+    with pytest.raises(InputError) as error:
+        requests_of(family, query, Document("d", "text"))
+    assert str(error.value) == (
+        f"queries.jsonl:7: query q1 has an instruction, and models of the family {family.name} take none"
+    )
 
 
 def test_lb_asks_letter_for_letter() -> None:

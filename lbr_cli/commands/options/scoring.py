@@ -62,9 +62,19 @@ class ScoringOptions(OptionGroup):
         "W", "Rank by W times the first-stage score plus 1-W times the model's, both scaled to 0..1.", min=0, max=1
     )
 
+    min_score: float | None = option("X", "Write only candidates whose score of the model is at least X.")
+    min_probability: float | None = option(
+        "P", "Write only candidates whose probability, as shown by --explain, is at least P.", min=0, max=1
+    )
+
     def __post_init__(self) -> None:
         if self.interpolate is not None and math.isnan(self.interpolate):
             raise UsageError("--interpolate nan: not a weight from 0 to 1")
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise UsageError(f"--min-score {self.min_score}: not a finite number")
+        if self.min_score is not None and self.min_probability is not None:
+            raise UsageError("--min-score and --min-probability exclude each other: both are thresholds of the score")
 
     def method(self, documents: DocumentOptions) -> Method:
-        return Method(self.depth, self.top_k, documents.split(), self.interpolate)
+        thresholds = self.min_score, self.min_probability
+        return Method(self.depth, self.top_k, documents.split(), self.interpolate, *thresholds)
