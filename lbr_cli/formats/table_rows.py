@@ -97,6 +97,9 @@ def _is_finite(column: pyarrow.Array) -> bool:
         return not pc.any(pc.invert(pc.is_finite(column))).as_py()
     if types.is_struct(column.type):
         return all(_is_finite(values) for values in column.flatten())
+    if types.is_map(column.type):
+        start, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        return _is_finite(column.items.slice(start, end - start))
     if types.is_nested(column.type) and hasattr(column, "flatten"):
         return _is_finite(column.flatten())
     return True

@@ -7,9 +7,11 @@ the row, from 1. Rows are read batch by batch, and only the columns that a reade
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -150,8 +152,8 @@ def _selected(schema: pyarrow.Schema, columns: TableColumns | None, file: str) -
     """Return the names of the columns to read, or paths into structs; None for all. InputError for a repeated name."""
     paths = None
     if columns is not None and all(any(_holds(schema, name) for name in names) for names in columns.needed):
-        every = [*columns.optional, *(name for names in columns.needed for name in names)]
-        paths = [name for name in every if _holds(schema, name)]
+        every = dict.fromkeys([*itertools.chain.from_iterable(columns.needed), *columns.optional])
+        paths = sorted(filter(partial(_holds, schema), every), key=lambda path: schema.names.index(_top(schema, path)))
     tops = schema.names if paths is None else [_top(schema, path) for path in paths]
     repeated = next((name for name in tops if schema.names.count(name) > 1), None)
     if repeated is not None:
