@@ -56,12 +56,14 @@ def _problem(batch: pyarrow.RecordBatch, error: Exception) -> str:
 def _values(column: pyarrow.Array) -> list[Any]:
     """Return the values of a column. Raises ValueError for NaN and infinity, which are not JSON."""
     import pyarrow.compute as pc
+    from pyarrow import types
 
     type_ = _json_type(column.type)
     column = column if type_ == column.type else pc.cast(column, type_)
     if not _is_finite(column):
         raise ValueError("NaN and infinity are not JSON; use null")
-    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    # without the argument, which only maps need, this is ten times as fast
+    values: list[Any] = column.to_pylist(maps_as_pydicts="strict") if types.is_nested(type_) else column.to_pylist()
     return values
 
 
@@ -70,14 +72,12 @@ def _json_type(type_: pyarrow.DataType) -> pyarrow.DataType:
     import pyarrow as pa
     from pyarrow import types
 
-    if types.is_dictionary(type_):
-        return _json_type(type_.value_type)
     if types.is_temporal(type_):
         return pa.string()
-    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
+    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_):
         return pa.large_string()
-    if types.is_fixed_size_binary(type_):
-        return pa.large_string()
+    if types.is_binary_view(type_):
+        return pa.string_view()
     if types.is_float16(type_):
         return pa.float32()
     if types.is_struct(type_):
@@ -93,6 +93,8 @@ def _is_finite(column: pyarrow.Array) -> bool:
     import pyarrow.compute as pc
     from pyarrow import types
 
+    if types.is_dictionary(column.type):
+        return _is_finite(column.dictionary)
     if types.is_floating(column.type):
         return not pc.any(pc.invert(pc.is_finite(column))).as_py()
     if types.is_struct(column.type):

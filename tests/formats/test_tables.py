@@ -130,10 +130,13 @@ def test_a_table_is_read_as_its_json_lines(tmp_path_factory: pytest.TempPathFact
     [
         (pa.array(["a", "ü", "a"]).dictionary_encode(), ["a", "ü", "a"]),
         (pa.array([1, 2, 1]).dictionary_encode(), [1, 2, 1]),
+        (pa.DictionaryArray.from_arrays([0, None, 1], pa.array(["a", "b"], pa.binary())), ["a", None, "b"]),
+        (pa.array([["a"], None, ["b"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))), [["a"], None, ["b"]]),
         (pa.array(["a", "ü", None], pa.large_string()), ["a", "ü", None]),
         (pa.array(["a", "ü", None], pa.string_view()), ["a", "ü", None]),
         (pa.array(["a", "ü", None], pa.binary()), ["a", "ü", None]),
         (pa.array(["a", "ü", None], pa.large_binary()), ["a", "ü", None]),
+        (pa.array(["a", "ü", None], pa.binary_view()), ["a", "ü", None]),
         (pa.array([b"abc", b"xyz", None], pa.binary(3)), ["abc", "xyz", None]),
         (pa.array([2**64 - 1, 0, None], pa.uint64()), [2**64 - 1, 0, None]),
         (pa.array([0.5, -1.5, None], pa.float16()), [0.5, -1.5, None]),
@@ -153,6 +156,13 @@ def test_a_table_is_read_as_its_json_lines(tmp_path_factory: pytest.TempPathFact
 def test_types_of_columns(tmp_path: Path, form: str, values: pa.Array, expected: list[Any]) -> None:
     (tmp_path / "t").write_bytes(FORMS[form](pa.table({"x": values})))
     assert lines(tmp_path / "t") == jsonl([{"x": value} for value in expected])
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])  # pyarrow does not write this type to Parquet
+def test_categories_of_polars(tmp_path: Path, form: str) -> None:
+    values = pa.DictionaryArray.from_arrays(pa.array([0, None, 1], pa.uint32()), pa.array(["a", "b"], pa.string_view()))
+    (tmp_path / "t").write_bytes(FORMS[form](pa.table({"x": values})))
+    assert lines(tmp_path / "t") == jsonl([{"x": "a"}, {"x": None}, {"x": "b"}])
 
 
 def test_decimals_keep_their_digits(tmp_path: Path) -> None:
