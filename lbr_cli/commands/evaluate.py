@@ -32,9 +32,9 @@ class EvaluateOptions(OptionGroup):
     """The files to read and to write, and the measures."""
 
     runs: list[str] = typer.Argument(
-        ..., metavar="RUN", help="Runs: TREC, TSV, JSON or JSONL; all are compared with the first."
+        ..., metavar="RUN", help="Runs: TREC, TSV, JSON, JSONL or Parquet; all are compared with the first."
     )
-    qrels: str = option("FILE", "Relevance judgments: TREC or BEIR.", ...)
+    qrels: str = option("FILE", "Relevance judgments: TREC, BEIR, JSONL or Parquet.", ...)
     measures: list[str] | None = option(
         "NAMES", 'Measures in the notation of ir_measures, as in "nDCG@{1,3,5} P(rel=2)@5".', unset=" ".join(DEFAULTS)
     )

@@ -33,7 +33,7 @@ class ReportInput(TextOptions):
     after: list[str] = Argument(
         ..., metavar="AFTER", help="Other runs; JSONL written with --explain has the most details."
     )
-    qrels: str | None = option("FILE", "Relevance judgments, TREC or BEIR; needed for measures.")
+    qrels: str | None = option("FILE", "Relevance judgments: TREC, BEIR, JSONL or Parquet; needed for measures.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

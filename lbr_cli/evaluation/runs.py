@@ -17,7 +17,7 @@ from lbr_cli.float32 import float32
 from lbr_cli.formats import parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.qrels import read_qrels
+from lbr_cli.formats.qrels import TABLE_COLUMNS, read_qrels
 from lbr_cli.formats.similar_ids import similar
 from lbr_cli.wording import first_few, pair_name
 
@@ -92,7 +92,7 @@ def read_judgments(path: str) -> Judgments:
     """
     name = display_name(path)
     judgments: dict[str, dict[str, int]] = {}
-    for number, qrel in read_qrels(InputFiles().open(path)):
+    for number, qrel in read_qrels(InputFiles().open(path, columns=TABLE_COLUMNS)):
         pair = pair_name(qrel.query_id, qrel.doc_id)
         grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
         if grade != qrel.relevance:

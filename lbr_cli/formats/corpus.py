@@ -1,4 +1,4 @@
-"""Corpora: JSONL with the keys of BEIR, Anserini and MS MARCO v2, or TSV.
+"""Corpora: JSONL or tables with the fields of BEIR, Anserini and MS MARCO v2, or TSV.
 
 A corpus is read once, front to back, and only wanted documents are kept in memory. The JSONL loop is flat because its
 speed is that of lbr's input (`benchmarks/reading.py`).
@@ -19,6 +19,8 @@ from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
 from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, is_json, json_object
 from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.tables import TableColumns
+from lbr_cli.wording import first_few
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
@@ -29,7 +31,9 @@ Bad = Callable[[InputError], None]
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a corpus. Of several names, the first that is present is used. A dotted name is a path.
+    """The fields of a corpus: keys of JSONL or columns of a table.
+
+    Of several names, the first that is present is used. A dotted name is a path.
 
     `columns` names the columns of TSV in order, None is id and text; columns other than id, title and text are skipped,
     and the last one is the rest of the line, tabs included. `chosen` names the options for JSONL that the user has set.
@@ -40,6 +44,11 @@ class Fields:
     title: str = "title"
     columns: tuple[str, ...] | None = None
     chosen: tuple[str, ...] = ()
+
+    @property
+    def table_columns(self) -> TableColumns:
+        """The columns to read of a table."""
+        return TableColumns((self.ids, self.texts), (self.title,))
 
 
 @dataclass(slots=True)
@@ -102,13 +111,13 @@ def _is_object(line: bytes) -> bool | None:
 def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
     """Raise UsageError for options without effect on the corpora that were read; `warn` of a title field not found."""
     kinds = set(documents.is_jsonl.values())
-    names = ", ".join(documents.is_jsonl)
+    names = first_few(documents.is_jsonl)
     are = "is" if len(documents.is_jsonl) == 1 else "are"
     if fields.chosen and False in kinds and True not in kinds:
         raise UsageError(f"{fields.chosen[0]} has no effect: {names} {are} TSV", hint="--tsv-columns names its columns")
     if fields.columns is not None and True in kinds and False not in kinds:
         hint = "--id-field, --text-field and --title-field name its keys"
-        raise UsageError(f"--tsv-columns has no effect: {names} {are} JSONL", hint=hint)
+        raise UsageError(f"--tsv-columns has no effect: {names} {are} not TSV", hint=hint)
     if "--title-field" in fields.chosen and documents.documents and not documents.has_title:
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 

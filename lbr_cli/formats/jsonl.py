@@ -1,8 +1,9 @@
-"""JSONL: candidates in three forms; the output is one pair a line.
+"""JSONL: candidates in four forms; the output is one pair a line.
 
     {"query_id": …, "doc_id": …, "score"?: …, "rank"?: …, "query"?: …, "title"?: …, "text"?: …}     one pair a line
     {"query_id": …, "query"?: …, "candidates": [{"doc_id": …, "score"?: …, "text"?: …}, …]}         one query a line
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
+    {"query-id": …, "corpus-ids": ["id", …]}                                            `top_ranked` of MTEB, best first
 
 "instruction", beside the query or in an object that is the query, replaces that of the model. Unknown keys are copied
 to the output with the same values.
@@ -32,10 +33,11 @@ from lbr_cli.formats.json_lines import (
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import is_whole_run
 
-QUERY_IDS = ("query_id", "qid")
-DOC_IDS = ("doc_id", "docid", "_id", "id")
+QUERY_IDS = ("query_id", "qid", "query-id")
+DOC_IDS = ("doc_id", "docid", "_id", "id", "docno", "corpus-id")
 TEXTS = ("text", "contents", "body", "passage", "segment", "content")
-LISTS = ("candidates", "documents")
+ID_LIST = "corpus-ids"
+LISTS = ("candidates", "documents", ID_LIST)
 # converts a run that is one object, {query: {document: score}}
 REMEDY = (
     "jq -c 'to_entries[] | {query_id: .key, candidates: (.value | to_entries | map({doc_id: .key, score: .value}))}'"
@@ -93,7 +95,7 @@ class Jsonl(RunFormat):
             hint = "this looks like a corpus; name the corpus with --corpus" if is_document else ""
             if "pos" in record.values or "neg" in record.values:
                 hint = "training data is read with --input-format training, without --stream"
-            raise record.error(f"no query id ({' or '.join(QUERY_IDS)})", hint)
+            raise record.error(f"no query id ({', '.join(QUERY_IDS)})", hint)
         if text is None:
             raise record.error("neither a query id nor a query")
         return Query(fallback, text, instruction, instruction_at), True
@@ -188,8 +190,11 @@ def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[
     explicit: dict[str, bool] = {}
     for index, value in enumerate(record.values[key]):
         values = {"text": value} if isinstance(value, str) and key == "documents" else value
+        if key == ID_LIST and as_id(value) is not None:
+            values = {"doc_id": value}
         if not isinstance(values, dict):
-            raise record.error(f'"{key}" has to hold objects, item {index} is {json_kind(value)}')
+            items = "ids" if key == ID_LIST else "objects"
+            raise record.error(f'"{key}" has to hold {items}, item {index} is {json_kind(value)}')
         inner = record.inner(values, f'in "{key}", item {index}: ')
         candidate = inner.candidate(str(index), shared)
         has_id = inner.id(DOC_IDS) is not None

@@ -1,7 +1,7 @@
-"""Relevance judgments: TREC (`query iteration document grade`) or BEIR (`query document grade`, tabs, a header).
+"""Relevance judgments: TREC (`query iteration document grade`), BEIR (`query document grade`, tabs, header) or JSONL.
 
-The iteration is ignored; grades are integers and may be negative. Judgments in JSON are refused, with a jq
-command that converts them to TREC.
+The iteration is ignored; grades are integers and may be negative. JSONL and tables have one judgment a line or row.
+Judgments in other JSON are refused, with a jq command that converts them to TREC.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import decoded, numbered, shell_command, without_carriage_return
-from lbr_cli.formats.json_lines import first_key
+from lbr_cli.formats.files import Numbered, decoded, numbered, shell_command, without_carriage_return
+from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, first_key, json_object
+from lbr_cli.formats.tables import TableColumns
 from lbr_cli.formats.trec import FIELDS
 
 TREC_FORM = "4 fields (TREC: query, iteration, document, grade)"
@@ -25,6 +26,7 @@ GRADE = re.compile(r"[+-]?[0-9]{1,9}")
 QUERIES = ("query_id", "qid", "query-id", "topic_id")
 DOCUMENTS = ("doc_id", "docid", "docno", "corpus-id", "corpus_id", "pid")
 GRADES = ("relevance", "rel", "grade", "label", "judgment", "score")
+TABLE_COLUMNS = TableColumns((QUERIES, DOCUMENTS, GRADES))
 # {query: {document: grade}} and {query: [document, …]}
 NESTED = 'to_entries[] | .key as $q | .value | to_entries[] | [$q, "0", .key, .value] | join(" ")'
 LISTED = 'to_entries[] | .key as $q | .value[] | [$q, "0", ., "1"] | join(" ")'
@@ -46,6 +48,9 @@ def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
     if first is None:
         return
     start = decoded(first[1], name, first[0])
+    if _is_record(_parsed(first[1])):
+        yield from _from_json(itertools.chain([first], lines), name)
+        return
     if start.lstrip().startswith(("{", "[")):
         rest = list(lines)
         _refuse_json([first, *rest], name)
@@ -69,6 +74,42 @@ def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
         yield number, Qrel(fields[0], fields[-2], int(grade))
 
 
+def _is_record(value: Any) -> bool:
+    """Return whether the value of a line is a judgment: an object that holds more than objects and arrays."""
+    return isinstance(value, dict) and not all(isinstance(field, dict | list) for field in value.values())
+
+
+def _from_json(lines: Numbered, name: str) -> Iterator[tuple[int, Qrel]]:
+    for number, data in lines:
+        record = json_object(data, name, number)
+        query_id = _id(record, "query", QUERIES, name, number)
+        doc_id = _id(record, "document", DOCUMENTS, name, number)
+        key = first_key(GRADES, record)
+        if key is None:
+            raise _no_field("grade", GRADES, record, name, number)
+        grade = record[key]
+        if isinstance(grade, float) and grade.is_integer():
+            grade = int(grade)
+        if type(grade) is not int or abs(grade) >= 10**9:
+            raise InputError(bad_type(key, "an integer of at most nine digits", record[key]), name, number)
+        yield number, Qrel(query_id, doc_id, grade)
+
+
+def _id(record: Mapping[str, Any], noun: str, keys: tuple[str, ...], name: str, number: int) -> str:
+    key = first_key(keys, record)
+    if key is None:
+        raise _no_field(f"{noun} id", keys, record, name, number)
+    value = as_id(record[key])
+    if value is None:
+        raise InputError(bad_type(key, ID_TYPES, record[key]), name, number)
+    return value
+
+
+def _no_field(noun: str, keys: tuple[str, ...], record: Mapping[str, Any], name: str, number: int) -> InputError:
+    hint = f"the line has {', '.join(list(record)[:8])}"
+    return InputError(f"no {noun} ({', '.join(keys)})", name, number, hint=hint)
+
+
 def _refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:
     """Raise InputError if the lines of a file are JSON. The first one begins with a bracket, as an id may."""
     number, start = lines[0]
@@ -78,11 +119,9 @@ def _refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:
     if value is None and len(start.split()) > 2:
         return
     program = _program(value)
-    has_fields = isinstance(value, dict) and not all(isinstance(field, dict | list) for field in value.values())
-    kind = "JSONL" if has_fields else "JSON"
     command = shell_command(f"jq -r '{program}'", name)
     hint = f"convert it: {command}" if program else ""
-    raise InputError(f"judgments are TREC or BEIR, not {kind}", name, number, hint=hint)
+    raise InputError("judgments are TREC, BEIR or JSONL, not other JSON", name, number, hint=hint)
 
 
 def _parsed(data: bytes) -> Any:
@@ -101,8 +140,6 @@ def _program(value: Any) -> str:
         return f".[] | {inner}" if inner else ""
     if not isinstance(value, dict) or not value:
         return ""
-    if record := _record_program(value):
-        return record
     if all(isinstance(grades, dict) and _are_plain(grades.values()) for grades in value.values()):
         return NESTED
     return LISTED if all(isinstance(ids, list) and _are_plain(ids) for ids in value.values()) else ""

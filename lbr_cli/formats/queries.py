@@ -1,4 +1,4 @@
-"""Queries files: JSONL (`_id/id/query_id/qid`, `text/query`), TSV (id, text), `id BLANK text`, or TREC topics."""
+"""Queries files: JSONL, tables (`_id/id/query_id/qid`, `text/query`), TSV, `id BLANK text`, or TREC topics."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lbr_cli.formats.json_lines import (
     is_json,
     json_object,
 )
+from lbr_cli.formats.tables import TableColumns
 from lbr_cli.formats.topics import DEFAULT, read_topics
 from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
 
@@ -49,6 +50,11 @@ class _All:
         return True
 
 
+def table_columns(topic_field: str | None = None) -> TableColumns:
+    """Return the columns to read of a table with queries."""
+    return TableColumns((IDS, _text_keys(topic_field)), optional=(INSTRUCTION,))
+
+
 def read_queries(
     stream: io.BufferedReader,
     topic_field: str | None = None,
@@ -59,7 +65,8 @@ def read_queries(
 ) -> dict[str, QueryLine]:
     """Return the queries of a file by id, in its order.
 
-    `topic_field` is the field that holds the query: a field of topics, a key of JSONL, a column of TSV. `columns` names
+    `topic_field` is the field that holds the query: a field of topics, a key of JSONL, a column of a table
+    or of TSV. `columns` names
     the columns of TSV. Only queries in `wanted` (default: all) need a text. Raises InputError, with file and line, for
     an invalid line and for an id with two texts; UsageError for an option without effect.
     """
@@ -72,11 +79,11 @@ def read_queries(
     lines = itertools.chain([first], lines)
     kind = "TREC topics" if first[1].lstrip(b" \t").startswith(b"<") else "JSONL" if is_json(first[1]) else "TSV"
     if columns is not None and kind != "TSV":
-        raise UsageError(f"--query-columns has no effect: {name} is {kind}")
+        raise UsageError(f"--query-columns has no effect: {name} is not TSV")
     if kind == "TREC topics":
         parsed = _from_topics(lines, name, topic_field or DEFAULT, wanted, warn)
     elif kind == "JSONL":
-        parsed = _from_json(lines, name, TEXTS if topic_field is None else (topic_field,), wanted)
+        parsed = _from_json(lines, name, _text_keys(topic_field), wanted)
     else:
         parsed = _from_columns(lines, name, topic_field, columns, warn)
     queries: dict[str, QueryLine] = {}
@@ -87,6 +94,10 @@ def read_queries(
         if known.query.instruction != query.instruction:
             raise InputError(f"query {query.query_id} has another instruction at {name}:{known.number}", name, number)
     return queries
+
+
+def _text_keys(topic_field: str | None) -> tuple[str, ...]:
+    return TEXTS if topic_field is None else (topic_field,)
 
 
 def _from_topics(lines: Numbered, name: str, topic_field: str, wanted: Container[str], warn: Warn) -> Parsed:

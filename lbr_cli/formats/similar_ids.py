@@ -14,6 +14,7 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.tables import shards
 
 LIMIT = 1_000_000  # documents that are compared, in a few seconds
 LEADING_ZEROS = re.compile(r"^0+(?=.)")
@@ -90,9 +91,11 @@ def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fie
     Reads the corpora that are files again, at most LIMIT documents.
     """
     known = _Missing(missing, here)
-    for path in filter(os.path.isfile, corpora):
+    files = (file for path in corpora for file in shards(path))
+    for path in filter(os.path.isfile, files):
         try:
-            read_corpus(InputFiles().open(path), WantedDocuments(known), fields, lambda _: None, lambda _: None)
+            stream = InputFiles().open(path, columns=fields.table_columns)
+            read_corpus(stream, WantedDocuments(known), fields, lambda _: None, lambda _: None)
         except _EndOfSearch as end:
             return known.hint(str(end.args[0]), display_name(path))
         except InputError:  # the file has changed since

@@ -11,8 +11,9 @@ from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.corpus import WantedDocuments, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, CarriageReturnError, display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.queries import read_queries
+from lbr_cli.formats.queries import read_queries, table_columns
 from lbr_cli.formats.similar_ids import similar, similar_document
+from lbr_cli.formats.tables import shards
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import Groups, merged
 from lbr_cli.inputs.places import Places
@@ -40,7 +41,7 @@ def add_query_texts(groups: Groups, places: Places, inputs: Inputs, files: Input
     progress.status(f"reading {name}")
     wanted = {group.query.query_id for group in incomplete}
     columns, warn = inputs.query_columns, progress.warn
-    stream = files.open(path, QUERIES)
+    stream = files.open(path, QUERIES, columns=table_columns(inputs.topic_field))
     queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
     for query_id, group in groups.items():
         line = queries.get(query_id)
@@ -113,7 +114,9 @@ def find_documents(
 
     for path in inputs.corpora:
         progress.status(f"reading {display_name(path)}")
-        read_corpus(files.open(path), documents, inputs.fields, progress.note, bad)
+        for file in shards(path):
+            stream = files.open(file, columns=inputs.fields.table_columns)
+            read_corpus(stream, documents, inputs.fields, progress.note, bad)
     check_fields(inputs.fields, documents, progress.warn)
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")

@@ -11,8 +11,9 @@ from lbr_cli.evaluation.runs import Run
 from lbr_cli.formats.corpus import Fields, WantedDocuments, check_fields, read_corpus
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.queries import read_queries
+from lbr_cli.formats.queries import read_queries, table_columns
 from lbr_cli.formats.similar_ids import similar, similar_document
+from lbr_cli.formats.tables import shards
 from lbr_cli.report.page_data import Texts
 
 
@@ -60,7 +61,8 @@ def _read_queries(runs: Sequence[Run], path: str, options: TextFileOptions, prog
     name = display_name(path)
     progress.status(f"reading {name}")
     needed = {query_id for run in runs for query_id in run.rankings}
-    stream, columns = InputFiles().open(path), options.query_columns
+    stream = InputFiles().open(path, columns=table_columns(options.topic_field))
+    columns = options.query_columns
     lines = read_queries(stream, options.topic_field, columns=columns, wanted=needed, warn=progress.warn)
     if options.needs_queries and not needed & lines.keys():
         hint = similar(sorted(needed), lines, runs[0].name, name)
@@ -75,7 +77,9 @@ def _read_documents(
     wanted = WantedDocuments(missing)
     for path in corpora:
         progress.status(f"reading {display_name(path)}")
-        read_corpus(InputFiles().open(path), wanted, fields, progress.note, _raise)
+        for file in shards(path):
+            stream = InputFiles().open(file, columns=fields.table_columns)
+            read_corpus(stream, wanted, fields, progress.note, _raise)
     check_fields(fields, wanted, progress.warn)
     if needed and not wanted.documents:
         hint = similar_document(sorted(missing), corpora, fields, "the runs")

@@ -62,6 +62,9 @@ HEAVY = (
 FUSE = ["fuse", *[str(ROOT / "samples" / "run.trec")] * 2, "-o", os.devnull]
 
 
+LAZY = (*HEAVY, "pyarrow")
+
+
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -110,7 +113,7 @@ def loaded(code: str, names: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_line_loads_nothing_heavy(command: str) -> None:
-    assert loaded(f"import lbr_cli.commands.{command}", HEAVY) == []
+    assert loaded(f"import lbr_cli.commands.{command}", LAZY) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"], []])
@@ -120,14 +123,14 @@ def test_help_imports_no_command_and_none_of_what_a_command_needs(arguments: lis
     rooms = tuple(
         f"lbr_cli.{name}" for name in ALLOWED if name not in ("commands", "errors", "progress", "", "__main__")
     )
-    assert loaded(code, (*commands, *rooms, *HEAVY, "sqlite3", "jinja2", "orjson", "zstandard")) == []
+    assert loaded(code, (*commands, *rooms, *LAZY, "sqlite3", "jinja2", "orjson", "zstandard")) == []
 
 
 def test_help_of_a_command_imports_no_job() -> None:
     code = "from lbr_cli.commands import main; sys.argv = ['lbr', 'rerank', '--help']; main()"
     others = tuple(f"lbr_cli.commands.{name}" for name in COMMANDS if name != "rerank")
     rooms = ("job", "preview", "setup", "manifest", "evaluation", "report", "doctor")
-    assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *HEAVY, "jinja2")) == []
+    assert loaded(code, (*others, *(f"lbr_cli.{name}" for name in rooms), *LAZY, "jinja2")) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"], FUSE])

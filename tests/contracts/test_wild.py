@@ -188,7 +188,12 @@ def test_a_document_id_may_hold_a_hash(data: Path) -> None:
 # name: who reads it, the line it is refused at, a part of the message, a part of the hint
 REFUSED = {
     "pyterrier.light_results": ("run", 1, "unknown format: this line has 3 fields", "six fields"),
-    "ranx.qrels.json": ("qrels", 1, "judgments are TREC or BEIR, not JSON", "jq -r 'to_entries[] | .key as $q"),
+    "ranx.qrels.json": (
+        "qrels",
+        1,
+        "judgments are TREC, BEIR or JSONL, not other JSON",
+        "jq -r 'to_entries[] | .key as $q",
+    ),
     "pyserini.documents_array.json": ("corpus", 1, "not JSONL", "jq -c '.[]' /"),
     "anserini.contents_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),
     "anserini.id_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),

@@ -508,12 +508,12 @@ def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Pr
     [
         (["--qrels", "before.trec", "qrels.txt"], "hint: this looks like a run"),
         (["--qrels", "qrels.txt", "qrels.txt"], "hint: four fields are judgments; a TREC run has six fields"),
-        (["--qrels", "q.jsonl", "before.trec"], "q.jsonl:1: judgments are TREC or BEIR, not JSONL"),
+        (["--qrels", "q.jsonl", "before.trec"], "q.jsonl:1: no grade (relevance, rel, grade, label, judgment, score)"),
         (["--qrels", "beir.tsv", "before.trec"], "beir.tsv:1: the grade is not an integer of at most nine digits: 1.0"),
     ],
 )
 def test_files_of_another_kind(judged: Path, lbr: Program, arguments: list[str], message: str) -> None:
-    line = '{"query_id": "q1", "doc_id": "d1", "relevance": 1}\n'
+    line = '{"query_id": "q1", "doc_id": "d1"}\n'
     write(judged, {"q.jsonl": line, "beir.tsv": "q1\td1\t1.0\nq1\td2\t1\n"})
     ended = lbr("evaluate", *arguments)
     assert ended.code == 2
@@ -598,10 +598,6 @@ JSON_QRELS = {
     "one line": '{"q1": {"d1": 1, "d3": 0}, "q2": {"d2": 2}}',
     "pretty": json.dumps({"q1": {"d1": 1, "d3": 0}, "q2": {"d2": 2}}, indent=1),
     "carriage returns": json.dumps({"q1": {"d1": 1, "d3": 0}, "q2": {"d2": 2}}, indent=1).replace("\n", "\r"),
-    "lines": '{"query_id":"q1","doc_id":"d1","relevance":1}\n{"query_id":"q1","doc_id":"d3","relevance":0}\n'
-    '{"query_id":"q2","doc_id":"d2","relevance":2}\n',
-    "BEIR lines": '{"query-id":"q1","corpus-id":"d1","score":1}\n{"query-id":"q1","corpus-id":"d3","score":0}\n'
-    '{"query-id":"q2","corpus-id":"d2","score":2}\n',
     "an array": '[{"qid":"q1","docid":"d1","rel":1},{"qid":"q1","docid":"d3","rel":0},'
     '{"qid":"q2","docid":"d2","rel":2}]',
     "cut off": '{"q1": {"d1": 1,\n"d3": 0}, "q2": {"d2": 2}}',
@@ -614,9 +610,8 @@ def test_the_command_for_judgments_in_json_works(judged: Path, lbr: Program, nam
     content = JSON_QRELS[name].encode()
     write(judged, {file: gzip.compress(content) if file.endswith(".gz") else content})
     ended = lbr("evaluate", "--qrels", file, "before.trec")
-    kind = "JSONL" if name.endswith("lines") else "JSON"
     error, hint = ended.err.splitlines()
-    assert (ended.code, error) == (2, f"lbr: {file}:1: judgments are TREC or BEIR, not {kind}")
+    assert (ended.code, error) == (2, f"lbr: {file}:1: judgments are TREC, BEIR or JSONL, not other JSON")
     assert hint.startswith("lbr: hint: convert it: ")
     assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 0\nq2 0 d2 2\n"
 
@@ -627,7 +622,7 @@ def test_lists_of_relevant_documents(judged: Path, lbr: Program) -> None:
     assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 1\nq2 0 d2 1\n"
     write(judged, {"q.json": '{"q1": 5}'})
     ended = lbr("evaluate", "--qrels", "q.json", "before.trec")
-    assert ended.err == "lbr: q.json:1: judgments are TREC or BEIR, not JSONL\n"
+    assert ended.err == "lbr: q.json:1: no query id (query_id, qid, query-id, topic_id)\nlbr: hint: the line has q1\n"
 
 
 @pytest.mark.parametrize("indent", [None, 1])

@@ -33,8 +33,6 @@ def archive() -> bytes:
 
 KINDS = {
     "zip": (b"PK\x03\x04rest", "a zip archive", "unzip -p run"),
-    "parquet": (b"PAR1\x15\x04\x15rest", "a Parquet file", "duckdb -c"),
-    "arrow": (b"ARROW1\0\0rest", "an Arrow file", "pyarrow.feather"),
     "lz4": (b"\x04\x22\x4d\x18rest", "an LZ4 file", "lz4 -dc run"),
     "7z": (b"7z\xbc\xaf\x27\x1crest", "a 7z archive", "7z x -so run"),
     "pickle": (pickle.dumps({"q1": {"d1": 1.0}}), "a Python pickle", "write JSON lines"),

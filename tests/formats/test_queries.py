@@ -193,8 +193,8 @@ def test_a_key_of_jsonl_queries(files: Path, lbr: Program) -> None:
     [
         (QUERIES, ["--topic-field", "title"], "--topic-field has no effect: q has two columns, an id and a text"),
         ("q1 a\nq2 b\n", ["--topic-field", "x"], "--topic-field has no effect: q has two columns, an id and a text"),
-        ('{"_id":"q1","text":"a"}\n', ["--query-columns", "id,text"], "--query-columns has no effect: q is JSONL"),
-        ("<top><num>q1<title>a</top>", ["--query-columns", "id,x"], "--query-columns has no effect: q is TREC topics"),
+        ('{"_id":"q1","text":"a"}\n', ["--query-columns", "id,text"], "--query-columns has no effect: q is not TSV"),
+        ("<top><num>q1<title>a</top>", ["--query-columns", "id,x"], "--query-columns has no effect: q is not TSV"),
         (QUERIES, ["--query-columns", "text"], "--query-columns text: needs id once, and each other name once"),
         (QUERIES, ["--query-columns", "id,a,a"], "--query-columns id,a,a: needs id once, and each other name once"),
     ],

@@ -41,22 +41,22 @@ class TextOptions(OptionGroup):
     heading: ClassVar[str] = "Input"
 
     corpus: list[str] | None = option(
-        "FILE", "Documents: JSONL or TSV; repeat the option for several files.", short="-c"
+        "FILE", "Documents: JSONL, TSV, Parquet or Arrow; repeat the option for several files.", short="-c"
     )
     queries: str | None = option(
         "FILE",
-        "Query texts: JSONL, TSV or TREC topics.",
+        "Query texts: JSONL, TSV, Parquet, Arrow or TREC topics.",
         short="-q",
         unset="queries.* or topics.* beside the run or corpus",
     )
-    id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus; dots lead into objects.")
+    id_field: str | None = option("KEY", "Key or column of the document id; dots lead into objects.")
     text_field: str | None = option("KEY", "Key of the text, as in _source.body.")
     title_field: str | None = option("KEY", "Key of the title, as in _source.title.")
     tsv_columns: str | None = option(
         "NAMES", "Columns of a TSV corpus: id, text and optionally title.", unset="id,text"
     )
     topic_field: str | None = option(
-        "NAME", "Field of topics, key of JSONL or column of TSV with the query text.", unset="title"
+        "NAME", "Field of topics, key of JSONL or column with the query text.", unset="title"
     )
     query_columns: str | None = option(
         "NAMES", "Columns of TSV queries.", unset="id,text; if more than two, id,title,description,narrative"
@@ -96,7 +96,7 @@ class InputOptions(TextOptions):
     run: list[str] | None = Argument(
         None,
         metavar="RUN",
-        help="Candidates: runs (TREC, TSV, JSON) or JSONL; - is standard input. Several runs are fused.",
+        help="Candidates: runs (TREC, TSV, JSON), JSONL or Parquet; - is standard input. Several runs are fused.",
     )
     query: str | None = option("TEXT", "The query of input without queries: JSONL documents or --lines.")
     lines: bool = flag("Read RUN as plain text, rank its lines for --query and print them unchanged.")

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lbr_cli.commands.command import OptionGroup, flag, option
+from lbr_cli.errors import UsageError
 from lbr_cli.formats import RUN_FORMATS, RunFormat, run_format
 from lbr_cli.formats.output import STDOUT
 
+TABLES = (".parquet", ".arrow", ".feather")
 FORMAT_NAMES = [known.name for known in RUN_FORMATS if known.can_write]
 
 
@@ -29,6 +31,11 @@ class RankingOptions(OptionGroup):
         unset="by the extension of -o, else that of RUN",
     )
     no_clobber: bool = flag("Fail if an output file exists.")
+
+    def __post_init__(self) -> None:
+        if self.output.endswith(TABLES) and self.output_format is None:
+            hint = "write .jsonl and convert it, or choose a format with --output-format"
+            raise UsageError(f"-o {self.output}: Parquet and Arrow files are read, but not written", hint=hint)
 
     def format(self) -> RunFormat | None:
         return run_format(self.output_format) if self.output_format else None
