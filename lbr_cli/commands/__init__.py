@@ -19,7 +19,7 @@ import typer
 import typer.main
 
 from lbr_cli import __version__
-from lbr_cli.commands.command import MAX_WIDTH, LazyCommand
+from lbr_cli.commands.command import MAX_WIDTH, LazyCommand, error_message
 from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
@@ -123,7 +123,7 @@ def _run() -> int:
             print_error(f"hint: {error.hint}")
         return error.exit_code
     except typer.TyperException as error:
-        print_error(error.format_message().replace("Value error, ", "", 1))  # a prefix of pydantic
+        print_error(error_message(error))
         command = " ".join(["lbr", *(name for name in sys.argv[1:2] if name in COMMANDS)])
         print_error(f"hint: see {command} --help")
         return error.exit_code

@@ -40,10 +40,7 @@ def rerank(
 
     groups = (inputs, output, model, scoring, documents, engine, cache, diagnostics)
     given = frozenset().union(*(group.given for group in groups))
-    if engine.has_model:
-        engine.refuse_unread(given)
-    else:
-        _refuse_model_options(given, engine, cache)
+    check_engine_options(given, engine, cache)
     preview = "--dry-run" if diagnostics.dry_run else "--show-prompt" if diagnostics.show_prompt else None
     if inputs.lines:
         refuse(given, ("output_format", "tag", "explain", "interpolate"), "--lines ranks plain text")
@@ -54,7 +51,7 @@ def rerank(
     values = {name: value for group in groups for name, value in group.values().items()}
     job = Job(
         inputs=inputs.inputs(),
-        model=_model(model, engine),
+        model=chosen_model(model, engine),
         engine=engine.engine,
         settings=engine.settings(documents.max_length),
         output=output.output,
@@ -77,15 +74,19 @@ def rerank(
             run(job, console)
 
 
-def _refuse_model_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
-    """UsageError for an option without effect on an engine without a model."""
+def check_engine_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
+    """UsageError for an option that has no effect on the engine."""
+    if engine.has_model:
+        engine.refuse_unread(given)
+        return
     without_model = (*RerankerOptions.names(), *sorted(COMPUTING), "show_prompt")
     refuse(given, without_model, f"--engine {engine.engine} uses no model")
     no_cache = {"cache"} if cache.cache is False else set()
     refuse(given - no_cache, cache.names(), f"--engine {engine.engine} caches no scores")
 
 
-def _model(model: RerankerOptions, engine: EngineOptions) -> Model | None:
+def chosen_model(model: RerankerOptions, engine: EngineOptions) -> Model | None:
+    """Return the model, None for an engine without one. Nothing is downloaded."""
     if not engine.has_model:
         return None
     return model.served(engine.tokenizer) if engine.is_server else model.local()
