@@ -25,7 +25,7 @@ Texts = Mapping[str, "str | Mapping[str, Any] | Document"]
 def ranking_of_texts(query: object, texts: Iterable[object]) -> Ranking:
     """Return the ranking of `texts` for a query; the id of a text is its index. InputError for an invalid text."""
     if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
-        raise InputError(f"has to be a list of strings, this is a {type(texts).__name__}", TEXTS)
+        raise InputError(f"has to be a list of strings, not {type(texts).__name__}", TEXTS)
     documents = [Document(str(index), checked_text(text, f"{TEXTS}, item {index}")) for index, text in enumerate(texts)]
     candidates = [Candidate(document.doc_id, document) for document in documents]
     return Ranking(Query("1", checked_text(query, "query")), candidates)
@@ -37,12 +37,12 @@ def merged_rankings(run: Iterable[Ranking], progress: Progress) -> list[Ranking]
     Duplicate pairs are merged with a warning. InputError for a query or a document without a text, or with two.
     """
     if isinstance(run, str | bytes) or not isinstance(run, Iterable):
-        raise InputError(f"has to hold objects of the type Ranking, this is a {type(run).__name__}", RUN)
+        raise InputError(f"has to hold objects of the type Ranking, not {type(run).__name__}", RUN)
     duplicates = DuplicateCount(RUN, "warn")
     groups: dict[str, CandidateGroup] = {}
     for number, ranking in enumerate(run, 1):
         if not isinstance(ranking, Ranking):
-            raise InputError(f"has to be a Ranking, this is a {type(ranking).__name__}", f"{RUN}:{number}")
+            raise InputError(f"has to be a Ranking, not {type(ranking).__name__}", f"{RUN}:{number}")
         query_id = checked_text(ranking.query.query_id, f"{RUN}:{number}: query id")
         group = groups.setdefault(query_id, CandidateGroup(ranking.query, number))
         for line in _lines(ranking, number):
@@ -60,7 +60,7 @@ def joined_rankings(run: Run, queries: Mapping[str, str], documents: Texts) -> I
     """
     for name, value in ((QUERIES, queries), (DOCUMENTS, documents)):
         if not isinstance(value, Mapping):
-            raise InputError(f"has to be a mapping from ids to texts, this is a {type(value).__name__}", name)
+            raise InputError(f"has to be a mapping from ids to texts, not {type(value).__name__}", name)
     scores = {query_id: _scores(query_id, candidates) for query_id, candidates in run.items()}
     _check_found(scores, queries, QUERIES)
     _check_found({doc_id: None for candidates in scores.values() for doc_id in candidates}, documents, DOCUMENTS)
@@ -74,7 +74,7 @@ def joined_rankings(run: Run, queries: Mapping[str, str], documents: Texts) -> I
 def checked_text(value: object, place: str) -> str:
     """Return a text. InputError if it is not a string, or not valid Unicode."""
     if not isinstance(value, str):
-        raise InputError(f"has to be a string, this is a {type(value).__name__}", place)
+        raise InputError(f"has to be a string, not {type(value).__name__}", place)
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -112,9 +112,7 @@ def _scores(query_id: object, candidates: object) -> dict[str, float]:
     """Return the first-stage scores of a query by document id, checked."""
     query = f"{RUN}: query {checked_text(query_id, f'{RUN}: query id')}"
     if not isinstance(candidates, Mapping):
-        raise InputError(
-            f"has to be a mapping from document ids to scores, this is a {type(candidates).__name__}", query
-        )
+        raise InputError(f"has to be a mapping from document ids to scores, not {type(candidates).__name__}", query)
     return {
         checked_text(doc_id, f"{query}: document id"): _number(score, f"{query}, document {doc_id}")
         for doc_id, score in candidates.items()
