@@ -122,7 +122,7 @@ def _scores(query_id: object, candidates: object) -> dict[str, float]:
 def _number(value: object, place: str) -> float:
     """Return a score or rank of the first stage."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise InputError(f"score and rank have to be finite numbers, this is {value!r}", place)
+        raise InputError(f"score and rank have to be finite numbers, not {value!r}", place)
     return float(value)
 
 
