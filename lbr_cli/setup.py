@@ -77,10 +77,9 @@ class Preparation:
         self._day = date.today()
         self._prepared: Prepared | None = None
         self._loaded: tuple[ComputeSpec | None, Engine] | None = None
-        self._is_cacheable = True
-        if isinstance(model, LocalModel) and memo.cache.on and has_code_elsewhere(model):
+        self._is_cacheable = not (isinstance(model, LocalModel) and has_code_elsewhere(model))
+        if memo.cache.on and not self._is_cacheable:
             progress.note(f"scores of {model.name} are not cached: its code lies in another repository and may change")
-            self._is_cacheable = False
         is_identified = identify or (memo.cache.on and self._is_cacheable)
         if is_identified:
             progress.status(f"reading the files of {model.name}")
