@@ -33,7 +33,7 @@ from lbr_cli.manifest import manifest
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
-from lbr_cli.scoring import Scorer, instructed
+from lbr_cli.scoring import Counts, Scorer, instructed
 from lbr_cli.setup import Pairs, Setup, set_up
 from lbr_cli.wording import counted
 
@@ -155,12 +155,7 @@ def _how_to_continue(cache: Cache) -> str:
 def _log_summary(job: Job, setup: Setup, started: datetime, progress: Progress) -> None:
     """Log the warnings about scores and the summary."""
     counts = setup.scorer.counts
-    noun = "passages" if job.method.passages else "pairs"
-    for warning, count in counts.warnings.items():
-        progress.warn(f"{count} of {counts.pairs} {noun}: {warning}")
-    if job.method.passages and counts.truncated > counts.pairs * TRUNCATED_WARNING_SHARE:
-        message = f"{counts.truncated} of {counts.pairs} passages are longer than the model reads"
-        progress.warn(f"{message}; fewer --passage-words make them shorter")
+    warn_about_scores(counts, job.method, progress)
     queries = counted(counts.queries, "query", "queries")
     pairs = counted(counts.candidates, "pair")
     passages = f" as {counted(counts.pairs, 'passage')}" if job.method.passages else ""
@@ -180,6 +175,16 @@ def _check_written(job: Job, scorer: Scorer) -> None:
     if job.method.threshold and not scorer.counts.written:
         message = f"{job.method.threshold}: none of {counted(scorer.counts.candidates, 'scored candidate')} reaches it"
         raise UsageError(message, hint=f"the scale of {job.model_name}: {scorer.family.scale}")
+
+
+def warn_about_scores(counts: Counts, method: Method, progress: Progress) -> None:
+    """Warn about scores that may be meaningless, and about many truncated passages."""
+    noun = "passages" if method.passages else "pairs"
+    for warning, count in counts.warnings.items():
+        progress.warn(f"{count} of {counts.pairs} {noun}: {warning}")
+    if method.passages and counts.truncated > counts.pairs * TRUNCATED_WARNING_SHARE:
+        message = f"{counts.truncated} of {counts.pairs} passages are longer than the model reads"
+        progress.warn(f"{message}; fewer --passage-words make them shorter")
 
 
 def load_checked(job: Job, files: InputFiles, progress: Progress) -> tuple[LoadedRun, RunFormat, OutputOptions]:

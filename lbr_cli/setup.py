@@ -5,9 +5,10 @@ No weights are loaded, and torch is not imported, if all scores of the job are c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from datetime import date
+from functools import partial
 
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Document, Engine, Progress, Query
@@ -45,43 +46,18 @@ def set_up(
     pairs: Pairs | None = None,
     identify: bool = False,
 ) -> Setup:
-    """Return the setup of a job: its scorer, and the plan of its `pairs`, None for a stream. `memo` has the cache.
-
-    The engine is prepared only if a score is missing; it then has the last word on how it computes. Raises RequestError
-    for a pair that the engine could not score.
-    """
+    """Return the setup of one job, as `Preparation.set_up` does. `model` is None for an engine without one."""
     if model is None:
         scorer = Scorer(SharedWords(), prepare_engine(engine, None, settings).load, progress)
         return Setup(None, None, scorer, scorer.plan(pairs) if pairs else None)
-    is_cached = memo.cache.on
-    if isinstance(model, LocalModel) and is_cached and has_code_elsewhere(model):
-        progress.note(f"scores of {model.name} are not cached: its code lies in another repository and may change")
-        is_cached = False
-    is_identified = is_cached or identify
-    if is_identified:
-        progress.status(f"reading the files of {model.name}")
-    files = file_digests(model, memo.sha256) if is_identified else None
-    engine_of_job = _EngineOfJob(model, engine, settings, memo, progress, files)
-
-    def setup(spec: ComputeSpec | None) -> Setup:
-        identity = Identity(files, engine, model.family, spec) if files is not None and spec else None
-        scores = ScoreCache(memo.cache, identity.key, model.label) if identity and is_cached else ScoreCache()
-        scorer = Scorer(model.family, partial(engine_of_job.load, spec), progress, scores)
-        if pairs and is_cached:
-            progress.status("looking up scores")
-        return Setup(model, identity, scorer, look_up(pairs(), model.family, scores) if pairs else None)
-
-    remembered = engine_of_job.remembered if pairs else None
-    result = setup(remembered or engine_of_job.prepared.spec)
-    if remembered and result.plan and result.plan.missing and engine_of_job.prepared.spec != remembered:
-        result = setup(engine_of_job.prepared.spec)
-    if pairs and result.plan:
-        result.scorer.check(result.plan, pairs)
-    return result
+    return Preparation(model, engine, settings, memo, progress, identify=identify).set_up(pairs)
 
 
-class _EngineOfJob:
-    """Prepares the engine when a score is missing, and loads it. `files` None means that no identity is needed."""
+class Preparation:
+    """A model and its engine, for one job or several: the engine is prepared when a score is missing, and loaded once.
+
+    `memo` has the cache. The files of the model are hashed if it is on, or for `identify`.
+    """
 
     def __init__(
         self,
@@ -90,39 +66,85 @@ class _EngineOfJob:
         settings: Settings,
         memo: Memo,
         progress: Progress,
-        files: Mapping[str, str] | None,
+        *,
+        identify: bool = False,
     ) -> None:
         self._model = model
         self._engine = engine
         self._settings = settings
         self._memo = memo
         self._progress = progress
-        self._files = files
-        self._spec_parts = spec_parts(files or {}, engine, model, settings)
+        self._day = date.today()
+        self._prepared: Prepared | None = None
+        self._loaded: tuple[ComputeSpec | None, Engine] | None = None
+        self._is_cacheable = not (isinstance(model, LocalModel) and has_code_elsewhere(model))
+        if memo.cache.on and not self._is_cacheable:
+            progress.note(f"scores of {model.name} are not cached: its code lies in another repository and may change")
+        is_identified = identify or (memo.cache.on and self._is_cacheable)
+        if is_identified:
+            progress.status(f"reading the files of {model.name}")
+        self._files = file_digests(model, memo.sha256) if is_identified else None
+        self._spec_parts = spec_parts(self._files or {}, engine, model, settings)
         # how the engine computed in an earlier run, None if that is not known
-        self.remembered = memo.spec(self._spec_parts) if files is not None else None
+        self._remembered = memo.spec(self._spec_parts) if self._files is not None else None
 
-    @cached_property
-    def prepared(self) -> Prepared:
+    def set_up(self, pairs: Pairs | None = None) -> Setup:
+        """Return the setup of a job: its scorer, and the plan of its `pairs`, None for a stream.
+
+        The engine is prepared only if a score is missing; it then has the last word on how it computes. Raises
+        RequestError for a pair that the engine could not score.
+        """
+        today = date.today()
+        if self._prepared is not None and self._prepared.spec and self._prepared.spec.dated and self._day != today:
+            self._prepared = self._loaded = None  # the prompt has another date now
+        self._day = today
+        remembered = self._remembered if pairs and self._prepared is None else None
+        result = self._setup(remembered or self._prepare().spec, pairs)
+        if remembered and result.plan and result.plan.missing and self._prepare().spec != remembered:
+            result = self._setup(self._prepare().spec, pairs)
+        if pairs and result.plan:
+            result.scorer.check(result.plan, pairs)
+        return result
+
+    def _setup(self, spec: ComputeSpec | None, pairs: Pairs | None) -> Setup:
+        """Return the setup for scores with this spec, not checked."""
+        model, cache = self._model, self._memo.cache
+        is_cached = cache.on and self._is_cacheable
+        identity = Identity(self._files, self._engine, model.family, spec) if self._files is not None and spec else None
+        scores = ScoreCache(cache, identity.key, model.label) if identity and is_cached else ScoreCache()
+        scorer = Scorer(model.family, partial(self._load, spec), self._progress, scores)
+        if pairs and is_cached:
+            self._progress.status("looking up scores")
+        return Setup(model, identity, scorer, look_up(pairs(), model.family, scores) if pairs else None)
+
+    def _prepare(self) -> Prepared:
+        """Return the engine without its weights."""
+        if self._prepared is not None:
+            return self._prepared
         settings = self._settings
-        if self.remembered is not None:  # the tokenizer need not be compared again with its file
-            settings = replace(settings, tokenizer=self.remembered.tokenizer)
+        if self._remembered is not None:  # the tokenizer need not be compared again with its file
+            settings = replace(settings, tokenizer=self._remembered.tokenizer)
         prepared = prepare_engine(self._engine, self._model, settings)
-        if self._files is not None and prepared.spec and prepared.spec != self.remembered:
+        if self._files is not None and prepared.spec and prepared.spec != self._remembered:
             self._memo.put_spec(self._spec_parts, prepared.spec)
         for warning in prepared.warnings:
             self._progress.warn(warning)
+        self._prepared = prepared
         return prepared
 
-    def load(self, spec: ComputeSpec | None, pairs: int) -> Engine:
-        """Load the engine, for scores with this spec. RunError if it or the files of the model have changed."""
+    def _load(self, spec: ComputeSpec | None, pairs: int) -> Engine:
+        """Return the engine, for scores with this spec. RunError if it or the files of the model have changed."""
+        if self._loaded is not None and self._loaded[0] == spec:
+            return self._loaded[1]
+        self._loaded = None  # frees the memory of the old one
         model = self._model
         self._progress.status(f"loading {model.name}")
-        if self.prepared.spec != spec:
+        if self._prepare().spec != spec:
             raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run it again")
-        engine = self.prepared.load(pairs)
+        engine = self._prepare().load(pairs)
         if self._files is not None and file_digests(model, self._memo.sha256) != self._files:
             place = model.path if isinstance(model, LocalModel) else model.label
             raise RunError(f"{place}: its files have changed since this run began", hint="run it again")
         self._progress.status("checking the prompts")
+        self._loaded = spec, engine
         return engine

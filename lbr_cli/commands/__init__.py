@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-import typer.main
 
 from lbr_cli import __version__
-from lbr_cli.commands.command import MAX_WIDTH, LazyCommand
+from lbr_cli.commands.command import MAX_WIDTH, LazyCommand, error_message
+from lbr_cli.commands.shells import group_with_completion, is_completing
 from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
@@ -67,9 +67,9 @@ def program() -> typer.core.TyperGroup:
     """Return the command line. It imports no command."""
     # without rich, help is plain text that can be searched and piped
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
-    app = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=settings)
+    app = typer.Typer(rich_markup_mode=None, context_settings=settings)
     app.callback()(lbr)
-    group = typer.main.get_group(app)
+    group = group_with_completion(app)
     for name, summary in COMMANDS.items():
         group.add_command(LazyCommand(name, help=summary))
     return group
@@ -125,11 +125,13 @@ def _run() -> int:
             print_error(f"hint: {error.hint}")
         return error.exit_code
     except typer.TyperException as error:
-        print_error(error.format_message().replace("Value error, ", "", 1))  # a prefix of pydantic
+        print_error(error_message(error))
         command = " ".join(["lbr", *(name for name in sys.argv[1:2] if name in COMMANDS)])
         print_error(f"hint: see {command} --help")
         return error.exit_code
-    except (ReaderGone, SystemExit):
+    except SystemExit as ended:
+        return int(ended.code or 0) if is_completing() else 0
+    except ReaderGone:
         return 0
     except OSError as error:
         if error.errno not in PASSING:

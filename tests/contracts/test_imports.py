@@ -52,6 +52,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("fuse", "inputs", "job", "models", "ordering", "passages", "preview", "progress", "reference", "report"),
         *("rerank", "wording"),
     ),
+    "reranker": (
+        *("cache", "commands", "core", "errors", "formats", "identity", "inputs", "job", "models", "rerank", "scoring"),
+        "setup",
+    ),
     "__main__": ("commands",),
     "__init__": (),
 }
@@ -114,6 +118,23 @@ def loaded(code: str, names: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_line_loads_nothing_heavy(command: str) -> None:
     assert loaded(f"import lbr_cli.commands.{command}", LAZY) == []
+
+
+def test_the_package_imports_nothing_of_itself_before_a_name_is_used() -> None:
+    others = tuple(f"lbr_cli.{name}" for name in ALLOWED if name)
+    assert loaded("import lbr_cli; lbr_cli.__version__, dir(lbr_cli)", (*others, *HEAVY, "typer")) == []
+
+
+def test_a_reranker_loads_nothing_heavy_before_its_first_score() -> None:
+    code = "from lbr_cli import Reranker; Reranker(engine='overlap').score('tea', ['green tea']); Reranker('lb')"
+    assert loaded(code, HEAVY) == []
+
+
+@pytest.mark.parametrize("words", ["lbr ", "lbr rerank --model ", "lbr rerank --"])
+def test_completion_loads_nothing_heavy(words: str) -> None:
+    completed = {"_LBR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = f"import os; os.environ |= {completed}; from lbr_cli.commands import main; main()"
+    assert loaded(code, HEAVY) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"], []])

@@ -62,7 +62,7 @@ def test_terminal_sessions_are_true(session: str, tmp_path: Path, minilm: Path, 
 
 
 def test_every_option_that_it_names_is_there(lbr: Program) -> None:
-    commands = (["rerank"], ["fuse"], ["tune"], ["evaluate"], ["report"], ["doctor"], ["cache", "prune"])
+    commands = ([], ["rerank"], ["fuse"], ["tune"], ["evaluate"], ["report"], ["doctor"], ["cache", "prune"])
     options = {name for command in commands for name in re.findall(r"--[a-z][a-z-]+", lbr(*command, "--help").out)}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
     assert named - options <= {"--fail-with-body", "--data-binary", "--max-model-len"}  # of others

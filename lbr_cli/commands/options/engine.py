@@ -3,14 +3,21 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from lbr_cli.commands.command import OptionGroup, option, refuse
+from lbr_cli.commands.command import OptionGroup, completion, option, refuse
 from lbr_cli.engines import CONCURRENCY, DIALECTS, ENGINES, Server, Settings, Workers
 from lbr_cli.errors import UsageError
+from lbr_cli.models import ALIASES
 
 COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values()))  # options that some engine reads
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-DEVICE = option("DEVICE", "cpu, cuda, cuda:1 or mps; auto is the best available.", "auto", env=True)
+DEVICE = option(
+    "DEVICE",
+    "cpu, cuda, cuda:1 or mps; auto is the best available.",
+    "auto",
+    env=True,
+    autocompletion=completion(("auto", "cpu", "cuda", "mps")),
+)
 DTYPE = option(
     "DTYPE", "auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.", "auto", env=True
 )
@@ -47,7 +54,10 @@ class EngineOptions(OptionGroup):
         "N", "Documents of a request.", env=True, min=1, max=10000, unset="by the dialect"
     )
     tokenizer: str | None = option(
-        "MODEL", "Alias, hub id or folder with the tokenizer of the server's model.", env=True
+        "MODEL",
+        "Alias, hub id or folder with the tokenizer of the server's model.",
+        env=True,
+        autocompletion=completion(ALIASES),
     )
     workers: int = option("N", "Worker processes, each of which loads the model.", 1, env=True, min=1)
     worker_cpus: int = option("N", "CPUs and threads of each worker.", 1, env=True, min=1)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lbr_cli.commands.command import OptionGroup, flag, option
+from lbr_cli.commands.command import OptionGroup, completion, flag, option
 from lbr_cli.engines import ONE_MODEL
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.families import FAMILIES, Template
-from lbr_cli.models import HubModel, LocalModel, ServedModel, resolve, resolve_served
+from lbr_cli.models import ALIASES, HubModel, LocalModel, ServedModel, resolve, resolve_served
 from lbr_cli.models.served import served_reranker
 
 FAMILY_NAMES = [known.name for known in FAMILIES]
@@ -21,7 +21,9 @@ class ModelOptions(OptionGroup):
 
     heading: ClassVar[str] = "Model"
 
-    model: str | None = option("MODEL", "Model to test: alias, hub id, folder or GGUF file.", short="-m")
+    model: str | None = option(
+        "MODEL", "Model to test: alias, hub id, folder or GGUF file.", short="-m", autocompletion=completion(ALIASES)
+    )
     revision: str | None = option("REV", "Branch, tag or commit of a model on the hub.")
     family: str | None = option(
         "NAME", f"Family, if the files of the model do not determine it: {FAMILY_LIST}.", choices=FAMILY_NAMES
@@ -72,6 +74,7 @@ class RerankerOptions(ModelOptions):
         DEFAULT_MODEL,
         short="-m",
         env=True,
+        autocompletion=completion(ALIASES),
     )
 
     def served(self, tokenizer: str | None) -> ServedModel:
