@@ -10,7 +10,9 @@ from lbr_cli.errors import UsageError
 COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values()))  # options that some engine reads
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-DEVICE = option("DEVICE", "cpu, cuda, cuda:1 or mps; auto is the best available.", "auto", env=True)
+DEVICE = option(
+    "DEVICE", "cpu, cuda, cuda:1 or mps; several: cuda:0,cuda:1; auto is the best available.", "auto", env=True
+)
 DTYPE = option(
     "DTYPE", "auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.", "auto", env=True
 )
