@@ -73,7 +73,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folde
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", ["child", "interrupt", "kill"])
 def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Path, tmp_path: Path, stop: str) -> None:
-    documents = ["figs " * (n % 90) for n in range(9000)]
+    documents = [f"{number} figs " * (1 + number % 45) for number in range(9000)]
     (tmp_path / "run.jsonl").write_text(json.dumps({"query_id": "1", "query": "figs", "documents": documents}))
     command = [sys.executable, "-m", "lbr_cli", "rerank", "run.jsonl", "-m", str(folder), "--family", "lb"]
     process = subprocess.Popen(
