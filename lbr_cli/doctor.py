@@ -65,7 +65,7 @@ def examine(
 
     `record` receives the JSON of the reference scores, once the self-test has passed.
     """
-    from lbr_cli.engines.local import prepare
+    from lbr_cli.engines.local import prepare_device
     from lbr_cli.engines.local.devices import all_devices, choose_device, choose_dtype, describe, dtype_name
 
     yield "lbr", f"{__version__}, Python {platform.python_version()}"
@@ -85,14 +85,14 @@ def examine(
     if record or check:
         longest = prompt_preview("local", model, settings).max_length
         settings = replace(settings, max_length=min(longest, MAX_LENGTH))
-    prepared = prepare(model, settings)
+    prepared = prepare_device(model, settings)
     yield "tokenizer", prepared.files.tokenizer_reason
     engine = prepared.load(0)
     yield "computes", engine.description
     yield "attention", engine.attention
     scorer = Scorer(family, lambda pairs: engine, progress)
     together = scorer.score_query(QUERY, DOCUMENTS)
-    plain = Scorer(family, prepare(model, replace(PLAIN, max_length=settings.max_length)).load, progress)
+    plain = Scorer(family, prepare_device(model, replace(PLAIN, max_length=settings.max_length)).load, progress)
     alone = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)

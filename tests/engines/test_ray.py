@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ from support.agreement import PAIRS, QUERIES, agree, at, checkpoint, scored, val
 from support.paths import ROOT
 from support.program import Program
 from support.progress import RecordedProgress
+from support.stored import stored_scores
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
@@ -156,10 +155,8 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None:
+    while process.poll() is None and not stored_scores(tmp_path / "c"):
         time.sleep(0.1)
-        if (tmp_path / "c" / "scores.sqlite").exists() and _kept(tmp_path / "c"):
-            break
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False), err
@@ -189,16 +186,6 @@ def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, cod
     )
     assert (ended.returncode, ended.stdout) == (code, "")
     assert ended.stderr.splitlines()[-1].startswith(f"lbr: {'interrupted' if code == 130 else 'terminated'}")
-
-
-def _kept(folder: Path) -> int:
-    """The scores in a cache; 0 while it has no table."""
-    with contextlib.closing(sqlite3.connect(folder / "scores.sqlite")) as database:
-        try:
-            (count,) = database.execute("SELECT count(*) FROM scores").fetchone()
-        except sqlite3.OperationalError:
-            return 0
-    return int(count)
 
 
 @pytest.mark.slow

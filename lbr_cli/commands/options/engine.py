@@ -13,7 +13,7 @@ COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values())) 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DEVICE = option(
     "DEVICE",
-    "cpu, cuda, cuda:1 or mps; auto is the best available.",
+    "cpu, cuda, cuda:1 or mps; several as cuda:0,cuda:1; auto is the best available.",
     "auto",
     env=True,
     autocompletion=completion(("auto", "cpu", "cuda", "mps")),

@@ -19,6 +19,7 @@ from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
     choose_budget,
     choose_device,
+    choose_devices,
     choose_dtype,
     computes_wide,
     dtype_name,
@@ -33,6 +34,7 @@ from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
 from lbr_cli.engines.local.pair_tokenizer import PairTokenizer
 from lbr_cli.engines.local.pooling import Pooling, read_pooling
+from lbr_cli.engines.local.processes import PreparedProcesses
 from lbr_cli.engines.local.prompt_engine import Head, PromptEngine
 from lbr_cli.engines.local.self_check import difference, embedding_rows, made_up_prompts, own_hidden_states
 from lbr_cli.engines.local.seq2seq import Seq2Seq
@@ -103,7 +105,16 @@ class PreparedLocal:
         return PromptEngine(backbone, budget, description, files.prompts, head)
 
 
-def prepare(model: LocalModel, settings: Settings) -> PreparedLocal:
+def prepare(model: LocalModel, settings: Settings) -> PreparedLocal | PreparedProcesses:
+    """Prepare the engine for a device, or its processes for a list of devices. Raises what `prepare_device` raises."""
+    devices = choose_devices(settings.device)
+    if len(devices) == 1:
+        return prepare_device(model, settings)
+    first = prepare_device(model, replace(settings, device=str(devices[0])))
+    return PreparedProcesses(model, settings, devices, first.spec)
+
+
+def prepare_device(model: LocalModel, settings: Settings) -> PreparedLocal:
     """Read the small files, and choose device and precision.
 
     Raises UsageError and MissingError for a device that is not on this machine, and for a model that cannot be used.
@@ -194,7 +205,7 @@ class Frontend:
 
 def read(model: LocalModel, settings: Settings) -> Frontend:
     """Read the small files of a model, for a device of this machine. Raises UsageError and MissingError."""
-    choose_dtype(settings.dtype, choose_device(settings.device))  # refuses what cannot be used
+    choose_dtype(settings.dtype, choose_devices(settings.device)[0])  # refuses what cannot be used
     request_type = model.family.request_type
     first_module = Reading(model.folder) if model.gguf else read_first_module(model.folder)
     scored = request_type in (Pair, Classification) and not model.gguf and has_scoring_modules(model.folder)

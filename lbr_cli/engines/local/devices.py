@@ -31,6 +31,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_devices(names: str) -> list[torch.device]:
+    """Return the devices of a list such as "cuda:0,cuda:1", or the one of any other name.
+
+    Raises UsageError for devices of different kinds, on which scores differ, and for `auto` in a list.
+    """
+    if "," not in names:
+        return [choose_device(names)]
+    parts = [name.strip() for name in names.split(",")]
+    if "auto" in parts:
+        raise UsageError(f"--device {names}: auto is one device", hint="name each device, as in cuda:0,cuda:1")
+    devices = [choose_device(name) for name in parts]
+    if len({device.type for device in devices}) > 1:
+        raise UsageError(f"--device {names}: devices of different kinds, on which scores differ")
+    return devices
+
+
 def describe(device: torch.device) -> str:
     """Return the name of a device and its native precisions."""
     dtype = choose_dtype("auto", device)

@@ -7,20 +7,18 @@ other batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lbr_cli import __version__
-from lbr_cli.core import Answer, Batch, Embedding, Engine, Request
+from lbr_cli.core import Engine
 from lbr_cli.engines import ComputeSpec, Settings
-from lbr_cli.engines.in_flight import in_flight
-from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
 from lbr_cli.engines.ray.cluster import connect
-from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError, first_line
+from lbr_cli.engines.workers import Chunk, Outcome, WorkerEngine, answer_chunk
+from lbr_cli.errors import LbrError, MissingError, RunError, UsageError, first_line
 from lbr_cli.models import LocalModel
 from lbr_cli.models.digests import file_digests, fingerprint
 from lbr_cli.wording import counted
@@ -28,13 +26,8 @@ from lbr_cli.wording import counted
 if TYPE_CHECKING:
     from lbr_cli.engines.local import PreparedLocal
 
-CHUNK_SIZE = 64  # requests that are sent to a worker at once
-QUEUED = 2  # chunks for each worker: one that it computes, one that waits
-CHECK_SIZE = 4096  # requests that a worker checks at once
 RESTARTS = 3  # of one worker, and of one chunk
 START_SECONDS = 600.0  # a worker has to import torch, and to read all files of a model
-
-Chunk = Sequence[Request]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +36,6 @@ class Deployment:
 
     version: str
     files: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of a chunk: the answers, up to the first request that could not be answered."""
-
-    answers: list[tuple[Request, Answer]]
-    tokens: int
-    failure: RequestError | None
 
 
 class Worker:
@@ -78,16 +62,7 @@ class Worker:
         """Answer a chunk. RunError if this worker would compute in another way than `spec`."""
         if self._engine is None and self.spec() != spec:
             raise RunError(f"node {_node()}: computes in another way than the worker that was lost")
-        answers: list[tuple[Request, Answer]] = []
-        tokens = 0
-        failure = None
-        try:
-            for batch in self._loaded().answer([requests]):
-                answers += batch.answers
-                tokens += batch.tokens
-        except RequestError as error:
-            failure = error
-        return Outcome(answers, tokens, failure)
+        return answer_chunk(self._loaded(), requests)
 
     def _loaded(self) -> Engine:
         if self._engine is None:
@@ -103,9 +78,9 @@ class Worker:
             raise MissingError(f"node {_node()}: {path}: not found", hint=hint)
         if fingerprint(file_digests(self._model)) != self._expected.files:
             raise MissingError(f"node {_node()}: {path} holds other files than where the job was started")
-        from lbr_cli.engines.local import prepare as prepare_local
+        from lbr_cli.engines.local import prepare_device
 
-        return prepare_local(self._model, self._settings)
+        return prepare_device(self._model, self._settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +94,9 @@ class Prepared:
     def load(self, pairs: int = 0) -> Engine:
         """Let each worker load its weights."""
         descriptions = _get([worker.description.remote() for worker in self.workers])
-        return Cluster(self.workers, replace(self.spec, dated=False), descriptions[0])
+        spec = replace(self.spec, dated=False)
+        actors = [Actor(worker, spec) for worker in self.workers]
+        return WorkerEngine(actors, f"ray, {counted(len(actors), 'worker')}: {descriptions[0]}")
 
 
 def prepare(model: LocalModel, settings: Settings) -> Prepared:
@@ -134,6 +111,10 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
     if find_spec("ray") is None:
         raise MissingError("--engine ray: ray is not installed", hint="pip install 'lbr-cli[ray]'")
     device = settings.device
+    if "," in device:
+        raise UsageError(
+            f"--device {device}: a worker of ray computes on one device", hint="--workers sets their number"
+        )
     if not wanted.gpus:  # a worker sees the GPUs of its node even if it reserves none
         if device.startswith("cuda"):
             raise UsageError(f"--device {device} needs --worker-gpus")
@@ -157,66 +138,18 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
     return Prepared(workers, replace(first, dated=True))
 
 
-class Cluster:
-    """Answers all requests that the local engine answers."""
+class Actor:
+    """A worker, as the engine calls it. `spec` is how it has to compute, even if it was restarted elsewhere."""
 
-    def __init__(self, workers: Sequence[Any], spec: ComputeSpec, description: str) -> None:
-        self.description = f"ray, {counted(len(workers), 'worker')}: {description}"
-        self.window = CHUNK_SIZE * QUEUED * len(workers)
-        self._workers = workers
+    def __init__(self, actor: Any, spec: ComputeSpec) -> None:
+        self._actor = actor
         self._spec = spec
 
-    def check(self, requests: Iterable[Request]) -> None:
-        """Let a worker, which has the tokenizer, check one request of each kind, without its document."""
-        distinct = (request for request in distinct_prompts(requests) if not isinstance(request, Embedding))
-        for first in distinct:
-            some = [first, *islice(distinct, CHECK_SIZE - 1)]
-            kinds: dict[Request, Request] = {replace(request, document=""): request for request in some}
-            try:
-                _get([self._workers[0].check.remote(list(kinds))])
-            except RequestError as error:
-                raise type(error)(str(error), kinds[error.request], hint=error.hint) from error
+    def check(self, requests: Chunk) -> None:
+        _get([self._actor.check.remote(requests)])
 
-    def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Send chunks to the workers, each to the one with the fewest; after a failure no more."""
-        failure: RequestError | None = None
-
-        def chunks() -> Iterator[Chunk]:
-            for window in windows:
-                for chunk in cut(window, CHUNK_SIZE):
-                    if failure:
-                        return
-                    yield chunk
-
-        busy: list[set[Future[Outcome]]] = [set() for _ in self._workers]
-
-        def start(chunk: Chunk) -> Future[Outcome]:
-            for futures in busy:
-                futures.difference_update([future for future in futures if future.done()])
-            worker, futures = min(zip(self._workers, busy, strict=True), key=lambda one: len(one[1]))
-            future = _future(worker.answer.remote(chunk, self._spec))
-            futures.add(future)
-            return future
-
-        for finished in in_flight(chunks(), start, QUEUED * len(self._workers)):
-            for _, outcome in finished:
-                failure = failure or outcome.failure
-                yield Batch(outcome.answers, outcome.tokens)
-        if failure:
-            raise failure
-
-
-def cut(requests: Sequence[Request], size: int) -> Iterator[Chunk]:
-    """Cut requests into chunks of at most `size`, which end where prompts begin differently, if that is near."""
-    keys = prefix_keys(requests)
-    start = 0
-    while start < len(requests):
-        end = min(start + size, len(requests))
-        if end < len(requests):
-            ends = range(end, start + (size + 1) // 2 - 1, -1)
-            end = next((place for place in ends if keys[place] != keys[place - 1]), end)
-        yield requests[start:end]
-        start = end
+    def answer(self, chunk: Chunk) -> Future[Outcome]:
+        return _future(self._actor.answer.remote(chunk, self._spec))
 
 
 def _future(reference: Any) -> Future[Outcome]:
