@@ -18,7 +18,6 @@ from lbr_cli.core import Progress, Query, RankedCandidate, Ranking
 from lbr_cli.engines import Settings
 from lbr_cli.errors import InputError, LbrError, RunError, UsageError
 from lbr_cli.formats import OutputOptions, RunFormat, format_of_name
-from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.output import STDOUT, Output, open_output
@@ -28,7 +27,7 @@ from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import LoadedRun, load_run
 from lbr_cli.inputs.stream import stream
 from lbr_cli.inputs.texts import QUERIES
-from lbr_cli.manifest import manifest
+from lbr_cli.manifest import manifest, manifest_inputs
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
@@ -97,8 +96,9 @@ def run(job: Job, progress: Progress) -> None:
                 raise
             if manifest_file and digest:
                 output.finish()
+                inputs = manifest_inputs(files.digests(), job.inputs.dataset)
                 named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
-                manifest_file.write(manifest(setup, job.options, files.digests(), named, started))
+                manifest_file.write(manifest(setup, job.options, inputs, named, started))
                 manifest_file.finish()
     _log_summary(job, setup, started, progress)
 
@@ -111,7 +111,8 @@ def input_files(job: Job) -> InputFiles:
     """
     written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
     files = InputFiles(written, hashed=job.manifest is not None)
-    files.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
+    if job.inputs.run is not None:
+        files.check("run", job.inputs.run, replaceable_by=() if job.stream else (MAIN,))
     for role, names in (
         ("corpus", job.inputs.corpora),
         (QUERIES, (job.inputs.queries,)),
@@ -182,7 +183,7 @@ def _run_stream(job: Job, files: InputFiles, output: Output, cache: Cache, progr
     progress.status("waiting for the first query")
     first = next(rankings, None)
     if first is None:
-        raise InputError("holds no candidates", display_name(job.inputs.run))
+        raise InputError("holds no candidates", job.inputs.run_name)
     setup = _set_up(job, files, cache, progress)
     progress.start(0, 0, 0)
     try:
@@ -222,7 +223,7 @@ def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions
 
 def _checked(ranking: Ranking, job: Job, input_format: RunFormat, output_format: RunFormat) -> Ranking:
     """Return the ranking. InputError for a missing first-stage score, UsageError for an id that cannot be written."""
-    check_first_stage_scores(ranking, job.method, display_name(job.inputs.run))
+    check_first_stage_scores(ranking, job.method, job.inputs.run_name)
     query_id = ranking.query.query_id
     # an id that was read can be written in the same format
     for candidate in ranking.candidates if output_format.name != input_format.name else ():

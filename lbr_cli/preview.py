@@ -9,7 +9,6 @@ from lbr_cli.core import Progress, Ranking
 from lbr_cli.engines import UNLIMITED
 from lbr_cli.engines.prompt_preview import prompt_preview, token_lengths
 from lbr_cli.errors import InputError, RequestError, UsageError
-from lbr_cli.formats.files import display_name
 from lbr_cli.job import Job, input_files, load_checked
 from lbr_cli.models import HubModel, LocalModel, ServedModel, fetch, find_local
 from lbr_cli.progress import printable
@@ -38,7 +37,7 @@ def show_prompt(job: Job, progress: Progress) -> str:
     run, _, _ = load_checked(job, input_files(job), progress)
     pair = next(pairs_to_score(run.rankings, replace(job.method, depth=1, passages=None)), None)
     if pair is None:
-        raise InputError("no candidate has a text", display_name(job.inputs.run))
+        raise InputError("no candidate has a text", job.inputs.run_name)
     if job.model is None:
         raise ValueError("an engine without a model reads no prompt")
     if isinstance(job.model, ServedModel) and job.model.tokenizer is None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from lbr_cli.formats import RunFormat
 from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.files import display_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,15 @@ class Policies:
 class Inputs:
     """The files of a job and how to read them. `-` is standard input.
 
-    If `queries` is None, a queries file is searched beside the run. `query` is the query of a run without queries.
+    `dataset` is the id of a data set with the parts that no file gives: the candidates if `run` is None, the documents
+    without `corpora`, the queries without `queries`. Otherwise, if `queries` is None, a queries file is searched beside
+    the run. `query` is the query of a run without queries.
     `lines`: the run is plain text, one document a line. `format` None detects the format of the run; `part` are its
     subset and split, if it has several. `topic_field` and
     `query_columns` are those of `read_queries`. `chosen` names the options of a queries file that the user has set.
     """
 
-    run: str
+    run: str | None
     corpora: tuple[str, ...] = ()
     queries: str | None = None
     query: str | None = None
@@ -41,3 +44,9 @@ class Inputs:
     query_columns: tuple[str, ...] | None = None
     policies: Policies = Policies()
     chosen: frozenset[str] = frozenset()
+    dataset: str | None = None
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run in messages."""
+        return f"{self.dataset} scoreddocs" if self.run is None else display_name(self.run)

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
+from lbr_cli.datasets import DataSet, load_dataset
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line, RunFormat, parse_run
-from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.lines import PlainLines
+from lbr_cli.formats.trec import Trec
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.texts import add_query_texts, find_documents
+from lbr_cli.inputs.texts import TextSources, add_query_texts, find_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
 
     Raises InputError for invalid input, and UsageError for texts that no option names a file for.
     """
-    name = display_name(inputs.run)
+    name = inputs.run_name
     progress.status(f"reading {name}")
-    format_, lines = _parse(inputs, files, progress)
+    dataset = load_dataset(inputs.dataset) if inputs.dataset is not None else None
+    format_, lines = _parse(inputs, files, dataset, progress)
     duplicates = DuplicateCount(name, inputs.policies.duplicates)
     groups: dict[str, CandidateGroup] = {}
     for line in lines:
@@ -43,15 +45,22 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
     duplicates.warn(progress)
     if not groups:
         raise InputError("holds no candidates", name)
-    add_query_texts(groups, inputs, files, progress)
-    documents = find_documents(groups, inputs, files, progress)
+    texts = TextSources(inputs, files, dataset, progress)
+    add_query_texts(groups, texts)
+    documents = find_documents(groups, texts)
     skip = inputs.policies.missing_docs == "skip"
     # each group is removed when its ranking is built, so that memory never holds both of all queries
     rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
     return LoadedRun(format_, duplicates.count, [ranking for ranking in rankings if ranking.candidates])
 
 
-def _parse(inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFormat, Iterator[Line]]:
+def _parse(
+    inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress
+) -> tuple[RunFormat, Iterator[Line]]:
+    if inputs.run is None:
+        if dataset is None:
+            raise ValueError("neither a run nor a data set")
+        return Trec(), dataset.candidates()
     query = None if inputs.query is None else Query("1", inputs.query)
     stream = files.open(inputs.run, exact=inputs.lines)
     if inputs.lines and query is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from lbr_cli.core import Progress, Query, Ranking
 from lbr_cli.errors import InputError
-from lbr_cli.formats.files import BLANKS, display_name, without_end
+from lbr_cli.formats.files import BLANKS, STDIN, without_end
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.inputs import Inputs
@@ -29,9 +29,9 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     if it is one of the last 10,000.
     """
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
-    duplicates = DuplicateCount(display_name(inputs.run), inputs.policies.duplicates)
+    duplicates = DuplicateCount(inputs.run_name, inputs.policies.duplicates)
     answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
-    with files.open(inputs.run) as lines:
+    with files.open(inputs.run or STDIN) as lines:
         for group in _groups(lines, format_, answered, duplicates):
             _check_texts(group, lines.name)
             last = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from lbr_cli.core import Document, Progress
+from lbr_cli.datasets import DataSet
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.corpus import WantedDocuments, check_fields, read_corpus
+from lbr_cli.formats.corpus import SAMPLE, WantedDocuments, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, CarriageReturnError, display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.queries import read_queries
+from lbr_cli.formats.queries import QueryLine, read_queries
 from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup
@@ -22,26 +24,29 @@ QUERIES = "queries file"  # the name of this input in messages
 Groups = dict[str, CandidateGroup]
 
 
-def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
-    """Add the query texts of the queries file, and remove queries without a text for `--missing-queries skip`.
+@dataclass(frozen=True, slots=True)
+class TextSources:
+    """Where the texts of a run come from: the files of `inputs`, else `dataset`."""
+
+    inputs: Inputs
+    files: InputFiles
+    dataset: DataSet | None
+    progress: Progress
+
+
+def add_query_texts(groups: Groups, sources: TextSources) -> None:
+    """Add the query texts of the queries file or the data set; remove queries without one (`--missing-queries skip`).
 
     Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError without a
     queries file.
     """
-    run_name = display_name(inputs.run)
+    inputs, progress, run_name = sources.inputs, sources.progress, sources.inputs.run_name
     incomplete = [group for group in groups.values() if group.query.text is None]
-    path = inputs.queries
-    if path is None and incomplete:
-        path = queries_beside(inputs.run, inputs.corpora, progress)
-    if path is None:
+    found = _read_queries(incomplete, sources)
+    if found is None:
         _check_complete(inputs, run_name, bool(incomplete))
         return
-    name = display_name(path)
-    progress.status(f"reading {name}")
-    wanted = {group.query.query_id for group in incomplete}
-    columns, warn = inputs.query_columns, progress.warn
-    stream = files.open(path, QUERIES)
-    queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
+    name, queries, known = found
     for query_id, group in groups.items():
         line = queries.get(query_id)
         if line is None or line.query.text is None or group.implied:  # the number of a line is not the id of a query
@@ -51,9 +56,10 @@ def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress:
         group.query = line.query
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
-        alike = similar((group.query.query_id for group in missing), queries, run_name, name)
+        known = list(known)
+        alike = similar((group.query.query_id for group in missing), known, run_name, name)
         if len(missing) == len(groups):
-            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(queries) or 'no query'}", alike)
+            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(known) or 'no query'}", alike)
             raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
         examples = first_few(f"{group.query.query_id} (line {group.lines[0]})" for group in missing)
         message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
@@ -64,6 +70,32 @@ def add_query_texts(groups: Groups, inputs: Inputs, files: InputFiles, progress:
         if inputs.policies.missing_queries == "skip":
             for group in missing:
                 del groups[group.query.query_id]
+
+
+def _read_queries(
+    incomplete: Sequence[CandidateGroup], sources: TextSources
+) -> tuple[str, Mapping[str, QueryLine], Iterable[str]] | None:
+    """Return the name of the source of the queries, those that the run needs, and the ids of all; None if none is read.
+
+    Queries of a data set have no lines.
+    """
+    inputs, dataset, progress, path = sources.inputs, sources.dataset, sources.progress, sources.inputs.queries
+    wanted = {group.query.query_id for group in incomplete}
+    if path is None and incomplete and dataset is not None:
+        progress.status(f"reading the queries of {dataset.dataset_id}")
+        texts = dataset.queries(wanted, inputs.topic_field)
+        lines = {query_id: QueryLine(0, query) for query_id, query in texts.items()}
+        return dataset.dataset_id, lines, dataset.query_ids()
+    if path is None and incomplete and inputs.run is not None:
+        path = queries_beside(inputs.run, inputs.corpora, progress)
+    if path is None:
+        return None
+    name = display_name(path)
+    progress.status(f"reading {name}")
+    columns, warn = inputs.query_columns, progress.warn
+    stream = sources.files.open(path, QUERIES)
+    queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
+    return name, queries, queries
 
 
 def _check_complete(inputs: Inputs, run_name: str, incomplete: bool) -> None:
@@ -96,16 +128,16 @@ def queries_beside(run: str, corpora: Sequence[str], progress: Progress) -> str 
     return None
 
 
-def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: Progress) -> Mapping[str, Document]:
+def find_documents(groups: Groups, sources: TextSources) -> Mapping[str, Document]:
     """Return the documents, by id, of the candidates without a text.
 
     Raises InputError for documents that are not found, depending on the policy, and if no candidate has a text;
     UsageError if there is no corpus.
     """
-    run_name = display_name(inputs.run)
+    inputs, dataset, progress = sources.inputs, sources.dataset, sources.progress
     wanted = {doc_id for _, doc_id in _without_text(groups)}
-    if wanted and not inputs.corpora:
-        raise UsageError(f"{run_name} has no document texts", hint="name the corpus with --corpus")
+    if wanted and not inputs.corpora and dataset is None:
+        raise UsageError(f"{inputs.run_name} has no document texts", hint="name the corpus with --corpus")
     documents = WantedDocuments(wanted)
     skipped: list[str] = []
 
@@ -114,9 +146,14 @@ def find_documents(groups: Groups, inputs: Inputs, files: InputFiles, progress: 
             raise error
         skipped.append("" if skipped else str(error))
 
+    if wanted and not inputs.corpora and dataset is not None:
+        progress.status(f"reading documents of {dataset.dataset_id}")
+        documents.documents = dataset.documents(wanted, inputs.fields)
+        if not documents.documents:
+            documents.sample = dataset.document_ids(SAMPLE)
     for path in inputs.corpora:
         progress.status(f"reading {display_name(path)}")
-        read_corpus(files.open(path), documents, inputs.fields, progress.note, bad)
+        read_corpus(sources.files.open(path), documents, inputs.fields, progress.note, bad)
     check_fields(inputs.fields, documents, progress.warn)
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
@@ -136,8 +173,8 @@ def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
 
 def _handle_missing(groups: Groups, documents: WantedDocuments, inputs: Inputs, progress: Progress) -> None:
     """Warn about documents that are not found, or raise InputError."""
-    run_name = display_name(inputs.run)
-    corpora = ", ".join(map(display_name, inputs.corpora))
+    run_name = inputs.run_name
+    corpora = ", ".join(map(display_name, inputs.corpora)) or inputs.dataset
     pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
     missing = len({doc_id for _, doc_id in pairs})
     wanted = missing + len(documents.documents)

@@ -24,14 +24,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "network": ("errors",),
     "models": ("core", "errors", "families", "models", "network"),
     "engines": ("", "core", "errors", "models", "engines", "network", "wording"),
-    "inputs": ("core", "errors", "formats", "inputs", "wording"),
+    "datasets": ("core", "errors", "formats"),
+    "inputs": ("core", "datasets", "errors", "formats", "inputs", "wording"),
     "cache": ("core", "errors", "cache"),
     "computation": ("cache", "core", "wording"),
     "scoring": ("cache", "computation", "core", "errors"),
     "passages": ("core", "float32"),
     "rerank": ("core", "errors", "float32", "passages", "scoring", "wording"),
-    "evaluation": ("core", "errors", "evaluation", "float32", "formats", "wording"),
-    "report": ("core", "errors", "evaluation", "float32", "formats", "report"),
+    "evaluation": ("core", "datasets", "errors", "evaluation", "float32", "formats", "wording"),
+    "report": ("core", "datasets", "errors", "evaluation", "float32", "formats", "report"),
     "progress": (),
     "identity": ("cache", "core", "engines", "errors", "models"),
     "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),
@@ -45,7 +46,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "reference_pairs": (),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
-        *("", "cache", "commands", "core", "doctor", "engines", "errors", "evaluation", "families", "formats"),
+        *(
+            "",
+            "cache",
+            "commands",
+            "core",
+            "datasets",
+            "doctor",
+            "engines",
+            "errors",
+            "evaluation",
+            "families",
+            "formats",
+        ),
         *("inputs", "job", "models", "passages", "preview", "progress", "reference", "report", "rerank", "wording"),
     ),
     "__main__": ("commands",),
@@ -53,7 +66,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 HEAVY = (
     *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "urllib3", "ray", "regex"),
-    *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
+    *("ir_measures", "pytrec_eval", "scipy", "matplotlib", "ir_datasets"),
 )
 
 

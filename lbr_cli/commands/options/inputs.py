@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from typer import Argument
 
@@ -23,7 +23,7 @@ QUERY_FIELDS = ("topic_field", "query_columns")
 # options that need a file of queries
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
-JOIN_OPTIONS = ("corpus", "queries", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
+JOIN_OPTIONS = ("corpus", "queries", "dataset", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class TextOptions(OptionGroup):
     heading: ClassVar[str] = "Input"
 
     corpus: list[str] | None = option(
-        "FILE", "Documents: JSONL or TSV; repeat the option for several files.", short="-c"
+        "FILE", "Documents: JSONL, TSV or TRECTEXT; repeat the option for several files.", short="-c"
     )
     queries: str | None = option(
         "FILE",
@@ -41,6 +41,7 @@ class TextOptions(OptionGroup):
         short="-q",
         unset="queries.* or topics.* beside the run or corpus",
     )
+    dataset: str | None = option("ID", "Data set of ir_datasets: the parts that no other option or argument names.")
     id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus; dots lead into objects.")
     text_field: str | None = option("KEY", "Key of the text, as in _source.body.")
     title_field: str | None = option("KEY", "Key of the title, as in _source.title.")
@@ -56,7 +57,10 @@ class TextOptions(OptionGroup):
 
     def __post_init__(self) -> None:
         if not self.corpus:
-            self.refuse(CORPUS_FIELDS, "there is no --corpus")
+            reason = "there is no --corpus"
+            self.refuse(CORPUS_FIELDS if self.dataset is None else ("id_field", "tsv_columns"), reason)
+        if self.queries is None and self.dataset is not None:
+            self.refuse(("query_columns",), "--dataset has the queries")
         if self.tsv_columns is not None:
             self.refuse(JSONL_FIELDS, "--tsv-columns names all columns")
 
@@ -111,20 +115,36 @@ class InputOptions(TextOptions):
         elif self.stream:
             self.refuse(JOIN_OPTIONS, "--stream reads JSONL with all texts")
         elif not self.corpus:
-            self.refuse(CORPUS_OPTIONS, "there is no --corpus")
+            without_corpus = CORPUS_OPTIONS if self.dataset is None else ("bad_lines",)
+            self.refuse(without_corpus, "there is no --corpus")
+        if self.dataset is not None and self.corpus and (self.queries or self.query is not None) and self.has_run:
+            self.refuse(("dataset",), "RUN, --corpus and --queries name all its parts")
+        if not self.has_run:
+            self.refuse(("query", "input_format", "subset", "split"), "the run is that of --dataset")
         if self.query is not None:
             self.refuse(("queries", *QUERY_OPTIONS), "--query is the only query")
         TextOptions.__post_init__(self)  # super() fails in dataclasses with slots
         self.check_utf8("query")
         if self.lines and self.query is None:
             raise UsageError("--lines needs --query", hint='lbr rerank --query "…" --lines notes.txt')
-        check_inputs({"run": [self.run], "corpus": self.corpus or [], "queries": [self.queries]})
-        if self.run == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        run = self.run if self.has_run else None
+        check_inputs({"run": [run], "corpus": self.corpus or [], "queries": [self.queries]})
+        if run == STDIN and sys.stdin is not None and sys.stdin.isatty():
             raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
+
+    @property
+    def has_run(self) -> bool:
+        """Whether RUN is read; without RUN, --dataset has the candidates."""
+        return self.dataset is None or "run" in self.given
+
+    def values(self) -> dict[str, Any]:
+        """Return the options; RUN is None if the data set has the candidates."""
+        return {**TextOptions.values(self), "run": self.run if self.has_run else None}
 
     def inputs(self) -> Inputs:
         return Inputs(
-            run=self.run,
+            run=self.run if self.has_run else None,
+            dataset=self.dataset,
             corpora=tuple(self.corpus or ()),
             queries=self.queries,
             query=self.query,
