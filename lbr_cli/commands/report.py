@@ -9,7 +9,7 @@ from typer import Argument
 
 from lbr_cli.commands.command import OptionGroup, command, option
 from lbr_cli.commands.options.diagnostics import QUIET
-from lbr_cli.commands.options.inputs import QUERY_FIELDS, TextOptions, check_inputs
+from lbr_cli.commands.options.inputs import JSONL_FIELDS, QUERY_FIELDS, TextOptions, check_inputs
 from lbr_cli.core import Progress
 from lbr_cli.datasets import load_dataset
 from lbr_cli.evaluation import evaluate, warn_coverage
@@ -37,6 +37,8 @@ class ReportInput(TextOptions):
 
     def __post_init__(self) -> None:
         TextOptions.__post_init__(self)  # super() fails in dataclasses with slots
+        if not self.corpus and self.dataset is None:
+            self.refuse(JSONL_FIELDS, "there is no --corpus")
         if self.corpus and self.queries and self.qrels:
             self.refuse(("dataset",), "--corpus, --queries and --qrels name all its parts")
 

@@ -18,7 +18,7 @@ from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
 from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, is_json, json_object
-from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.jsonl import TEXTS, CandidateFields
 from lbr_cli.formats.trec_text import Elements, extracted, is_trec_text, read_documents
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
@@ -43,6 +43,12 @@ class Fields:
     title: str = "title"
     columns: tuple[str, ...] | None = None
     chosen: tuple[str, ...] = ()
+
+    @property
+    def of_candidates(self) -> CandidateFields:
+        """The fields that the user has set, for candidates with their texts."""
+        names = {"--id-field": self.ids[0], "--text-field": self.texts[0], "--title-field": self.title}
+        return CandidateFields(*(name if option in self.chosen else None for option, name in names.items()))
 
     @property
     def elements(self) -> Elements:

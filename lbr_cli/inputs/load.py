@@ -66,7 +66,8 @@ def _parse(
     if inputs.lines and query is not None:
         format_ = PlainLines(query, progress.warn)
         return format_, format_.read(enumerate(stream, 1), stream.name)
-    return parse_run(stream, inputs.format, query, inputs.part)
+    has_fields = bool(inputs.fields.chosen) and not inputs.corpora and dataset is None
+    return parse_run(stream, inputs.format, query, inputs.part, inputs.fields.of_candidates if has_fields else None)
 
 
 def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:

@@ -18,11 +18,10 @@ from lbr_cli.inputs import Inputs, Policies
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
 FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
-CORPUS_FIELDS = (*JSONL_FIELDS, "tsv_columns")
 QUERY_FIELDS = ("topic_field", "query_columns")
 # options that need a file of queries
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
-CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
+CORPUS_OPTIONS = ("missing_docs", "bad_lines", "tsv_columns")
 JOIN_OPTIONS = ("corpus", "queries", "dataset", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
 
 
@@ -42,7 +41,9 @@ class TextOptions(OptionGroup):
         unset="queries.* or topics.* beside the run or corpus",
     )
     dataset: str | None = option("ID", "Data set of ir_datasets: the parts that no other option or argument names.")
-    id_field: str | None = option("KEY", "Key of the document id in a JSONL corpus; dots lead into objects.")
+    id_field: str | None = option(
+        "KEY", "Key of the document id in JSONL, of the corpus or else of RUN; dots lead into objects."
+    )
     text_field: str | None = option("KEY", "Key of the text, as in _source.body.")
     title_field: str | None = option("KEY", "Key of the title, as in _source.title.")
     tsv_columns: str | None = option(
@@ -57,8 +58,9 @@ class TextOptions(OptionGroup):
 
     def __post_init__(self) -> None:
         if not self.corpus:
-            reason = "there is no --corpus"
-            self.refuse(CORPUS_FIELDS if self.dataset is None else ("id_field", "tsv_columns"), reason)
+            self.refuse(("tsv_columns",), "there is no --corpus")
+            if self.dataset is not None:
+                self.refuse(("id_field",), "there is no --corpus")
         if self.queries is None and self.dataset is not None:
             self.refuse(("query_columns",), "--dataset has the queries")
         if self.tsv_columns is not None:
@@ -111,7 +113,7 @@ class InputOptions(TextOptions):
 
     def __post_init__(self) -> None:
         if self.lines:
-            self.refuse((*JOIN_OPTIONS, "stream", "duplicates"), "--lines ranks plain text")
+            self.refuse((*JOIN_OPTIONS, *JSONL_FIELDS, "stream", "duplicates"), "--lines ranks plain text")
         elif self.stream:
             self.refuse(JOIN_OPTIONS, "--stream reads JSONL with all texts")
         elif not self.corpus:
