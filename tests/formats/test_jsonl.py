@@ -128,7 +128,17 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-RESERVED = {"query_id", "doc_id", "rank", "score", "first_stage_score", "first_stage_rank", "candidates", "documents"}
+RESERVED = {
+    "query_id",
+    "doc_id",
+    "rank",
+    "score",
+    "_score",
+    "first_stage_score",
+    "first_stage_rank",
+    "candidates",
+    "documents",
+}
 
 
 @given(st.dictionaries(st.text().filter(lambda key: key not in {*RESERVED, "query", "text", "title", "doc"}), JSON))
