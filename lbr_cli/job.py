@@ -29,7 +29,7 @@ from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import LoadedRun, load_run
 from lbr_cli.inputs.stream import stream
 from lbr_cli.inputs.texts import QUERIES
-from lbr_cli.manifest import manifest
+from lbr_cli.manifest import manifest, manifest_inputs
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
@@ -110,8 +110,9 @@ def run(job: Job, progress: Progress) -> None:
                 raise
             if manifest_file and digest:
                 output.finish()
+                inputs = manifest_inputs(files.digests(), job.inputs.dataset)
                 named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
-                manifest_file.write(manifest(setup, job.options, files.digests(), named, started))
+                manifest_file.write(manifest(setup, job.options, inputs, named, started))
                 manifest_file.finish()
     _log_summary(job, setup, started, progress)
 

@@ -20,9 +20,10 @@ PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def manifest(
-    setup: Setup, options: Mapping[str, Any], inputs: list[tuple[str, str]], output: tuple[str, str], started: datetime
+    setup: Setup, options: Mapping[str, Any], inputs: list[dict[str, str]], output: tuple[str, str], started: datetime
 ) -> bytes:
-    """Return an indented JSON object. `options` are those of the command line; a file is (path, sha256)."""
+    """Return an indented JSON object. `options` are those of the command line, `inputs` those of
+    `manifest_inputs`; `output` is (path, sha256)."""
     model, identity, counts = setup.model, setup.identity, setup.scorer.counts
     files = identity.files if identity else {}
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
@@ -37,7 +38,7 @@ def manifest(
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in packages}},
         "model": None,
         "options": options,
-        "inputs": [{"file": path, "sha256": digest} for path, digest in inputs],
+        "inputs": inputs,
         "output": {"file": output[0], "sha256": output[1]},
         "counts": {
             "queries": counts.queries,
@@ -72,6 +73,12 @@ def manifest(
             "weights": spec.weights or None,
         }
     return orjson.dumps(_as_json(record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def manifest_inputs(digests: list[tuple[str, str]], dataset: str | None) -> list[dict[str, str]]:
+    """Return the files, with their sha256, and the data set, with the version of ir_datasets, which defines it."""
+    files = [{"file": path, "sha256": digest} for path, digest in digests]
+    return [*files, {"dataset": dataset, "ir_datasets": version_of("ir_datasets")}] if dataset else files
 
 
 def _base(model: LocalModel) -> dict[str, str | None]:

@@ -19,9 +19,8 @@ from lbr_cli.errors import UsageError
 from lbr_cli.evaluation import Evaluation, plot, tables, warn_coverage
 from lbr_cli.evaluation import evaluate as judge
 from lbr_cli.evaluation.measures import DEFAULTS, curves, is_measure, parse_measures
-from lbr_cli.evaluation.runs import check_match, read_judgments, read_run
+from lbr_cli.evaluation.runs import check_match, judgments_of, read_run
 from lbr_cli.evaluation.thresholds import check_thresholds, parse_threshold
-from lbr_cli.formats.files import display_name
 from lbr_cli.formats.output import STDOUT, check_stdout, open_output
 from lbr_cli.formats.overwrite import PRINTED, WrittenFiles
 from lbr_cli.progress import Console
@@ -34,7 +33,8 @@ class EvaluateOptions(OptionGroup):
     runs: list[str] = typer.Argument(
         ..., metavar="RUN", help="Runs: TREC, TSV, JSON, JSONL or Parquet; all are compared with the first."
     )
-    qrels: str = option("FILE", "Relevance judgments: TREC, BEIR, JSONL or Parquet.", ...)
+    qrels: str | None = option("FILE", "Relevance judgments: TREC, BEIR, JSONL or Parquet.")
+    dataset: str | None = option("ID", "Data set of ir_datasets whose qrels are the judgments.")
     measures: list[str] | None = option(
         "NAMES", 'Measures in the notation of ir_measures, as in "nDCG@{1,3,5} P(rel=2)@5".', unset=" ".join(DEFAULTS)
     )
@@ -47,6 +47,12 @@ class EvaluateOptions(OptionGroup):
         "LEAST", "Exit with 1 if a run has a lower mean, as in nDCG@10=0.4; repeat the option for several."
     )
     quiet: bool = QUIET
+
+    def __post_init__(self) -> None:
+        if self.qrels is None and self.dataset is None:
+            raise UsageError("no judgments", hint="name them with --qrels, or a data set of ir_datasets with --dataset")
+        if self.qrels is not None:
+            self.refuse(("dataset",), "--qrels has the judgments")
 
 
 @command
@@ -79,10 +85,10 @@ def evaluate(options: EvaluateOptions) -> None:
             outputs.enter_context(open_output(path, console.warn)) if path else None
             for path in (options.per_query, options.plot)
         )
-        judgments = read_judgments(options.qrels)
+        judgments, name = judgments_of(options.qrels, options.dataset)
         runs = [read_run(path) for path in options.runs]
         for run in runs:
-            check_match(run, judgments, display_name(options.qrels), console)
+            check_match(run, judgments, name, console)
         least = [threshold.measure for threshold in thresholds]
         everything = judge(judgments, runs, list(dict.fromkeys([*chosen, *drawn, *least])))
         evaluation = replace(everything, measures=[str(measure) for measure in chosen])

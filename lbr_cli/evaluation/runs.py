@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lbr_cli.core import Candidate, Progress
+from lbr_cli.datasets import load_dataset
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import float32
 from lbr_cli.formats import parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.qrels import TABLE_COLUMNS, read_qrels
+from lbr_cli.formats.qrels import TABLE_COLUMNS, Qrel, read_qrels
 from lbr_cli.formats.similar_ids import similar
 from lbr_cli.wording import first_few, pair_name
 
@@ -90,9 +91,22 @@ def read_judgments(path: str) -> Judgments:
 
     Raises InputError for a file that cannot be read, a pair with two grades, and a grade above `MAX_GRADE`.
     """
-    name = display_name(path)
+    return _judgments(read_qrels(InputFiles().open(path, columns=TABLE_COLUMNS)), display_name(path))
+
+
+def judgments_of(qrels: str | None, dataset: str | None) -> tuple[Judgments, str]:
+    """Return the judgments of a file or of a data set, as `read_judgments` does, and their name in messages."""
+    if qrels is not None:
+        return read_judgments(qrels), display_name(qrels)
+    if dataset is None:
+        raise ValueError("neither a file nor a data set")
+    name = f"{dataset} qrels"
+    return _judgments(load_dataset(dataset).judgments(), name), name
+
+
+def _judgments(qrels: Iterable[tuple[int, Qrel]], name: str) -> Judgments:
     judgments: dict[str, dict[str, int]] = {}
-    for number, qrel in read_qrels(InputFiles().open(path, columns=TABLE_COLUMNS)):
+    for number, qrel in qrels:
         pair = pair_name(qrel.query_id, qrel.doc_id)
         grade = judgments.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
         if grade != qrel.relevance:

@@ -14,7 +14,7 @@ from lbr_cli.core import Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import decoded, numbered, without_carriage_return
 from lbr_cli.formats.json_lines import json_object
-from lbr_cli.formats.jsonl import Jsonl
+from lbr_cli.formats.jsonl import CandidateFields, Jsonl
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import RunJson
@@ -48,10 +48,12 @@ def parse_run(
     format_: RunFormat | None = None,
     query: Query | None = None,
     part: tuple[str | None, str | None] = (None, None),
+    fields: CandidateFields | None = None,
 ) -> tuple[RunFormat, Iterator[Line]]:
     """Return the format of a run and its lines. Without `format_`, the first data line shows the format.
 
-    `query` is the query of a run without queries, `part` the subset and the split of a run with several. Raises
+    `query` is the query of a run without queries, `part` the subset and the split of a run with several,
+    `fields` those of candidates in JSONL. Raises
     InputError if no format matches; the iterator raises it for a line that is invalid in this format.
     """
     name = stream.name
@@ -80,6 +82,11 @@ def parse_run(
         format_ = format_.for_part(*part)
         if format_ is None:
             raise InputError("is not JSON: --subset and --split are for predictions of MTEB", name, number)
+    if fields is not None:
+        if not isinstance(format_, Jsonl):
+            message = "has no fields that --id-field, --text-field or --title-field could name"
+            raise InputError(message, name, hint="they are for a --corpus, or for candidates in JSONL")
+        format_ = format_.for_fields(fields)
     return format_, format_.read(itertools.chain(head, lines), name)
 
 

@@ -1,4 +1,4 @@
-"""Corpora: JSONL or tables with the fields of BEIR, Anserini and MS MARCO v2, or TSV.
+"""Corpora: JSONL or tables with the fields of BEIR, Anserini and MS MARCO v2, TRECTEXT, or TSV.
 
 A corpus is read once, front to back, and only wanted documents are kept in memory. The JSONL loop is flat because its
 speed is that of lbr's input (`benchmarks/reading.py`).
@@ -18,12 +18,14 @@ from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
 from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, is_json, json_object
-from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.jsonl import TEXTS, CandidateFields
 from lbr_cli.formats.tables import TableColumns
+from lbr_cli.formats.trec_text import Elements, extracted, is_trec_text, read_documents
 from lbr_cli.wording import first_few
 
 IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
+JSONL, TREC_TEXT, TSV = "JSONL", "TRECTEXT", "TSV"
 
 Note = Callable[[str], None]
 Bad = Callable[[InputError], None]
@@ -36,7 +38,8 @@ class Fields:
     Of several names, the first that is present is used. A dotted name is a path.
 
     `columns` names the columns of TSV in order, None is id and text; columns other than id, title and text are skipped,
-    and the last one is the rest of the line, tabs included. `chosen` names the options for JSONL that the user has set.
+    and the last one is the rest of the line, tabs included. `chosen` names the options for other formats that the user
+    has set; only these apply to TRECTEXT, which has its own usual elements.
     """
 
     ids: tuple[str, ...] = IDS
@@ -50,12 +53,24 @@ class Fields:
         """The columns to read of a table."""
         return TableColumns((self.ids, self.texts), (self.title,))
 
+    @property
+    def of_candidates(self) -> CandidateFields:
+        """The fields that the user has set, for candidates with their texts."""
+        names = {"--id-field": self.ids[0], "--text-field": self.texts[0], "--title-field": self.title}
+        return CandidateFields(*(name if option in self.chosen else None for option, name in names.items()))
+
+    @property
+    def elements(self) -> Elements:
+        """The elements of TRECTEXT."""
+        names = {"--id-field": self.ids[0], "--text-field": self.texts[0], "--title-field": self.title}
+        return Elements(*(name.lower() if option in self.chosen else None for option, name in names.items()))
+
 
 @dataclass(slots=True)
 class WantedDocuments:
     """The documents whose ids are `wanted`, read from one or several corpora.
 
-    `locations` are the files and lines of `documents`. `sample` holds some ids of other documents, `is_jsonl` the
+    `locations` are the files and lines of `documents`. `sample` holds some ids of other documents, `formats` the
     format of each file by name (None if it is empty), and `has_title` whether a document has the title field.
     """
 
@@ -63,7 +78,7 @@ class WantedDocuments:
     documents: dict[str, Document] = field(default_factory=dict)
     locations: dict[str, tuple[str, int]] = field(default_factory=dict)
     sample: list[str] = field(default_factory=list)
-    is_jsonl: dict[str, bool | None] = field(default_factory=dict)
+    formats: dict[str, str | None] = field(default_factory=dict)
     has_title: bool = False
 
     def add(self, document: Document, file: str, line: int) -> None:
@@ -85,17 +100,31 @@ def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: F
     with stream:
         lines = enumerate(stream, 1)
         head = []
-        is_jsonl = None
-        while is_jsonl is None and (line := next(lines, None)):
+        format_ = None
+        while format_ is None and (line := next(lines, None)):
             head.append(line)
-            # with --tsv-columns any line but a whole JSON object is TSV
-            is_jsonl = is_json(line[1]) if fields.columns is None else _is_object(line[1])
-        documents.is_jsonl[stream.name] = is_jsonl
+            format_ = _format(line[1], fields)
+        if format_ is None and any(line.strip(BLANKS) for _, line in head):
+            format_ = TSV
+        name = stream.name
+        documents.formats[name] = format_
         every = itertools.chain(head, lines)
-        if is_jsonl:
-            _read_jsonl(every, stream.name, documents, fields, note, bad)
+        if format_ == JSONL:
+            _read_jsonl(every, name, documents, fields, note, bad)
+        elif format_ == TREC_TEXT:
+            _read_trec_text(every, name, documents, fields.elements, bad)
         else:
-            _read_tsv(every, stream.name, documents, fields, bad)
+            _read_tsv(every, name, documents, fields, bad)
+
+
+def _format(line: bytes, fields: Fields) -> str | None:
+    """Return the format of a corpus with this line, None if the line is blank or fits several."""
+    is_trec = is_trec_text(line)
+    if is_trec is not False:
+        return TREC_TEXT if is_trec else None
+    # with --tsv-columns any line but a whole JSON object is TSV
+    is_jsonl = is_json(line) if fields.columns is None else _is_object(line)
+    return None if is_jsonl is None else JSONL if is_jsonl else TSV
 
 
 def _is_object(line: bytes) -> bool | None:
@@ -110,14 +139,15 @@ def _is_object(line: bytes) -> bool | None:
 
 def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
     """Raise UsageError for options without effect on the corpora that were read; `warn` of a title field not found."""
-    kinds = set(documents.is_jsonl.values())
-    names = first_few(documents.is_jsonl)
-    are = "is" if len(documents.is_jsonl) == 1 else "are"
-    if fields.chosen and False in kinds and True not in kinds:
+    formats = set(documents.formats.values()) - {None}
+    names = first_few(documents.formats)
+    are = "is" if len(documents.formats) == 1 else "are"
+    if fields.chosen and formats == {TSV}:
         raise UsageError(f"{fields.chosen[0]} has no effect: {names} {are} TSV", hint="--tsv-columns names its columns")
-    if fields.columns is not None and True in kinds and False not in kinds:
+    if fields.columns is not None and formats and TSV not in formats:
         hint = "--id-field, --text-field and --title-field name its keys"
-        raise UsageError(f"--tsv-columns has no effect: {names} {are} not TSV", hint=hint)
+        found = " and ".join(sorted(filter(None, formats)))
+        raise UsageError(f"--tsv-columns has no effect: {names} {are} {found}", hint=hint)
     if "--title-field" in fields.chosen and documents.documents and not documents.has_title:
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 
@@ -168,6 +198,20 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
             noted = noted or _note_choices(record, fields, name, note)
         elif len(sample) < SAMPLE:
             sample.append(doc_id)
+
+
+def _read_trec_text(lines: Numbered, name: str, documents: WantedDocuments, elements: Elements, bad: Bad) -> None:
+    for document in read_documents(lines, name, elements, bad):
+        if document.doc_id in documents.wanted:
+            try:
+                extract, has_title = extracted(document, name, elements)
+            except InputError as error:
+                bad(error)
+                continue
+            documents.add(extract, name, document.line)
+            documents.has_title = documents.has_title or has_title
+        elif len(documents.sample) < SAMPLE:
+            documents.sample.append(document.doc_id)
 
 
 def _note_choices(record: dict[str, Any], fields: Fields, name: str, note: Note) -> bool:

@@ -133,11 +133,19 @@ def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
 def add_nested(record: dict[str, Any], paths: Iterable[str]) -> None:
     """Add the values at dotted paths, such as `_source.body`, under their paths. A key of that name is kept."""
     for path in paths:
-        value: Any = record
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = value_at(path, record)
         if value is not None:
             record.setdefault(path, value)
+
+
+def value_at(path: str, record: Mapping[str, Any]) -> Any:
+    """Return the value of a key, or else at a dotted path; None if there is none."""
+    if path in record:
+        return record[path]
+    value: Any = record
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def first_key(keys: Iterable[str], record: Mapping[str, Any]) -> str | None:

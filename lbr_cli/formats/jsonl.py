@@ -5,6 +5,8 @@
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
     {"query-id": …, "corpus-ids": ["id", …]}                                            `top_ranked` of MTEB, best first
 
+Options may name the id, text and title of a candidate, also by dotted paths: the hits of a search engine, one a line,
+are candidates. The output has the id as "doc_id", and keeps the keys that the options name.
 "instruction", beside the query or in an object that is the query, replaces that of the model. Unknown keys are copied
 to the output with the same values.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
@@ -29,6 +31,7 @@ from lbr_cli.formats.json_lines import (
     first_key,
     json_kind,
     json_object,
+    value_at,
 )
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import is_whole_run
@@ -36,12 +39,25 @@ from lbr_cli.formats.run_json import is_whole_run
 QUERY_IDS = ("query_id", "qid", "query-id")
 DOC_IDS = ("doc_id", "docid", "_id", "id", "docno", "corpus-id")
 TEXTS = ("text", "contents", "body", "passage", "segment", "content")
+SCORES = ("score", "_score")  # the second of Elasticsearch and OpenSearch
 ID_LIST = "corpus-ids"
 LISTS = ("candidates", "documents", ID_LIST)
 # converts a run that is one object, {query: {document: score}}
 REMEDY = (
     "jq -c 'to_entries[] | {query_id: .key, candidates: (.value | to_entries | map({doc_id: .key, score: .value}))}'"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateFields:
+    """The keys or dotted paths of a candidate, None for the usual keys.
+
+    A line without the id or text that is named here is invalid.
+    """
+
+    doc_id: str | None = None
+    text: str | None = None
+    title: str | None = None
 
 
 class Jsonl(RunFormat):
@@ -51,14 +67,19 @@ class Jsonl(RunFormat):
     suffix = ".jsonl"
     has_details = True
 
-    def __init__(self, query: Query | None = None) -> None:
+    def __init__(self, query: Query | None = None, fields: CandidateFields = CandidateFields()) -> None:
         self._option = query
+        self._fields = fields
 
     def matches(self, line: str) -> bool:
         return line.lstrip(" \t").startswith("{")
 
     def for_query(self, query: Query) -> Jsonl:
-        return Jsonl(query)
+        return Jsonl(query, self._fields)
+
+    def for_fields(self, fields: CandidateFields) -> Jsonl:
+        """Return the variant that reads these fields."""
+        return Jsonl(self._option, fields)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:
@@ -66,7 +87,7 @@ class Jsonl(RunFormat):
 
     def read_line(self, data: bytes, file: str, number: int) -> tuple[list[Line], bool]:
         """Return the candidates of one line, and whether the line is a whole query."""
-        record = _Record(json_object(data, file, number, REMEDY), file, number)
+        record = _Record(json_object(data, file, number, REMEDY), file, number, fields=self._fields)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
             if is_whole_run(record.values):
@@ -107,17 +128,25 @@ class Jsonl(RunFormat):
 class _Record:
     """A JSON object with its file and line."""
 
-    def __init__(self, values: dict[str, Any], file: str, number: int, where: str = "") -> None:
+    def __init__(
+        self,
+        values: dict[str, Any],
+        file: str,
+        number: int,
+        where: str = "",
+        fields: CandidateFields = CandidateFields(),
+    ) -> None:
         self.values = values
         self._file = file
         self.number = number
         self._where = where
+        self._fields = fields
 
     def error(self, message: str, hint: str = "") -> InputError:
         return InputError(self._where + message, self._file, self.number, hint=hint)
 
     def inner(self, values: dict[str, Any], where: str) -> _Record:
-        return _Record(values, self._file, self.number, where)
+        return _Record(values, self._file, self.number, where, self._fields)
 
     def id(self, keys: Sequence[str]) -> str | None:
         """Return the value of the first of `keys` that is present, as an id."""
@@ -125,6 +154,23 @@ class _Record:
         value = None if key is None else as_id(self.values[key])
         if key is not None and value is None:
             raise self.error(bad_type(key, ID_TYPES, self.values[key]))
+        return value
+
+    def doc_id(self) -> str | None:
+        """Return the document id. InputError if the field that an option names is absent."""
+        if self._fields.doc_id is None:
+            return self.id(DOC_IDS)
+        value = value_at(self._fields.doc_id, self.values)
+        if value is None:
+            raise self.error(f"no document id ({self._fields.doc_id})")
+        if (doc_id := as_id(value)) is None:
+            raise self.error(bad_type(self._fields.doc_id, ID_TYPES, value))
+        return doc_id
+
+    def _string_at(self, path: str) -> str | None:
+        value = value_at(path, self.values)
+        if value is not None and not isinstance(value, str):
+            raise self.error(bad_type(path, "a string", value))
         return value
 
     def text(self, keys: Sequence[str]) -> str | None:
@@ -155,15 +201,20 @@ class _Record:
 
     def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
         """Return the candidate with its unknown keys and those of `extra`. `fallback` is the id if it has none."""
-        doc_id = self.id(DOC_IDS)
+        doc_id = self.doc_id()
         doc_id = fallback if doc_id is None else doc_id
         if doc_id is None:
             raise self.error(f"no document id ({', '.join(DOC_IDS)})")
         inner = self.values.get("doc")
         holder, keys = (self.inner(inner, 'in "doc": '), TEXTS) if isinstance(inner, dict) else (self, ("text",))
-        text = holder.text(keys)
-        document = None if text is None else Document(doc_id, text, holder.text(["title"]) or "")
-        extra = {**extra, **self.others(QUERY_IDS, DOC_IDS, ["score"], ["rank"])}
+        named = self._fields
+        text = holder.text(keys) if named.text is None else self._string_at(named.text)
+        if text is None and named.text is not None:
+            raise self.error(f"no text ({named.text})")
+        title = holder.text(["title"]) if named.title is None else self._string_at(named.title)
+        document = None if text is None else Document(doc_id, text, title or "")
+        ids = DOC_IDS if named.doc_id is None else ()
+        extra = {**extra, **self.others(QUERY_IDS, ids, SCORES, ["rank"])}
         return Candidate(doc_id, document, self._score(), self._number("rank", "an integer", int), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
@@ -178,9 +229,10 @@ class _Record:
         return value
 
     def _score(self) -> float | None:
-        value = self._number("score", "a number", int | float)
+        key = first_key(SCORES, self.values) or SCORES[0]
+        value = self._number(key, "a number", int | float)
         if value is not None and not math.isfinite(value):
-            raise self.error('"score" has to be a finite number')
+            raise self.error(f'"{key}" has to be a finite number')
         return None if value is None else float(value)
 
 
@@ -197,7 +249,7 @@ def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[
             raise record.error(f'"{key}" has to hold {items}, item {index} is {json_kind(value)}')
         inner = record.inner(values, f'in "{key}", item {index}: ')
         candidate = inner.candidate(str(index), shared)
-        has_id = inner.id(DOC_IDS) is not None
+        has_id = inner.doc_id() is not None
         if not has_id and candidate.document is None:
             raise inner.error("neither a document id nor a text")
         if explicit.setdefault(candidate.doc_id, has_id) != has_id:

@@ -25,8 +25,9 @@ class Policies:
 class Inputs:
     """The files of a job and how to read them. `-` is standard input.
 
-    Several `runs` are fused, with the constant `fuse_k`. If `queries` is None, a queries file is searched beside the
-    runs. `query` is the query of a run without queries.
+    Several `runs` are fused, with the constant `fuse_k`. `dataset` is the id of a data set with the parts that no file
+    gives: the candidates without `runs`, the documents without `corpora`, the queries without `queries`. Otherwise, if
+    `queries` is None, a queries file is searched beside the runs. `query` is the query of a run without queries.
     `lines`: the run is plain text, one document a line. `format` None detects the format of the run; `part` are its
     subset and split, if it has several. `topic_field` and
     `query_columns` are those of `read_queries`. `chosen` names the options of a queries file that the user has set.
@@ -45,8 +46,9 @@ class Inputs:
     policies: Policies = Policies()
     chosen: frozenset[str] = frozenset()
     fuse_k: int = RRF_K
+    dataset: str | None = None
 
     @property
     def run_name(self) -> str:
         """The name of the run in messages, or the names of all."""
-        return ", ".join(map(display_name, self.runs))
+        return ", ".join(map(display_name, self.runs)) or f"{self.dataset} scoreddocs"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
+from lbr_cli.datasets import DataSet, load_dataset
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats import Line, RunFormat, parse_run
 from lbr_cli.formats.files import display_name
@@ -13,11 +14,12 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.lines import PlainLines
 from lbr_cli.formats.training import Training
+from lbr_cli.formats.trec import Trec
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.fusion import Fusion
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount, Groups
 from lbr_cli.inputs.places import Places
-from lbr_cli.inputs.texts import add_query_texts, find_documents
+from lbr_cli.inputs.texts import TextSources, add_query_texts, find_documents
 from lbr_cli.wording import counted
 
 
@@ -38,15 +40,17 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
 
     Raises InputError for invalid input, and UsageError for texts that no option names a file for.
     """
-    read = _read(inputs, files, progress)
-    add_query_texts(read.groups, read.places, inputs, files, progress)
-    documents = find_documents(read.groups, read.places, inputs, files, progress)
+    dataset = load_dataset(inputs.dataset) if inputs.dataset is not None else None
+    read = _read(inputs, files, dataset, progress)
+    texts = TextSources(inputs, files, dataset, read.places, progress)
+    add_query_texts(read.groups, texts)
+    documents = find_documents(read.groups, texts)
     return _loaded(read, documents, skip=inputs.policies.missing_docs == "skip")
 
 
 def load_candidates(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun:
     """Read and check the runs alone: no texts but those of their lines are read."""
-    return _loaded(_read(inputs, files, progress), {}, skip=False)
+    return _loaded(_read(inputs, files, None, progress), {}, skip=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,15 @@ class _Read:
     places: Places
 
 
-def _read(inputs: Inputs, files: InputFiles, progress: Progress) -> _Read:
+def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress) -> _Read:
     """Read the runs, and fuse several. Their format is JSONL if they differ in it."""
     fusion = Fusion(inputs.fuse_k)
     formats: dict[str, RunFormat] = {}
     start = count = 0
-    for path in inputs.runs:
-        name = display_name(path)
+    for path in inputs.runs or (None,):
+        name = inputs.run_name if path is None else display_name(path)
         progress.status(f"reading {name}")
-        format_, lines = _parse(path, inputs, files, progress)
+        format_, lines = _parse(path, inputs, files, dataset, progress)
         formats[format_.name] = format_
         duplicates = DuplicateCount(Places(name), inputs.policies.duplicates)
         groups: Groups = {}
@@ -82,7 +86,7 @@ def _read(inputs: Inputs, files: InputFiles, progress: Progress) -> _Read:
         count += duplicates.count
         if not any(group.candidates for group in groups.values()):
             raise InputError("holds no candidates", name)
-        if len(inputs.runs) == 1:
+        if len(inputs.runs) <= 1:
             return _Read(format_, count, groups, duplicates.places)
         if format_.name == Training.name:
             raise UsageError(f"{name} is training data, which cannot be fused with another run")
@@ -93,13 +97,21 @@ def _read(inputs: Inputs, files: InputFiles, progress: Progress) -> _Read:
     return _Read(format_ if len(formats) == 1 else Jsonl(), count, fusion.groups, fusion.places)
 
 
-def _parse(path: str, inputs: Inputs, files: InputFiles, progress: Progress) -> tuple[RunFormat, Iterator[Line]]:
+def _parse(
+    path: str | None, inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress
+) -> tuple[RunFormat, Iterator[Line]]:
+    """Return the format and the lines of a run, or of the data set without a `path`."""
+    if path is None:
+        if dataset is None:
+            raise ValueError("neither a run nor a data set")
+        return Trec(), dataset.candidates()
     query = None if inputs.query is None else Query("1", inputs.query)
     stream = files.open(path, exact=inputs.lines)
     if inputs.lines and query is not None:
         format_ = PlainLines(query, progress.warn)
         return format_, format_.read(enumerate(stream, 1), stream.name)
-    return parse_run(stream, inputs.format, query, inputs.part)
+    has_fields = bool(inputs.fields.chosen) and not inputs.corpora and dataset is None
+    return parse_run(stream, inputs.format, query, inputs.part, inputs.fields.of_candidates if has_fields else None)
 
 
 def _loaded(read: _Read, documents: Mapping[str, Document], *, skip: bool) -> LoadedRun:

@@ -29,7 +29,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     Raises InputError for an invalid line, a candidate without texts, and a line of a query that is already complete,
     if it is one of the last 10,000.
     """
-    format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query))
+    format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query), inputs.fields.of_candidates)
     duplicates = DuplicateCount(Places(inputs.run_name), inputs.policies.duplicates)
     answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
     with files.open(*inputs.runs) as lines:

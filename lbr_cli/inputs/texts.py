@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from lbr_cli.core import Document, Progress
+from lbr_cli.datasets import DataSet
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.corpus import WantedDocuments, check_fields, read_corpus
+from lbr_cli.formats.corpus import SAMPLE, WantedDocuments, check_fields, read_corpus
 from lbr_cli.formats.files import STDIN, CarriageReturnError, display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.queries import read_queries, table_columns
+from lbr_cli.formats.queries import QueryLine, read_queries, table_columns
 from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.formats.tables import shards
 from lbr_cli.inputs import Inputs
-from lbr_cli.inputs.groups import Groups, merged
+from lbr_cli.inputs.groups import CandidateGroup, Groups, merged
 from lbr_cli.inputs.places import Places
 from lbr_cli.wording import counted, first_few
 
@@ -23,35 +25,41 @@ QUERIES = "queries file"  # the name of this input in messages
 QUERY_FILES = ("queries.*", "topics.*")
 
 
-def add_query_texts(groups: Groups, places: Places, inputs: Inputs, files: InputFiles, progress: Progress) -> None:
-    """Add the query texts of the queries file, and remove queries without a text for `--missing-queries skip`.
+@dataclass(frozen=True, slots=True)
+class TextSources:
+    """Where the texts of a run come from: the files of `inputs`, else `dataset`. `places` are those of its lines."""
+
+    inputs: Inputs
+    files: InputFiles
+    dataset: DataSet | None
+    places: Places
+    progress: Progress
+
+
+def add_query_texts(groups: Groups, sources: TextSources) -> None:
+    """Add the query texts of the queries file or the data set; remove queries without one (`--missing-queries skip`).
 
     Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError without a
     queries file.
     """
+    inputs, progress, places = sources.inputs, sources.progress, sources.places
     run_name = places.name
     incomplete = [group for group in groups.values() if group.query.text is None]
-    path = inputs.queries
-    if path is None and incomplete:
-        path = queries_beside(inputs.runs, inputs.corpora, progress)
-    if path is None:
+    found = _read_queries(incomplete, sources)
+    if found is None:
         _check_complete(inputs, run_name, bool(incomplete))
         return
-    name = display_name(path)
-    progress.status(f"reading {name}")
-    wanted = {group.query.query_id for group in incomplete}
-    columns, warn = inputs.query_columns, progress.warn
-    stream = files.open(path, QUERIES, columns=table_columns(inputs.topic_field))
-    queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
+    name, queries, known = found
     for query_id, group in groups.items():
         line = queries.get(query_id)
         if line is not None and not group.implied:  # the number of a line is not the id of a query
             group.query = merged(line.query, group.query, f"{name}:{line.number}", places.text(group.text_line))
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
-        alike = similar((group.query.query_id for group in missing), queries, run_name, name)
+        known = list(known)
+        alike = similar((group.query.query_id for group in missing), known, run_name, name)
         if len(missing) == len(groups):
-            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(queries) or 'no query'}", alike)
+            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(known) or 'no query'}", alike)
             raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
         examples = first_few(f"{group.query.query_id} ({places.short(group.lines[0])})" for group in missing)
         message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
@@ -62,6 +70,32 @@ def add_query_texts(groups: Groups, places: Places, inputs: Inputs, files: Input
         if inputs.policies.missing_queries == "skip":
             for group in missing:
                 del groups[group.query.query_id]
+
+
+def _read_queries(
+    incomplete: Sequence[CandidateGroup], sources: TextSources
+) -> tuple[str, Mapping[str, QueryLine], Iterable[str]] | None:
+    """Return the name of the source of the queries, those that the run needs, and the ids of all; None if none is read.
+
+    Queries of a data set have no lines.
+    """
+    inputs, dataset, progress, path = sources.inputs, sources.dataset, sources.progress, sources.inputs.queries
+    wanted = {group.query.query_id for group in incomplete}
+    if path is None and incomplete and dataset is not None:
+        progress.status(f"reading the queries of {dataset.dataset_id}")
+        texts = dataset.queries(wanted, inputs.topic_field)
+        lines = {query_id: QueryLine(0, query) for query_id, query in texts.items()}
+        return dataset.dataset_id, lines, dataset.query_ids()
+    if path is None and incomplete and inputs.runs:
+        path = queries_beside(inputs.runs, inputs.corpora, progress)
+    if path is None:
+        return None
+    name = display_name(path)
+    progress.status(f"reading {name}")
+    columns, warn = inputs.query_columns, progress.warn
+    stream = sources.files.open(path, QUERIES, columns=table_columns(inputs.topic_field))
+    queries = read_queries(stream, inputs.topic_field, columns=columns, wanted=wanted, warn=warn)
+    return name, queries, queries
 
 
 def _check_complete(inputs: Inputs, run_name: str, incomplete: bool) -> None:
@@ -93,17 +127,16 @@ def queries_beside(runs: Sequence[str], corpora: Sequence[str], progress: Progre
     return None
 
 
-def find_documents(
-    groups: Groups, places: Places, inputs: Inputs, files: InputFiles, progress: Progress
-) -> Mapping[str, Document]:
+def find_documents(groups: Groups, sources: TextSources) -> Mapping[str, Document]:
     """Return the documents, by id, of the candidates without a text.
 
     Raises InputError for documents that are not found, depending on the policy, and if no candidate has a text;
     UsageError if there is no corpus.
     """
+    inputs, dataset, progress = sources.inputs, sources.dataset, sources.progress
     wanted = {doc_id for _, doc_id in _without_text(groups)}
-    if wanted and not inputs.corpora:
-        raise UsageError(f"{places.name} has no document texts", hint="name the corpus with --corpus")
+    if wanted and not inputs.corpora and dataset is None:
+        raise UsageError(f"{inputs.run_name} has no document texts", hint="name the corpus with --corpus")
     documents = WantedDocuments(wanted)
     skipped: list[str] = []
 
@@ -112,16 +145,21 @@ def find_documents(
             raise error
         skipped.append("" if skipped else str(error))
 
+    if wanted and not inputs.corpora and dataset is not None:
+        progress.status(f"reading documents of {dataset.dataset_id}")
+        documents.documents = dataset.documents(wanted, inputs.fields)
+        if not documents.documents:
+            documents.sample = dataset.document_ids(SAMPLE)
     for path in inputs.corpora:
         progress.status(f"reading {display_name(path)}")
         for file in shards(path):
-            stream = files.open(file, columns=inputs.fields.table_columns)
+            stream = sources.files.open(file, columns=inputs.fields.table_columns)
             read_corpus(stream, documents, inputs.fields, progress.note, bad)
     check_fields(inputs.fields, documents, progress.warn)
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
     if len(documents.documents) < len(wanted):
-        _handle_missing(groups, places, documents, inputs, progress)
+        _handle_missing(groups, documents, sources)
     return documents.documents
 
 
@@ -134,12 +172,11 @@ def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
                     yield line, doc_id
 
 
-def _handle_missing(
-    groups: Groups, places: Places, documents: WantedDocuments, inputs: Inputs, progress: Progress
-) -> None:
+def _handle_missing(groups: Groups, documents: WantedDocuments, sources: TextSources) -> None:
     """Warn about documents that are not found, or raise InputError."""
+    inputs, places, progress = sources.inputs, sources.places, sources.progress
     run_name = places.name
-    corpora = ", ".join(map(display_name, inputs.corpora))
+    corpora = ", ".join(map(display_name, inputs.corpora)) or inputs.dataset
     pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
     missing = len({doc_id for _, doc_id in pairs})
     wanted = missing + len(documents.documents)

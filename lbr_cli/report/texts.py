@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lbr_cli.core import Document, Progress
+from lbr_cli.datasets import DataSet
 from lbr_cli.errors import InputError
 from lbr_cli.evaluation.runs import Run
 from lbr_cli.formats.corpus import Fields, WantedDocuments, check_fields, read_corpus
@@ -19,11 +20,15 @@ from lbr_cli.report.page_data import Texts
 
 @dataclass(frozen=True, slots=True)
 class TextFileOptions:
-    """How to read the files of texts. `needs_queries` if a file without any query of the runs is an error."""
+    """How to read the files of texts; `dataset` has those that no file is given for.
+
+    `needs_queries` if a file without any query of the runs is an error.
+    """
 
     fields: Fields = Fields()
     topic_field: str | None = None
     query_columns: tuple[str, ...] | None = None
+    dataset: DataSet | None = None
     needs_queries: bool = False
 
 
@@ -40,6 +45,7 @@ def find_texts(
     A text in a line of a run takes precedence over one in a file. Raises InputError for a file that cannot be read, and
     for files that hold none of the texts, unless the queries are optional or the runs have some documents.
     """
+    dataset = options.dataset
     query_texts: dict[str, str] = {}
     shown: dict[str, Document | None] = {}
     for run in runs:
@@ -50,8 +56,14 @@ def find_texts(
     documents = {doc_id: document for doc_id, document in shown.items() if document is not None}
     if queries is not None:
         query_texts = _read_queries(runs, queries, options, progress) | query_texts
+    elif dataset is not None and dataset.has("queries"):
+        ids = {query_id for run in runs for query_id in run.rankings}
+        found = dataset.queries(ids, options.topic_field)
+        query_texts = {query_id: query.text or "" for query_id, query in found.items()} | query_texts
+    missing = shown.keys() - documents.keys()
+    if not corpora and missing and dataset is not None and dataset.has("docs"):
+        documents |= dataset.documents(missing, options.fields)
     if corpora:
-        missing = shown.keys() - documents.keys()
         documents |= _read_documents(missing, corpora, options.fields, progress, needed=not documents)
     return Texts(query_texts, documents)
 

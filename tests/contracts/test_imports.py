@@ -26,14 +26,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("core", "errors", "families", "models", "network"),
     "engines": ("", "core", "errors", "models", "engines", "network", "wording"),
     "ordering": ("core",),
-    "inputs": ("core", "errors", "formats", "inputs", "ordering", "wording"),
+    "datasets": ("core", "errors", "formats"),
+    "inputs": ("core", "datasets", "errors", "formats", "inputs", "ordering", "wording"),
     "cache": ("core", "errors", "cache"),
     "computation": ("cache", "core", "wording"),
     "scoring": ("cache", "computation", "core", "errors"),
     "passages": ("core", "float32"),
     "rerank": ("core", "errors", "float32", "ordering", "passages", "scoring", "wording"),
-    "evaluation": ("core", "errors", "evaluation", "float32", "formats", "ordering", "wording"),
-    "report": ("core", "errors", "evaluation", "float32", "formats", "report"),
+    "evaluation": ("core", "datasets", "errors", "evaluation", "float32", "formats", "ordering", "wording"),
+    "report": ("core", "datasets", "errors", "evaluation", "float32", "formats", "report"),
     "progress": (),
     "identity": ("cache", "core", "engines", "errors", "models"),
     "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),
@@ -48,8 +49,20 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "reference_pairs": (),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
-        *("", "cache", "commands", "core", "doctor", "engines", "errors", "evaluation", "families", "formats"),
-        *("fuse", "inputs", "job", "models", "ordering", "passages", "preview", "progress", "reference", "report"),
+        *("", "cache", "commands", "core", "datasets", "doctor", "engines", "errors", "evaluation", "families"),
+        *(
+            "formats",
+            "fuse",
+            "inputs",
+            "job",
+            "models",
+            "ordering",
+            "passages",
+            "preview",
+            "progress",
+            "reference",
+            "report",
+        ),
         *("rerank", "wording"),
     ),
     "reranker": (
@@ -61,7 +74,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 HEAVY = (
     *("torch", "transformers", "numpy", "rich", "huggingface_hub", "vllm", "urllib3", "ray", "regex"),
-    *("ir_measures", "pytrec_eval", "scipy", "matplotlib"),
+    *("ir_measures", "pytrec_eval", "scipy", "matplotlib", "ir_datasets"),
 )
 FUSE = ["fuse", *[str(ROOT / "samples" / "run.trec")] * 2, "-o", os.devnull]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,7 +128,17 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-RESERVED = {"query_id", "doc_id", "rank", "score", "first_stage_score", "first_stage_rank", "candidates", "documents"}
+RESERVED = {
+    "query_id",
+    "doc_id",
+    "rank",
+    "score",
+    "_score",
+    "first_stage_score",
+    "first_stage_rank",
+    "candidates",
+    "documents",
+}
 
 
 @given(st.dictionaries(st.text().filter(lambda key: key not in {*RESERVED, "query", "text", "title", "doc"}), JSON))
@@ -218,3 +229,48 @@ def test_an_implied_id_is_looked_up_nowhere(record: Any, problem: str) -> None:
     with pytest.raises(InputError) as error:
         read(record)
     assert str(error.value) == problem
+
+
+HIT = '{"_index":"i","_id":%s,"_score":%s,"_source":{"title":"t","body":%s}}\n'
+FIELDS = ("--id-field", "_id", "--title-field", "_source.title", "--text-field", "_source.body")
+
+
+def test_hits_of_a_search_engine_are_candidates(lbr: Program) -> None:
+    hits = HIT % ('"a"', "2.5", '"fig"') + HIT % ("7", "null", '"ripe fig"')
+    common = ("rerank", "-", "--query", "ripe fig", "--engine", "overlap", "--quiet")
+    ended = lbr(*common, *FIELDS, stdin=hits.encode())
+    assert ended.code == 0, ended.err
+    assert [(row["doc_id"], row["score"], row["first_stage_score"]) for row in ended.records] == [
+        ("7", 1.0, None),
+        ("a", 0.5, 2.5),
+    ]
+    assert ended.records[1]["_source"] == {"title": "t", "body": "fig"}
+    assert "_source.body" not in ended.records[0]
+    assert lbr(*common, *FIELDS, "--stream", stdin=hits.encode()).out == ended.out
+    again = lbr(*common, *FIELDS, stdin=ended.out.replace("query_id", "old").encode())
+    assert [row["doc_id"] for row in again.records] == ["7", "a"]
+
+
+@pytest.mark.parametrize(
+    ("hit", "problem"),
+    [
+        (HIT % ('"a"', "1", "null"), "no text (_source.body)"),
+        (HIT % ('"a"', "1", "[]"), '"_source.body" has to be a string, this is an array'),
+        (HIT % ("null", "1", '"x"'), "no document id (_id)"),
+        (HIT % ("1.5", "1", '"x"'), '"_id" has to be a string or a 64-bit integer, this is a number with a fraction'),
+        (HIT % ('"a"', "true", '"x"'), '"_score" has to be a number, this is a boolean'),
+    ],
+)
+def test_invalid_hits_are_errors(lbr: Program, hit: str, problem: str) -> None:
+    ended = lbr("rerank", "-", "--query", "x", "--engine", "overlap", *FIELDS, stdin=hit.encode())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"lbr: standard input:1: {problem}")
+
+
+def test_fields_need_a_corpus_or_jsonl(files: Path, lbr: Program) -> None:
+    ended = lbr("rerank", "run.trec", "--engine", "overlap", "--text-field", "body")
+    assert (ended.code, ended.err) == (
+        2,
+        "lbr: run.trec: has no fields that --id-field, --text-field or --title-field could name\n"
+        "lbr: hint: they are for a --corpus, or for candidates in JSONL\n",
+    )

@@ -19,12 +19,11 @@ from lbr_cli.ordering import RRF_K
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
 FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
-CORPUS_FIELDS = (*JSONL_FIELDS, "tsv_columns")
 QUERY_FIELDS = ("topic_field", "query_columns")
 # options that need a file of queries
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
-CORPUS_OPTIONS = ("missing_docs", "bad_lines", *CORPUS_FIELDS)
-JOIN_OPTIONS = ("corpus", "queries", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
+CORPUS_OPTIONS = ("missing_docs", "bad_lines", "tsv_columns")
+JOIN_OPTIONS = ("corpus", "queries", "dataset", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
 FUSE = option(None, "How to fuse several runs: reciprocal rank fusion.", "rrf")
 FUSE_K = option("N", "Constant of reciprocal rank fusion: a document gets 1/(N+rank) from each run.", RRF_K, min=0)
 INPUT_FORMAT = option(
@@ -41,7 +40,7 @@ class TextOptions(OptionGroup):
     heading: ClassVar[str] = "Input"
 
     corpus: list[str] | None = option(
-        "FILE", "Documents: JSONL, TSV, Parquet or Arrow; repeat the option for several files.", short="-c"
+        "FILE", "Documents: JSONL, TSV, TRECTEXT, Parquet or Arrow; repeat the option for several.", short="-c"
     )
     queries: str | None = option(
         "FILE",
@@ -49,7 +48,10 @@ class TextOptions(OptionGroup):
         short="-q",
         unset="queries.* or topics.* beside the run or corpus",
     )
-    id_field: str | None = option("KEY", "Key or column of the document id; dots lead into objects.")
+    dataset: str | None = option("ID", "Data set of ir_datasets: the parts that no other option or argument names.")
+    id_field: str | None = option(
+        "KEY", "Key or column of the document id, of the corpus or else of RUN; dots lead into objects."
+    )
     text_field: str | None = option("KEY", "Key of the text, as in _source.body.")
     title_field: str | None = option("KEY", "Key of the title, as in _source.title.")
     tsv_columns: str | None = option(
@@ -64,7 +66,11 @@ class TextOptions(OptionGroup):
 
     def __post_init__(self) -> None:
         if not self.corpus:
-            self.refuse(CORPUS_FIELDS, "there is no --corpus")
+            self.refuse(("tsv_columns",), "there is no --corpus")
+            if self.dataset is not None:
+                self.refuse(("id_field",), "there is no --corpus")
+        if self.queries is None and self.dataset is not None:
+            self.refuse(("query_columns",), "--dataset has the queries")
         if self.tsv_columns is not None:
             self.refuse(JSONL_FIELDS, "--tsv-columns names all columns")
 
@@ -119,14 +125,19 @@ class InputOptions(TextOptions):
 
     def __post_init__(self) -> None:
         if self.lines:
-            self.refuse((*JOIN_OPTIONS, "stream", "duplicates"), "--lines ranks plain text")
+            self.refuse((*JOIN_OPTIONS, *JSONL_FIELDS, "stream", "duplicates"), "--lines ranks plain text")
         elif self.stream:
             self.refuse(JOIN_OPTIONS, "--stream reads JSONL with all texts")
         elif not self.corpus:
-            self.refuse(CORPUS_OPTIONS, "there is no --corpus")
+            without_corpus = CORPUS_OPTIONS if self.dataset is None else ("bad_lines",)
+            self.refuse(without_corpus, "there is no --corpus")
+        if self.dataset is not None and self.corpus and (self.queries or self.query is not None) and self.has_run:
+            self.refuse(("dataset",), "RUN, --corpus and --queries name all its parts")
+        if not self.has_run:
+            self.refuse(("query", "input_format", "subset", "split"), "the run is that of --dataset")
         if self.query is not None:
             self.refuse(("queries", *QUERY_OPTIONS), "--query is the only query")
-        if len(self.runs) == 1:
+        if len(self.runs) <= 1:
             self.refuse(("fuse", "fuse_k"), "there is one RUN")
         elif self.lines or self.stream:
             raise UsageError(f"{'--lines' if self.lines else '--stream'} reads one RUN, not {len(self.runs)}")
@@ -139,17 +150,26 @@ class InputOptions(TextOptions):
             raise UsageError("no RUN, and standard input is a terminal", hint="lbr rerank run.trec --corpus docs.jsonl")
 
     @property
+    def has_run(self) -> bool:
+        """Whether a RUN is read; without RUN, --dataset has the candidates."""
+        return bool(self.run) or self.dataset is None
+
+    @property
     def runs(self) -> tuple[str, ...]:
-        return tuple(self.run or (STDIN,))
+        """The runs to read, none if the data set has the candidates."""
+        return tuple(self.run or (STDIN,)) if self.has_run else ()
 
     def values(self) -> dict[str, Any]:
         """Return the options; a single run by itself, and without options of fusion."""
         values = TextOptions.values(self)
-        return values if len(self.runs) > 1 else {**values, "run": self.runs[0], "fuse": None, "fuse_k": None}
+        if len(self.runs) > 1:
+            return values
+        return {**values, "run": self.runs[0] if self.runs else None, "fuse": None, "fuse_k": None}
 
     def inputs(self) -> Inputs:
         return Inputs(
             runs=self.runs,
+            dataset=self.dataset,
             corpora=tuple(self.corpus or ()),
             queries=self.queries,
             query=self.query,

@@ -1,0 +1,224 @@
+"""TRECTEXT corpora: `<DOC>` elements with a `<DOCNO>`, as the classic TREC, CLEF and FIRE collections have them.
+
+    <DOC>
+    <DOCNO> AP880212-0001 </DOCNO>
+    <HEAD>Reports of the Day</HEAD>
+    <TEXT> … </TEXT>
+    </DOC>
+
+This is SGML, not XML: tags are in upper or lower case and need not be closed. The text is that of all text elements, or
+of the whole document if there are none. Tags and comments become blanks, character references their characters, and
+runs of white space one space. No entity is declared or expanded.
+"""
+
+from __future__ import annotations
+
+import html.entities
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lbr_cli.core import Document
+from lbr_cli.errors import InputError
+from lbr_cli.formats.files import BLANKS, Numbered, decoded
+
+IDS = ("docno",)
+# LP and LEADPARA are the first paragraphs of the Wall Street Journal and the San Jose Mercury News
+TEXTS = ("text", "lp", "leadpara")
+TITLES = ("title", "headline", "head", "hl", "ttl", "ti", "doctitle")  # the first that is present is used
+OTHER_IDS = ("docno", "docid", "docoldno", "fileid")  # not part of the text of a whole document
+
+START = re.compile(rb"\s*<DOC(?:\s[^<>]*)?>", re.IGNORECASE)
+MARKUP = re.compile(rb"\s*<(?:[?!]|/?[A-Z][\w.-]*\s*>\s*$)", re.IGNORECASE)  # may precede the first document
+BOUNDARY = re.compile(rb"<(/?)DOC(?:\s[^<>]*)?>", re.IGNORECASE)
+TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*)(?:\s[^<>]*|/)?>")
+COMMENT = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*>", re.DOTALL)
+REFERENCE = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9A-Fa-f]{1,6})|([A-Za-z][A-Za-z0-9]*));")
+# where an element that is not closed ends: a text, a title and an id
+NEXT_TEXT = re.compile(rf"<(?:{'|'.join(TEXTS)})[\s>]", re.IGNORECASE)
+NEXT_LINE = re.compile(r"\n\s*<")
+NEXT_TAG = re.compile("<")
+SGML_ENTITIES = {"hyph": "-", "blank": " "}  # of ISO 8879, not of HTML
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """The names of elements in lower case, None for the usual ones."""
+
+    doc_id: str | None = None
+    text: str | None = None
+    title: str | None = None
+
+
+class TrecDocument(NamedTuple):
+    """A document before its text is extracted: its first line, its id and the markup between `<DOC>` and `</DOC>`."""
+
+    line: int
+    doc_id: str
+    markup: str
+
+
+def is_trec_text(line: bytes) -> bool | None:
+    """Return True for the first line of a TRECTEXT file, None for markup that may precede it, else False."""
+    if START.match(line):
+        return True
+    return None if b"\t" not in line and MARKUP.match(line) else False
+
+
+def read_documents(
+    lines: Numbered, name: str, elements: Elements, bad: Callable[[InputError], None]
+) -> Iterator[TrecDocument]:
+    """Yield the documents of a file, each in memory by itself.
+
+    `bad` receives an InputError, with file and line, for each invalid document. TRECWEB raises it.
+    """
+    for number, data in _documents(lines, name, bad):
+        try:
+            yield _document(number, data, name, elements)
+        except _TrecWebError:
+            raise
+        except InputError as error:
+            bad(error)
+
+
+def _documents(lines: Numbered, name: str, bad: Callable[[InputError], None]) -> Iterator[tuple[int, bytes]]:
+    """Yield the line and the bytes of each document between its tags."""
+    start: int | None = None  # the line of the open <DOC>
+    parts: list[bytes] = []
+    for number, raw in lines:
+        position = 0
+        for tag in BOUNDARY.finditer(raw) if b"<" in raw else ():
+            before, position = raw[position : tag.start()], tag.end()
+            if start is None:
+                _check_outside(before, name, number, bad)
+            if tag[1] and start is None:
+                bad(InputError("</DOC> without <DOC>", name, number))
+            elif tag[1] and start is not None:
+                yield start, b"".join([*parts, before])
+                start = None
+            else:
+                if start is not None:
+                    bad(InputError(f"<DOC> before the end of the document at {name}:{start}", name, number))
+                start = number
+            parts = []
+        if start is not None:
+            parts.append(raw[position:])
+        else:
+            _check_outside(raw[position:], name, number, bad)
+    if start is not None:
+        bad(InputError("<DOC> is not closed: the file ends inside it", name, start))
+
+
+def _check_outside(data: bytes, name: str, line: int, bad: Callable[[InputError], None]) -> None:
+    """Report text outside all documents; tags around them, declarations and comments are allowed."""
+    if data.strip(BLANKS) and TAG.sub("", COMMENT.sub("", data.decode("latin-1"))).strip():
+        bad(InputError("text outside <DOC>", name, line))
+
+
+class _TrecWebError(InputError):
+    """TRECWEB, whose documents are HTML with the header of the server. No line of it is skipped."""
+
+    def __init__(self, file: str, line: int) -> None:
+        hint = "extract the texts of the web pages and write JSONL"
+        super().__init__("a TRECWEB corpus (<DOCHDR>); its HTML is unsupported", file, line, hint=hint)
+
+
+def _document(start: int, data: bytes, name: str, elements: Elements) -> TrecDocument:
+    try:
+        markup = data.decode("utf-8")
+    except UnicodeDecodeError:
+        for offset, part in enumerate(data.split(b"\n")):
+            decoded(part, name, start + offset)
+        raise
+    ids = (elements.doc_id,) if elements.doc_id else IDS
+    doc_id: str | None = None
+    for tag in TAG.finditer(markup):
+        if tag[1]:
+            continue
+        element = tag[2].lower()
+        line = start + markup.count("\n", 0, tag.start()) if element in (*ids, "dochdr") else start
+        if element == "dochdr":
+            raise _TrecWebError(name, line)
+        if element in ids:
+            value = markup[tag.end() :].partition("<")[0].strip()
+            if doc_id is not None:
+                raise InputError(f"a document with two <{tag[2]}>: {doc_id} and {value}", name, line)
+            if not value:
+                raise InputError(f"<{tag[2]}> is empty", name, line)
+            doc_id = value
+    if doc_id is None:
+        raise InputError(f"a document without <{ids[0].upper()}>", name, start, hint=_hint("--id-field", markup))
+    return TrecDocument(start, doc_id, markup)
+
+
+def _hint(option: str, markup: str) -> str:
+    names = dict.fromkeys(tag[2] for tag in TAG.finditer(markup))
+    return f"name the element with {option}; the document has {', '.join(list(names)[:8])}" if names else ""
+
+
+def extracted(document: TrecDocument, name: str, elements: Elements) -> tuple[Document, bool]:
+    """Return a document with its text and title, and whether it has a title element.
+
+    A title element inside a text element stays part of the text. InputError if `elements` names a text element that
+    the document does not have.
+    """
+    markup = COMMENT.sub(" ", document.markup)
+    texts = _spans(markup, (elements.text,) if elements.text else TEXTS, NEXT_TEXT)
+    if not texts and elements.text:
+        message = f"document {document.doc_id} has no <{elements.text.upper()}>"
+        raise InputError(message, name, document.line, hint=_hint("--text-field", markup))
+    titles: list[tuple[int, int]] = []
+    for element in (elements.title,) if elements.title else TITLES:
+        spans = _spans(markup, (element,), NEXT_LINE)
+        titles = [span for span in spans if not any(start <= span[0] < end for start, end in texts)]
+        if titles:
+            break
+    if not texts:
+        ids = (elements.doc_id or "", *OTHER_IDS)
+        texts = _between(sorted([*titles, *_spans(markup, ids, NEXT_TAG)]), len(markup))
+    title = " ".join(filter(None, (_plain(markup[start:end]) for start, end in titles)))
+    text = " ".join(filter(None, (_plain(markup[start:end]) for start, end in texts)))
+    return Document(document.doc_id, text, title), bool(titles)
+
+
+def _spans(markup: str, names: tuple[str, ...], unclosed: re.Pattern[str]) -> list[tuple[int, int]]:
+    """Return where the contents of the elements begin and end. One that is not closed ends where `unclosed` matches."""
+    spans: list[tuple[int, int]] = []
+    tags = [(tag.start(), tag.end(), tag[1], tag[2].lower()) for tag in TAG.finditer(markup)]
+    end = 0
+    for index, (start, content, closing, element) in enumerate(tags):
+        if closing or element not in names or start < end:
+            continue
+        same = next((tag for tag in tags[index + 1 :] if tag[3] == element), None)
+        if same is not None and same[2]:
+            end = same[0]
+        else:
+            follows = unclosed.search(markup, content)
+            end = follows.start() if follows else len(markup)
+        spans.append((content, end))
+    return spans
+
+
+def _between(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """Return the spans between others that are in order."""
+    position, between = 0, []
+    for start, end in spans:
+        between.append((position, max(position, start)))
+        position = max(position, end)
+    return [*between, (position, length)]
+
+
+def _plain(markup: str) -> str:
+    """Return a text without tags, with its references replaced and without runs of white space."""
+    return " ".join(REFERENCE.sub(_character, TAG.sub(" ", markup)).split())
+
+
+def _character(reference: re.Match[str]) -> str:
+    decimal, hexadecimal, name = reference.groups()
+    if name:
+        names = (f"{name};", f"{name.lower()};")
+        known = (html.entities.html5.get(known) for known in names)
+        return SGML_ENTITIES.get(name.lower()) or next(filter(None, known), reference[0])
+    code = int(decimal) if decimal else int(hexadecimal, 16)
+    return chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else reference[0]
