@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lbr_cli.core import Family
-from lbr_cli.families import Classifier
+from lbr_cli.families import Classifier, LateInteraction
 
 if TYPE_CHECKING:
     from lbr_cli.models.adapter import Adapter
@@ -84,3 +84,10 @@ class ServedModel:
 
 
 Model = HubModel | LocalModel | ServedModel
+
+
+def explained(model: LocalModel | ServedModel) -> LocalModel | ServedModel:
+    """Return the model with a family that gives all its details, also those that are large."""
+    if not isinstance(model.family, LateInteraction):
+        return model
+    return replace(model, family=replace(model.family, with_matches=True))

@@ -6,8 +6,11 @@ The weights do not depend on a version of torch, so that another environment bui
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import string
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,22 @@ DOCUMENTS = (
     "[MASK] the [CLS] trams",
 )
 LENGTHS = {"query_length": 12, "document_length": 24}
+# settings of folders of PyLate
+PYLATE_FOLDERS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "attended": {"attend_to_expansion_tokens": True},
+    "no expansion": {"do_query_expansion": False, "skiplist_words": []},
+    "other skip list": {"skiplist_words": ["figs", ","]},
+    "prompt": {"prompts": {"query": "the ", "document": "a "}},
+    "unused tokens": {"prefixes": ("[unused0]", "[unused1]")},
+    "no type": {"model_type": None},
+}
+SPELT = re.compile(r"\[([A-Z]+)\]")  # a special token in a text
+
+
+def spelt_apart(texts: Iterable[str]) -> list[str]:
+    """Return texts without special tokens, for libraries that read those in texts as such; the pieces are equal."""
+    return [SPELT.sub(r"[ \1 ]", text) for text in texts]
 
 
 def word_pieces(*, lower: bool = True, **options: Any) -> Any:
@@ -109,7 +128,7 @@ def multi_vector(
     sizes = [SIZE, *[24] * (layers - 1), VECTOR] if layers else [SIZE]
     dense = [
         Dense(before, after, False, torch.nn.Identity(), layer(after, before), module_input_name="token_embeddings")
-        for before, after in zip(sizes, sizes[1:], strict=False)
+        for before, after in itertools.pairwise(sizes)
     ]
     mask = MultiVectorMask(skipped or [], skiplist_tasks=skipped_in)
     modules = [first, *dense, mask, Normalize("token_embeddings")]
