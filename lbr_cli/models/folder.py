@@ -11,13 +11,14 @@ from pathlib import Path
 
 from lbr_cli.core import Family, NextToken, PairChat
 from lbr_cli.errors import MissingError, UsageError
-from lbr_cli.families import FAMILIES, BiEncoder, Classifier, LogitScore, MonoT5
+from lbr_cli.families import FAMILIES, BiEncoder, Classifier, LateInteraction, LogitScore, MonoT5
 from lbr_cli.families.bi_encoder import SIMILARITIES
 from lbr_cli.families.monot5 import YES_NO
 from lbr_cli.models import sentence_transformers
 from lbr_cli.models.adapter import tokenizer_source
 from lbr_cli.models.digests import model_files
 from lbr_cli.models.json_file import JsonFile
+from lbr_cli.models.late_interaction import is_late_interaction, read_late_folder
 from lbr_cli.models.model import LocalModel
 from lbr_cli.models.scope import check_scope
 from lbr_cli.models.weights import check_files
@@ -40,6 +41,8 @@ def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | Non
     """
     if gguf:
         raise UsageError(f"{folder / gguf}: a GGUF file does not name its family", hint=FAMILY_HINT)
+    if is_late_interaction(folder):
+        return LateInteraction()
     if sentence_transformers.is_bi_encoder(folder):
         return BiEncoder()
     sentence_transformers.check_cross_encoder(folder)
@@ -73,6 +76,8 @@ def checked_family(model: LocalModel) -> Family:
     family, folder = model.family, model.folder
     if model.gguf:
         return family
+    if isinstance(family, LateInteraction):
+        return with_late_folder(family, folder)
     if isinstance(family, BiEncoder):
         sentence_transformers.check_bi_encoder(folder)
         return with_folder_defaults(family, folder)
@@ -141,6 +146,21 @@ def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
         family.similarity or similarity,
         sentence_transformers.positive(transformer, "query_length"),
         sentence_transformers.positive(transformer, "document_length"),
+    )
+
+
+def with_late_folder(family: LateInteraction, folder: Path) -> LateInteraction:
+    """Return the family with the settings of a folder. Prompts that were chosen are kept."""
+    settings = read_late_folder(folder)
+    query, document = family.query_prompt, family.document_prompt
+    return replace(
+        family,
+        query_prompt=settings.prompts["query"] if query is None else query,
+        document_prompt=settings.prompts["document"] if document is None else document,
+        similarity=settings.similarity,
+        query_length=settings.lengths["query"],
+        document_length=settings.lengths["document"],
+        expansion=settings.expansion,
     )
 
 

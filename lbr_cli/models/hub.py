@@ -12,7 +12,7 @@ from lbr_cli.models.snapshot import folders_of_weights, missing_part
 from lbr_cli.network import checked_environment, socks_address, through_proxy
 
 PROBE_SECONDS = 3.0
-PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja"]
+PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata"]
 
 
 def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = False) -> Path:

@@ -13,6 +13,7 @@ from lbr_cli.families import (
     BiEncoder,
     Classifier,
     Ctxl,
+    LateInteraction,
     Lb,
     LbRev,
     MonoT5,
@@ -28,7 +29,8 @@ from lbr_cli.families.qwen3 import TEMPLATE as QWEN3_TEMPLATE
 APACHE = "Apache-2.0"
 UNSTATED = "none stated"
 CTXL = "ContextualAI/ctxl-rerank-v2-instruct-multilingual"
-GRANITE = "ibm-granite/granite-embedding"  # prefixes of hub ids
+GRANITE = "ibm-granite/granite-embedding"
+MXBAI_COLBERT = "mixedbread-ai/mxbai-edge-colbert-v0"  # prefixes of hub ids
 E5 = BiEncoder("query: ", "passage: ")
 BGE = BiEncoder("Represent this sentence for searching relevant passages: ", "")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -92,6 +94,20 @@ KNOWN = (
     Known("qwen3-embed-0.6b", BiEncoder(), "Qwen/Qwen3-Embedding-0.6B", "0.6B", "100+", 32768, APACHE),
     Known("embeddinggemma", BiEncoder(), "google/embeddinggemma-300m", "308M", "100+", 2048, "Gemma"),
     Known("gte-base", BiEncoder(), "thenlper/gte-base", "109M", "English", 512, "MIT"),
+    Known("colbertv2", LateInteraction(), "colbert-ir/colbertv2.0", "110M", "English", 512, "MIT"),
+    Known(
+        "answerai-colbert-small",
+        LateInteraction(),
+        "answerdotai/answerai-colbert-small-v1",
+        "33M",
+        "English",
+        512,
+        APACHE,
+    ),
+    Known("gte-moderncolbert", LateInteraction(), "lightonai/GTE-ModernColBERT-v1", "149M", "English", 8192, APACHE),
+    Known("lateon", LateInteraction(), "lightonai/LateOn", "149M", "English", 8192, APACHE),
+    Known("mxbai-edge-colbert-17m", LateInteraction(), f"{MXBAI_COLBERT}-17m", "17M", "English", 8192, APACHE),
+    Known("mxbai-edge-colbert-32m", LateInteraction(), f"{MXBAI_COLBERT}-32m", "32M", "English", 8192, APACHE),
 )
 
 ALIASES = {known.name: known for known in KNOWN}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lbr_cli.core import Family
-from lbr_cli.families import Classifier
+from lbr_cli.families import Classifier, LateInteraction
 
 if TYPE_CHECKING:
     from lbr_cli.models.adapter import Adapter
@@ -94,3 +94,10 @@ Model = HubModel | LocalModel | ServedModel
 def short_name(name: str) -> str:
     """Return a name for run tags, without blanks and surrogates."""
     return re.sub(r"[\s\ud800-\udfff]", "_", name) or "model"
+
+
+def explained(model: LocalModel | ServedModel) -> LocalModel | ServedModel:
+    """Return the model with a family that gives all its details, also those that are large."""
+    if not isinstance(model.family, LateInteraction):
+        return model
+    return replace(model, family=replace(model.family, with_matches=True))

@@ -8,6 +8,7 @@ texts. Formats as of sentence-transformers 6.2. What lbr would read differently 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,9 @@ TRANSFORMER_OPTIONS = (
 # options that change neither the input nor the weights; sentence-transformers ignores the first one
 HARMLESS_OPTIONS = {"trust_remote_code", "torch_dtype", "dtype", "attn_implementation"}
 PACKAGE = "sentence_transformers."  # prefix of the library's own classes
+SAME_CLASSES = {"pylate.models.Dense.Dense"}  # of PyLate, equal to those of this library
 BI_ENCODER, CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
+LATE_INTERACTION, PYLATE = "MultiVectorEncoder", "ColBERT"  # see late_interaction.py
 UNSUPPORTED = "which this version of lbr does not support"
 # modules after the encoder of a cross-encoder; the last one computes the score
 SCORING = ("Dense", "LayerNorm")
@@ -81,7 +84,7 @@ def read_modules(folder: Path) -> list[Module]:
         name, subfolder = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(subfolder, str):
             raise MissingError(f'{path}: module {number}: "type" and "path" have to be strings')
-        if not name.startswith(PACKAGE):
+        if not name.startswith(PACKAGE) and name not in SAME_CLASSES:
             problem = f"a class that is not part of sentence-transformers, {UNSUPPORTED}"
             raise MissingError(f'{path}: module {number}: "type" is {name}, {problem}')
         modules.append(Module(name.rpartition(".")[2], folder / subfolder))
@@ -100,7 +103,7 @@ def model_type(folder: Path) -> str:
     """
     config = JsonFile(folder / CONFIG, optional=True)
     kind = config.string("model_type") or BI_ENCODER
-    if kind not in (BI_ENCODER, CROSS_ENCODER):
+    if kind not in (BI_ENCODER, CROSS_ENCODER, LATE_INTERACTION, PYLATE):
         raise config.error("model_type", f"is {kind}, {UNSUPPORTED}")
     return kind
 
@@ -130,7 +133,7 @@ def feature_extraction_config(folder: Path) -> JsonFile:
         value = config.value(key)
         if value is not None and value != default:
             raise config.error(key, f"is {json.dumps(value)}, {UNSUPPORTED}")
-    _check_options(config)
+    check_options(config)
     limit = positive(config, "max_seq_length")
     for key in ("query_length", "document_length"):
         length = positive(config, key)
@@ -139,8 +142,9 @@ def feature_extraction_config(folder: Path) -> JsonFile:
     return config
 
 
-def _check_options(config: JsonFile) -> None:
-    for key in NEVER_SET:
+def check_options(config: JsonFile, never_set: Sequence[str] = NEVER_SET) -> None:
+    """Raise MissingError for an option of the first module that lbr does not support."""
+    for key in never_set:
         if config.value(key) is not None:
             raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
     for key in TRANSFORMER_OPTIONS:
@@ -216,8 +220,11 @@ def default_prompt(folder: Path) -> str:
     return prompts[default]
 
 
-def read_first_module(folder: Path) -> Reading:
-    """Return how the first module of a folder reads texts. Raises MissingError for settings that lbr does not know."""
+def read_first_module(folder: Path, *, is_late: bool = False) -> Reading:
+    """Return how the first module of a folder reads texts. Raises MissingError for settings that lbr does not know.
+
+    That of a late-interaction model may expand queries.
+    """
     modules = read_modules(folder)
     if not modules:
         return Reading(folder)
@@ -226,7 +233,7 @@ def read_first_module(folder: Path) -> Reading:
         raise MissingError(f"{folder / MODULES}: module 0 is a {first.kind}, {UNSUPPORTED}")
     config = transformer_config(first.folder)
     limit = positive(config, "max_seq_length")
-    _check_options(config)
+    check_options(config, NEVER_SET[:1] if is_late else NEVER_SET)
     return Reading(first.folder, limit, bool(config.boolean("do_lower_case")), _pair_chat(config))
 
 

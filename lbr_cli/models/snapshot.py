@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lbr_cli.models.digests import auto_maps, read_leniently, shards_of
+from lbr_cli.models.late_interaction import METADATA, STANFORD
+from lbr_cli.models.sentence_transformers import MODULES
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -32,6 +34,10 @@ def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
         return "config.json"
     if not _has_weights(main):
         return "weights"
+    config = read_leniently(main / "config.json")
+    is_stanford = isinstance(config, dict) and STANFORD in (config.get("architectures") or ())
+    if is_stanford and not (folder / MODULES).exists() and not (main / METADATA).exists():
+        return METADATA
     lacking = next((name for name in others if not _has_weights(folder / name)), None)
     if lacking is not None:
         return f"the weights of {lacking}"

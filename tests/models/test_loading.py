@@ -53,7 +53,7 @@ from support.tokenizers import chat_tokenizer
 
 FAMILY_HINT = (
     "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, zerank, ctxl, logit-score, next-token, classifier, "
-    "monot5, bi-encoder"
+    "monot5, bi-encoder, late-interaction"
 )
 OTHER_FAMILY_HINT = FAMILY_HINT.replace("name it with --family:", "is it of another --family? there are:")
 ROWS = [list(range(1, 9)), list(range(1, 6))]  # made-up prompts

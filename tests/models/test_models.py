@@ -60,7 +60,7 @@ def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) 
         resolve(str(chat_model))
     assert error.value.hint == (
         "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, zerank, ctxl, logit-score, next-token, "
-        "classifier, monot5, bi-encoder"
+        "classifier, monot5, bi-encoder, late-interaction"
     )
 
 
@@ -318,12 +318,12 @@ def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
     ended = lbr("models", env=offline(tmp_path, HF_HUB_OFFLINE="1"))
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0] == ("model             family     size  languages tokens  licence      verified here")
-    assert lines[1] == "lb                lb         0.5B  95+         8192  Apache-2.0   no       no"
-    assert lines[2] == "    lightblue/lb-reranker-0.5B-v1.0"
+    assert lines[0] == ("model                   size  languages tokens  licence      verified here")
+    assert lines[1] == "lb                      0.5B  95+         8192  Apache-2.0   no       no"
+    assert lines[2] == "    lightblue/lb-reranker-0.5B-v1.0 (lb)"
     assert all(len(line) <= 80 for line in lines if "cannot be loaded" not in line)
     assert [line.split()[0] for line in lines if line and line[0] != " "][1 : len(ALIASES) + 1] == list(ALIASES)
-    assert "qwen3       log-odds of yes against no" in lines
+    assert "qwen3             log-odds of yes against no" in lines
     rows = [line.split() for line in lines[1 : 2 * len(ALIASES) : 2]]
     assert [row[0] for row in rows if row[-2] == "yes"] == ["minilm"]  # reproduced by test_published.py
 

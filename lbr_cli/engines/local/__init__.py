@@ -10,8 +10,8 @@ import torch
 import transformers
 from tokenizers import normalizers
 
-from lbr_cli.core import Classification, Document, Embedding, NextToken, Pair, Request
-from lbr_cli.engines import ComputeSpec, Settings
+from lbr_cli.core import Classification, Document, Embedding, NextToken, Pair, Request, TokenEmbeddings
+from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.local.adapter import check_peft
 from lbr_cli.engines.local.compiling import compile_layers
@@ -38,11 +38,14 @@ from lbr_cli.engines.local.processes import PreparedProcesses
 from lbr_cli.engines.local.prompt_engine import Head, PromptEngine
 from lbr_cli.engines.local.self_check import difference, embedding_rows, made_up_prompts, own_hidden_states
 from lbr_cli.engines.local.seq2seq import Seq2Seq
+from lbr_cli.engines.local.token_encoder import TokenEncoder, TokenProjection, read_projection
+from lbr_cli.engines.local.token_tokenizer import TokenTokenizer
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens, prompt_digest
 from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
+from lbr_cli.models.late_interaction import LateFolder, read_late_folder
 from lbr_cli.models.sentence_transformers import Reading, has_scoring_modules, read_first_module
 
 PROMPT_HINT = "--prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so"
@@ -93,6 +96,9 @@ class PreparedLocal:
         if files.pooling is not None and files.model.family.request_type is Embedding:
             own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
             return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
+        if files.projection is not None and isinstance(files.prompts, TokenTokenizer):
+            own_hidden_states(weights, rows[:1])
+            return TokenEncoder(weights, budget, description, files.projection, files.prompts)
         if head is None:
             return CrossEncoder(weights, budget, description, files.prompts, arithmetic, files.pooling, files.samples())
         if weights.config.is_encoder_decoder:
@@ -173,7 +179,8 @@ def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], ari
 class Frontend:
     """The parts of a model without its weights: its tokenizer, its limit and its prompts.
 
-    `kind` is the Auto class that loads the weights of `model`; `pooling` computes vectors or scores from their output.
+    `kind` is the Auto class that loads the weights of `model`; `pooling` computes vectors or scores from their output,
+    `projection` the vectors of tokens.
     """
 
     model: LocalModel
@@ -184,6 +191,7 @@ class Frontend:
     pooling: Pooling | None = None
     tokenizer_source: str = ""
     tokenizer_reason: str = ""
+    projection: TokenProjection | None = None
 
     def prompt(self, request: Request) -> Prompt:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
@@ -207,7 +215,9 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     """Read the small files of a model, for a device of this machine. Raises UsageError and MissingError."""
     choose_dtype(settings.dtype, choose_devices(settings.device)[0])  # refuses what cannot be used
     request_type = model.family.request_type
-    first_module = Reading(model.folder) if model.gguf else read_first_module(model.folder)
+    late = read_late_folder(model.folder) if request_type is TokenEmbeddings else None
+    projection = read_projection(model.folder, late) if late else None
+    first_module = Reading(model.folder) if model.gguf else read_first_module(model.folder, is_late=bool(late))
     scored = request_type in (Pair, Classification) and not model.gguf and has_scoring_modules(model.folder)
     pooling = read_pooling(model.folder) if request_type is Embedding or scored else None
     model = replace(model, folder=first_module.folder)
@@ -220,11 +230,11 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
         lower = normalizers.Lowercase()
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
     least = tokenizer.num_special_tokens_to_add(pair=request_type is Pair) + 1
-    limit = longest_input(tokenizer, config)
-    max_length = choose_length(model, settings, limit, least, first_module.limit)
-    prompts: Tokenizes = PairTokenizer(tokenizer, max_length)
-    if request_type is not Pair:
-        prompts = PromptTokenizer(tokenizer, max_length, model.name)
+    usual = late.usual_length if late else first_module.limit
+    if late and usual:  # only the position table limits the length of documents
+        tokenizer.model_max_length = UNLIMITED
+    max_length = choose_length(model, settings, longest_input(tokenizer, config), least, usual)
+    prompts = _tokenizes(model, tokenizer, max_length, late)
     if request_type in (NextToken, Classification):
         # fails now, before the weights are loaded, if the chat template cannot be used
         try:
@@ -233,14 +243,24 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
             hint = PROMPT_HINT if request_type is Classification else error.hint
             raise MissingError(str(error), hint=hint) from error
     kind = _auto_class(request_type, config, scored=scored)
-    return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason)
+    return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason, projection)
+
+
+def _tokenizes(model: LocalModel, tokenizer: Any, max_length: int, late: LateFolder | None) -> Tokenizes:
+    """Return what turns the requests of a model into token ids."""
+    if late:
+        samples = model.family.requests("", Document("", ""))
+        return TokenTokenizer(tokenizer, max_length, late, model.folder, samples)
+    if model.family.request_type is Pair:
+        return PairTokenizer(tokenizer, max_length)
+    return PromptTokenizer(tokenizer, max_length, model.name)
 
 
 def _auto_class(request_type: type[Request], config: Any, *, scored: bool) -> Any:
     """The class of transformers that loads the weights; `scored` by modules after the encoder."""
     if request_type is NextToken:
         return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    if request_type is Embedding or scored:
+    if request_type in (Embedding, TokenEmbeddings) or scored:
         encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
         return transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
     return transformers.AutoModelForSequenceClassification
@@ -254,7 +274,7 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
     family, folder = files.model.family, files.model.folder
     if family.request_type is NextToken:
         return LabelHead(weights, LabelIds(files.tokenizer, files.model.name), rows)
-    if family.request_type is Embedding or files.pooling is not None:
+    if family.request_type in (Embedding, TokenEmbeddings) or files.pooling is not None:
         return None
     if weights.config.num_labels > 2:
         what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"

@@ -115,9 +115,11 @@ def padded_batches(
         yield batch, sum(len(one.ids) for one in batch), values
 
 
-def padded_rows(rows: Sequence[list[int]], device: torch.device, fill: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows padded on the right, and their attention mask: [rows, longest] each."""
-    longest = max(map(len, rows))
+def padded_rows(
+    rows: Sequence[list[int]], device: torch.device, fill: int = 0, width: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows padded on the right, and their attention mask: [rows, longest] each, or at least `width` columns."""
+    longest = max(width, *map(len, rows))
     ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], device=device)
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
     return ids, mask

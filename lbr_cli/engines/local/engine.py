@@ -33,8 +33,12 @@ class LocalEngine(ABC, Generic[Row]):
         budget = TokenBudget(self._batch_tokens)
         for inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
             for batch, tokens, values in self._values(inputs, budget):
-                answers = [(one.request, Answer(row, one.truncated)) for one, row in zip(batch, values, strict=True)]
+                answers = [(one.request, self._answer(one, row)) for one, row in zip(batch, values, strict=True)]
                 yield Batch(answers, tokens)
+
+    def _answer(self, one: Row, values: Any) -> Answer:
+        """Return the answer to the request of an input."""
+        return Answer(values, one.truncated)
 
     @abstractmethod
     def _inputs(self, requests: Sequence[Request]) -> list[Row]:

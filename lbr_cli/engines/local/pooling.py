@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,8 @@ def read_pooling(folder: Path) -> Pooling:
 def _step(module: Module, *, scores: bool) -> Step:
     """A module after Pooling; `scores` is the last one of a cross-encoder."""
     if module.kind == "Dense":
-        return _dense(module.folder, scores=scores)
-    return _layer_norm(module.folder) if module.kind == "LayerNorm" else _normalise
+        return read_dense(module.folder, VECTORS, SCORES if scores else VECTORS)
+    return _layer_norm(module.folder) if module.kind == "LayerNorm" else normalise
 
 
 def _pool(mode: str, hidden: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,8 @@ def _pool(mode: str, hidden: torch.Tensor, counted: torch.Tensor) -> torch.Tenso
     return (hidden * weights[..., None]).sum(1) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
 
 
-def _normalise(vectors: torch.Tensor) -> torch.Tensor:
+def normalise(vectors: torch.Tensor) -> torch.Tensor:
+    """Divide each vector by its length."""
     return torch.nn.functional.normalize(vectors, dim=-1)
 
 
@@ -136,19 +137,20 @@ def _layer_norm(folder: Path) -> Step:
     return step
 
 
-def _dense(folder: Path, *, scores: bool) -> Step:
+def read_dense(folder: Path, reads: str, writes: str | None = None) -> Step:
     """Read a linear layer, its activation and its residual. MissingError for an activation that is not one of torch.
 
-    Each reads and writes the vector of a text, except the last one of a cross-encoder, which writes one score.
+    `reads` and `writes` are the names of its input and output; the last layer of a cross-encoder writes one score.
     """
+    writes = writes or reads
     config = JsonFile(folder / "config.json")
-    source = config.string("module_input_name") or VECTORS
+    source = config.string("module_input_name") or reads
     target = config.string("module_output_name") or source
-    if source != VECTORS:
-        raise config.error("module_input_name", f"is {source!r}; lbr knows {VECTORS!r} only")
-    if target != (SCORES if scores else VECTORS):
-        raise config.error("module_output_name", f"is {target!r}; lbr knows {SCORES if scores else VECTORS!r} only")
-    if scores and config.integer("out_features") != 1:
+    if source != reads:
+        raise config.error("module_input_name", f"is {source!r}; lbr knows {reads!r} only")
+    if target != writes:
+        raise config.error("module_output_name", f"is {target!r}; lbr knows {writes!r} only")
+    if writes == SCORES and config.integer("out_features") != 1:
         raise config.error("out_features", f"is {config.integer('out_features')}: lbr reads one score")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"
     module, _, kind = name.rpartition(".")
@@ -174,16 +176,25 @@ def _dense(folder: Path, *, scores: bool) -> Step:
     return step
 
 
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a module, in float32."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read_linear(folder: Path) -> Step:
+    """Read the linear layer in the weights of a model of Stanford's ColBERT, which has no bias."""
+    layer = _weights(folder, {"linear.weight"}).get("linear.weight")
+    if layer is None:
+        raise MissingError(f"{folder}: its weights hold no linear.weight, the linear layer of ColBERT")
+    return lambda vectors: torch.nn.functional.linear(vectors, layer.to(vectors.device))
+
+
+def _weights(folder: Path, names: Set[str] = frozenset()) -> dict[str, torch.Tensor]:
+    """Read the tensors of a module, or those of them with the `names`, in float32."""
+    from safetensors import SafetensorError, safe_open
 
     try:
         if (folder / "model.safetensors").exists():
-            tensors = load_file(folder / "model.safetensors")
+            with safe_open(folder / "model.safetensors", "pt") as file:
+                stored = file.keys()
+                tensors = {name: file.get_tensor(name) for name in stored if not names or name in names}
         else:
             tensors = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise MissingError(f"{folder}: its weights cannot be read: {first_line(error)}") from error
-    return {name: tensor.float() for name, tensor in tensors.items()}
+    return {name: tensor.float() for name, tensor in tensors.items() if not names or name in names}

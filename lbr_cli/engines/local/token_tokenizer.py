@@ -1,0 +1,207 @@
+"""`TokenEmbeddings` requests -> token ids, with prefix tokens and query expansion, and which of them have a vector.
+
+A prompt may begin with special tokens, such as the prefixes of ColBERT. They are inserted where the text begins, and
+the text is tokenized without them; special tokens written out in the text stay plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken
+
+from lbr_cli.core import Request, Token, TokenEmbeddings
+from lbr_cli.engines.prompts import Prompt, narrowed
+from lbr_cli.errors import MissingError
+from lbr_cli.models.late_interaction import LateFolder
+
+SAMPLES = ("a b", "ab, c")  # texts of which every tokenizer makes tokens
+
+
+class TokenInput(NamedTuple):
+    """The token ids of a text, which of them the model attends to, and which have a vector.
+
+    `tokens` are those with a vector, if the request asks for them.
+    """
+
+    request: Request
+    ids: list[int]
+    truncated: bool
+    attended: list[int]
+    rows: list[int]
+    tokens: Sequence[Token] = ()
+
+
+class TokenTokenizer:
+    """Turns `TokenEmbeddings` requests into inputs of at most `max_length` tokens, as `settings` of the folder say.
+
+    Raises MissingError for a prefix or an expansion token that the tokenizer does not have, and for a length that
+    leaves no room for the text of one of the `samples`.
+    """
+
+    def __init__(
+        self, tokenizer: Any, max_length: int, settings: LateFolder, folder: Path, samples: Sequence[Request]
+    ) -> None:
+        self.max_length = max_length
+        self.pad = tokenizer.pad_token_id or 0
+        self._tokenizer = tokenizer
+        self._folder = folder
+        self._usual = settings.usual_length
+        self._register(settings.prefixes)
+        self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._skipped = self._ids_of(settings.skipped)
+        self._skipped_in = settings.skipped_in
+        self._opening = self._count_opening()
+        self._fill = lru_cache(None)(self._find_fill)
+        self._split = lru_cache(None)(self._split_prompt)
+        for sample in samples:
+            self._check(narrowed(TokenEmbeddings, sample))
+
+    def prompt(self, request: Any) -> Prompt:
+        """Return the token ids of a request."""
+        (prompt,) = self.inputs([request])
+        return prompt
+
+    def inputs(self, requests: Sequence[Any]) -> list[Prompt]:
+        """Return the token ids of requests."""
+        return [Prompt(one.request, one.ids, one.truncated) for one in self.encode(requests)]
+
+    def length_without_document(self, request: Any) -> int:
+        """Return how many tokens the input of an empty text has."""
+        return len(self.prompt(TokenEmbeddings("", request.is_query, request.prompt)).ids)
+
+    def encode(self, requests: Sequence[Request]) -> list[TokenInput]:
+        """Return the inputs of requests."""
+        texts = [narrowed(TokenEmbeddings, request) for request in requests]
+        kinds: dict[tuple[int, str], list[int]] = {}
+        for place, text in enumerate(texts):
+            kinds.setdefault((self._limit(text), text.prompt), []).append(place)
+        found: dict[int, TokenInput] = {}
+        for (limit, prompt), places in kinds.items():
+            of_kind = [texts[place] for place in places]
+            found.update(zip(places, self._inputs(of_kind, limit, prompt), strict=True))
+        return [found[place] for place in range(len(texts))]
+
+    def _limit(self, text: TokenEmbeddings) -> int:
+        """A maximum length above the usual one of the folder is for documents."""
+        if not text.is_query and self.max_length > (self._usual or self.max_length):
+            return self.max_length
+        return min(self.max_length, text.max_length or self.max_length)
+
+    def _inputs(self, texts: Sequence[TokenEmbeddings], limit: int, prompt: str) -> Iterable[TokenInput]:
+        head, before = self._split(prompt)
+        room = limit - len(head)
+        joined = [before + text.text for text in texts]
+        encodings = self._tokenizer(joined, truncation=True, max_length=room, split_special_tokens=True).encodings
+        for text, encoding in zip(texts, encodings, strict=True):
+            opening = self._opening
+            ids = [*encoding.ids[:opening], *head, *encoding.ids[opening:]] or [self.pad]
+            yield self._input(text, ids, encoding, len(before), limit)
+
+    def _input(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int, limit: int) -> TokenInput:
+        """Add the expansion, and decide which tokens have a vector."""
+        skipped = self._skipped if ("query" if text.is_query else "document") in self._skipped_in else frozenset()
+        rows = [place for place, number in enumerate(ids) if number not in skipped]
+        attended = [1] * len(ids)
+        tokens = self._tokens(text, ids, encoding, start) if text.with_tokens else []
+        if text.expansion and (count := min(text.expansion.length, limit) - len(ids)) > 0:
+            fill = self._fill(text.expansion.token)
+            name = Token(self._tokenizer.convert_ids_to_tokens(fill))
+            more = [int(text.expansion.attended)] * count
+            filled = [] if fill in skipped else range(count)
+            if self._tokenizer.padding_side == "left":
+                rows = [*filled, *(count + row for row in rows)]
+                ids, attended, tokens = [fill] * count + ids, more + attended, [name] * count + tokens
+            else:
+                rows = [*rows, *(len(ids) + place for place in filled)]
+                ids, attended, tokens = ids + [fill] * count, attended + more, tokens + [name] * count
+        shown = [tokens[row] for row in rows] if text.with_tokens else ()
+        return TokenInput(text, ids, bool(encoding.overflowing), attended, rows, shown)
+
+    def _tokens(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int) -> list[Token]:
+        """Return the tokens of an input; those of the text begin behind the first `start` characters."""
+        added = len(ids) - len(encoding.ids)
+        spans = [*encoding.offsets[: self._opening], *[(0, 0)] * added, *encoding.offsets[self._opening :]]
+        tokens = []
+        for number, (first, end) in zip(ids, spans, strict=True):
+            if end > max(first, start):
+                first = max(first, start) - start
+                tokens.append(Token(text.text[first : end - start], first, end - start))
+            else:
+                tokens.append(Token(self._tokenizer.convert_ids_to_tokens(number)))
+        return tokens
+
+    def _register(self, prefixes: Sequence[str]) -> None:
+        """Make each prefix one token, which some tokenizers have only in their vocabulary."""
+        tokenizer = self._tokenizer
+        known = tokenizer.get_vocab()
+        added = []
+        for prefix in prefixes:
+            token = next((token for token in (prefix, *prefix.split(None, 1)[:1]) if token in known), None)
+            if token is None:
+                raise MissingError(f"{self._folder}: the prefix {prefix!r} is not a token of its tokenizer")
+            if tokenizer.tokenize(token) != [token]:
+                added.append(AddedToken(token, normalized=False, special=True))
+        if added:
+            tokenizer.add_special_tokens({"additional_special_tokens": added})
+
+    def _ids_of(self, words: Sequence[str]) -> frozenset[int]:
+        """Return the ids of words of the vocabulary; other words cannot occur as one token."""
+        numbers = {word: self._tokenizer.convert_tokens_to_ids(word) for word in words}
+        unknown = self._tokenizer.unk_token_id
+        return frozenset(
+            number
+            for word, number in numbers.items()
+            if number is not None and (number != unknown or word == self._tokenizer.unk_token)
+        )
+
+    def _count_opening(self) -> int:
+        """Return how many special tokens the tokenizer puts before a text."""
+        (encoding,) = self._tokenizer([SAMPLES[0]], split_special_tokens=True).encodings
+        return encoding.special_tokens_mask.index(0)  # type: ignore[no-any-return]
+
+    def _find_fill(self, token: str | None) -> int:
+        """Return the id of the token of an expansion."""
+        tokenizer = self._tokenizer
+        if token is not None:
+            ids = self._ids_of([token])
+            if not ids:
+                raise MissingError(f"{self._folder}: the token {token!r} of query_expansion is not in its tokenizer")
+            return next(iter(ids))
+        number = tokenizer.eos_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+        if number is None:
+            problem = "query expansion needs a mask token, and its tokenizer has none"
+            raise MissingError(f"{self._folder}: {problem}")
+        return int(number)
+
+    def _split_prompt(self, prompt: str) -> tuple[list[int], str]:
+        """Return the ids of a prompt up to its last special token, and the rest, which precedes the text of a request.
+
+        MissingError if the tokenizer reads a text after a special token in another way than alone.
+        """
+        (encoding,) = self._tokenizer([prompt], add_special_tokens=False, split_special_tokens=False).encodings
+        places = [place for place, number in enumerate(encoding.ids) if number in self._special]
+        head = encoding.ids[: places[-1] + 1] if places else []
+        rest = prompt[encoding.offsets[places[-1]][1] :] if places else prompt
+        for sample in SAMPLES:
+            (whole,) = self._tokenizer([prompt + sample], split_special_tokens=False)["input_ids"]
+            (alone,) = self._tokenizer([rest + sample], split_special_tokens=True)["input_ids"]
+            if whole != [*alone[: self._opening], *head, *alone[self._opening :]]:
+                problem = f"its tokenizer reads a text in another way after the prompt {prompt!r}"
+                raise MissingError(f"{self._folder}: {problem}, which lbr does not support")
+        return head, rest
+
+    def _check(self, sample: TokenEmbeddings) -> None:
+        """Raise MissingError if no text of this kind can be read."""
+        if sample.expansion:
+            self._fill(sample.expansion.token)
+        head, before = self._split(sample.prompt)
+        limit = self._limit(sample)
+        (ids,) = self._tokenizer([before + SAMPLES[0]], split_special_tokens=True)["input_ids"]
+        if len(head) + len(ids) > limit:
+            what = "query" if sample.is_query else "document"
+            problem = f"a {what} may have {limit} tokens, and its prompt leaves no room for a text"
+            raise MissingError(f"{self._folder}: {problem}")
