@@ -51,7 +51,7 @@ class Int8Kernel(NamedTuple):
         values = torch.empty(inputs.shape, dtype=torch.uint8)
         scales = torch.empty(len(inputs), 1)
         rows = max(BLOCK // inputs.shape[1], 1)
-        blocks = zip(inputs.split(rows), values.split(rows), scales.split(rows), strict=True)
+        blocks = zip(*(torch.split(whole, rows) for whole in (inputs, values, scales)), strict=True)
         for block, quantized, scale in blocks:  # each block is read several times, from the cache
             torch.maximum(block.amax(-1, keepdim=True), block.amin(-1, keepdim=True).neg_(), out=scale)
             scale.clamp_(min=SMALLEST_SCALE).div_(self.largest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,11 +17,12 @@ from lbr_cli.engines.local.int8_compute import Int8Linear, compute_in_int8, meas
 from lbr_cli.engines.local.int8_kernel import int8_kernel
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.identity import Identity
-from lbr_cli.models import resolve
+from lbr_cli.models import fetch, resolve
 from support import checkpoints
-from support.engines import load, local_scores
+from support.engines import answered, ask, load, local_scores
 from support.plain_loop import engine, farthest, scores
 from support.program import Program
+from support.progress import RecordedProgress
 
 pytestmark = pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx2"), reason="int8 needs AVX2")
 
@@ -45,7 +47,7 @@ def test_a_causal_model_keeps_its_scores(chat_model: Path) -> None:
 def test_the_batch_does_not_change_a_score(chat_model: Path) -> None:
     together = scores(engine(chat_model, device="cpu", dtype="int8"))
     one_by_one = scores(engine(chat_model, device="cpu", dtype="int8", batch_tokens=1))
-    assert farthest(together, one_by_one) < 1e-3  # attention is computed in float32, and its last bit may differ
+    assert farthest(together, one_by_one) < 1e-6  # of the head, which computes in float32
 
 
 def test_a_cross_encoder_keeps_its_head(tmp_path: Path) -> None:
@@ -56,6 +58,16 @@ def test_a_cross_encoder_keeps_its_head(tmp_path: Path) -> None:
     assert all(".encoder.layer." in name for name in int8_layers(loaded.model))
     assert type(loaded.model.bert.pooler.dense) is torch.nn.Linear
     assert type(loaded.model.classifier) is torch.nn.Linear
+
+
+def test_the_batch_does_not_change_a_vector(minilm: Path) -> None:
+    model = fetch(resolve(str(minilm)), RecordedProgress())
+    loaded = load(model, Settings("cpu", "int8"))
+    texts = [text * (1 + number) for number in range(6) for text in DOCUMENTS]
+    requests = [request for text in texts for request in ask(model.family, text, "")]
+    together = [answer.values for answer in answered(loaded, requests)]
+    alone = [answered(loaded, [request])[0].values for request in requests]
+    assert farthest(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
 
 
 def test_a_bi_encoder_keeps_its_scores(minilm: Path) -> None:
@@ -171,6 +183,13 @@ def test_auto_is_never_int8() -> None:
     assert choose_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
 
 
+def test_the_command_refuses_another_device(files: Path, chat_model: Path, lbr: Program) -> None:
+    model = ("-m", str(chat_model), "--family", "lb", "--device", "mps", "--dtype", "int8")
+    ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", *model, cwd=files)
+    assert (ended.code, ended.out) == (2, "")
+
+
+@pytest.mark.slow
 def test_doctor_measures_speed_and_error(chat_model: Path, lbr: Program) -> None:
     ended = lbr("doctor", "-m", str(chat_model), "--family", "lb", "--device", "cpu", "--dtype", "int8")
     assert (ended.code, ended.err) == (0, "")
