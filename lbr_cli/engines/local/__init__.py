@@ -28,9 +28,9 @@ from lbr_cli.engines.local.devices import (
 from lbr_cli.engines.local.encoder import Encoder, tokenized
 from lbr_cli.engines.local.engine import LocalEngine
 from lbr_cli.engines.local.float32_compute import compute_in_float32
-from lbr_cli.engines.local.float64_attention import attend_in_float64
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
 from lbr_cli.engines.local.int8_compute import compute_in_int8
+from lbr_cli.engines.local.invariant_attention import make_attention_invariant
 from lbr_cli.engines.local.loading import in_float32, load_model
 from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
@@ -84,7 +84,7 @@ class PreparedLocal:
         is_int8 = dtype == torch.int8
         weights = load_model(files.kind, files.model, device, torch.float32 if is_int8 else dtype)
         if is_int8:
-            attend_in_float64(weights)
+            make_attention_invariant(weights)
         check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
         rows = made_up_prompts(files.tokenizer, weights, files.max_length)
         head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
@@ -114,7 +114,7 @@ class PreparedLocal:
         if is_int8:
             with backbone.own_code():
                 compute_in_int8(weights, rows)
-            attend_in_float64(weights)  # packed attention as well
+            make_attention_invariant(weights)  # packed attention as well
         if isinstance(backbone, Padded):
             description += f", padded for {backbone.reason}"
         elif compile_layers(weights, backbone.layers, arithmetic, pairs):

@@ -70,6 +70,16 @@ def test_the_batch_does_not_change_a_vector(minilm: Path) -> None:
     assert farthest(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
 
 
+def test_the_batch_does_not_change_a_score_of_a_cross_encoder(tmp_path: Path) -> None:
+    folder = checkpoints.classifier(tmp_path, "Bert", checkpoints.bytes_tokenizer(framed=True))
+    model = fetch(resolve(str(folder)), RecordedProgress())
+    loaded = load(model, Settings("cpu", "int8"))
+    requests = [ask(model.family, query, text)[0] for query in QUERIES for text in DOCUMENTS]
+    together = [answer.values for answer in answered(loaded, requests)]
+    alone = [answered(loaded, [request])[0].values for request in requests]
+    assert farthest(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
+
+
 def test_a_bi_encoder_keeps_its_scores(minilm: Path) -> None:
     found, exact = (local_scores(minilm, None, dtype, QUERIES, DOCUMENTS) for dtype in ("int8", "float32"))
     assert 0 < farthest([one.value for one in found], [one.value for one in exact]) < 0.03
@@ -171,6 +181,12 @@ def test_speed_is_measured_in_both_precisions(chat_model: Path) -> None:
     speed = measure_speed(engine(chat_model, device="cpu", dtype="int8").model)
     assert speed.int8 > 0
     assert speed.float32 > 0
+
+
+def test_compilation_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LBR_COMPILE", "on")
+    with pytest.raises(UsageError, match="LBR_COMPILE=on: unsupported with --dtype int8"):
+        engine(chat_model, device="cpu", dtype="int8")
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
