@@ -87,12 +87,12 @@ def compute_in_int8(model: Any, prompts: Sequence[list[int]]) -> None:
     last_input.shared = False
     unshared = own_hidden_states(model, prompts)
     last_input.shared = True
+    if not torch.equal(states, unshared):
+        what = f"a {type(model).__name__} changes the inputs of its layers in place"
+        raise MissingError(f"--dtype int8: unsupported model: {what}", hint=HINT)
     difference = relative_difference(states, expected)
     if not difference <= TOLERANCE:
         what = f"hidden states of a {type(model).__name__} differ by {difference:.2g} of their norm from float32"
-        raise MissingError(f"--dtype int8: unsupported model: {what}", hint=HINT)
-    if not torch.equal(states, unshared):
-        what = f"a {type(model).__name__} changes the inputs of its layers in place"
         raise MissingError(f"--dtype int8: unsupported model: {what}", hint=HINT)
 
 

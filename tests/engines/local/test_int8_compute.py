@@ -157,6 +157,7 @@ class Model(torch.nn.Module):
     ],
 )
 def test_a_model_that_cannot_be_computed_is_refused(layers: list[torch.nn.Module], problem: str) -> None:
+    torch.manual_seed(0)
     with pytest.raises(MissingError, match=problem):
         compute_in_int8(Model(*layers), [[1, 2, 3], [4, 5]])
 
