@@ -1,9 +1,10 @@
 """How good the rankings are: python benchmarks/quality.py DATA [--only NAME …] [--write]
 
 DATA holds collections in folders: `queries.jsonl`, `corpus.jsonl`, `qrels.txt` and a BM25 run, `run.bm25.trec`. Each is
-reranked with all-MiniLM-L6-v2 in four ways: documents as a whole, cut off at 256 tokens; by their best window; and both
-of these interpolated half and half with BM25. `lbr evaluate` judges the runs. Where DATA has a README.md with a table
-of the figures of BM25, the script ends with 1, before anything is reranked, if ours are not the same to three decimals.
+reranked with all-MiniLM-L6-v2 in five ways: documents as a whole, cut off at 256 tokens; the same in int8; by their
+best window; and whole documents and windows interpolated half and half with BM25. `lbr evaluate` judges the runs. Where
+DATA has a README.md with a table of the figures of BM25, the script ends with 1, before anything is reranked, if ours
+are not the same to three decimals.
 `--write` puts the tables into docs/quality.md, between their marks.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 PAGE = Path(__file__).parents[1] / "docs" / "quality.md"
 WAYS = {
     "whole": [],
+    "whole, int8": ["--dtype", "int8"],
     "windows": ["--passages", "max"],
     "whole + BM25": ["--interpolate", "0.5"],
     "windows + BM25": ["--passages", "max", "--interpolate", "0.5"],

@@ -9,6 +9,7 @@ the two whole times is what the rest costs, without start-up. The median of `--r
     sorted      the best plain loop, second way: batches sorted by length, the last logit alone
     ST          sentence-transformers' CrossEncoder with its best batch size, in float32 and in bfloat16 (encoders)
     lbr         `lbr rerank`, the whole program
+    lbr int8    the same with `--dtype int8`
     other       with `--other FOLDER`: `lbr rerank` of another checkout, such as the commit before
     vLLM        with `--vllm PYTHON`, an interpreter that has it: in process, prefix caching on, token ids
 
@@ -37,8 +38,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 QUERY = "how is the boundary layer of a flat plate heated at hypersonic speed"
-CAUSAL = ("textbook", "one by one", "sorted", "lbr")
-ENCODER = ("ST", "ST bfloat16", "sorted", "lbr")
+PROGRAM = ("lbr", "lbr int8", "other")
+CAUSAL = ("textbook", "one by one", "sorted", "lbr", "lbr int8")
+ENCODER = ("ST", "ST bfloat16", "sorted", "lbr", "lbr int8")
 # documents for the slow ones, so that a run ends before the reader's patience
 FEWER = {"textbook": 4, "one by one": 2, "sorted": 2, "vLLM": 2}
 MARK = "scores: "
@@ -212,7 +214,7 @@ class Bench:
         environment = self.environment
         if contender == "other":
             environment = environment | {"PYTHONPATH": str(self.other)}
-        if contender in ("lbr", "other"):
+        if contender in PROGRAM:
             lines = [
                 {"query_id": query, "query": query, "doc_id": str(i), "text": d} for i, (query, d) in enumerate(pairs)
             ]
@@ -226,7 +228,7 @@ class Bench:
                 "-m",
                 self.folder,
                 "--dtype",
-                self.dtype,
+                "int8" if contender == "lbr int8" else self.dtype,
                 "--quiet",
                 "--no-cache",
             ]
@@ -256,7 +258,7 @@ class Bench:
             if process.returncode:
                 err.seek(0)
                 sys.exit(f"{contender} failed:\n{err.read().decode()[-2000:]}")
-        if contender in ("lbr", "other"):
+        if contender in PROGRAM:
             scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
             return took, [scores[place] for place in range(len(pairs))], usage.ru_maxrss / 1024
         answer = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
@@ -285,6 +287,23 @@ def products_a_second() -> dict[str, float]:
             times.append(time.perf_counter() - started)
         found[str(dtype).removeprefix("torch.")] = 2 * 2048 * 896 * 4864 / statistics.median(times[2:])
     return found
+
+
+def int8_products_a_second() -> float:
+    """The same in int8, the activations already quantised."""
+    import torch
+
+    from lbr_cli.engines.local.int8_kernel import Int8Weight, int8_kernel
+
+    kernel = int8_kernel()
+    times = []
+    with torch.inference_mode():
+        weight, rows = Int8Weight(torch.randn(4864, 896)), kernel.quantize(torch.randn(2048, 896))
+        for _ in range(12):
+            started = time.perf_counter()
+            weight.product(rows, kernel)
+            times.append(time.perf_counter() - started)
+    return 2 * 2048 * 896 * 4864 / statistics.median(times[2:])
 
 
 def main() -> None:
@@ -363,7 +382,8 @@ def table(options: argparse.Namespace) -> str:
     ratios = {name: statistics.median(a / b for a, b in zip(costs[name], costs["lbr"], strict=True)) for name in names}
     rows = [
         f"{options.documents} pairs of {sum(lengths) / len(pairs):.0f} tokens, {unique:.0f} of them a document's own; "
-        f"{options.dtype}; {peak['bfloat16'] / 1e9:.0f} GFLOPS in bfloat16, {peak['float32'] / 1e9:.0f} in float32; "
+        f"{options.dtype}; {peak['bfloat16'] / 1e9:.0f} GFLOPS in bfloat16, {peak['float32'] / 1e9:.0f} in float32, "
+        f"{int8_products_a_second() / 1e9:.0f} in int8, which the limit leaves out; "
         f"medians of {options.rounds}.",
         "",
         "| | pairs/s | tokens/s | share of the limit | lbr is faster by | farthest from float32 |",

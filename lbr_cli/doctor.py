@@ -2,15 +2,18 @@
 
 The self-test scores two documents of very different length together, as a job does, and one by one in float32 on the
 CPU with transformers' own attention, and compares the scores. For `lb` it also compares scores with those that its
-authors have published.
+authors have published. For int8 it measures the speed of the matrix products and the error of the scores, both against
+float32.
 """
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 from lbr_cli import __version__
 from lbr_cli.core import Document, Progress, Query
@@ -30,7 +33,7 @@ DOCUMENTS = [
 ]
 PLAIN = Settings("cpu", "float32", plain=True)
 # relative to the score, or absolute below 1
-TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
+TOLERANCE, HALF_TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05, 0.1
 # published with lightblue/lb-reranker-0.5B-v1.0 for one document (vLLM); those of LMDeploy differ by up to 0.024
 PUBLISHED_TEXT = (
     "An apple is a round, edible fruit produced by an apple tree (Malus spp., among them the domestic or orchard "
@@ -96,10 +99,13 @@ def examine(
     alone = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
     pairs = zip(together, alone, strict=True)
     off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
-    allowed = TOLERANCE if dtype == "float32" else HALF_TOLERANCE
+    allowed = {"float32": TOLERANCE, "int8": INT8_TOLERANCE}.get(dtype, HALF_TOLERANCE)
     if not off <= allowed:
         first, second = (" and ".join(f"{score.value:.6g}" for score in scores) for scores in (together, alone))
         raise RunError(f"self-test: {first} together, but {second} alone in float32", hint=HINT)
+    if dtype == "int8":
+        yield "int8 speed", _int8_speed(engine.model)
+        yield "int8 error", _int8_error(scorer, plain)
     yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
     if is_lb:
         yield "published", _published(scorer)
@@ -136,6 +142,25 @@ def _reference(
         spec.max_length,
         pairs,
     )
+
+
+def _int8_speed(weights: Any) -> str:
+    """Measure the matrix products of a model that computes in int8."""
+    from lbr_cli.engines.local.int8_compute import measure_speed
+
+    speed = measure_speed(weights)
+    gain = speed.int8 / speed.float32
+    return f"matrix products at {speed.int8:.0f} GFLOPS, {gain:.1f} times the {speed.float32:.0f} of float32"
+
+
+def _int8_error(scorer: Scorer, plain: Scorer) -> str:
+    """Compare the scores of the reference pairs with those of float32."""
+    errors = []
+    for number, (query, document) in enumerate(REFERENCE_PAIRS, start=1):
+        texts = Query(str(number), query), [Document(str(number), document)]
+        errors.append(abs(scorer.score_query(*texts)[0].value - plain.score_query(*texts)[0].value))
+    mean = math.sqrt(sum(error * error for error in errors) / len(errors))
+    return f"{len(errors)} pairs differ from float32 by at most {max(errors):.2g}, root mean square {mean:.2g}"
 
 
 def _published(scorer: Scorer) -> str:

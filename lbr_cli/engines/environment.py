@@ -9,7 +9,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ENV_PREFIXES = ("ATEN_", "CUDA_", "HIP_", "NVIDIA_", "PYTORCH_", "ROCR_")
+ENV_PREFIXES = ("ATEN_", "CUDA_", "DNNL_", "HIP_", "NVIDIA_", "ONEDNN_", "PYTORCH_", "ROCR_")
 PROCESSOR = re.compile(r"^(?:model name|flags|Features|CPU part)\s*:.*$", re.MULTILINE)
 
 

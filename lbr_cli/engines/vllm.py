@@ -80,6 +80,8 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
         raise UsageError(f"--engine vllm: it takes a folder, and {model.path} is a GGUF file")
     if model.base:
         raise UsageError(f"--engine vllm: {model.folder} is an adapter", hint=MERGE_HINT)
+    if settings.dtype == "int8":
+        raise UsageError("--dtype int8: unsupported by --engine vllm, only by --engine local on CPUs")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_name(choose_dtype(settings.dtype, torch.device(device)))
     ids = TokenPrompts(model, settings, "vllm")

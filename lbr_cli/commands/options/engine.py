@@ -10,7 +10,7 @@ from lbr_cli.models import ALIASES
 
 COMPUTING = frozenset().union(*(engine.options for engine in ENGINES.values()))  # options that some engine reads
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 DEVICE = option(
     "DEVICE",
     "cpu, cuda, cuda:1 or mps; several as cuda:0,cuda:1; auto is the best available.",
@@ -19,7 +19,10 @@ DEVICE = option(
     autocompletion=completion(("auto", "cpu", "cuda", "mps")),
 )
 DTYPE = option(
-    "DTYPE", "auto, float32, bfloat16 or float16; auto is bfloat16 if the device computes in it.", "auto", env=True
+    "DTYPE",
+    "auto, float32, bfloat16, float16 or int8 (CPUs); auto is bfloat16 if the device computes in it.",
+    "auto",
+    env=True,
 )
 SUMMARIES = "; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items())
 

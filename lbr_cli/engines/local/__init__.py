@@ -24,11 +24,14 @@ from lbr_cli.engines.local.devices import (
     computes_wide,
     dtype_name,
     keep_freed_memory,
+    precision,
 )
 from lbr_cli.engines.local.encoder import Encoder, tokenized
 from lbr_cli.engines.local.engine import LocalEngine
 from lbr_cli.engines.local.float32_compute import compute_in_float32
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
+from lbr_cli.engines.local.int8_compute import compute_in_int8
+from lbr_cli.engines.local.invariant_attention import make_attention_invariant
 from lbr_cli.engines.local.loading import in_float32, load_model
 from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
@@ -83,27 +86,43 @@ class PreparedLocal:
 
     def _engine(self, pairs: int) -> LocalEngine[Any]:
         files, settings, device, dtype = self.files, self.settings, self.device, self.dtype
-        weights = load_model(files.kind, files.model, device, dtype)
+        is_int8 = dtype == torch.int8
+        weights = load_model(files.kind, files.model, device, torch.float32 if is_int8 else dtype)
+        if is_int8:
+            make_attention_invariant(weights)
         check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
         rows = made_up_prompts(files.tokenizer, weights, files.max_length)
         head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
         wide = computes_wide(device, dtype)
-        description = f"{device}, {_precision(device, dtype)}"
+        description = f"{device}, {precision(device, dtype)}"
         if wide and not compute_in_float32(weights, rows, own_code=files.model.trusted):
             description += ", weights converted to float32"
-        arithmetic = torch.float32 if wide else dtype
+        arithmetic = torch.float32 if wide or is_int8 else dtype
         budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
         if files.pooling is not None and files.model.family.request_type is Embedding:
             own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
+            if is_int8:
+                compute_in_int8(weights, rows)
             return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
         if files.projection is not None and isinstance(files.prompts, TokenTokenizer):
             own_hidden_states(weights, rows[:1])
             return TokenEncoder(weights, budget, description, files.projection, files.prompts)
         if head is None:
-            return CrossEncoder(weights, budget, description, files.prompts, arithmetic, files.pooling, files.samples())
+            engine = CrossEncoder(
+                weights, budget, description, files.prompts, arithmetic, files.pooling, files.samples()
+            )
+            if is_int8:  # after the checks of the engine, which are strict in float32
+                compute_in_int8(weights, rows)
+            return engine
         if weights.config.is_encoder_decoder:
+            if is_int8:
+                compute_in_int8(weights, rows)
             return PromptEngine(Seq2Seq(weights), budget, description, files.prompts, head)
         backbone = _checked_backbone(weights, rows, arithmetic, plain=settings.plain)
+        if is_int8:
+            with backbone.own_code():
+                compute_in_int8(weights, rows)
+            make_attention_invariant(weights)  # packed attention as well
         if isinstance(backbone, Padded):
             description += f", padded for {backbone.reason}"
         elif compile_layers(weights, backbone.layers, arithmetic, pairs):
@@ -130,13 +149,9 @@ def prepare_device(model: LocalModel, settings: Settings) -> PreparedLocal:
     files = read(model, settings)
     prompt, dated = prompt_digest(model.family, lambda request: files.prompt(request).ids, files.tokenizer)
     spec = ComputeSpec(
-        device.type, _precision(device, dtype), files.max_length, prompt, dated, tokenizer=files.tokenizer_source
+        device.type, precision(device, dtype), files.max_length, prompt, dated, tokenizer=files.tokenizer_source
     )
     return PreparedLocal(files, settings, device, dtype, spec)
-
-
-def _precision(device: torch.device, dtype: torch.dtype) -> str:
-    return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
 
 
 def _checked_backbone(weights: Any, rows: list[list[int]], arithmetic: torch.dtype, *, plain: bool) -> Packed | Padded:

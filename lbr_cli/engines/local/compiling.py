@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lbr_cli.engines.local.int8_compute import Int8Linear
 from lbr_cli.errors import MissingError, UsageError, first_line
 
 REPAID = 5000  # pairs from which `auto` compiles
@@ -28,6 +29,10 @@ def compile_layers(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype, 
     mode = os.environ.get("LBR_COMPILE") or "auto"
     if mode not in ("auto", "on", "off"):
         raise UsageError(f"LBR_COMPILE={mode}: has to be auto, on or off")
+    if any(isinstance(module, Int8Linear) for module in model.modules()):
+        if mode == "on":
+            raise UsageError("LBR_COMPILE=on: unsupported with --dtype int8", hint="set LBR_COMPILE=off")
+        return False
     helps = model.device.type == "cpu" and dtype == torch.bfloat16 and pairs >= REPAID
     if mode == "off" or (mode == "auto" and not helps):
         return False

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from lbr_cli.engines.local.int8_kernel import int8_kernel
 from lbr_cli.errors import MissingError, UsageError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 CACHE_SHARE = 1.5  # hidden states of one batch, in second-level caches: 1,000 to 4,000 tokens of a 0.5B model
 MEMORY_SHARE = 0.5  # of an accelerator's free memory
 
@@ -67,10 +68,15 @@ def all_devices() -> list[torch.device]:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return a precision; `auto` is bfloat16 if the device computes in it natively, else float32.
 
-    Natively: a CPU with avx512_bf16 or AMX, a CUDA device without emulation, no MPS device.
+    Natively: a CPU with avx512_bf16 or AMX, a CUDA device without emulation, no MPS device. UsageError for a precision
+    that the device does not support, MissingError if this processor or this version of torch has no int8 kernel.
     """
     if name != "auto":
         dtype = DTYPES[name]
+        if dtype == torch.int8:
+            if device.type != "cpu":
+                raise UsageError(f"--dtype int8: unsupported on {device}, only on CPUs", hint="set --device cpu")
+            int8_kernel()
         if dtype == torch.float16 and device.type == "cpu":
             hint = "use float32, or auto, which is bfloat16 if the processor has it"
             raise UsageError("--dtype float16: a CPU computes in it many times slower than in any other", hint=hint)
@@ -88,7 +94,7 @@ def computes_wide(device: torch.device, dtype: torch.dtype) -> bool:
     It is on CPUs without matrix units for bfloat16 (AMX), except AMD's with avx512_bf16: measured products in bfloat16
     are five times as fast as in float32 on a Zen 5, and half as fast on an Intel processor without AMX.
     """
-    if device.type != "cpu" or dtype == torch.float32:
+    if device.type != "cpu" or dtype in (torch.float32, torch.int8):
         return False
     capabilities = torch.cpu.get_capabilities()
     amd = "AMD" in str(capabilities.get("cpu_name", ""))
@@ -121,6 +127,13 @@ def keep_freed_memory() -> None:
         if hasattr(library, "gnu_get_libc_version"):
             library.mallopt(M_MMAP_MAX, 0)
             library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def precision(device: torch.device, dtype: torch.dtype) -> str:
+    """Return the precision in words, as cache keys contain it."""
+    if dtype == torch.int8:
+        return int8_kernel().description
+    return f"{dtype_name(dtype)}{' computed in float32' if computes_wide(device, dtype) else ''}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -1,0 +1,137 @@
+"""Linear layers with int8 weights and int8 activations; everything else computes in float32 (`int8_kernel.py`).
+
+Replaced are the linear layers inside a model's stacks of layers. Embeddings, norms, attention, poolers and heads stay
+as they are.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from lbr_cli.engines.local.int8_kernel import HINT, Int8Kernel, Int8Weight, QuantizedRows, int8_kernel
+from lbr_cli.engines.local.self_check import own_hidden_states, relative_difference
+from lbr_cli.errors import MissingError
+
+TOLERANCE = 0.5  # relative; quantisation changes hidden states by a few hundredths, other code by more than their norm
+TOKENS = 1024  # of the products that `measure_speed` times
+REPETITIONS = 5
+
+
+class LastInput:
+    """Quantises the inputs of a model's layers; layers that read the same tensor one after another share the result."""
+
+    def __init__(self, kernel: Int8Kernel) -> None:
+        self.kernel = kernel
+        self.shared = True
+        self._input: Callable[[], torch.Tensor | None] = lambda: None
+        self._rows: QuantizedRows
+
+    def quantized(self, inputs: torch.Tensor) -> QuantizedRows:
+        """[..., size], float32 -> rows."""
+        if not self.shared or self._input() is not inputs:
+            self._rows = self.kernel.quantize(inputs.reshape(-1, inputs.shape[-1]))
+            self._input = weakref.ref(inputs)
+        return self._rows
+
+
+class Int8Linear(nn.Module):
+    """A linear layer that computes in int8. It has no `weight`, so code that reads one fails."""
+
+    def __init__(self, linear: nn.Linear, last_input: LastInput) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.data.float(), requires_grad=False)
+        self._weight = Int8Weight(linear.weight)
+        self._last_input = last_input
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[..., in_features] -> [..., out_features], both float32."""
+        rows = self._last_input.quantized(inputs)
+        product = self._weight.product(rows, self._last_input.kernel)
+        if self.bias is None:
+            product *= rows.scales
+        else:
+            torch.addcmul(self.bias, product, rows.scales, out=product)
+        return product.view(*inputs.shape[:-1], self.out_features)
+
+
+class Speed(NamedTuple):
+    """Billions of multiplications and additions per second, in linear layers of the sizes of a model."""
+
+    int8: float
+    float32: float
+
+
+@torch.inference_mode()
+def compute_in_int8(model: Any, prompts: Sequence[list[int]]) -> None:
+    """Make the layers of a float32 model on the CPU compute in int8, one by one, so that few weights are there twice.
+
+    MissingError if the model has no such layers, if its code reads their weights, or if its hidden states of made-up
+    prompts are no longer those of float32.
+    """
+    expected = own_hidden_states(model, prompts)
+    last_input = LastInput(int8_kernel())
+    places = list(_linear_layers(model))
+    if not places:
+        raise MissingError(f"--dtype int8: unsupported model: a {type(model).__name__} has no linear layers", hint=HINT)
+    for parent, name in places:
+        setattr(parent, name, Int8Linear(getattr(parent, name), last_input))
+    states = own_hidden_states(model, prompts)
+    last_input.shared = False
+    unshared = own_hidden_states(model, prompts)
+    last_input.shared = True
+    if not torch.equal(states, unshared):
+        what = f"a {type(model).__name__} changes the inputs of its layers in place"
+        raise MissingError(f"--dtype int8: unsupported model: {what}", hint=HINT)
+    difference = relative_difference(states, expected)
+    if not difference <= TOLERANCE:
+        what = f"hidden states of a {type(model).__name__} differ by {difference:.2g} of their norm from float32"
+        raise MissingError(f"--dtype int8: unsupported model: {what}", hint=HINT)
+
+
+def measure_speed(model: Any) -> Speed:
+    """Return the speed of the products of a model that computes in int8, beside the same ones in float32."""
+    shapes: Counter[tuple[int, int]] = Counter()
+    for module in model.modules():
+        if isinstance(module, Int8Linear):
+            shapes[module.in_features, module.out_features] += 1
+    last_input = LastInput(int8_kernel())
+    operations, seconds, seconds32 = 0.0, 0.0, 0.0
+    for (inputs, outputs), count in shapes.items():
+        linear = nn.Linear(inputs, outputs, bias=False)
+        rows = torch.randn(TOKENS, inputs)
+        operations += count * 2 * TOKENS * inputs * outputs
+        last_input.shared = False
+        seconds += count * _seconds(Int8Linear(linear, last_input), rows)
+        seconds32 += count * _seconds(linear, rows)
+    return Speed(operations / seconds / 1e9, operations / seconds32 / 1e9)
+
+
+@torch.inference_mode()
+def _seconds(layer: nn.Module, rows: torch.Tensor) -> float:
+    """Return the shortest of several times of a layer."""
+    times = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        layer(rows)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _linear_layers(model: Any) -> Iterator[tuple[nn.Module, str]]:
+    """Yield the parent and the name of each linear layer in a stack of layers, except those to be kept in float32."""
+    kept = {*(getattr(model, "_keep_in_fp32_modules", None) or ())}
+    stacks = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    seen = set()
+    for parent in (parent for stack in stacks for parent in stack.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear and name not in kept and (id(parent), name) not in seen:
+                seen.add((id(parent), name))
+                yield parent, name
