@@ -34,7 +34,7 @@ def prompt_preview(engine: str, model: LocalModel, settings: Settings) -> Prompt
         from lbr_cli.engines.token_prompts import TokenPrompts
 
         return TokenPrompts(model, settings, engine)
-    from lbr_cli.engines.local import read
+    from lbr_cli.engines.local.frontend import read
 
     return read(model, settings)
 

@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-import transformers
-from tokenizers import normalizers
 
-from lbr_cli.core import Classification, Document, Embedding, NextToken, Pair, Request, TokenEmbeddings
-from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
+from lbr_cli.core import Embedding, NextToken, Pair, TokenEmbeddings
+from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
-from lbr_cli.engines.local.adapter import check_peft
 from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
@@ -26,33 +23,27 @@ from lbr_cli.engines.local.devices import (
     keep_freed_memory,
     precision,
 )
-from lbr_cli.engines.local.encoder import Encoder, tokenized
+from lbr_cli.engines.local.encoder import Encoder
 from lbr_cli.engines.local.engine import LocalEngine
 from lbr_cli.engines.local.float32_compute import compute_in_float32
+from lbr_cli.engines.local.frontend import PROMPT_HINT, Frontend, read
 from lbr_cli.engines.local.head import LabelHead, ScoreHead
 from lbr_cli.engines.local.int8_compute import compute_in_int8
 from lbr_cli.engines.local.invariant_attention import make_attention_invariant
 from lbr_cli.engines.local.loading import in_float32, load_model
 from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
-from lbr_cli.engines.local.pair_tokenizer import PairTokenizer
-from lbr_cli.engines.local.pooling import Pooling, read_pooling
 from lbr_cli.engines.local.processes import PreparedProcesses
 from lbr_cli.engines.local.prompt_engine import Head, PromptEngine
 from lbr_cli.engines.local.self_check import difference, embedding_rows, made_up_prompts, own_hidden_states
 from lbr_cli.engines.local.seq2seq import Seq2Seq
-from lbr_cli.engines.local.token_encoder import TokenEncoder, TokenProjection, read_projection
+from lbr_cli.engines.local.token_encoder import TokenEncoder
 from lbr_cli.engines.local.token_tokenizer import TokenTokenizer
-from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
-from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens, prompt_digest
+from lbr_cli.engines.pretrained import check_vocabulary
+from lbr_cli.engines.prompts import prompt_digest
 from lbr_cli.errors import MissingError, RunError, first_line
 from lbr_cli.models import LocalModel
 from lbr_cli.models.folder import OTHER_FAMILY_HINT
-from lbr_cli.models.late_interaction import LateFolder, read_late_folder
-from lbr_cli.models.sentence_transformers import Reading, has_scoring_modules, read_first_module
-
-PROMPT_HINT = "--prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so"
-T5_TYPES = ("t5", "mt5", "umt5")  # a bi-encoder of these types is the encoder alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +97,8 @@ class PreparedLocal:
             return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
         if files.projection is not None and isinstance(files.prompts, TokenTokenizer):
             own_hidden_states(weights, rows[:1])
+            if is_int8:
+                compute_in_int8(weights, rows)
             return TokenEncoder(weights, budget, description, files.projection, files.prompts)
         if head is None:
             engine = CrossEncoder(
@@ -188,97 +181,6 @@ def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], ari
         return problem
     with in_float32(weights):
         return _problem(backbone, weights, rows, torch.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Frontend:
-    """The parts of a model without its weights: its tokenizer, its limit and its prompts.
-
-    `kind` is the Auto class that loads the weights of `model`; `pooling` computes vectors or scores from their output,
-    `projection` the vectors of tokens.
-    """
-
-    model: LocalModel
-    kind: Any
-    tokenizer: Any
-    max_length: int
-    prompts: Tokenizes
-    pooling: Pooling | None = None
-    tokenizer_source: str = ""
-    tokenizer_reason: str = ""
-    projection: TokenProjection | None = None
-
-    def prompt(self, request: Request) -> Prompt:
-        """Return the prompt of a request. RequestError if the query leaves no room for the document."""
-        if not isinstance(request, Embedding):
-            return self.prompts.prompt(request)
-        (encoding,) = tokenized(self.tokenizer, [request], self.max_length)
-        return Prompt(request, encoding.ids, bool(encoding.overflowing))
-
-    def samples(self) -> list[Prompt]:
-        """Return the prompts of two pairs, a short one and a long one."""
-        texts = ("a", "a " * min(self.max_length, 64))
-        requests = [self.model.family.requests("", Document("", text))[0] for text in texts]
-        return self.prompts.inputs(requests)
-
-    def text(self, ids: list[int]) -> str:
-        """Return token ids as text, special tokens written out."""
-        return decode_with_special_tokens(self.tokenizer, ids)
-
-
-def read(model: LocalModel, settings: Settings) -> Frontend:
-    """Read the small files of a model, for a device of this machine. Raises UsageError and MissingError."""
-    choose_dtype(settings.dtype, choose_devices(settings.device)[0])  # refuses what cannot be used
-    request_type = model.family.request_type
-    late = read_late_folder(model.folder) if request_type is TokenEmbeddings else None
-    projection = read_projection(model.folder, late) if late else None
-    first_module = Reading(model.folder) if model.gguf else read_first_module(model.folder, is_late=bool(late))
-    scored = request_type in (Pair, Classification) and not model.gguf and has_scoring_modules(model.folder)
-    pooling = read_pooling(model.folder) if request_type is Embedding or scored else None
-    model = replace(model, folder=first_module.folder)
-    if model.base:
-        check_peft(model.folder)
-    config = load_config(model)
-    tokenizer, source, reason = load_tokenizer(model, settings.tokenizer)
-    if first_module.lower_case:
-        own = tokenizer.backend_tokenizer.normalizer
-        lower = normalizers.Lowercase()
-        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
-    least = tokenizer.num_special_tokens_to_add(pair=request_type is Pair) + 1
-    usual = late.usual_length if late else first_module.limit
-    if late and usual:  # only the position table limits the length of documents
-        tokenizer.model_max_length = UNLIMITED
-    max_length = choose_length(model, settings, longest_input(tokenizer, config), least, usual)
-    prompts = _tokenizes(model, tokenizer, max_length, late)
-    if request_type in (NextToken, Classification):
-        # fails now, before the weights are loaded, if the chat template cannot be used
-        try:
-            prompts.length_without_document(model.family.requests("", Document("", ""))[0])
-        except MissingError as error:
-            hint = PROMPT_HINT if request_type is Classification else error.hint
-            raise MissingError(str(error), hint=hint) from error
-    kind = _auto_class(request_type, config, scored=scored)
-    return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason, projection)
-
-
-def _tokenizes(model: LocalModel, tokenizer: Any, max_length: int, late: LateFolder | None) -> Tokenizes:
-    """Return what turns the requests of a model into token ids."""
-    if late:
-        samples = model.family.requests("", Document("", ""))
-        return TokenTokenizer(tokenizer, max_length, late, model.folder, samples)
-    if model.family.request_type is Pair:
-        return PairTokenizer(tokenizer, max_length)
-    return PromptTokenizer(tokenizer, max_length, model.name)
-
-
-def _auto_class(request_type: type[Request], config: Any, *, scored: bool) -> Any:
-    """The class of transformers that loads the weights; `scored` by modules after the encoder."""
-    if request_type is NextToken:
-        return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    if request_type in (Embedding, TokenEmbeddings) or scored:
-        encoder_alone = config.is_encoder_decoder or config.model_type in T5_TYPES
-        return transformers.AutoModelForTextEncoding if encoder_alone else transformers.AutoModel
-    return transformers.AutoModelForSequenceClassification
 
 
 def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
