@@ -26,6 +26,7 @@ from lbr_cli.families import (
     Template,
     UserPrompt,
 )
+from lbr_cli.families.late_interaction import LateInteraction
 from lbr_cli.families.odds import sigmoid
 from lbr_cli.scoring import requests_of
 from support.engines import ask
@@ -57,6 +58,8 @@ def test_a_probability_is_that_of_explain(family: Family) -> None:
     values = [-1.0, -3.0] if family.request_type is NextToken else [2.0]
     if isinstance(family, BiEncoder):
         score = family.score([Answer(np.array([1.0, 2.0])), Answer(np.array([2.0, 1.0]))])
+    elif isinstance(family, LateInteraction):
+        score = family.score([Answer(np.array([[1.0, 2.0]])), Answer(np.array([[2.0, 1.0]]))])
     else:
         score = family.score([Answer([*values, *[-9.0] * 5] if isinstance(family, Lb) else values[: labels(family)])])
     assert family.probability(score.value) == score.details.get("probability")

@@ -190,7 +190,7 @@ def test_names_of_columns_have_no_effect_on_jsonl(files: Path, lbr: Program) -> 
     ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--tsv-columns", "id,text")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: --tsv-columns has no effect: docs.jsonl is not TSV\n"
+        "lbr: --tsv-columns has no effect: docs.jsonl is JSONL\n"
         "lbr: hint: --id-field, --text-field and --title-field name its keys\n"
     )
     write(files, {"docs.tsv": "x\td1\tfig\nx\td2\ttram\n", "more.jsonl": '{"_id":"d3","text":"x"}\n'})
