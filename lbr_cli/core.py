@@ -231,7 +231,7 @@ class Family(Protocol):
         """Return the score, from the answers to `requests` in the same order."""
 
     def probability(self, score: float) -> float | None:
-        """Return the probability of relevance, 0 to 1, that a score stands for; None if the family defines none."""
+        """Return the probability of relevance, 0 to 1, of a score; None if the family defines none."""
 
 
 class Engine(Protocol):

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from lbr_cli.core import Candidate
 
 RRF_K = 60  # of reciprocal rank fusion
-# sums of multiples of this fraction are exact up to 8, so that the order of the runs does not matter
-FUSION_UNIT = 2.0**-50
+FUSION_UNITS = 2**100  # of fused scores in 1; integers add up exactly, so that the order of the runs does not matter
 
 
 def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -25,13 +24,15 @@ def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(candidates)
 
 
-def reciprocal_rank(rank: int, k: int) -> float:
-    """Return 1 / (k + rank), which reciprocal rank fusion adds up over the runs, as a multiple of `FUSION_UNIT`.
+def reciprocal_rank(rank: int, k: int) -> int:
+    """Return 1 / (k + rank), which reciprocal rank fusion adds up over the runs, in `FUSION_UNITS`.
+
+    The units are far smaller than the precision of a float, so that equal sums are equal floats: 3 · 1/3 and 1, too.
 
     G. Cormack, C. Clarke and S. Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
     methods", SIGIR 2009.
     """
-    return round(1 / (k + rank) / FUSION_UNIT) * FUSION_UNIT
+    return (2 * FUSION_UNITS // (k + rank) + 1) // 2
 
 
 def score_order(scores: Mapping[int, float], total: int) -> list[int]:

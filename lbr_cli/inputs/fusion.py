@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from lbr_cli.core import Candidate
 from lbr_cli.inputs.groups import CandidateGroup, Groups
 from lbr_cli.inputs.places import Places
-from lbr_cli.ordering import first_stage_order, reciprocal_rank
+from lbr_cli.ordering import FUSION_UNITS, first_stage_order, reciprocal_rank
 
 
 class Fusion:
@@ -22,7 +23,7 @@ class Fusion:
         self._k = k
         self._runs: Counter[str] = Counter()  # of each query
         self._count = 0
-        self.groups: Groups = {}
+        self._groups: Groups = {}  # with scores in `FUSION_UNITS`
         self.places = Places()
 
     @property
@@ -41,11 +42,19 @@ class Fusion:
             self._runs[query_id] += 1
             self._add(groups.pop(query_id), start)
 
+    def fused(self) -> Groups:
+        """Return the groups of all runs, with their scores. To be called once."""
+        for group in self._groups.values():
+            for doc_id, candidate in group.candidates.items():
+                score = (candidate.score or 0) / FUSION_UNITS
+                group.candidates[doc_id] = Candidate(doc_id, candidate.document, score, None, candidate.extra)
+        return self._groups
+
     def _add(self, group: CandidateGroup, start: int) -> None:
         query, number = group.query, start + group.text_line
-        fused = self.groups.get(query.query_id)
+        fused = self._groups.get(query.query_id)
         if fused is None:
-            fused = self.groups[query.query_id] = CandidateGroup(query, number, group.implied)
+            fused = self._groups[query.query_id] = CandidateGroup(query, number, group.implied)
         else:
             fused.add_query(query, number, self.places, implied=group.implied)
         lines = dict(zip(group.candidates, group.lines, strict=True))

@@ -111,7 +111,7 @@ class CandidateGroup:
         self._check_text(known, candidate, text_number, places)
         if known.document is None and candidate.document is not None:
             self.text_lines[doc_id] = text_number
-        score = (known.score or 0.0) + (candidate.score or 0.0)
+        score = (known.score or 0) + (candidate.score or 0)
         extra = known.extra
         if candidate.extra:
             earlier = {key: value for key, value in (extra or {}).items() if value is not None}
@@ -123,6 +123,15 @@ class CandidateGroup:
             pair = pair_name(self.query.query_id, candidate.doc_id)
             message = f"{pair}: another text at {places.text(self._line_of(candidate.doc_id))}"
             raise InputError(message, *places.of(number))
+
+    def check_texts(self, file: str, reason: str = "") -> None:
+        """Raise InputError for a query or a document without a text; `reason` says why it needs one."""
+        query_id = self.query.query_id
+        if self.query.text is None:
+            raise InputError(f"query {query_id}: no text{reason}", file, self.text_line)
+        for number, (doc_id, candidate) in zip(self.lines, self.candidates.items(), strict=True):
+            if candidate.document is None:
+                raise InputError(f"{pair_name(query_id, doc_id)}: no text{reason}", file, number)
 
     def _line_of(self, doc_id: str) -> int:
         """Return the line of a candidate's text, or of the candidate. Slow, for errors only."""

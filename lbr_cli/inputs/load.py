@@ -92,9 +92,10 @@ def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: 
             raise UsageError(f"{name} is training data, which cannot be fused with another run")
         fusion.add(groups, name, start)
         start += number
+    groups = fusion.fused()
     if fusion.partial:
-        progress.note(f"{fusion.partial} of {counted(len(fusion.groups), 'query', 'queries')} not in every run")
-    return _Read(format_ if len(formats) == 1 else Jsonl(), count, fusion.groups, fusion.places)
+        progress.note(f"{fusion.partial} of {counted(len(groups), 'query', 'queries')} not in every run")
+    return _Read(format_ if len(formats) == 1 else Jsonl(), count, groups, fusion.places)
 
 
 def _parse(

@@ -18,7 +18,6 @@ from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
 from lbr_cli.inputs.places import Places
-from lbr_cli.wording import pair_name
 
 REMEMBERED = 10_000
 
@@ -34,7 +33,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
     with files.open(*inputs.runs) as lines:
         for group in _groups(lines, format_, answered, duplicates):
-            _check_texts(group, lines.name)
+            group.check_texts(lines.name, ", and --stream needs it in the line")
             last = CandidateGroup(group.query, group.text_line, group.implied, lines=group.lines[-1:])
             answered[group.query.query_id] = last
             if len(answered) > REMEMBERED:
@@ -78,12 +77,3 @@ def _check_repeated(group: CandidateGroup, earlier: CandidateGroup, is_whole: bo
         raise InputError(f"query {query.query_id} has another text at {name}:{earlier.text_line}", name, number)
     if query.instruction != earlier.query.instruction:
         raise InputError(f"query {query.query_id} has another instruction at {name}:{earlier.text_line}", name, number)
-
-
-def _check_texts(group: CandidateGroup, name: str) -> None:
-    query_id = group.query.query_id
-    if group.query.text is None:
-        raise InputError(f"query {query_id} has no text, and --stream needs it in the line", name, group.text_line)
-    for line, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True):
-        if candidate.document is None:
-            raise InputError(f"{pair_name(query_id, doc_id)}: no text, and --stream needs it in the line", name, line)

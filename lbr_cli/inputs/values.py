@@ -50,7 +50,7 @@ def merged_rankings(run: Iterable[Ranking], progress: Progress) -> list[Ranking]
             group.add(line, duplicates)
     duplicates.warn(progress)
     for group in groups.values():
-        _check_complete(group)
+        group.check_texts(RUN)
     return [Ranking(group.query, tuple(group.candidates.values())) for group in groups.values()]
 
 
@@ -97,16 +97,6 @@ def _lines(ranking: Ranking, number: int) -> Iterator[Line]:
             if value is not None:
                 _number(value, f"{place}: {pair}")
         yield Line(number, query, candidate, False)
-
-
-def _check_complete(group: CandidateGroup) -> None:
-    """InputError for a query or a document without a text."""
-    query_id = group.query.query_id
-    if group.query.text is None:
-        raise InputError(f"query {query_id}: no text", RUN, group.text_line)
-    for number, (doc_id, candidate) in zip(group.lines, group.candidates.items(), strict=True):
-        if candidate.document is None:
-            raise InputError(f"{pair_name(query_id, doc_id)}: no text", RUN, number)
 
 
 def _scores(query_id: object, candidates: object) -> dict[str, float]:

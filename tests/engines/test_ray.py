@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +21,10 @@ from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetch, resolve
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
 from support.agreement import PAIRS, QUERIES, agree, at, checkpoint, scored, values
+from support.long_job import start_long_job
 from support.paths import ROOT
 from support.program import Program
 from support.progress import RecordedProgress
-from support.stored import stored_scores
 
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
@@ -144,19 +142,7 @@ def test_a_signal_inside_ray_is_not_a_system_error(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:
-    stdin = json.dumps({"query_id": "1", "query": "figs", "documents": ["figs " * (n % 90) for n in range(9000)]})
-    (tmp_path / "run.jsonl").write_text(stdin)
-    command = [sys.executable, "-m", "lbr_cli", "rerank", "run.jsonl", "-m", str(folder), "--family", "lb"]
-    process = subprocess.Popen(
-        [*command, "--engine", "ray", "--progress", "-o", "out.jsonl", "--cache-dir", "c"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not stored_scores(tmp_path / "c"):
-        time.sleep(0.1)
+    process = start_long_job(folder, tmp_path, "--engine", "ray", "--progress")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, (tmp_path / "out.jsonl").exists()) == (143, "", False), err

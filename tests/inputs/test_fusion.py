@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lbr_cli.formats.input_files import InputFiles
@@ -67,6 +67,7 @@ def test_scores_equal_those_of_ranx(folder: Path, lbr: Program) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@example(rankings=[["a", "c", "d"], ["a", "c", "d"], ["b", "a", "d"]], k=0)  # 1/3 + 1/3 + 1/3 and 1
 @given(rankings=runs_of_a_query, k=st.sampled_from([0, 1, 60, 1000]))
 def test_scores_are_sums_of_reciprocal_ranks_in_any_order_of_the_runs(
     tmp_path: Path, rankings: list[list[str]], k: int

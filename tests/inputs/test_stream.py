@@ -143,7 +143,7 @@ def test_bad_input_later_ends_with_what_is_written(lbr: Program) -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        ({"qid": "a", "id": "d", "text": "x"}, "query a has no text, and --stream needs it in the line"),
+        ({"qid": "a", "id": "d", "text": "x"}, "query a: no text, and --stream needs it in the line"),
         ({"qid": "a", "id": "d", "query": "x"}, "query a, document d: no text, and --stream needs it in the line"),
     ],
 )

@@ -98,6 +98,8 @@ class DeviceProcess:
             except (EOFError, OSError):
                 self._process.join()
                 result, error = None, RunError(f"the process for {self._device} has ended{self._how_it_ended()}")
+            except Exception as failure:  # of pickling; without a result the caller would wait for ever
+                result, error = None, failure
             if error is None:
                 future.set_result(result)
             else:

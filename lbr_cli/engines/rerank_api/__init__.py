@@ -168,7 +168,7 @@ def _find(server: Server, dialect: Dialect, model: ServedModel) -> _Found:
 
 
 def _find_jina(server: Server, dialect: Dialect, model: ServedModel) -> _Found:
-    """The list of models tells what software the server is."""
+    """Jina and servers like it: the list of models shows the software of the server."""
     clients = _clients(server, dialect)
     for client in clients:
         entry = listed_model(client, model)

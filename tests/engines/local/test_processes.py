@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +16,9 @@ from lbr_cli.engines import prepare_engine
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
 from support.agreement import DOCUMENTS, PAIRS, QUERIES, agree, at, checkpoint, scored, values
-from support.paths import ROOT
+from support.long_job import start_long_job, stored_scores
 from support.program import Program
 from support.progress import RecordedProgress
-from support.stored import stored_scores
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +69,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folde
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", ["child", "interrupt", "kill"])
 def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Path, tmp_path: Path, stop: str) -> None:
-    documents = [f"{number} figs " * (1 + number % 45) for number in range(9000)]
-    (tmp_path / "run.jsonl").write_text(json.dumps({"query_id": "1", "query": "figs", "documents": documents}))
-    command = [sys.executable, "-m", "lbr_cli", "rerank", "run.jsonl", "-m", str(folder), "--family", "lb"]
-    process = subprocess.Popen(
-        [*command, "--device", "cpu,cpu", "-o", "out.jsonl", "--cache-dir", "c"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not stored_scores(tmp_path / "c"):
-        time.sleep(0.1)
+    process = start_long_job(folder, tmp_path, "--device", "cpu,cpu")
     workers = children(process.pid)
     if stop == "child":
         os.kill(workers[1], signal.SIGKILL)
@@ -94,6 +78,7 @@ def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Pa
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == ({"child": 1, "interrupt": 130, "kill": -9}[stop], ""), err
     assert not (tmp_path / "out.jsonl").exists()
+    assert 0 < stored_scores(tmp_path / "c") < 9000
     if stop == "child":
         assert re.search(r"^lbr: the process for cpu has ended by SIGKILL", err, re.MULTILINE), err
     if stop == "interrupt":
