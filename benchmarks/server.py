@@ -4,7 +4,7 @@ A server on this machine answers every chat completion in the same way after a f
 `--engine openai` sends `--concurrency` requests at a time. Printed are
 
 1. the rate of the server from its first pair to its last, as a share of concurrency / delay, the most that so many
-   requests at a time allow. A bare loop of an asynchronous HTTP library (`httpx2`, raw bodies) is measured beside it.
+   requests at a time allow. Beside it, a bare loop of urllib3, the HTTP library of lbr, and one of plain sockets.
 2. how long after the first request of the job its first query appears on stdout, against a job of that query alone.
 
 The server is a process of its own. Each number is the median of `--rounds`, taken in turn.
@@ -17,13 +17,18 @@ import asyncio
 import json
 import multiprocessing
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import urllib3
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = [{"token": str(digit), "logprob": -1.0 * digit} for digit in range(1, 8)]
@@ -102,25 +107,57 @@ def job(url: str, folder: Path, queries: int, depth: int, concurrency: int) -> t
     return first, time.monotonic()
 
 
-def bare_loop(url: str, count: int, concurrency: int) -> None:
-    """As many requests with `httpx2` alone."""
-    import httpx2 as httpx
+BODY = json.dumps({"model": "model", "messages": [{"role": "user", "content": "text " * 40}]}).encode()
 
-    body = json.dumps({"model": "model", "messages": [{"role": "user", "content": "text " * 40}]}).encode()
 
-    async def all_requests() -> None:
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        left = iter(range(count))
-        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+def in_threads(count: int, concurrency: int, connect: Callable[[], Callable[[], bytes]]) -> None:
+    """Send requests in `concurrency` threads, each with a function of its own that sends one; parse the responses."""
+    left, lock = iter(range(count)), threading.Lock()
 
-            async def worker() -> None:
-                for _ in left:
-                    got = await client.post(f"{url}/chat/completions", content=body)
-                    json.loads(got.content)
+    def work() -> None:
+        send = connect()
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            json.loads(send())
 
-            await asyncio.gather(*(worker() for _ in range(concurrency)))
+    threads = [threading.Thread(target=work) for _ in range(concurrency)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
-    asyncio.run(all_requests())
+
+def urllib3_loop(port: int, count: int, concurrency: int) -> None:
+    """As many requests with urllib3, which lbr uses, and nothing else."""
+    pool = urllib3.PoolManager(maxsize=concurrency).connection_from_url(f"http://127.0.0.1:{port}")
+    headers = {"content-type": "application/json"}
+    in_threads(
+        count,
+        concurrency,
+        lambda: lambda: pool.urlopen("POST", "/v1/chat/completions", BODY, headers, retries=False).data,
+    )
+
+
+def socket_loop(port: int, count: int, concurrency: int) -> None:
+    """As many requests without an HTTP library: the limit that this machine and the server set."""
+    request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+    size = len(response(ANSWER))
+
+    def connect() -> Callable[[], bytes]:
+        connection = socket.create_connection(("127.0.0.1", port))
+
+        def send() -> bytes:
+            connection.sendall(request)
+            data = b""
+            while len(data) < size:
+                data += connection.recv(65536)
+            return data[data.index(b"\r\n\r\n") :]
+
+        return send
+
+    in_threads(count, concurrency, connect)
 
 
 def main() -> None:
@@ -134,9 +171,11 @@ def main() -> None:
     pipe, other = multiprocessing.Pipe()
     server = multiprocessing.Process(target=run_server, args=(options.delay, other), daemon=True)
     server.start()
-    url = f"http://127.0.0.1:{pipe.recv()}/v1"
+    port = pipe.recv()
+    url = f"http://127.0.0.1:{port}/v1"
     most = options.concurrency / options.delay
-    rates: dict[str, list[float]] = {"lbr": [], "bare loop": []}
+    loops = {"urllib3 alone": urllib3_loop, "sockets alone": socket_loop}
+    rates: dict[str, list[float]] = {name: [] for name in ("lbr", *loops)}
     first: dict[str, list[float]] = {"long": [], "alone": []}
 
     def times() -> list[float]:
@@ -150,9 +189,10 @@ def main() -> None:
                 seen = sorted(times())[2:]  # without the probe
                 first[name].append(appeared - seen[0])
             rates["lbr"].append(len(seen) / 2 / (seen[-1] - seen[0]))
-            bare_loop(url, options.queries * options.depth, options.concurrency)
-            seen = sorted(times())
-            rates["bare loop"].append(len(seen) / 2 / (seen[-1] - seen[0]))
+            for name, loop in loops.items():
+                loop(port, options.queries * options.depth, options.concurrency)
+                seen = sorted(times())
+                rates[name].append(len(seen) / 2 / (seen[-1] - seen[0]))
     pipe.send("end")
     for name, found in rates.items():
         rate = statistics.median(found)

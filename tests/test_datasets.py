@@ -38,7 +38,8 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., s
     """Register a data set with these parts, and return its id. Asking for more than the wanted documents fails."""
     monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
     ir_datasets = pytest.importorskip("ir_datasets")
-    formats, registry = ir_datasets.formats, ir_datasets.registry
+    formats, registry = ir_datasets.formats, ir_datasets.util.Registry(allow_overwrite=True)
+    monkeypatch.setattr(ir_datasets, "registry", registry)
 
     def add(
         documents: Any = None, queries: Any = None, scored: Any = None, qrels: str | None = None, name: str = "small"
@@ -82,7 +83,7 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., s
         given = ((documents, Docs), (queries, Queries), (scored, Scored), (qrels, Qrels))
         parts = [part() for value, part in given if value is not None]
         dataset_id = f"lbr-test/{name}"
-        monkeypatch.setitem(registry._registered, dataset_id, ir_datasets.Dataset(*parts))
+        registry.register(dataset_id, ir_datasets.Dataset(*parts))
         return dataset_id
 
     return add

@@ -185,14 +185,20 @@ def extracted(document: TrecDocument, name: str, elements: Elements) -> tuple[Do
 def _spans(markup: str, names: tuple[str, ...], unclosed: re.Pattern[str]) -> list[tuple[int, int]]:
     """Return where the contents of the elements begin and end. One that is not closed ends where `unclosed` matches."""
     spans: list[tuple[int, int]] = []
-    tags = [(tag.start(), tag.end(), tag[1], tag[2].lower()) for tag in TAG.finditer(markup)]
+    tags = [tag for tag in TAG.finditer(markup) if tag[2].lower() in names]
+    following: dict[str, re.Match[str]] = {}
+    next_of_name: list[re.Match[str] | None] = [None] * len(tags)
+    for index in reversed(range(len(tags))):
+        element = tags[index][2].lower()
+        next_of_name[index] = following.get(element)
+        following[element] = tags[index]
     end = 0
-    for index, (start, content, closing, element) in enumerate(tags):
-        if closing or element not in names or start < end:
+    for tag, same in zip(tags, next_of_name, strict=True):
+        content = tag.end()
+        if tag[1] or tag.start() < end:
             continue
-        same = next((tag for tag in tags[index + 1 :] if tag[3] == element), None)
-        if same is not None and same[2]:
-            end = same[0]
+        if same is not None and same[1]:
+            end = same.start()
         else:
             follows = unclosed.search(markup, content)
             end = follows.start() if follows else len(markup)
