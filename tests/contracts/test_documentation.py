@@ -1,0 +1,194 @@
+"""README, CONTRIBUTING, SECURITY and docs/: sessions, links, options, lengths."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from lbr_cli.commands import COMMANDS, program
+from support.fork_server import program_environment
+from support.pages import CONTRIBUTING, DOCS, GUIDES, README, SPAN, Page
+from support.paths import ROOT
+
+SLOW = re.compile(r"minilm")  # sessions with a model
+VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # time, and precision of the processor
+NUMBER = re.compile(r"-?\d+\.\d+")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*(?![a-z-])")
+HEADING = re.compile(r"^(\S.*):$", re.MULTILINE)
+CALLS = ("", *(name for name in COMMANDS), "models fetch", "cache info", "cache prune", "cache clear")
+OPTIONS_PAGE = Page(ROOT / "docs" / "options.md")
+
+pages = pytest.mark.parametrize("page", GUIDES, ids=str)
+pages_with_sessions = pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if SLOW.search(str(page.steps)) else ())
+        for page in GUIDES
+        if page.steps
+    ],
+    ids=str,
+)
+
+
+@pages_with_sessions
+def test_terminal_sessions_print_what_the_page_shows(
+    page: Page, tmp_path: Path, fork_server: str | None, request: pytest.FixtureRequest
+) -> None:
+    """All sessions of a page run one after the other, in a folder that has the samples."""
+    if SLOW.search(str(page.steps)):
+        request.getfixturevalue("minilm")
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    folder, environment = tmp_path, environment_of_sessions(tmp_path, None if page == README else fork_server)
+    for command, expected in page.steps:
+        if command.startswith("cd "):
+            folder /= command.removeprefix("cd ")
+            continue
+        ended = subprocess.run(
+            ["bash", "-c", f"{{ {command}\n}} 2>&1"], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        shown, promised = VARIABLE.sub("", ended.stdout), VARIABLE.sub("", expected)
+        assert NUMBER.sub("#", shown) == NUMBER.sub("#", promised)
+        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (shown, promised)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.01)  # scores of another processor differ a little
+
+
+def environment_of_sessions(folder: Path, fork_server: str | None) -> dict[str, str]:
+    """The environment of a session, in which `lbr` is a forked process or, without a server, a new interpreter."""
+    start = f"{sys.executable} -m lbr_cli"
+    if fork_server is not None:
+        start = f"{sys.executable} -S {ROOT / 'tests' / 'support' / 'fork_server.py'} run {fork_server}"
+    script = folder / "bin" / "lbr"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec {start} "$@"\n')
+    script.chmod(0o755)
+    return program_environment() | {
+        "PATH": f"{script.parent}:{os.environ['PATH']}",
+        "LBR_CACHE": "1",
+        "LBR_CACHE_DIR": str(folder / "cache"),
+        "LBR_DTYPE": "bfloat16",  # of the processor that the pages show; others choose float32
+    }
+
+
+@pages
+def test_local_links_lead_to_files_and_headings(page: Page) -> None:
+    for link in page.links:
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = Page((page.path.parent / name).resolve() if name else page.path)
+        assert target.path.exists(), link
+        assert not anchor or anchor in target.anchors, link
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = Page(ROOT / "docs" / "README.md")
+    assert {page.path.name for page in DOCS} - {"README.md"} <= set(index.links)
+
+
+def test_lengths() -> None:
+    assert README.text.count("\n") <= 160
+    assert {str(page): lines for page in DOCS if (lines := page.text.count("\n")) > 220} == {}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=str)
+def test_a_page_begins_with_a_command_that_can_be_copied(page: Page) -> None:
+    assert re.match(r"# .+\n\n```(sh|console|python|crontab|dockerfile)\n", page.text)
+
+
+def help_of(call: str) -> str:
+    """The help of a command, at a width at which each option has one line for its name."""
+    with redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("COLUMNS", "120")
+        program()([*call.split(), "--help"], prog_name="lbr", standalone_mode=False)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, dict[str, set[str]]]:
+    """The options of each command, by the headings of its help."""
+    found = {}
+    for call in CALLS:
+        parts = HEADING.split(help_of(call))
+        rows = {
+            heading: re.findall(r"^  (?:-\w, )?(--.*?)(?:  |$)", text, re.MULTILINE)
+            for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+            if heading not in ("Arguments", "Commands", "Examples")
+        }
+        found[call] = {heading: set(OPTION.findall(" ".join(names))) - {"--help"} for heading, names in rows.items()}
+    return found
+
+
+def test_the_page_of_options_has_each_option_under_its_heading(options: dict[str, dict[str, set[str]]]) -> None:
+    sections = re.split(r"^##+ (.+)$", OPTIONS_PAGE.text, flags=re.MULTILINE)
+    documented = {
+        heading: set(OPTION.findall(text)) for heading, text in zip(sections[1::2], sections[2::2], strict=True)
+    }
+    expected = options["rerank"] | {
+        f"lbr {call}".strip(): set().union(*groups.values()) for call, groups in options.items() if call != "rerank"
+    }
+    for heading, names in expected.items():
+        assert documented.get(heading, set()) == names, heading
+
+
+def test_the_page_that_an_option_links_to_explains_it() -> None:
+    rows = [line for line in OPTIONS_PAGE.text.splitlines() if line.startswith("| `")]
+    missing = [
+        f"{name}: {link}"
+        for row in rows
+        for link in re.findall(r"\]\((.*?)(?:#.*)?\)", row)
+        for name in OPTION.findall(row)
+        if name not in OPTION.findall((ROOT / "docs" / link).read_text(encoding="utf-8"))
+    ]
+    assert missing == []
+
+
+def test_the_page_of_options_has_their_environment_variables() -> None:
+    for call in ("rerank", "doctor", "cache info"):
+        help_text = "".join(help_of(call).split())  # names may be broken between lines
+        for name in re.findall(r"envvar:(LBR_[A-Z_]+)", help_text):
+            assert f"`{name}`" in OPTIONS_PAGE.text
+    documented = re.findall(r"`--([a-z-]+).*?`, `LBR_([A-Z_]+)`", OPTIONS_PAGE.text)
+    assert documented
+    assert all(option.replace("-", "_").upper() == variable for option, variable in documented)
+
+
+@pages
+def test_every_option_on_a_page_exists(page: Page, options: dict[str, dict[str, set[str]]]) -> None:
+    by_command = {call: set().union(*groups.values(), {"--help"}) for call, groups in options.items()}
+    every = set().union(*by_command.values())
+    unknown = []
+    for code in (*page.blocks("sh", "console", "dockerfile", "crontab"), *SPAN.findall(page.prose)):
+        for command in re.split(r"\|\||&&|[|;\n]", re.sub(r"\\\n", " ", code)):
+            words = command.split()
+            if code.startswith("--"):
+                known = every
+            elif "lbr" in words:
+                name, *more = words[words.index("lbr") + 1 :] or [""]
+                known = by_command.get(f"{name} {more[0]}" if more else "", by_command.get(name, every))
+            else:
+                continue  # another program
+            unknown += [f"{command.strip()}: {name}" for name in OPTION.findall(command) if name not in known]
+    assert unknown == []
+
+
+def test_the_set_up_commands_have_lines_of_their_own() -> None:
+    commands = re.findall(r"^ {4}(python3 -m venv .*)$", README.text, re.MULTILINE)
+    assert commands == [
+        "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt '.[minilm]' && "
+        "lbr rerank samples/run.trec --corpus samples/docs.jsonl --model minilm",
+        "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[dev]' && pytest",
+    ]
+
+
+def test_the_map_of_the_code_has_every_module() -> None:
+    (tree,) = re.findall(r"^lbr_cli/\n((?:  .*\n)+)", CONTRIBUTING.text, re.MULTILINE)
+    modules = {line.split()[0].rstrip("/") for line in tree.splitlines()}
+    assert modules == {path.name for path in (ROOT / "lbr_cli").iterdir() if not path.name.startswith("_")}
