@@ -7,7 +7,7 @@ Token ids have to be equal. Scores may differ by
     5e-6 + 1e-5 · max(1, |score|)     if both were computed in float32 from weights of the same precision
     0.05 · max(1, |score|)            otherwise
 
-The second term of the first line is the documented reproducibility of float32 scores (README, Models), the first one
+The second term of the first line is the documented reproducibility of float32 scores (docs/scores.md), the first one
 allows for another order of additions in another version of a library. The second line is the tolerance of the
 self-test for half precision.
 """

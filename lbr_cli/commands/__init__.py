@@ -76,7 +76,7 @@ def program() -> typer.core.TyperGroup:
 
 
 def main() -> NoReturn:
-    """Run the program and exit with 0, 1, 2, 130 or 143 (see the README)."""
+    """Run the program and exit with 0, 1, 2, 130 or 143 (see docs/exit-codes-and-messages.md)."""
     for number in EXIT_CODES:
         if signal.getsignal(number) != signal.SIG_IGN:  # a script's background jobs ignore it
             signal.signal(number, _stop)

@@ -283,7 +283,7 @@ def _with_options(name: str, family: Family, options: Mapping[str, Any]) -> Fami
                 raise UsageError(f"{OPTIONS[key]} has no effect: --prompt-file holds the whole prompt")
     if isinstance(settled, UserPrompt) and not (settled.prompt and settled.labels):
         missing = " and ".join(OPTIONS[key] for key in ("prompt", "labels") if not getattr(settled, key))
-        raise UsageError(f"--family {settled.name} needs {missing}", hint="the README shows a prompt file")
+        raise UsageError(f"--family {settled.name} needs {missing}", hint="docs/models.md shows a prompt file")
     return settled
 
 
