@@ -391,7 +391,7 @@ def table(options: argparse.Namespace) -> str:
     ]
     for name in names:
         apart = [abs(a - b) for a, b in zip(scores[name], exact, strict=False)]
-        off = f"{max(apart):.1e}" if apart else "not told"
+        off = f"{max(apart):.1e}" if apart else "not measured"
         label = f"{name}, batches of {sizes[name]}" if name in sizes else name
         rows.append(
             f"| {label} | {1 / median[name]:.2f} | {sum(lengths) / len(pairs) / median[name]:,.0f} | "

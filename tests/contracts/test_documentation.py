@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from lbr_cli.commands import COMMANDS, program
-from support.fork_server import program_environment
 from support.pages import CONTRIBUTING, DOCS, GUIDES, README, SPAN, Page
 from support.paths import ROOT
+from support.sessions import outputs
 
 SLOW = re.compile(r"minilm")  # sessions with a model
 VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # time, and precision of the processor
@@ -42,39 +38,16 @@ pages_with_sessions = pytest.mark.parametrize(
 def test_terminal_sessions_print_what_the_page_shows(
     page: Page, tmp_path: Path, fork_server: str | None, request: pytest.FixtureRequest
 ) -> None:
-    """All sessions of a page run one after the other, in a folder that has the samples."""
+    """If a message has changed: `python tests/support/sessions.py PAGE` writes the output into the page."""
     if SLOW.search(str(page.steps)):
         request.getfixturevalue("minilm")
-    shutil.copytree(ROOT / "samples", tmp_path / "samples")
-    folder, environment = tmp_path, environment_of_sessions(tmp_path, None if page == README else fork_server)
-    for command, expected in page.steps:
-        if command.startswith("cd "):
-            folder /= command.removeprefix("cd ")
-            continue
-        ended = subprocess.run(
-            ["bash", "-c", f"{{ {command}\n}} 2>&1"], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        shown, promised = VARIABLE.sub("", ended.stdout), VARIABLE.sub("", expected)
-        assert NUMBER.sub("#", shown) == NUMBER.sub("#", promised)
+    # the README runs in new interpreters
+    steps = zip(page.steps, outputs(page, tmp_path, None if page == README else fork_server), strict=True)
+    for (command, expected), output in steps:
+        shown, promised = VARIABLE.sub("", output), VARIABLE.sub("", expected)
+        assert NUMBER.sub("#", shown) == NUMBER.sub("#", promised), command
         numbers = [[float(number) for number in NUMBER.findall(text)] for text in (shown, promised)]
         assert numbers[0] == pytest.approx(numbers[1], abs=0.01)  # scores of another processor differ a little
-
-
-def environment_of_sessions(folder: Path, fork_server: str | None) -> dict[str, str]:
-    """The environment of a session, in which `lbr` is a forked process or, without a server, a new interpreter."""
-    start = f"{sys.executable} -m lbr_cli"
-    if fork_server is not None:
-        start = f"{sys.executable} -S {ROOT / 'tests' / 'support' / 'fork_server.py'} run {fork_server}"
-    script = folder / "bin" / "lbr"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec {start} "$@"\n')
-    script.chmod(0o755)
-    return program_environment() | {
-        "PATH": f"{script.parent}:{os.environ['PATH']}",
-        "LBR_CACHE": "1",
-        "LBR_CACHE_DIR": str(folder / "cache"),
-        "LBR_DTYPE": "bfloat16",  # of the processor that the pages show; others choose float32
-    }
 
 
 @pages
@@ -114,7 +87,7 @@ def help_of(call: str) -> str:
 @pytest.fixture(scope="module")
 def options() -> dict[str, dict[str, set[str]]]:
     """The options of each command, by the headings of its help."""
-    found = {}
+    by_call = {}
     for call in CALLS:
         parts = HEADING.split(help_of(call))
         rows = {
@@ -122,8 +95,8 @@ def options() -> dict[str, dict[str, set[str]]]:
             for heading, text in zip(parts[1::2], parts[2::2], strict=True)
             if heading not in ("Arguments", "Commands", "Examples")
         }
-        found[call] = {heading: set(OPTION.findall(" ".join(names))) - {"--help"} for heading, names in rows.items()}
-    return found
+        by_call[call] = {heading: set(OPTION.findall(" ".join(names))) - {"--help"} for heading, names in rows.items()}
+    return by_call
 
 
 def test_the_page_of_options_has_each_option_under_its_heading(options: dict[str, dict[str, set[str]]]) -> None:
