@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from support.files import DOCS, QUERIES, RUN, write
 from support.fork_server import Forked, Refused, Server, level_of, program_environment
@@ -23,6 +24,8 @@ from support.tokenizers import chat_tokenizer
 
 pytest.register_assert_rewrite("support.agreement", "support.plain_loop")
 
+settings.register_profile("lbr", deadline=None)  # the machine may be busy
+settings.load_profile("lbr")
 FORK_SERVER = pytest.StashKey[str]()
 
 

@@ -130,7 +130,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_scores(family: Family,
 
 @pytest.mark.slow
 @every_family
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kills=st.lists(st.integers(0, 12), min_size=1, max_size=8),
     size=st.integers(1, 9),

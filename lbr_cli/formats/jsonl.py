@@ -36,7 +36,7 @@ from lbr_cli.formats.json_lines import (
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import is_whole_run
 
-QUERY_IDS = ("query_id", "qid", "query-id")
+QUERY_IDS = ("query_id", "qid", "query-id", "q_id")
 DOC_IDS = ("doc_id", "docid", "_id", "id", "docno", "corpus-id")
 TEXTS = ("text", "contents", "body", "passage", "segment", "content")
 SCORES = ("score", "_score")  # the second of Elasticsearch and OpenSearch

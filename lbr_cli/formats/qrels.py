@@ -23,7 +23,7 @@ from lbr_cli.formats.trec import FIELDS
 TREC_FORM = "4 fields (TREC: query, iteration, document, grade)"
 GRADE = re.compile(r"[+-]?[0-9]{1,9}")
 # keys of a judgment; the first that is present is used
-QUERIES = ("query_id", "qid", "query-id", "topic_id")
+QUERIES = ("query_id", "qid", "query-id", "q_id", "topic_id")
 DOCUMENTS = ("doc_id", "docid", "docno", "corpus-id", "corpus_id", "pid")
 GRADES = ("relevance", "rel", "grade", "label", "judgment", "score")
 TABLE_COLUMNS = TableColumns((QUERIES, DOCUMENTS, GRADES))

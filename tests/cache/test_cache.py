@@ -94,7 +94,7 @@ def flipped(path: Path, place: int, bit: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32), st.integers(0, 7))
 def test_a_flipped_bit_loses_rows_and_changes_none(number: int, bit: int) -> None:
     folder = FLIPPED / "copy"
@@ -539,7 +539,7 @@ def test_run_error_is_what_a_command_gets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(0, 7))
 def test_who_looks_after_a_damaged_file_is_told_so_or_sees_something(number: int, bit: int) -> None:
     folder = FLIPPED / "looked at"

@@ -622,7 +622,10 @@ def test_lists_of_relevant_documents(judged: Path, lbr: Program) -> None:
     assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 1\nq2 0 d2 1\n"
     write(judged, {"q.json": '{"q1": 5}'})
     ended = lbr("evaluate", "--qrels", "q.json", "before.trec")
-    assert ended.err == "lbr: q.json:1: no query id (query_id, qid, query-id, topic_id)\nlbr: hint: the line has q1\n"
+    assert (
+        ended.err
+        == "lbr: q.json:1: no query id (query_id, qid, query-id, q_id, topic_id)\nlbr: hint: the line has q1\n"
+    )
 
 
 @pytest.mark.parametrize("indent", [None, 1])

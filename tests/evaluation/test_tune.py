@@ -79,7 +79,7 @@ def test_it_finds_the_weight_of_an_exhaustive_search(samples: Path, lbr: Program
 number = st.one_of(st.integers(-3, 3).map(float), st.floats(-(2.0**100), 2.0**100, width=32))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(
     candidates=st.lists(st.tuples(number, st.one_of(st.none(), number)), min_size=1, max_size=8).filter(
         lambda pairs: any(model is not None for _, model in pairs)

@@ -64,7 +64,7 @@ def test_no_candidates_is_no_lines() -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        ({"doc_id": "d"}, "no query id (query_id, qid, query-id)"),
+        ({"doc_id": "d"}, "no query id (query_id, qid, query-id, q_id)"),
         ({"qid": "q"}, "no document id (doc_id, docid, _id, id, docno, corpus-id)"),
         ({"qid": 1.0, "doc_id": "d"}, '"qid" has to be a string or a 64-bit integer, this is a number with a'),
         ({"qid": True, "doc_id": "d"}, '"qid" has to be a string or a 64-bit integer, this is a boolean'),

@@ -111,7 +111,7 @@ def test_options_name_elements(tmp_path: Path) -> None:
 WORDS = st.text(st.characters(exclude_characters="<>&\r\n", exclude_categories=("C", "Z")), min_size=1, max_size=8)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.dictionaries(WORDS, st.lists(WORDS, min_size=1), min_size=1, max_size=5))
 def test_documents_are_those_of_the_same_corpus_in_jsonl(tmp_path: Path, texts: dict[str, list[str]]) -> None:
     trec = "".join(

@@ -223,7 +223,7 @@ def test_the_queries_beside_any_run_are_found(folder: Path, lbr: Program) -> Non
         (["fuse", "-", "-"], "only one input can be standard input"),
         (["fuse", "sparse.trec"], "one RUN, and a fusion needs several"),
         (["fuse", "sparse.trec", "dense.trec", "--tag", "x", "--output-format", "msmarco"], "--tag: msmarco output"),
-        (["fuse", "sparse.trec", "docs.jsonl"], "docs.jsonl:1: no query id (query_id, qid, query-id)"),
+        (["fuse", "sparse.trec", "docs.jsonl"], "docs.jsonl:1: no query id (query_id, qid, query-id, q_id)"),
     ],
 )
 def test_options_and_files_that_do_not_fit_are_refused(

@@ -42,8 +42,7 @@ COMMAND_LINE = (
 LEVELS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "evaluation": ("ir_measures", "pytrec_eval", "scipy.stats", "matplotlib.figure", "rich.table", "rich.console"),
-    "openai": ("openai", "lbr_cli.engines.openai"),
-    "local": ("openai", "lbr_cli.engines.local", "lbr_cli.engines.openai"),
+    "local": ("lbr_cli.engines.local", "lbr_cli.engines.openai"),
     # what the local engine imports, without the libraries that read HF_HOME and HF_ENDPOINT
     "hub": ("torch._dynamo", "torch.distributed.tensor", "torch.nn.attention.flex_attention", "scipy.optimize"),
 }

@@ -126,7 +126,7 @@ READER = Packed(MODEL)
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so that prompts often begin alike
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 60))
 def test_whatever_prompts_share_their_hidden_states_stay(groups: list[list[list[int]]], budget: int) -> None:
     rows = [row for group in groups for row in group]
@@ -204,7 +204,8 @@ def test_nothing_is_compiled_where_it_would_not_pay(
     mode: str, dtype: str, pairs: int, chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LBR_COMPILE", mode)
-    monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
+    for module in ("lbr_cli.engines.local", "lbr_cli.engines.local.devices"):
+        monkeypatch.setattr(f"{module}.computes_wide", lambda device, dtype: False)
     loaded = load_engine("local", resolve(str(chat_model), "lb"), Settings(dtype=dtype), pairs)
     assert loaded.description == f"cpu, {dtype}"
 
