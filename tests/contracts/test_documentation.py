@@ -61,6 +61,11 @@ def test_local_links_lead_to_files_and_headings(page: Page) -> None:
         assert not anchor or anchor in target.anchors, link
 
 
+@pages
+def test_code_in_prose_is_on_one_line(page: Page) -> None:
+    assert [line for line in page.prose.splitlines() if line.count("`") % 2] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     index = Page(ROOT / "docs" / "README.md")
     assert {page.path.name for page in DOCS} - {"README.md"} <= set(index.links)
@@ -140,7 +145,7 @@ def test_every_option_on_a_page_exists(page: Page, options: dict[str, dict[str, 
     unknown = []
     for code in (*page.blocks("sh", "console", "dockerfile", "crontab"), *SPAN.findall(page.prose)):
         for command in re.split(r"\|\||&&|[|;\n]", re.sub(r"\\\n", " ", code)):
-            words = command.split()
+            words = [word.rpartition("/")[2] for word in command.split()]
             if code.startswith("--"):
                 known = every
             elif "lbr" in words:
