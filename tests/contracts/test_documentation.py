@@ -6,15 +6,17 @@ import io
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lbr_cli.commands import COMMANDS, program
-from support.pages import CONTRIBUTING, DOCS, GUIDES, README, SPAN, Page
+from support.pages import CONTRIBUTING, DOCS, GUIDES, PAGES, README, SPAN, Page
 from support.paths import ROOT
 from support.sessions import outputs
 
-SLOW = re.compile(r"minilm")  # sessions with a model
+MODEL = "minilm"
+MANY_STEPS = 20
 VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # time, and precision of the processor
 NUMBER = re.compile(r"-?\d+\.\d+")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*(?![a-z-])")
@@ -23,14 +25,18 @@ CALLS = ("", *(name for name in COMMANDS), "models fetch", "cache info", "cache 
 OPTIONS_PAGE = Page(ROOT / "docs" / "options.md")
 
 pages = pytest.mark.parametrize("page", GUIDES, ids=str)
+
+
+def needs_model(page: Page) -> bool:
+    return any(MODEL in command for command, _ in page.steps)
+
+
+def marks(page: Page) -> Any:
+    return pytest.mark.slow if needs_model(page) or len(page.steps) > MANY_STEPS else ()
+
+
 pages_with_sessions = pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=pytest.mark.slow if SLOW.search(str(page.steps)) else ())
-        for page in GUIDES
-        if page.steps
-    ],
-    ids=str,
+    "page", [pytest.param(page, marks=marks(page)) for page in GUIDES if page.steps], ids=str
 )
 
 
@@ -39,8 +45,8 @@ def test_terminal_sessions_print_what_the_page_shows(
     page: Page, tmp_path: Path, fork_server: str | None, request: pytest.FixtureRequest
 ) -> None:
     """If a message has changed: `python tests/support/sessions.py PAGE` writes the output into the page."""
-    if SLOW.search(str(page.steps)):
-        request.getfixturevalue("minilm")
+    if needs_model(page):
+        request.getfixturevalue(MODEL)
     # the README runs in new interpreters
     steps = zip(page.steps, outputs(page, tmp_path, None if page == README else fork_server), strict=True)
     for (command, expected), output in steps:
@@ -50,7 +56,7 @@ def test_terminal_sessions_print_what_the_page_shows(
         assert numbers[0] == pytest.approx(numbers[1], abs=0.01)  # scores of another processor differ a little
 
 
-@pages
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_local_links_lead_to_files_and_headings(page: Page) -> None:
     for link in page.links:
         if link.startswith("https://"):

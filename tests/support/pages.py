@@ -64,3 +64,4 @@ README = Page(ROOT / "README.md")
 CONTRIBUTING = Page(ROOT / "CONTRIBUTING.md")
 DOCS = [Page(path) for path in sorted((ROOT / "docs").glob("*.md"))]
 GUIDES = [README, *DOCS, CONTRIBUTING, Page(ROOT / "SECURITY.md")]
+PAGES = [*GUIDES, *(Page(ROOT / name) for name in ("CHANGELOG.md", "benchmarks/README.md", "samples/README.md"))]
