@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from lbr_cli.commands import COMMANDS, program
+from lbr_cli.engines import DIALECTS, ENGINES
+from lbr_cli.families import FAMILIES
+from lbr_cli.formats import RUN_FORMATS
+from lbr_cli.models.known import KNOWN
 from support.pages import CONTRIBUTING, DOCS, GUIDES, PAGES, README, SPAN, Page
 from support.paths import ROOT
 from support.sessions import outputs
@@ -119,7 +124,7 @@ def test_the_page_of_options_has_each_option_under_its_heading(options: dict[str
         f"lbr {call}".strip(): set().union(*groups.values()) for call, groups in options.items() if call != "rerank"
     }
     for heading, names in expected.items():
-        assert documented.get(heading, set()) == names, heading
+        assert documented.get(heading, set()) == names, f"docs/options.md, {heading}"
 
 
 def test_the_page_that_an_option_links_to_explains_it() -> None:
@@ -161,6 +166,25 @@ def test_every_option_on_a_page_exists(page: Page, options: dict[str, dict[str, 
                 continue  # another program
             unknown += [f"{command.strip()}: {name}" for name in OPTION.findall(command) if name not in known]
     assert unknown == []
+
+
+def test_pages_have_every_name_of_a_registry() -> None:
+    registries: dict[str, Iterable[str]] = {
+        "models": [family.name for family in FAMILIES],
+        "scores": [family.name for family in FAMILIES],
+        "formats": [known.name for known in RUN_FORMATS],
+        "engines": (*ENGINES, *DIALECTS),
+    }
+    for page, names in registries.items():
+        rows = "".join(re.findall(r"^\|.*\n", Page(ROOT / "docs" / f"{page}.md").text, re.MULTILINE))
+        assert [name for name in names if f"`{name}`" not in rows] == [], page
+
+
+def test_the_models_of_the_readme_have_an_alias() -> None:
+    (table,) = re.findall(r"^\| alias .*\n((?:\|.*\n)+)", README.text, re.MULTILINE)
+    named = [name for row in table.splitlines() for name in SPAN.findall(row.split("|")[1])]
+    assert len(named) > 8
+    assert set(named) <= {known.name for known in KNOWN}
 
 
 def test_the_set_up_commands_have_lines_of_their_own() -> None:
