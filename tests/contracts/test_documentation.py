@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import tomllib
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -26,7 +27,7 @@ VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  #
 NUMBER = re.compile(r"-?\d+\.\d+")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*(?![a-z-])")
 HEADING = re.compile(r"^(\S.*):$", re.MULTILINE)
-CALLS = ("", *(name for name in COMMANDS), "models fetch", "cache info", "cache prune", "cache clear")
+CALLS = ("", *COMMANDS, "models fetch", "cache info", "cache prune", "cache clear")
 OPTIONS_PAGE = Page(ROOT / "docs" / "options.md")
 
 pages = pytest.mark.parametrize("page", GUIDES, ids=str)
@@ -185,6 +186,12 @@ def test_the_models_of_the_readme_have_an_alias() -> None:
     named = [name for row in table.splitlines() for name in SPAN.findall(row.split("|")[1])]
     assert len(named) > 8
     assert set(named) <= {known.name for known in KNOWN}
+
+
+def test_the_readme_names_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (sentence,) = re.findall(r"^Extras: .*?\. ", README.text, re.DOTALL | re.MULTILINE)
+    assert set(SPAN.findall(sentence)) == set(project["optional-dependencies"]) - {"bench", "dev"}
 
 
 def test_the_set_up_commands_have_lines_of_their_own() -> None:
