@@ -120,18 +120,18 @@ def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     rows = prompts(tokenizer, pairs)
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     batches = {
         "textbook": [list(range(start, min(start + 32, len(rows)))) for start in range(0, len(rows), 32)],
-        "one by one": [[place] for place in order],
+        "one by one": [[index] for index in order],
         "sorted": [order[start : start + 8] for start in range(0, len(order), 8)],
     }[contender]
     scores = [0.0] * len(rows)
     with torch.inference_mode():
         for batch in batches:
-            longest = max(len(rows[place]) for place in batch)
-            ids = torch.tensor([[0] * (longest - len(rows[place])) + rows[place] for place in batch])
-            mask = torch.tensor([[0] * (longest - len(rows[place])) + [1] * len(rows[place]) for place in batch])
+            longest = max(len(rows[index]) for index in batch)
+            ids = torch.tensor([[0] * (longest - len(rows[index])) + rows[index] for index in batch])
+            mask = torch.tensor([[0] * (longest - len(rows[index])) + [1] * len(rows[index]) for index in batch])
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             options: dict[str, Any] = {"use_cache": False, "position_ids": positions}
             if len(batch) > 1:
@@ -139,8 +139,8 @@ def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]
             if contender != "textbook":
                 options["logits_to_keep"] = 1
             logits = model(input_ids=ids, **options).logits[:, -1]
-            for place, score in zip(batch, expectation(tokenizer, logits), strict=True):
-                scores[place] = score
+            for index, score in zip(batch, expectation(tokenizer, logits), strict=True):
+                scores[index] = score
     return scores
 
 
@@ -157,15 +157,15 @@ def encoder(contender: str, folder: str, dtype: str, pairs: Pairs, size: int = 3
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     plain = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-    order = sorted(range(len(pairs)), key=lambda place: -len(pairs[place][1]))
+    order = sorted(range(len(pairs)), key=lambda index: -len(pairs[index][1]))
     scores = [0.0] * len(pairs)
     with torch.inference_mode():
         for start in range(0, len(order), 16):
             batch = order[start : start + 16]
-            texts = [pairs[place][0] for place in batch], [pairs[place][1] for place in batch]
+            texts = [pairs[index][0] for index in batch], [pairs[index][1] for index in batch]
             encoded = tokenizer(*texts, truncation="only_second", max_length=512, padding=True, return_tensors="pt")
-            for place, logit in zip(batch, plain(**encoded).logits[:, 0].float().tolist(), strict=True):
-                scores[place] = logit
+            for index, logit in zip(batch, plain(**encoded).logits[:, 0].float().tolist(), strict=True):
+                scores[index] = logit
     return scores
 
 
@@ -176,9 +176,9 @@ def vllm(folder: str, dtype: str, pairs: Pairs) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = LLM(folder, dtype=dtype, max_model_len=2048, enable_prefix_caching=True)
     options = SamplingParams(max_tokens=1, logprobs=20, temperature=0)
-    asked = [{"prompt_token_ids": row} for row in prompts(tokenizer, pairs)]
-    model.generate(asked, options, use_tqdm=False)
-    return []  # only the twenty likeliest are told, and the digits of random weights are not among them
+    inputs = [{"prompt_token_ids": row} for row in prompts(tokenizer, pairs)]
+    model.generate(inputs, options, use_tqdm=False)
+    return []  # only the 20 most likely tokens are returned, and the digits of random weights are not among them
 
 
 def contend(contender: str, folder: str, dtype: str, file: str, count: int, size: int) -> None:
@@ -260,7 +260,7 @@ class Bench:
                 sys.exit(f"{contender} failed:\n{err.read().decode()[-2000:]}")
         if contender in PROGRAM:
             scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
-            return took, [scores[place] for place in range(len(pairs))], usage.ru_maxrss / 1024
+            return took, [scores[index] for index in range(len(pairs))], usage.ru_maxrss / 1024
         answer = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
         return took, json.loads(answer.removeprefix(MARK)), usage.ru_maxrss / 1024
 
@@ -391,7 +391,7 @@ def table(options: argparse.Namespace) -> str:
     ]
     for name in names:
         apart = [abs(a - b) for a, b in zip(scores[name], exact, strict=False)]
-        off = f"{max(apart):.1e}" if apart else "not told"
+        off = f"{max(apart):.1e}" if apart else "not returned"
         label = f"{name}, batches of {sizes[name]}" if name in sizes else name
         rows.append(
             f"| {label} | {1 / median[name]:.2f} | {sum(lengths) / len(pairs) / median[name]:,.0f} | "
@@ -445,7 +445,7 @@ def write(name: str, report: str) -> None:
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = text.partition(begin)
     if not rest:
-        sys.exit(f"{path} has no place for {name}: {begin} … {end}")
+        sys.exit(f"{path} has no marks for {name}: {begin} … {end}")
     path.write_text(
         f"{before}{begin}\n{report}\n\n![{name}]({name}.png)\n{end}{rest.partition(end)[2]}", encoding="utf-8"
     )
