@@ -5,6 +5,7 @@ Needs tmux, and lbr with the extras `minilm` and `eval`. tmux is the terminal, s
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
@@ -81,7 +82,7 @@ def terminal(folder: str) -> Iterator[Terminal]:
 
 def picture(name: str, screen: str, title: str) -> None:
     """Write a screen as an SVG."""
-    console = Console(record=True, width=COLUMNS, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), crop=True)
     path = ROOT / "docs" / name
     path.write_text(console.export_svg(title=title, code_format=SVG, unique_id=path.stem))
