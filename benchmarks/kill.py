@@ -2,8 +2,8 @@
 
 COLLECTION is a folder with a corpus, queries and a run. The first `--pairs` pairs of the run are scored once without
 disturbance. Then the same job runs with a cache and is killed with SIGKILL at a random moment, `--kills` times, begun
-again each time, and at last left alone; a job that gets to its end before is begun again with an empty cache. Told are
-how far its scores lie from the undisturbed ones, how many neighbours farther apart than 1e-6 changed places, how many
+again each time, and at last left alone; a job that ends before is begun again with an empty cache. The script prints
+how far its scores lie from the undisturbed ones, how many neighbours farther apart than 1e-6 changed ranks, how many
 pairs were computed more than once and how many of them in one go (a wrapper writes down each batch before it is kept),
 what is left behind, and what SQLite's integrity check says.
 """

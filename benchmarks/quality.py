@@ -43,9 +43,9 @@ def main() -> None:
     names = sorted(str(run.parent.relative_to(options.data)) for run in options.data.glob("**/run.bm25.trec"))
     names = options.only or names
     readme = options.data / "README.md"
-    told = figures(readme.read_text(encoding="utf-8")) if readme.exists() else {}
+    documented = figures(readme.read_text(encoding="utf-8")) if readme.exists() else {}
     bm25 = {name: evaluated(options.data / name, [])[0] for name in names}
-    wrong = [line for name in names for line in disagreements(name, bm25[name], told)] if readme.exists() else []
+    wrong = [line for name in names for line in disagreements(name, bm25[name], documented)] if readme.exists() else []
     if wrong:
         sys.exit("\n".join(wrong))
     results = {}
@@ -70,10 +70,10 @@ def reranked(collection: Path, folder: Path) -> list[str]:
 
 def evaluated(collection: Path, runs: list[str]) -> list[dict[str, Any]]:
     """What `lbr evaluate` says of BM25 and of the runs, in this order."""
-    asked = ["--measures", " ".join(MEASURES), "--format", "json"]
+    options = ["--measures", " ".join(MEASURES), "--format", "json"]
     bm25 = str(collection / "run.bm25.trec")
-    told = json.loads(lbr("evaluate", "--qrels", str(collection / "qrels.txt"), bm25, *runs, *asked))
-    return [run["measures"] | {"queries": told["queries"]} for run in told["runs"]]
+    result = json.loads(lbr("evaluate", "--qrels", str(collection / "qrels.txt"), bm25, *runs, *options))
+    return [run["measures"] | {"queries": result["queries"]} for run in result["runs"]]
 
 
 def lbr(*arguments: str) -> str:
@@ -91,11 +91,11 @@ def figures(readme: str) -> dict[str, dict[str, str]]:
     return {cells["set"]: cells for cells in found}
 
 
-def disagreements(name: str, bm25: dict[str, Any], told: dict[str, dict[str, str]]) -> list[str]:
+def disagreements(name: str, bm25: dict[str, Any], documented: dict[str, dict[str, str]]) -> list[str]:
     """BM25's figures that are not those of the collections' own table."""
     found = []
     for measure in MEASURES:
-        value, expected = f"{bm25[measure]['value']:.3f}", told.get(name, {}).get(measure, "no figure")
+        value, expected = f"{bm25[measure]['value']:.3f}", documented.get(name, {}).get(measure, "no figure")
         if value != expected:
             found.append(f"{name}: {measure} of BM25 is {value}, and the collections' table has {expected}")
     return found
@@ -106,9 +106,9 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
     best = max(f"{run['nDCG@10']['value']:.3f}" for run in runs)
     cells = []
     for run in runs:
-        told = run["nDCG@10"]
-        value = f"{told['value']:.3f}"
-        star = "\\*" if (told.get("p_holm") or 1) < SIGNIFICANT else ""
+        ndcg = run["nDCG@10"]
+        value = f"{ndcg['value']:.3f}"
+        star = "\\*" if (ndcg.get("p_holm") or 1) < SIGNIFICANT else ""
         cells.append((f"**{value}**" if value == best else value) + star)
     return f"| {name} | {runs[0]['queries']} | {' | '.join(cells)} |"
 

@@ -2,7 +2,7 @@
 
 1. A JSONL corpus of so many megabytes (default 1,000) and a run that names 1 % of it. The time of lbr's reader is set
    against a bare loop of `orjson.loads` over the same lines of the same file, in turn, five times; the median counts.
-   A process of its own tells the resident memory, beside which the kept texts are counted.
+   A separate process measures the resident memory, beside which the kept texts are counted.
 2. A run of 1,000,000 lines over 1,000 queries, reranked with `--engine overlap` as a whole process.
 
 The files are made in a temporary folder, which takes their size on the disk, and are removed.
@@ -82,7 +82,7 @@ def corpus_part(folder: Path, megabytes: int) -> None:
     with (folder / "run.trec").open("w") as run:
         run.writelines(f"q Q0 {doc_id} 1 1 x\n" for doc_id in sorted(wanted))
     (folder / "queries.tsv").write_text("q\tsome words\n")
-    # the job first: a child's memory is told by the largest so far, and forked children begin with their parent's
+    # the job first: a child's memory is the largest so far, and forked children begin with their parent's
     took, peak = run_lbr(
         "rerank", str(folder / "run.trec"), "-c", str(path), "--engine", "overlap", "--quiet", "-o", str(folder / "out")
     )

@@ -55,7 +55,7 @@ def made(folder: Path, queries: int, documents: int) -> Path:
             chosen = source.sample(ids, documents)
             qrels.writelines(f"q{number} 0 {doc_id} {source.randint(0, 3)}\n" for doc_id in chosen[:8])
             for run in (before, after):
-                run.writelines(f"q{number} Q0 {doc_id} 1 {-place} x\n" for place, doc_id in enumerate(chosen))
+                run.writelines(f"q{number} Q0 {doc_id} 1 {-rank} x\n" for rank, doc_id in enumerate(chosen))
                 source.shuffle(chosen)
     page = folder / "report.html"
     runs = [str(folder / name) for name in names[:2]]

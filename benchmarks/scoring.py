@@ -12,6 +12,8 @@ the two whole times is what the rest costs, without start-up. The median of `--r
     lbr int8    the same with `--dtype int8`
     other       with `--other FOLDER`: `lbr rerank` of another checkout, such as the commit before
     vLLM        with `--vllm PYTHON`, an interpreter that has it: in process, prefix caching on, token ids
+    llama.cpp   with `--llama-server PROGRAM --gguf FILE`: one request after the other, the prefix kept, token ids
+    ONNX O3, ONNX int8, OpenVINO    with `--peers PYTHON`: see peers.py (encoders)
 
 All read the same prompts in `--dtype`. The limit is the time that the matrix products of the distinct tokens take
 when done as fast as this machine multiplies matrices, in bfloat16 or float32, whichever is faster. `--growth` measures
@@ -25,9 +27,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -36,7 +40,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peers import PEERS
+
 HERE = Path(__file__).resolve().parent
+LLAMA = "llama.cpp"
 QUERY = "how is the boundary layer of a flat plate heated at hypersonic speed"
 PROGRAM = ("lbr", "lbr int8", "other")
 CAUSAL = ("textbook", "one by one", "sorted", "lbr", "lbr int8")
@@ -120,18 +127,18 @@ def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     rows = prompts(tokenizer, pairs)
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     batches = {
         "textbook": [list(range(start, min(start + 32, len(rows)))) for start in range(0, len(rows), 32)],
-        "one by one": [[place] for place in order],
+        "one by one": [[index] for index in order],
         "sorted": [order[start : start + 8] for start in range(0, len(order), 8)],
     }[contender]
     scores = [0.0] * len(rows)
     with torch.inference_mode():
         for batch in batches:
-            longest = max(len(rows[place]) for place in batch)
-            ids = torch.tensor([[0] * (longest - len(rows[place])) + rows[place] for place in batch])
-            mask = torch.tensor([[0] * (longest - len(rows[place])) + [1] * len(rows[place]) for place in batch])
+            longest = max(len(rows[index]) for index in batch)
+            ids = torch.tensor([[0] * (longest - len(rows[index])) + rows[index] for index in batch])
+            mask = torch.tensor([[0] * (longest - len(rows[index])) + [1] * len(rows[index]) for index in batch])
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             options: dict[str, Any] = {"use_cache": False, "position_ids": positions}
             if len(batch) > 1:
@@ -139,8 +146,8 @@ def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]
             if contender != "textbook":
                 options["logits_to_keep"] = 1
             logits = model(input_ids=ids, **options).logits[:, -1]
-            for place, score in zip(batch, expectation(tokenizer, logits), strict=True):
-                scores[place] = score
+            for index, score in zip(batch, expectation(tokenizer, logits), strict=True):
+                scores[index] = score
     return scores
 
 
@@ -157,15 +164,15 @@ def encoder(contender: str, folder: str, dtype: str, pairs: Pairs, size: int = 3
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     plain = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-    order = sorted(range(len(pairs)), key=lambda place: -len(pairs[place][1]))
+    order = sorted(range(len(pairs)), key=lambda index: -len(pairs[index][1]))
     scores = [0.0] * len(pairs)
     with torch.inference_mode():
         for start in range(0, len(order), 16):
             batch = order[start : start + 16]
-            texts = [pairs[place][0] for place in batch], [pairs[place][1] for place in batch]
+            texts = [pairs[index][0] for index in batch], [pairs[index][1] for index in batch]
             encoded = tokenizer(*texts, truncation="only_second", max_length=512, padding=True, return_tensors="pt")
-            for place, logit in zip(batch, plain(**encoded).logits[:, 0].float().tolist(), strict=True):
-                scores[place] = logit
+            for index, logit in zip(batch, plain(**encoded).logits[:, 0].float().tolist(), strict=True):
+                scores[index] = logit
     return scores
 
 
@@ -176,15 +183,59 @@ def vllm(folder: str, dtype: str, pairs: Pairs) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = LLM(folder, dtype=dtype, max_model_len=2048, enable_prefix_caching=True)
     options = SamplingParams(max_tokens=1, logprobs=20, temperature=0)
-    asked = [{"prompt_token_ids": row} for row in prompts(tokenizer, pairs)]
-    model.generate(asked, options, use_tqdm=False)
-    return []  # only the twenty likeliest are told, and the digits of random weights are not among them
+    inputs = [{"prompt_token_ids": row} for row in prompts(tokenizer, pairs)]
+    model.generate(inputs, options, use_tqdm=False)
+    return []  # only the 20 most likely tokens are returned, and the digits of random weights are not among them
+
+
+def llama(program: str, gguf: str, folder: str, pairs: Pairs) -> list[float]:
+    """llama.cpp's server, with as many threads as there are cores."""
+    import urllib3
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    digits = {tokenizer.encode(str(digit), add_special_tokens=False)[0]: digit for digit in range(1, 8)}
+    rows = prompts(tokenizer, pairs)
+    port, threads = free_port(), str(os.cpu_count())
+    command = [program, "-m", gguf, "--port", str(port), "-c", "4096", "-np", "1", "-t", threads, "-fa", "on"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pool = urllib3.HTTPConnectionPool("127.0.0.1", port, timeout=300)
+    try:
+        while not is_ready(pool):
+            if server.poll() is not None:
+                sys.exit("llama-server ended")
+            time.sleep(0.1)
+        scores = []
+        for row in rows:
+            body = {"prompt": row, "n_predict": 1, "n_probs": 100, "temperature": 0, "cache_prompt": True}
+            answer = pool.request("POST", "/completion", json=body).json()
+            top = answer["completion_probabilities"][0]["top_logprobs"]
+            scores.append(sum(digits.get(token["id"], 0) * math.exp(token["logprob"]) for token in top))
+        return scores
+    finally:
+        server.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def is_ready(pool: Any) -> bool:
+    try:
+        return bool(pool.request("GET", "/health", retries=False).status == 200)
+    except Exception:  # it does not listen yet
+        return False
 
 
 def contend(contender: str, folder: str, dtype: str, file: str, count: int, size: int) -> None:
     pairs = [tuple(pair) for pair in json.loads(Path(file).read_text(encoding="utf-8"))[:count]]
     if contender == "vLLM":
         scores = vllm(folder, dtype, pairs)
+    elif contender == LLAMA:
+        scores = llama(*os.environ["LLAMA"].split(os.pathsep), folder, pairs)
     elif is_causal(folder):
         scores = causal(contender, folder, dtype, pairs)
     else:
@@ -200,13 +251,26 @@ def is_causal(folder: str) -> bool:
 
 
 class Bench:
-    def __init__(self, folder: str, dtype: str, python: str | None = None, other: Path | None = None) -> None:
-        self.folder, self.dtype, self.python = str(Path(folder).resolve()), dtype, python
+    def __init__(
+        self,
+        folder: str,
+        dtype: str,
+        python: str | None = None,
+        other: Path | None = None,
+        peers: str | None = None,
+        llama: tuple[str, str] | None = None,
+    ) -> None:
+        self.folder, self.dtype, self.python, self.peers = str(Path(folder).resolve()), dtype, python, peers
         self.other = other.resolve() if other else None
         self.temporary = tempfile.TemporaryDirectory()
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS", "LBR_"))
         } | {"PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        self.environment |= {"LLAMA": os.pathsep.join(llama)} if llama else {}
+        self.exports = Path(self.temporary.name) / "exports"
+        if peers:
+            command = [peers, str(HERE / "peers.py"), self.folder, "--exports", str(self.exports)]
+            subprocess.run(command, check=True, env=self.environment, capture_output=True)
 
     def seconds(self, contender: str, pairs: Pairs, *, size: int = 32) -> tuple[float, list[float], float]:
         """Of a whole process, its scores, and its peak memory in MB."""
@@ -239,6 +303,9 @@ class Bench:
             (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
             python = (self.python or "") if contender == "vLLM" else sys.executable
             command = [python, str(HERE / "scoring.py"), self.folder, "--dtype", self.dtype, "--contender", contender]
+            if contender in PEERS:
+                command = [self.peers or "", str(HERE / "peers.py"), self.folder, "--exports", str(self.exports)]
+                command += ["--contender", contender]
             command += ["--file", str(folder / "pairs.json"), "--documents", str(len(pairs)), "--size", str(size)]
         started = time.perf_counter()
         with (
@@ -260,7 +327,7 @@ class Bench:
                 sys.exit(f"{contender} failed:\n{err.read().decode()[-2000:]}")
         if contender in PROGRAM:
             scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
-            return took, [scores[place] for place in range(len(pairs))], usage.ru_maxrss / 1024
+            return took, [scores[index] for index in range(len(pairs))], usage.ru_maxrss / 1024
         answer = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
         return took, json.loads(answer.removeprefix(MARK)), usage.ru_maxrss / 1024
 
@@ -316,6 +383,9 @@ def main() -> None:
     parser.add_argument("--depth", type=int, help="documents of each query of the collection; all if not given")
     parser.add_argument("--other", type=Path, help="another checkout of lbr, as one more contender")
     parser.add_argument("--vllm", help="an interpreter that has vLLM")
+    parser.add_argument("--peers", help="an interpreter that has what peers.py needs")
+    parser.add_argument("--llama-server", help="the program of llama.cpp")
+    parser.add_argument("--gguf", help="the model for it")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", nargs="*", help="these contenders alone")
@@ -341,13 +411,15 @@ def table(options: argparse.Namespace) -> str:
     else:
         pairs = [(QUERY, text) for text in documents(tokenizer, usual_lengths(options.documents))]
     decoder = is_causal(options.model)
-    more = [*(["other"] if options.other else []), *(["vLLM"] if options.vllm else [])]
+    llama = (options.llama_server, options.gguf) if options.llama_server else None
+    more = [*(["other"] if options.other else []), *(["vLLM"] if options.vllm else []), *([LLAMA] if llama else [])]
+    more += PEERS if options.peers else []
     names = options.only or [*(CAUSAL if decoder else ENCODER), *more]
-    bench = Bench(options.model, options.dtype, options.vllm, options.other)
+    bench = Bench(options.model, options.dtype, options.vllm, options.other, options.peers, llama)
     sizes = {
         name: min((8, 16, 32, 128), key=lambda size: bench.cost(name, pairs[:400], size=size)[0])
         for name in names
-        if name.startswith("ST")
+        if name.startswith("ST") or name in PEERS
     }
     costs: dict[str, list[float]] = {name: [] for name in names}
     shares: dict[str, list[float]] = {name: [] for name in names}
@@ -445,7 +517,7 @@ def write(name: str, report: str) -> None:
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = text.partition(begin)
     if not rest:
-        sys.exit(f"{path} has no place for {name}: {begin} … {end}")
+        sys.exit(f"{path} has no marks for {name}: {begin} … {end}")
     path.write_text(
         f"{before}{begin}\n{report}\n\n![{name}]({name}.png)\n{end}{rest.partition(end)[2]}", encoding="utf-8"
     )

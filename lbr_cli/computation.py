@@ -31,7 +31,7 @@ class Scorable(Protocol):
 
 
 Item = TypeVar("Item", bound=Scorable)
-Missing = Mapping[int, PairRequests]  # the requests of the pairs of an entry that have no score, by place
+Missing = Mapping[int, PairRequests]  # the requests of the pairs of an entry that have no score, by position
 
 
 @dataclass(slots=True)
@@ -54,9 +54,9 @@ class Entry(Generic[Item]):
         """Whether the plan found all pairs in the cache."""
         return self.cached is not None and 0 not in self.cached
 
-    def key(self, place: int) -> bytes:
-        """Return the cache key of the pair at a place."""
-        return self.keys[place * KEY_BYTES : (place + 1) * KEY_BYTES]
+    def key(self, position: int) -> bytes:
+        """Return the cache key of the pair at a position."""
+        return self.keys[position * KEY_BYTES : (position + 1) * KEY_BYTES]
 
 
 @dataclass(slots=True, eq=False)
@@ -71,16 +71,16 @@ class _Question:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingPair:
-    """The pair at `place` of an entry, which needs the answers to all of `questions`."""
+    """The pair at `position` of an entry, which needs the answers to all of `questions`."""
 
     entry: Entry[Any]
-    place: int
+    position: int
     questions: tuple[_Question, ...]
 
     @property
     def ids(self) -> tuple[str, str]:
         """Query id and document id."""
-        return self.entry.item.query.query_id, self.entry.item.documents[self.place].doc_id
+        return self.entry.item.query.query_id, self.entry.item.documents[self.position].doc_id
 
     @property
     def name(self) -> str:
@@ -163,12 +163,12 @@ class Computation(Generic[Item]):
     def _add(self, entry: Entry[Item], missing: Missing) -> list[Request]:
         """Register the pairs of an entry. Return the requests that the engine has not received yet."""
         new = []
-        for place, requests in missing.items():
+        for position, requests in missing.items():
             for request in requests:
                 if request not in self._questions:
                     self._questions[request] = _Question(request)
                     new.append(request)
-            pair = WaitingPair(entry, place, tuple(self._questions[request] for request in requests))
+            pair = WaitingPair(entry, position, tuple(self._questions[request] for request in requests))
             if len(requests) > 1:
                 self._shared[pair.questions[0].request] = None
             for question in {*pair.questions}:

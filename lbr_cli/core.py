@@ -28,7 +28,7 @@ class Query:
     query_id: str
     text: str | None = None
     instruction: str | None = None
-    instruction_at: str = field(default="", compare=False)  # the place of the instruction, FILE:LINE, for messages
+    instruction_at: str = field(default="", compare=False)  # FILE:LINE of the instruction, for messages
     record: Mapping[str, Any] | None = field(default=None, compare=False)  # JSON, of formats that write it again
 
 

@@ -1,7 +1,7 @@
 """Data sets of ir_datasets: queries, documents, candidates (`scoreddocs`) and judgments by the id of the data set.
 
-Documents are looked up in the document store of ir_datasets, which reads only those that are asked for. ir_datasets
-downloads what is missing, builds the store at its first use, and reports both on stderr.
+Documents are looked up in the document store of ir_datasets, which reads only the wanted ones. ir_datasets downloads
+what is missing, builds the store at its first use, and reports both on stderr.
 """
 
 from __future__ import annotations

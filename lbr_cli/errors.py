@@ -48,8 +48,8 @@ class InputError(LbrError):
     exit_code = 2
 
     def __init__(self, message: str, file: str = "", line: int | None = None, *, hint: str = "") -> None:
-        place = f"{file}:{line}" if line is not None else file
-        super().__init__(f"{place}: {message}" if place else message, hint=hint)
+        location = f"{file}:{line}" if line is not None else file
+        super().__init__(f"{location}: {message}" if location else message, hint=hint)
 
 
 class UsageError(LbrError):

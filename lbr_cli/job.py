@@ -142,8 +142,8 @@ def input_files(job: Job) -> InputFiles:
 
 
 def _check_model(files: InputFiles, model: Model | None) -> None:
-    place = model.tokenizer if isinstance(model, ServedModel) else model
-    for path in model_files(place) if isinstance(place, LocalModel) else ():
+    local = model.tokenizer if isinstance(model, ServedModel) else model
+    for path in model_files(local) if isinstance(local, LocalModel) else ():
         files.check("model file", str(path))
 
 

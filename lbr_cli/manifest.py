@@ -27,7 +27,7 @@ def manifest(
     model, identity, counts = setup.model, setup.identity, setup.scorer.counts
     files = identity.files if identity else {}
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
-    local = next((place for place in (model, tokenizer) if isinstance(place, LocalModel)), None)
+    local = next((one for one in (model, tokenizer) if isinstance(one, LocalModel)), None)
     engine = ENGINES.get(options.get("engine", ""))
     packages = [*PACKAGES, *([engine.package] if engine and engine.package else [])]
     packages += ["peft"] if local and local.base else []

@@ -82,9 +82,9 @@ def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
     progress.status("measuring the prompts")
     model = find_local(job.model)
     if model is None:
-        place = job.model.tokenizer if isinstance(job.model, ServedModel) else job.model
-        if isinstance(place, HubModel):
-            return f"not counted, the tokenizer of {place.hub_id} is not on this machine"
+        source = job.model.tokenizer if isinstance(job.model, ServedModel) else job.model
+        if isinstance(source, HubModel):
+            return f"not counted, the tokenizer of {source.hub_id} is not on this machine"
         return "not counted: the server makes the prompts, and no --tokenizer is named"
     preview = prompt_preview(job.engine, model, job.settings)
     family = model.family

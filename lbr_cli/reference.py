@@ -140,9 +140,9 @@ def _different_tokens(recorded: Sequence[Sequence[int]], computed: Sequence[Sequ
     if len(recorded) != len(computed):
         return f"{len(recorded)} inputs recorded, {len(computed)} computed"
     for old, new in zip(recorded, computed, strict=True):
-        for place, (one, other) in enumerate(zip(old, new, strict=False), start=1):
+        for position, (one, other) in enumerate(zip(old, new, strict=False), start=1):
             if one != other:
-                return f"token {place} is {one} recorded, {other} computed"
+                return f"token {position} is {one} recorded, {other} computed"
         if len(old) != len(new):
             return f"{len(old)} tokens recorded, {len(new)} computed"
     return ""

@@ -165,7 +165,7 @@ class Scorer:
         if self.scores.enabled and not entry.keys:
             entry.keys = b"".join(self.scores.key(requests_of(self.family, query, document)) for document in documents)
         entry.is_looked_up = True
-        keys = [entry.key(place) for place in range(len(documents))]
+        keys = [entry.key(position) for position in range(len(documents))]
         entry.scores = self.scores.get(keys)
         hits = [score is not None for score in entry.scores]
         # scores that entered the cache after the plan were computed by this job
@@ -174,7 +174,9 @@ class Scorer:
         if any(hits):
             self.progress.advance(pairs=sum(hits), cached=cached)
         missing = {
-            place: requests_of(self.family, query, documents[place]) for place, is_hit in enumerate(hits) if not is_hit
+            position: requests_of(self.family, query, documents[position])
+            for position, is_hit in enumerate(hits)
+            if not is_hit
         }
         entry.missing = len(missing)
         return missing
@@ -186,8 +188,8 @@ class Scorer:
         try:
             for pair, answers in computation.completed(batch):
                 entry = pair.entry
-                entry.scores[pair.place] = score = self._score(answers, pair)
-                stored[entry.key(pair.place)] = score
+                entry.scores[pair.position] = score = self._score(answers, pair)
+                stored[entry.key(pair.position)] = score
                 entry.missing -= 1
                 done += 1
         finally:

@@ -143,8 +143,8 @@ class Preparation:
             raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run it again")
         engine = self._prepare().load(pairs)
         if self._files is not None and file_digests(model, self._memo.sha256) != self._files:
-            place = model.path if isinstance(model, LocalModel) else model.label
-            raise RunError(f"{place}: its files have changed since this run began", hint="run it again")
+            name = model.path if isinstance(model, LocalModel) else model.label
+            raise RunError(f"{name}: its files have changed since this run began", hint="run it again")
         self._progress.status("checking the prompts")
         self._loaded = spec, engine
         return engine

@@ -57,8 +57,8 @@ def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, 
     stride = data.draw(st.integers(1, words))
     spans = list(passage_spans(text, words, stride))
     assert spans == sorted(set(spans))
-    covered = {place for start, end in spans for place in range(start, end)}
-    assert all(place in covered for place, letter in enumerate(text) if not letter.isspace())
+    covered = {position for start, end in spans for position in range(start, end)}
+    assert all(position in covered for position, letter in enumerate(text) if not letter.isspace())
     if len(spans) > 1:
         assert all(len("".join(text[start:end].split())) <= LONGEST * words for start, end in spans)
 

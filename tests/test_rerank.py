@@ -116,8 +116,8 @@ def test_a_threshold_removes_lines_and_changes_no_other(
     pairs: list[tuple[float, int]], score: float, as_probability: bool, weight: float | None, depth: int | None
 ) -> None:
     documents = [
-        Candidate(f"d{place}", Document(f"d{place}", repr(model)), float(first))
-        for place, (model, first) in enumerate(pairs)
+        Candidate(f"d{index}", Document(f"d{index}", repr(model)), float(first))
+        for index, (model, first) in enumerate(pairs)
     ]
     threshold = {"min_probability": sigmoid(score)} if as_probability else {"min_score": score}
     work = scorer()
@@ -126,7 +126,7 @@ def test_a_threshold_removes_lines_and_changes_no_other(
         ((_, lines),) = rerank([Ranking(Query("q", "text"), documents)], work, method)
         found.append(lines)
     every, kept = found
-    of_model = {f"d{place}": float32(model) for place, (model, _) in enumerate(pairs)}
+    of_model = {f"d{index}": float32(model) for index, (model, _) in enumerate(pairs)}
     expected = [
         line
         for line in every
@@ -169,8 +169,8 @@ def test_candidates_without_a_score_reach_no_threshold() -> None:
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 100))
 def test_the_order_of_computing_never_shows(values: list[int], seed: int) -> None:
     ((_, lines),) = rerank([ranking(*map(str, values))], scorer(Lookup(seed)))
-    expected = sorted(range(len(values)), key=lambda place: (-values[place], place))
-    assert [line.candidate.doc_id for line in lines] == [f"d{place}" for place in expected]
+    expected = sorted(range(len(values)), key=lambda index: (-values[index], index))
+    assert [line.candidate.doc_id for line in lines] == [f"d{index}" for index in expected]
     assert [line.score for line in lines] == sorted(values, reverse=True)
 
 
@@ -213,8 +213,8 @@ def test_values_are_brought_to_a_range_from_0_to_1() -> None:
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=12), st.floats(0, 1))
 def test_interpolation_is_the_weighted_mean_of_both(pairs: list[tuple[int, int]], weight: float) -> None:
     documents = [
-        Candidate(f"d{place}", Document(f"d{place}", str(model)), float(first))
-        for place, (first, model) in enumerate(pairs)
+        Candidate(f"d{index}", Document(f"d{index}", str(model)), float(first))
+        for index, (first, model) in enumerate(pairs)
     ]
     ((_, lines),) = rerank([Ranking(Query("q", "text"), documents)], scorer(), Method(interpolate=weight))
     firsts, models = ([pair[side] for pair in pairs] for side in (0, 1))

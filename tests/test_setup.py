@@ -83,7 +83,7 @@ def chat(chat_model: Path, tmp_path: Path) -> Case:
 
 
 def rewritten(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Changed in a way that neither size nor time of change tells."""
+    """Change a file but neither its size nor its time."""
     before = path.stat()
     path.write_bytes(change(path.read_bytes()))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -161,7 +161,7 @@ class Templates:
         return text[: offsets[first][0] if first < len(ids) else len(text)], ids[first:]
 
     def _render(self, template: Chat | RawTemplate, user: str) -> str:
-        """The template as text, with `user` in the place of the texts."""
+        """The template as text, with `user` instead of the texts."""
         if isinstance(template, RawTemplate):
             return template.before + user + template.after
         messages = [{"role": "system", "content": template.system}] if template.system else []

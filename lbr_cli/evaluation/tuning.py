@@ -94,7 +94,7 @@ def tune(
     count = min(folds, len(queries))
     for number in range(count):
         held_out = queries[number::count]
-        chosen = best([query_id for place, query_id in enumerate(queries) if place % count != number])
+        chosen = best([query_id for position, query_id in enumerate(queries) if position % count != number])
         folded.append(Fold(held_out, chosen, total(chosen, held_out) / len(held_out)))
     return Tuning(
         run=run.name,

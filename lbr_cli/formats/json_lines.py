@@ -154,7 +154,7 @@ def first_key(keys: Iterable[str], record: Mapping[str, Any]) -> str | None:
 
 
 def instruction_of(record: Mapping[str, Any], file: str, line: int) -> tuple[str | None, str]:
-    """Return the instruction of a query, or None, and its place, FILE:LINE. InputError if it is not a string."""
+    """Return the instruction of a query, or None, and its location, FILE:LINE. InputError if it is not a string."""
     value = record.get(INSTRUCTION)
     if value is None:
         return None, ""

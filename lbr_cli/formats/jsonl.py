@@ -106,9 +106,9 @@ class Jsonl(RunFormat):
             instruction = record.text([INSTRUCTION])
             if instruction is None:
                 return self._option, False
-            return replace(self._option, instruction=instruction, instruction_at=record.place(instruction)), False
+            return replace(self._option, instruction=instruction, instruction_at=record.location(instruction)), False
         query_id, text, instruction = record.query()
-        instruction_at = record.place(instruction)
+        instruction_at = record.location(instruction)
         if query_id is not None:
             return Query(query_id, text, instruction, instruction_at), False
         if fallback is None:
@@ -195,8 +195,8 @@ class _Record:
             raise nested.error(f'"{INSTRUCTION}" differs from that of the line')
         return query_id, nested.text(("text", "query")), of_query if instruction is None else instruction
 
-    def place(self, value: object) -> str:
-        """Return the place of the line, or nothing if `value` is None."""
+    def location(self, value: object) -> str:
+        """Return the location of the line, or nothing if `value` is None."""
         return "" if value is None else f"{self._file}:{self.number}"
 
     def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:

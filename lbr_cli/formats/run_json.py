@@ -59,14 +59,16 @@ class RunJson(RunFormat):
         scores, where = self._scores(_parsed(kept, file), file)
         number = kept[0][0]
         for query_id, documents in scores.items():
-            query, place = Query(query_id), f"{where}{json.dumps(query_id, ensure_ascii=False)}"
+            query, location = Query(query_id), f"{where}{json.dumps(query_id, ensure_ascii=False)}"
             if not isinstance(documents, dict):
-                raise _bad(place, "an object of documents and scores", documents, file)
+                raise _bad(location, "an object of documents and scores", documents, file)
             for doc_id, score in documents.items():
                 if type(score) not in (int, float):
-                    raise _bad(f"{place}, {json.dumps(doc_id, ensure_ascii=False)}", "a number", score, file)
+                    raise _bad(f"{location}, {json.dumps(doc_id, ensure_ascii=False)}", "a number", score, file)
                 if not math.isfinite(score):
-                    raise InputError(f"{place}, {json.dumps(doc_id, ensure_ascii=False)}: the score is {score}", file)
+                    raise InputError(
+                        f"{location}, {json.dumps(doc_id, ensure_ascii=False)}: the score is {score}", file
+                    )
                 yield Line(number, query, Candidate(doc_id, score=float(score)))
 
     def _scores(self, values: Mapping[str, Any], file: str) -> tuple[Mapping[str, Any], str]:

@@ -48,8 +48,8 @@ class TsvScores(RunFormat):
                 raise InputError(message, file, number, hint="--input-format names another format")
             score = parse_number(fields[self._score])
             if score is None:
-                place = f"field {self._score + 1}"
-                message = f"the score, {place}, is not a finite decimal number: {fields[self._score]}"
+                column = f"field {self._score + 1}"
+                message = f"the score, {column}, is not a finite decimal number: {fields[self._score]}"
                 raise InputError(message, file, number, hint="--input-format names another format")
             if "rank" in self._columns and not WHOLE.fullmatch(fields[2]):
                 message = f"the rank, field 3, is not a whole number: {fields[2]}"

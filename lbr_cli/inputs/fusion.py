@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lbr_cli.core import Candidate
 from lbr_cli.inputs.groups import CandidateGroup, Groups
-from lbr_cli.inputs.places import Places
+from lbr_cli.inputs.locations import Locations
 from lbr_cli.ordering import FUSION_UNITS, first_stage_order, reciprocal_rank
 
 
@@ -24,7 +24,7 @@ class Fusion:
         self._runs: Counter[str] = Counter()  # of each query
         self._count = 0
         self._groups: Groups = {}  # with scores in `FUSION_UNITS`
-        self.places = Places()
+        self.locations = Locations()
 
     @property
     def partial(self) -> int:
@@ -36,7 +36,7 @@ class Fusion:
 
         InputError if a query or a pair has another text in an earlier run.
         """
-        self.places.add(run, start)
+        self.locations.add(run, start)
         self._count += 1
         for query_id in list(groups):
             self._runs[query_id] += 1
@@ -56,10 +56,10 @@ class Fusion:
         if fused is None:
             fused = self._groups[query.query_id] = CandidateGroup(query, number, group.implied)
         else:
-            fused.add_query(query, number, self.places, implied=group.implied)
+            fused.add_query(query, number, self.locations, implied=group.implied)
         lines = dict(zip(group.candidates, group.lines, strict=True))
         for rank, candidate in enumerate(first_stage_order([*group.candidates.values()]), 1):
             line = lines[candidate.doc_id]
             text_line = group.text_lines.get(candidate.doc_id, line)
             candidate = replace(candidate, score=reciprocal_rank(rank, self._k), rank=None)
-            fused.merge(candidate, start + line, start + text_line, self.places)
+            fused.merge(candidate, start + line, start + text_line, self.locations)

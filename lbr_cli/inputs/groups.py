@@ -9,7 +9,7 @@ from typing import Literal
 from lbr_cli.core import Candidate, Progress, Query
 from lbr_cli.errors import InputError
 from lbr_cli.formats import Line
-from lbr_cli.inputs.places import Places
+from lbr_cli.inputs.locations import Locations
 from lbr_cli.wording import pair_name
 
 Groups = dict[str, "CandidateGroup"]  # by query id
@@ -19,7 +19,7 @@ Groups = dict[str, "CandidateGroup"]  # by query id
 class DuplicateCount:
     """Counts the duplicate pairs of a run, or refuses the first if `policy` is "error"."""
 
-    places: Places
+    locations: Locations
     policy: Literal["warn", "error"]
     count: int = 0
     first: str = ""
@@ -32,7 +32,7 @@ class DuplicateCount:
 
 
 def merged(known: Query, other: Query, known_text_at: str, other_text_at: str, *, hint: str = "") -> Query:
-    """Return a query with the text and the instruction of two places, FILE:LINE. InputError if they contradict."""
+    """Return a query with the text and the instruction of two locations, FILE:LINE. InputError if they contradict."""
     if None not in (known.text, other.text) and known.text != other.text:
         raise InputError(f"query {known.query_id} has another text at {known_text_at}", other_text_at, hint=hint)
     if None not in (known.instruction, other.instruction) and known.instruction != other.instruction:
@@ -48,8 +48,8 @@ class CandidateGroup:
     """The candidates of one query, by document id.
 
     `text_line` is the line of the query's text, `lines` are those of the candidates, in the same order. `text_lines`
-    are the lines of document texts that come later than their candidates. Lines are numbers of `Places`, 8 bytes each
-    in an array: runs of a million lines are usual.
+    are the lines of document texts that come later than their candidates. Lines are numbers of `Locations`, 8 bytes
+    each in an array: runs of a million lines are usual.
     """
 
     query: Query
@@ -62,8 +62,8 @@ class CandidateGroup:
     def add(self, line: Line, duplicates: DuplicateCount) -> None:
         """Add the candidate of a line. InputError if the line contradicts an earlier one, or for a duplicate."""
         number, query, candidate, implied = line
-        places = duplicates.places
-        self.add_query(query, number, places, implied=implied)
+        locations = duplicates.locations
+        self.add_query(query, number, locations, implied=implied)
         if candidate is None:
             return
         doc_id = candidate.doc_id
@@ -71,31 +71,31 @@ class CandidateGroup:
         if known is candidate:
             self.lines.append(number)
             return
-        self._check_text(known, candidate, number, places)
+        self._check_text(known, candidate, number, locations)
         pair = pair_name(query.query_id, doc_id)
         if duplicates.policy == "error":
-            message = f"{pair}: duplicate pair, first at {places.text(self._line_of(doc_id))}"
-            raise InputError(message, *places.of(number))
-        duplicates.first = duplicates.first or f"{places.text(number)}: {pair}"
+            message = f"{pair}: duplicate pair, first at {locations.text(self._line_of(doc_id))}"
+            raise InputError(message, *locations.of(number))
+        duplicates.first = duplicates.first or f"{locations.text(number)}: {pair}"
         duplicates.count += 1
         if known.document is None and candidate.document is not None:
             self.text_lines[doc_id] = number
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
 
-    def add_query(self, query: Query, number: int, places: Places, *, implied: bool) -> None:
+    def add_query(self, query: Query, number: int, locations: Locations, *, implied: bool) -> None:
         """Add text and instruction of the query, if a line has them. InputError if they contradict an earlier line."""
         if implied != self.implied:
             message = f"query id {query.query_id} is also the number of a line without an id"
-            raise InputError(message, *places.of(number), hint="give every query an id")
+            raise InputError(message, *locations.of(number), hint="give every query an id")
         has_texts = query.text is not None or query.instruction is not None
         if has_texts and query is not self.query and query != self.query:
             hint = "give every query an id" if implied else ""
-            both = merged(self.query, query, places.text(self.text_line), places.text(number), hint=hint)
+            both = merged(self.query, query, locations.text(self.text_line), locations.text(number), hint=hint)
             if self.query.text is None and query.text is not None:
                 self.text_line = number
             self.query = both
 
-    def merge(self, candidate: Candidate, number: int, text_number: int, places: Places) -> None:
+    def merge(self, candidate: Candidate, number: int, text_number: int, locations: Locations) -> None:
         """Add a candidate of another run, or its score, text and unknown keys to the candidate of the same document.
 
         The lines of the candidate and of its text are `number` and `text_number`. InputError for another text. Of two
@@ -108,7 +108,7 @@ class CandidateGroup:
             if text_number != number:
                 self.text_lines[doc_id] = text_number
             return
-        self._check_text(known, candidate, text_number, places)
+        self._check_text(known, candidate, text_number, locations)
         if known.document is None and candidate.document is not None:
             self.text_lines[doc_id] = text_number
         score = (known.score or 0) + (candidate.score or 0)
@@ -118,11 +118,11 @@ class CandidateGroup:
             extra = {**(extra or {}), **candidate.extra, **earlier}
         self.candidates[doc_id] = Candidate(known.doc_id, known.document or candidate.document, score, None, extra)
 
-    def _check_text(self, known: Candidate, candidate: Candidate, number: int, places: Places) -> None:
+    def _check_text(self, known: Candidate, candidate: Candidate, number: int, locations: Locations) -> None:
         if candidate.document and known.document and candidate.document != known.document:
             pair = pair_name(self.query.query_id, candidate.doc_id)
-            message = f"{pair}: another text at {places.text(self._line_of(candidate.doc_id))}"
-            raise InputError(message, *places.of(number))
+            message = f"{pair}: another text at {locations.text(self._line_of(candidate.doc_id))}"
+            raise InputError(message, *locations.of(number))
 
     def check_texts(self, file: str, reason: str = "") -> None:
         """Raise InputError for a query or a document without a text; `reason` says why it needs one."""

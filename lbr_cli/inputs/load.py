@@ -18,7 +18,7 @@ from lbr_cli.formats.trec import Trec
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.fusion import Fusion
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount, Groups
-from lbr_cli.inputs.places import Places
+from lbr_cli.inputs.locations import Locations
 from lbr_cli.inputs.texts import TextSources, add_query_texts, find_documents
 from lbr_cli.wording import counted
 
@@ -42,7 +42,7 @@ def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun
     """
     dataset = load_dataset(inputs.dataset) if inputs.dataset is not None else None
     read = _read(inputs, files, dataset, progress)
-    texts = TextSources(inputs, files, dataset, read.places, progress)
+    texts = TextSources(inputs, files, dataset, read.locations, progress)
     add_query_texts(read.groups, texts)
     documents = find_documents(read.groups, texts)
     return _loaded(read, documents, skip=inputs.policies.missing_docs == "skip")
@@ -55,12 +55,12 @@ def load_candidates(inputs: Inputs, files: InputFiles, progress: Progress) -> Lo
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The candidates of all runs by query, the number of duplicate pairs, and the places of the lines."""
+    """The candidates of all runs by query, the number of duplicate pairs, and the locations of the lines."""
 
     format: RunFormat
     duplicates: int
     groups: Groups
-    places: Places
+    locations: Locations
 
 
 def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress) -> _Read:
@@ -73,7 +73,7 @@ def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: 
         progress.status(f"reading {name}")
         format_, lines = _parse(path, inputs, files, dataset, progress)
         formats[format_.name] = format_
-        duplicates = DuplicateCount(Places(name), inputs.policies.duplicates)
+        duplicates = DuplicateCount(Locations(name), inputs.policies.duplicates)
         groups: Groups = {}
         number = 0
         for line in lines:
@@ -87,7 +87,7 @@ def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: 
         if not any(group.candidates for group in groups.values()):
             raise InputError("holds no candidates", name)
         if len(inputs.runs) <= 1:
-            return _Read(format_, count, groups, duplicates.places)
+            return _Read(format_, count, groups, duplicates.locations)
         if format_.name == Training.name:
             raise UsageError(f"{name} is training data, which cannot be fused with another run")
         fusion.add(groups, name, start)
@@ -95,7 +95,7 @@ def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: 
     groups = fusion.fused()
     if fusion.partial:
         progress.note(f"{fusion.partial} of {counted(len(groups), 'query', 'queries')} not in every run")
-    return _Read(format_ if len(formats) == 1 else Jsonl(), count, groups, fusion.places)
+    return _Read(format_ if len(formats) == 1 else Jsonl(), count, groups, fusion.locations)
 
 
 def _parse(

@@ -17,7 +17,7 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.places import Places
+from lbr_cli.inputs.locations import Locations
 
 REMEMBERED = 10_000
 
@@ -29,7 +29,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     if it is one of the last 10,000.
     """
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query), inputs.fields.of_candidates)
-    duplicates = DuplicateCount(Places(inputs.run_name), inputs.policies.duplicates)
+    duplicates = DuplicateCount(Locations(inputs.run_name), inputs.policies.duplicates)
     answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
     with files.open(*inputs.runs) as lines:
         for group in _groups(lines, format_, answered, duplicates):

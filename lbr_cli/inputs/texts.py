@@ -18,7 +18,7 @@ from lbr_cli.formats.similar_ids import similar, similar_document
 from lbr_cli.formats.tables import shards
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, Groups, merged
-from lbr_cli.inputs.places import Places
+from lbr_cli.inputs.locations import Locations
 from lbr_cli.wording import counted, first_few
 
 QUERIES = "queries file"  # the name of this input in messages
@@ -27,12 +27,12 @@ QUERY_FILES = ("queries.*", "topics.*")
 
 @dataclass(frozen=True, slots=True)
 class TextSources:
-    """Where the texts of a run come from: the files of `inputs`, else `dataset`. `places` are those of its lines."""
+    """Where the texts of a run come from: the files of `inputs`, else `dataset`. `locations` are those of its lines."""
 
     inputs: Inputs
     files: InputFiles
     dataset: DataSet | None
-    places: Places
+    locations: Locations
     progress: Progress
 
 
@@ -42,8 +42,8 @@ def add_query_texts(groups: Groups, sources: TextSources) -> None:
     Raises InputError for queries without a text, depending on the policy, and if no query has one; UsageError without a
     queries file.
     """
-    inputs, progress, places = sources.inputs, sources.progress, sources.places
-    run_name = places.name
+    inputs, progress, locations = sources.inputs, sources.progress, sources.locations
+    run_name = locations.name
     incomplete = [group for group in groups.values() if group.query.text is None]
     found = _read_queries(incomplete, sources)
     if found is None:
@@ -53,7 +53,7 @@ def add_query_texts(groups: Groups, sources: TextSources) -> None:
     for query_id, group in groups.items():
         line = queries.get(query_id)
         if line is not None and not group.implied:  # the number of a line is not the id of a query
-            group.query = merged(line.query, group.query, f"{name}:{line.number}", places.text(group.text_line))
+            group.query = merged(line.query, group.query, f"{name}:{line.number}", locations.text(group.text_line))
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
         known = list(known)
@@ -61,11 +61,11 @@ def add_query_texts(groups: Groups, sources: TextSources) -> None:
         if len(missing) == len(groups):
             hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(known) or 'no query'}", alike)
             raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
-        examples = first_few(f"{group.query.query_id} ({places.short(group.lines[0])})" for group in missing)
+        examples = first_few(f"{group.query.query_id} ({locations.short(group.lines[0])})" for group in missing)
         message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
         if inputs.policies.missing_queries == "error":
             hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
-            raise InputError(message, *places.of(missing[0].lines[0]), hint=hint)
+            raise InputError(message, *locations.of(missing[0].lines[0]), hint=hint)
         progress.warn(f"{run_name}: {message}")
         if inputs.policies.missing_queries == "skip":
             for group in missing:
@@ -174,8 +174,8 @@ def _without_text(groups: Groups) -> Iterator[tuple[int, str]]:
 
 def _handle_missing(groups: Groups, documents: WantedDocuments, sources: TextSources) -> None:
     """Warn about documents that are not found, or raise InputError."""
-    inputs, places, progress = sources.inputs, sources.places, sources.progress
-    run_name = places.name
+    inputs, locations, progress = sources.inputs, sources.locations, sources.progress
+    run_name = locations.name
     corpora = ", ".join(map(display_name, inputs.corpora)) or inputs.dataset
     pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
     missing = len({doc_id for _, doc_id in pairs})
@@ -185,12 +185,12 @@ def _handle_missing(groups: Groups, documents: WantedDocuments, sources: TextSou
         ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
         hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
         raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)
-    examples = first_few(f"{doc_id} ({places.short(line)})" for line, doc_id in pairs)
+    examples = first_few(f"{doc_id} ({locations.short(line)})" for line, doc_id in pairs)
     counts = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs)"
     message = _joined(f"{counts}: {examples}", alike)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
-        raise InputError(message, *places.of(pairs[0][0]), hint=hint)
+        raise InputError(message, *locations.of(pairs[0][0]), hint=hint)
     progress.warn(f"{run_name}: {message}")
 
 

@@ -15,7 +15,7 @@ from lbr_cli.errors import InputError
 from lbr_cli.formats import Line
 from lbr_cli.formats.similar_ids import similar
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
-from lbr_cli.inputs.places import Places
+from lbr_cli.inputs.locations import Locations
 from lbr_cli.wording import first_few, pair_name
 
 RUN, QUERIES, DOCUMENTS, TEXTS = "run", "queries", "documents", "texts"  # arguments
@@ -39,7 +39,7 @@ def merged_rankings(run: Iterable[Ranking], progress: Progress) -> list[Ranking]
     """
     if isinstance(run, str | bytes) or not isinstance(run, Iterable):
         raise InputError(f"has to hold objects of the type Ranking, not {type(run).__name__}", RUN)
-    duplicates = DuplicateCount(Places(RUN), "warn")
+    duplicates = DuplicateCount(Locations(RUN), "warn")
     groups: dict[str, CandidateGroup] = {}
     for number, ranking in enumerate(run, 1):
         if not isinstance(ranking, Ranking):
@@ -72,30 +72,30 @@ def joined_rankings(run: Run, queries: Mapping[str, str], documents: Texts) -> I
         )
 
 
-def checked_text(value: object, place: str) -> str:
+def checked_text(value: object, location: str) -> str:
     """Return a text. InputError if it is not a string, or not valid Unicode."""
     if not isinstance(value, str):
-        raise InputError(f"has to be a string, not {type(value).__name__}", place)
+        raise InputError(f"has to be a string, not {type(value).__name__}", location)
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"lone surrogate at character {error.start}: not valid Unicode", place) from error
+        raise InputError(f"lone surrogate at character {error.start}: not valid Unicode", location) from error
     return value
 
 
 def _lines(ranking: Ranking, number: int) -> Iterator[Line]:
     """Yield the candidates of one ranking, checked."""
-    place, query = f"{RUN}:{number}", ranking.query
+    location, query = f"{RUN}:{number}", ranking.query
     if query.text is not None:
-        checked_text(query.text, f"{place}: query {query.query_id}")
+        checked_text(query.text, f"{location}: query {query.query_id}")
     for candidate in ranking.candidates:
-        pair = pair_name(query.query_id, checked_text(candidate.doc_id, f"{place}: document id"))
+        pair = pair_name(query.query_id, checked_text(candidate.doc_id, f"{location}: document id"))
         if candidate.document is not None:
-            checked_text(candidate.document.text, f"{place}: {pair}: text")
-            checked_text(candidate.document.title, f"{place}: {pair}: title")
+            checked_text(candidate.document.text, f"{location}: {pair}: text")
+            checked_text(candidate.document.title, f"{location}: {pair}: title")
         for value in (candidate.score, candidate.rank):
             if value is not None:
-                _number(value, f"{place}: {pair}")
+                _number(value, f"{location}: {pair}")
         yield Line(number, query, candidate, False)
 
 
@@ -110,10 +110,10 @@ def _scores(query_id: object, candidates: object) -> dict[str, float]:
     }
 
 
-def _number(value: object, place: str) -> float:
+def _number(value: object, location: str) -> float:
     """Return a score or rank of the first stage."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise InputError(f"score and rank have to be finite numbers, not {value!r}", place)
+        raise InputError(f"score and rank have to be finite numbers, not {value!r}", location)
     return float(value)
 
 
@@ -130,11 +130,11 @@ def _document(doc_id: str, documents: Texts) -> Document:
     """Return a document from its text, or from an object with `text` and `title`."""
     text: object
     title: object
-    value, place = documents[doc_id], f"{DOCUMENTS}: document {doc_id}"
+    value, location = documents[doc_id], f"{DOCUMENTS}: document {doc_id}"
     if isinstance(value, Document):
         text, title = value.text, value.title
     elif isinstance(value, Mapping):
         text, title = value.get("text"), value.get("title")
     else:
         text, title = value, None
-    return Document(doc_id, checked_text(text, place), checked_text(title or "", f"{place}: title"))
+    return Document(doc_id, checked_text(text, location), checked_text(title or "", f"{location}: title"))

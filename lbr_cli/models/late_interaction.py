@@ -1,4 +1,4 @@
-"""Folders of late-interaction models, in three forms, told from their files.
+"""Folders of late-interaction models, in three forms, detected from their files.
 
 - sentence-transformers: `"model_type": "MultiVectorEncoder"` in `config_sentence_transformers.json`; the settings are
   in the configurations of its modules.

@@ -37,7 +37,7 @@ def key(number: int) -> bytes:
 
 
 def ran(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own that runs `code`, which is told the folder."""
+    """A process that runs `code` with the folder as argument."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [sys.executable, "-c", code, str(folder), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -87,9 +87,9 @@ def test_a_thing_remembered_is_recalled_by_all_its_parts(tmp_path: Path) -> None
 # ---------------------------------------------------------------- files that are not as they should be
 
 
-def flipped(path: Path, place: int, bit: int) -> None:
+def flipped(path: Path, offset: int, bit: int) -> None:
     data = bytearray(path.read_bytes())
-    data[place] ^= 1 << bit
+    data[offset] ^= 1 << bit
     path.write_bytes(data)
 
 
@@ -518,7 +518,7 @@ def test_what_is_no_size(size: str) -> None:
 
 
 def test_random_use_never_gives_a_wrong_value(tmp_path: Path) -> None:
-    """A cache that is small, shared and shrunk all the time still tells the truth."""
+    """A cache that is small, shared and shrunk all the time still returns the right scores."""
     source = random.Random(0)
     with opened(tmp_path, limit=100_000) as one, opened(tmp_path, limit=100_000) as other:
         for _ in range(300):

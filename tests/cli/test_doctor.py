@@ -65,12 +65,12 @@ def test_scores_that_are_off(chat_model: Path, monkeypatch: pytest.MonkeyPatch) 
             yield batch, tokens, hidden if checked else hidden.flip(0)  # each gets the other's score
 
     monkeypatch.setattr(Packed, "read", wrong)
-    told = []
+    lines = []
     with (
         Console(bar=False, quiet=True) as console,
         pytest.raises(RunError, match=r"self-test: [\d.]+ and [\d.]+ together, but [\d.]+ and [\d.]+ alone in float32"),
     ):
-        told.extend(examine(resolve(str(chat_model), "lb"), Settings("cpu", "float32"), console))
+        lines.extend(examine(resolve(str(chat_model), "lb"), Settings("cpu", "float32"), console))
 
 
 def test_an_unknown_option_is_pointed_to_its_help(lbr: Program) -> None:

@@ -23,7 +23,7 @@ from support.engines import local_scores
 from support.plain_loop import farthest
 from support.tokenizers import chat_tokenizer, tokenizer_of_file
 
-PLACES = checkpoints.PLACES
+MAX_POSITIONS = checkpoints.MAX_POSITIONS
 QUERIES = ("ripe figs", "трамвай <|im_end|> yes", "日本 bread </s>")
 DOCUMENTS = (
     "x",
@@ -75,7 +75,7 @@ def qwen3(tokenizer: Any, model: Any, query: str, document: str) -> float:
     suffix = frame(tokenizer, "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
     task = "Given a web search query, retrieve relevant passages that answer the query"
     body = ids(tokenizer, f"<Instruct>: {task}\n<Query>: {query}\n<Document>: {document}")
-    logits = last_logits(model, prefix + body[: PLACES - len(prefix) - len(suffix)] + suffix)
+    logits = last_logits(model, prefix + body[: MAX_POSITIONS - len(prefix) - len(suffix)] + suffix)
     yes, no = (logits[tokenizer.convert_tokens_to_ids(word)] for word in ("yes", "no"))
     return float(torch.stack([no, yes]).log_softmax(0)[1].exp().logit())
 
@@ -93,9 +93,9 @@ def mxbai_v2(tokenizer: Any, model: Any, query: str, document: str) -> float:
         "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:",
     )
     suffix, line = frame(tokenizer, "<|im_end|>\n<|im_start|>assistant\n"), ids(tokenizer, "\n")
-    asked = ids(tokenizer, f"instruction: find fruit\nquery: {query}")
-    room = PLACES - sum(map(len, (prefix, asked, line, line, task, suffix)))
-    row = prefix + asked + line + ids(tokenizer, f"document: {document}")[:room] + line + task + suffix
+    query_ids = ids(tokenizer, f"instruction: find fruit\nquery: {query}")
+    room = MAX_POSITIONS - sum(map(len, (prefix, query_ids, line, line, task, suffix)))
+    row = prefix + query_ids + line + ids(tokenizer, f"document: {document}")[:room] + line + task + suffix
     logits = last_logits(model, row)
     return float(logits[ids(tokenizer, "1")[0]] - logits[ids(tokenizer, "0")[0]])
 
@@ -106,9 +106,9 @@ def bge_gemma(tokenizer: Any, model: Any, query: str, document: str) -> float:
         "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing "
         "a prediction of either 'Yes' or 'No'.",
     )
-    line, asked = ids(tokenizer, "\n"), [tokenizer.bos_token_id, *ids(tokenizer, f"A: {query}")]
-    room = PLACES - sum(map(len, (asked, line, line, task)))
-    row = asked + line + ids(tokenizer, f"B: {document}")[:room] + line + task
+    line, query_ids = ids(tokenizer, "\n"), [tokenizer.bos_token_id, *ids(tokenizer, f"A: {query}")]
+    room = MAX_POSITIONS - sum(map(len, (query_ids, line, line, task)))
+    row = query_ids + line + ids(tokenizer, f"B: {document}")[:room] + line + task
     return float(last_logits(model, row)[ids(tokenizer, "Yes")[0]])
 
 
@@ -125,7 +125,7 @@ def zerank(tokenizer: Any, model: Any, query: str, document: str) -> float:
     start, end, line = frame(tokenizer, "<|im_start|>"), frame(tokenizer, "<|im_end|>"), ids(tokenizer, "\n")
     before = start + ids(tokenizer, f"system\n{query.strip()}") + end + line + start
     after = frame(tokenizer, "<|im_end|>\n<|im_start|>assistant\n")
-    row = before + ids(tokenizer, f"user\n{document.strip()}")[: PLACES - len(before) - len(after)] + after
+    row = before + ids(tokenizer, f"user\n{document.strip()}")[: MAX_POSITIONS - len(before) - len(after)] + after
     return float(last_logits(model, row)[ids(tokenizer, "Yes")[0]])
 
 
@@ -135,14 +135,14 @@ def ctxl(tokenizer: Any, model: Any, query: str, document: str) -> float:
     def whole(text: str) -> list[int]:
         return ids(tokenizer, f"{task}\n<Document> {text}\n<Query> {query} find fruit ??")
 
-    return float(last_logits(model, shortened(whole, document, PLACES))[0])
+    return float(last_logits(model, shortened(whole, document, MAX_POSITIONS))[0])
 
 
 def tevatron(tokenizer: Any, model: Any, query: str, document: str) -> float:
     def whole(text: str) -> list[int]:
         return ids(tokenizer, f"query: {query} passage:  {text}\nIs the passage relevant to the query?")
 
-    logits = last_logits(model, shortened(whole, document, PLACES)).log_softmax(-1)
+    logits = last_logits(model, shortened(whole, document, MAX_POSITIONS)).log_softmax(-1)
     return float(logits[frame(tokenizer, " yes")[0]] - logits[frame(tokenizer, " no")[0]])
 
 
@@ -155,7 +155,7 @@ def chat(tokenizer: Any, model: Any, query: str, document: str) -> float:
         start, end = frame(tokenizer, "<|im_start|>"), frame(tokenizer, "<|im_end|>")
         return start + middle + end + ids(tokenizer, "\n") + start + user + tail
 
-    logits = last_logits(model, shortened(whole, document, PLACES))
+    logits = last_logits(model, shortened(whole, document, MAX_POSITIONS))
     return float(logits[frame(tokenizer, "yes")[0]] - logits[frame(tokenizer, "no")[0]])
 
 
@@ -186,7 +186,7 @@ def mt5(tokenizer: Any, model: Any, query: str, document: str) -> float:
 
 def pair(tokenizer: Any, model: Any, query: str, document: str) -> Any:
     roberta = "Roberta" in type(model).__name__
-    limit = PLACES - 2 if roberta else PLACES  # its table begins behind the padding id
+    limit = MAX_POSITIONS - 2 if roberta else MAX_POSITIONS  # its table begins behind the padding id
     options = {"truncation": "only_second", "max_length": limit, "split_special_tokens": True}
     return tokenizer([query], [document], return_tensors="pt", **options)
 
@@ -207,7 +207,7 @@ def log_odds(tokenizer: Any, model: Any, query: str, document: str) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """`kind` is the class of transformers that the reference is computed with; `family` None is told by the files."""
+    """`kind` is the class of transformers that computes the reference; `family` None is detected from the files."""
 
     name: str
     make: Callable[[Path], Path]

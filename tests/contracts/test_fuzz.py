@@ -64,7 +64,7 @@ def write_run(kind: str, pairs: list[tuple[str, str, float]]) -> bytes:
     if kind == "trec":
         return "".join(f"{q}\tQ0  {d} 1 {score!r} x\n" for q, d, score in pairs).encode()
     if kind == "msmarco":
-        return "".join(f"{q}\t{d}\t{place}\n" for place, (q, d, _) in enumerate(pairs)).encode()
+        return "".join(f"{q}\t{d}\t{rank}\n" for rank, (q, d, _) in enumerate(pairs)).encode()
     if kind == "pairs":
         return jsonl([{"query_id": q, "doc_id": d, "score": score, "extra": [q]} for q, d, score in pairs])
     lists: dict[str, list[dict[str, Any]]] = {}
@@ -153,21 +153,21 @@ def test_broken_bytes_give_a_clean_error_or_a_right_answer(
     name = data.draw(st.sampled_from(["run", "corpus", "queries"]))
     content = bytearray((folder / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(content)))
+        offset = data.draw(st.integers(0, len(content)))
         change = data.draw(st.sampled_from(["insert", "delete", "replace", "cut", "double"]))
         noise = data.draw(
             st.binary(min_size=1, max_size=4) | st.sampled_from([b"\n", b"\t", b" ", b"\xff", b"\x00", b'"'])
         )
         if change == "insert":
-            content[place:place] = noise
+            content[offset:offset] = noise
         elif change == "delete":
-            del content[place : place + len(noise)]
+            del content[offset : offset + len(noise)]
         elif change == "replace":
-            content[place : place + len(noise)] = noise
+            content[offset : offset + len(noise)] = noise
         elif change == "cut":
-            del content[place:]
+            del content[offset:]
         else:
-            content += content[place:]
+            content += content[offset:]
     (folder / name).write_bytes(content)
     policies = Policies(
         data.draw(st.sampled_from(["error", "skip", "last"])),

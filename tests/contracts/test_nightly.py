@@ -187,7 +187,7 @@ def test_signals_that_come_while_the_first_is_obeyed_are_not_heard(files: Path) 
             job.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
             time.sleep(0.005)
         _, err = job.communicate()
-        # of two that come at once Python hears SIGINT first
+        # of two signals at once Python handles SIGINT first
         assert (job.returncode, err) in ((143, b"lbr: terminated\n"), (130, b"lbr: interrupted\n"))
         assert not (files / ".out.trec.lbr-tmp").exists()
 
@@ -297,28 +297,32 @@ def test_a_manifest_names_everything_that_made_a_ranking(chat_model: Path, tmp_p
     ask = ("rerank", "run.trec", "-c", "docs.jsonl.gz", "-m", str(chat_model), "--family", "lb", "--dtype", "float32")
     ended = lbr(*ask, "-o", "out.trec.gz", "--manifest", "m.json", "--cache", "--cache-dir", "c", "--max-length", "900")
     assert ended.code == 0
-    told = manifest(folder)
-    assert told["lbr"] == __version__
-    assert list(told["versions"]) == ["python", "torch", "transformers", "tokenizers"]
-    assert told["inputs"] == [
+    record = manifest(folder)
+    assert record["lbr"] == __version__
+    assert list(record["versions"]) == ["python", "torch", "transformers", "tokenizers"]
+    assert record["inputs"] == [
         {"file": name, "sha256": sha256((folder / name).read_bytes())}
         for name in ("run.trec", "queries.tsv", "docs.jsonl.gz")
     ]
-    assert told["output"] == {"file": "out.trec.gz", "sha256": sha256((folder / "out.trec.gz").read_bytes())}
-    assert told["model"]["name"] == str(chat_model)
-    assert told["model"]["weights"] == {"model.safetensors": sha256((chat_model / "model.safetensors").read_bytes())}
-    assert told["model"]["family"] == "Lb()"
-    assert (told["terms"]["device"], told["terms"]["dtype"], told["terms"]["max_length"]) == ("cpu", "float32", 900)
-    assert told["options"]["max_length"] == 900
-    counts = told["counts"]
+    assert record["output"] == {"file": "out.trec.gz", "sha256": sha256((folder / "out.trec.gz").read_bytes())}
+    assert record["model"]["name"] == str(chat_model)
+    assert record["model"]["weights"] == {"model.safetensors": sha256((chat_model / "model.safetensors").read_bytes())}
+    assert record["model"]["family"] == "Lb()"
+    assert (record["terms"]["device"], record["terms"]["dtype"], record["terms"]["max_length"]) == (
+        "cpu",
+        "float32",
+        900,
+    )
+    assert record["options"]["max_length"] == 900
+    counts = record["counts"]
     assert (counts["queries"], counts["pairs"], counts["cached"], counts["truncated"]) == (2, 3, 0, 0)
     assert counts["tokens"] > 0
     again = lbr(*ask, "--manifest", "m.json", "--cache", "--cache-dir", "c", "--max-length", "900")
     counts = manifest(folder)["counts"]
     assert (counts["cached"], counts["cached_share"], counts["tokens"]) == (3, 1.0, 0)
     assert manifest(folder)["output"] == {"file": "standard output", "sha256": sha256(again.out.encode())}
-    assert manifest(folder)["model"] == told["model"]
-    assert manifest(folder)["terms"] == told["terms"]
+    assert manifest(folder)["model"] == record["model"]
+    assert manifest(folder)["terms"] == record["terms"]
 
 
 def test_a_manifest_without_a_cache_says_the_same_of_the_model(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
@@ -327,7 +331,7 @@ def test_a_manifest_without_a_cache_says_the_same_of_the_model(chat_model: Path,
     for more in ([], ["--cache", "--cache-dir", "c"]):
         assert lbr(*ask, *more, stdin=line(0)).code == 0
         found.append(manifest(tmp_path))
-    assert [(told["model"], told["terms"]) for told in found[:1]] == [(found[1]["model"], found[1]["terms"])]
+    assert [(record["model"], record["terms"]) for record in found[:1]] == [(found[1]["model"], found[1]["terms"])]
     assert found[0]["inputs"] == [{"file": "-", "sha256": sha256(line(0))}]
 
 
@@ -337,10 +341,10 @@ def test_a_manifest_counts_every_byte_that_was_read(end: bytes, files: Path, lbr
     write(files, dict(runs))
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--manifest", "m.json")
     assert lbr(*ask).code == 0
-    told = manifest(files)
-    assert told["inputs"] == [{"file": name, "sha256": sha256(data)} for name, data in runs.items()]
-    assert told["model"] is None
-    assert "terms" not in told
+    record = manifest(files)
+    assert record["inputs"] == [{"file": name, "sha256": sha256(data)} for name, data in runs.items()]
+    assert record["model"] is None
+    assert "terms" not in record
 
 
 def test_names_that_are_no_utf8(chat_model: Path, tmp_path: Path, lbr: Program) -> None:

@@ -38,17 +38,17 @@ def quality() -> ModuleType:
 
 
 def run(value: float, p_holm: float | None = None) -> dict[str, Any]:
-    told = {"nDCG@10": {"value": value, "p_holm": p_holm}, "queries": 7}
-    return told | {"P@1": {"value": 0.25}, "R@100": {"value": 1.0}}
+    run_measures = {"nDCG@10": {"value": value, "p_holm": p_holm}, "queries": 7}
+    return run_measures | {"P@1": {"value": 0.25}, "R@100": {"value": 1.0}}
 
 
 def test_figures_of_bm25_that_differ_are_told(quality: ModuleType) -> None:
-    told = quality.figures(README)
-    assert quality.disagreements("a", run(0.4996), told) == []
-    assert quality.disagreements("a", run(0.4994), told) == [
+    documented = quality.figures(README)
+    assert quality.disagreements("a", run(0.4996), documented) == []
+    assert quality.disagreements("a", run(0.4994), documented) == [
         "a: nDCG@10 of BM25 is 0.499, and the collections' table has 0.500"
     ]
-    assert len(quality.disagreements("b", run(0.5), told)) == 3
+    assert len(quality.disagreements("b", run(0.5), documented)) == 3
 
 
 def test_the_best_is_bold_and_a_difference_starred(quality: ModuleType) -> None:

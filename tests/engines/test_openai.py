@@ -111,10 +111,10 @@ def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
         scores(model, name, settings)
     local, _, local_settings = at(folder, "lb")
     ids = TokenPrompts(local, local_settings, "local")
-    asked = set(server.prompts[1:])  # the first tries the server out
+    sent = set(server.prompts[1:])  # without the first, the probe
     requests = [local.family.requests(query, document)[0] for query in QUERIES for document in DOCUMENTS]
-    assert asked == {tuple(ids.prompt(request).ids) for request in requests}
-    assert max(map(len, asked)) == LENGTH
+    assert sent == {tuple(ids.prompt(request).ids) for request in requests}
+    assert max(map(len, sent)) == LENGTH
 
 
 def test_a_server_without_token_ids_is_sent_messages_and_that_is_said(folder: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_limit_of_the_server_shortens_documents(folder: Path) -> None:
 
 def test_labels_are_matched_exactly() -> None:
     tokens = [
-        Token(None, text, -float(place))
-        for place, text in enumerate(["\uff17", " 7", "7 ", "\uff177", "7.0", "\u0667"], 1)
+        Token(None, text, -float(rank))
+        for rank, text in enumerate(["\uff17", " 7", "7 ", "\uff177", "7.0", "\u0667"], 1)
     ]
     assert label_logprobs(tokens, ("7",), None) == [-math.inf]
     assert label_logprobs([*tokens, Token(None, "7", -0.5)], ("7", " 7"), None) == [-0.5, -2.0]
@@ -324,8 +324,8 @@ def test_the_key_is_sent_and_stands_nowhere(
 ) -> None:
     with serving.serving(folder, manner, key=KEY) as server:
         tokens = ["--tokenizer", str(folder)] if tokenizer else []
-        told = ["--manifest", "made.json", "--cache-dir", "cache", "--progress"]
-        ended = reranked(lbr, server, *tokens, *told, LBR_API_KEY=KEY, OPENAI_LOG="debug", LBR_CACHE="1")
+        options = ["--manifest", "made.json", "--cache-dir", "cache", "--progress"]
+        ended = reranked(lbr, server, *tokens, *options, LBR_API_KEY=KEY, OPENAI_LOG="debug", LBR_CACHE="1")
     assert ended.code == 0
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert KEY not in ended.out + ended.err
@@ -433,17 +433,17 @@ def test_a_second_run_asks_the_server_nothing(folder: Path, lbr: Program) -> Non
     assert runs[0].out == runs[1].out
     assert "(7 cached, 0 truncated)" in runs[1].err
     assert "(0 cached, 0 truncated)" in other.err  # by messages: other prompts
-    assert server.asked == 2 * (2 + 7)  # what it has, how it is asked, and each pair
+    assert server.request_count == 2 * (2 + 7)  # its models, a probe, and each pair
 
 
 def test_a_server_that_has_changed_is_asked_anew(folder: Path, lbr: Program) -> None:
-    """What was remembered of it counts until it is asked something."""
-    told = ("--tokenizer", str(folder), "--cache-dir", "c")
+    """The remembered choices are used until a score is missing."""
+    tokenizer = ("--tokenizer", str(folder), "--cache-dir", "c")
     more = PAIRS + '{"query_id": "3", "query": "bread", "documents": ["bread", "salt"]}\n'
     with serving.serving(folder) as server:
         port = int(server.url.split(":")[2].split("/")[0])
-        reranked(lbr, server, *told, LBR_CACHE="1")
-    arguments = ("--engine", "openai", "--base-url", server.url, "--model", "tiny", "--family", "lb", *told)
+        reranked(lbr, server, *tokenizer, LBR_CACHE="1")
+    arguments = ("--engine", "openai", "--base-url", server.url, "--model", "tiny", "--family", "lb", *tokenizer)
     with serving.serving(folder, Manner(reads=350), port=port) as server:
         ended = lbr("rerank", *arguments, stdin=more.encode(), env={"LBR_CACHE": "1"})
     assert ended.code == 0

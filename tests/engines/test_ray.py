@@ -45,7 +45,7 @@ def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
     model, settings = on_ray(folder)
-    documents = [Document(str(place), f"{place} bread needs salt " * (1 + place % 7)) for place in range(90)]
+    documents = [Document(str(index), f"{index} bread needs salt " * (1 + index % 7)) for index in range(90)]
     queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
     expected = scored(model, "local", settings, queries, documents, RecordedProgress())
 
@@ -55,8 +55,8 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
     scorer = Scorer(model.family, lambda pairs: cluster, progress)
     plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
     found = []
-    for place, (_, scores) in enumerate(scorer.score([QueryDocuments(query, documents) for query in queries], plan)):
-        if place in (2, 5):
+    for index, (_, scores) in enumerate(scorer.score([QueryDocuments(query, documents) for query in queries], plan)):
+        if index in (2, 5):
             _kill_a_worker(prepared.workers[0])
         found.append(scores)
     agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
@@ -179,7 +179,7 @@ def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
     model = fetch(resolve("minilm"), RecordedProgress())
     assert isinstance(model.family, BiEncoder)
     _, settings = on_ray_of(model)
-    documents = [Document(str(place), f"figs number {place % 5}") for place in range(12)]
+    documents = [Document(str(index), f"figs number {index % 5}") for index in range(12)]
     queries = [Query(text, text) for text in QUERIES]
     found = [values(scored(model, name, settings, queries, documents, RecordedProgress())) for name in ("local", "ray")]
     agree(found[1], found[0], 1e-6)

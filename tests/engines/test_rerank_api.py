@@ -344,7 +344,7 @@ def test_the_whole_command(lbr: Program, dialect: str) -> None:
     for number, row in enumerate(expected, 1):
         lines = [record for record in ended.records if record["query_id"] == str(number)]
         assert [line["doc_id"] for line in lines] == [
-            str(place) for place in sorted(range(len(row)), key=lambda place: -row[place])
+            str(index) for index in sorted(range(len(row)), key=lambda index: -row[index])
         ]
         assert [line["score"] for line in lines] == pytest.approx(sorted(row, reverse=True), rel=1e-6)
 

@@ -127,10 +127,10 @@ ids = st.text(st.sampled_from("aAzZ09é漢😀-"), min_size=1, max_size=3)
 def test_any_ties_and_any_grades_equal_pytrec_eval(documents: dict[str, tuple[float, int]]) -> None:
     grades = {"q": {doc_id: grade for doc_id, (_, grade) in documents.items()}}
     scores = {"q": {doc_id: score for doc_id, (score, _) in documents.items()}}
-    asked = {"ndcg", "map", "P_1", "recip_rank"}
-    theirs = dict.fromkeys(asked, 0.0)
+    measures_ = {"ndcg", "map", "P_1", "recip_rank"}
+    theirs = dict.fromkeys(measures_, 0.0)
     if any(grade >= 0 for grade in grades["q"].values()):  # it never comes back from others
-        theirs = pytrec_eval.RelevanceEvaluator(grades, asked).evaluate(scores)["q"]
+        theirs = pytrec_eval.RelevanceEvaluator(grades, measures_).evaluate(scores)["q"]
     lines = "".join(f"q Q0 {doc_id} 1 {score!r} x\n" for doc_id, (score, _) in documents.items())
     with tempfile.NamedTemporaryFile("w", suffix=".trec", encoding="utf-8") as run:
         run.write(lines)
@@ -146,10 +146,10 @@ ODD_IDS = ["a-1", "b-1", "d\0a", "d\0b", "d 1", "nowhere", "0", "00"]
 
 @pytest.mark.parametrize("name", sorted(registry))
 def test_every_measure_is_computed_or_refused_whatever_the_ids(name: str) -> None:
-    judgments = {query_id: {doc_id: place - 1 for place, doc_id in enumerate(ODD_IDS)} for query_id in ODD_IDS}
+    judgments = {query_id: {doc_id: index - 1 for index, doc_id in enumerate(ODD_IDS)} for query_id in ODD_IDS}
     run = Run("r", dict.fromkeys(ODD_IDS[:-1], ODD_IDS))
-    plain = [str(place) for place in range(len(ODD_IDS))]
-    plain_judgments = {query_id: {doc_id: place - 1 for place, doc_id in enumerate(plain)} for query_id in plain}
+    plain = [str(index) for index in range(len(ODD_IDS))]
+    plain_judgments = {query_id: {doc_id: index - 1 for index, doc_id in enumerate(plain)} for query_id in plain}
     for text in (name, f"{name}@2", f"{name}@0.2", f"{name}(rel=2)", f"{name}(max_rel=3)@2"):
         try:
             (found,) = evaluate(judgments, [run], parse_measures([text])).runs
@@ -165,9 +165,9 @@ def test_every_measure_is_computed_or_refused_whatever_the_ids(name: str) -> Non
     "name", ["AP", "RR", "P", "R", "nDCG", "Success", "Rprec", "Bpref", "Judged", "IPrec", "Compat"]
 )
 def test_the_usual_measures_are_computed(judged: Path, name: str) -> None:
-    asked = {"P": "P@2", "R": "R@2", "Success": "Success@2", "IPrec": "IPrec@0.5"}.get(name, name)
-    means, _ = ours(judged / "qrels.txt", judged / "after.trec", [asked])
-    assert 0 < means[str(parse_measures([asked])[0])] <= 1
+    measures_ = {"P": "P@2", "R": "R@2", "Success": "Success@2", "IPrec": "IPrec@0.5"}.get(name, name)
+    means, _ = ours(judged / "qrels.txt", judged / "after.trec", [measures_])
+    assert 0 < means[str(parse_measures([measures_])[0])] <= 1
 
 
 def test_a_measure_of_another_provider_sees_the_same_order(judged: Path) -> None:
@@ -179,9 +179,9 @@ def test_a_measure_of_another_provider_sees_the_same_order(judged: Path) -> None
 
 
 def test_gains_of_one_measure_do_not_reach_another(judged: Path) -> None:
-    asked = ["nDCG(gains={0:1,2:0})@10", "nDCG@10"]
-    means, _ = ours(judged / "qrels.txt", judged / "before.trec", asked)
-    alone, _ = ours(judged / "qrels.txt", judged / "before.trec", asked[1:])
+    measures_ = ["nDCG(gains={0:1,2:0})@10", "nDCG@10"]
+    means, _ = ours(judged / "qrels.txt", judged / "before.trec", measures_)
+    alone, _ = ours(judged / "qrels.txt", judged / "before.trec", measures_[1:])
     assert means["nDCG@10"] == alone["nDCG@10"]
     assert len(set(means.values())) == 2
 
@@ -253,13 +253,13 @@ def test_one_run_alone(judged: Path, lbr: Program) -> None:
 
 def test_json_tsv_and_markdown_say_the_same(judged: Path, lbr: Program) -> None:
     runs = ["before.trec", "after.trec", "before.trec", "--measures", "RR"]
-    told = json.loads(lbr(*EVALUATE, *runs, "--format", "json").out)
-    assert (told["queries"], told["measures"]) == (3, ["RR"])
-    assert told["runs"][0] == {
+    report = json.loads(lbr(*EVALUATE, *runs, "--format", "json").out)
+    assert (report["queries"], report["measures"]) == (3, ["RR"])
+    assert report["runs"][0] == {
         **{"run": "before.trec", "queries_missing": 1, "queries_unjudged": 1, "judged_in_top_10": 1.0},
         "measures": {"RR": {"value": 0.5}},
     }
-    assert told["runs"][2]["measures"]["RR"] == {
+    assert report["runs"][2]["measures"]["RR"] == {
         **{"value": 0.5, "change": 0.0, "p": 1.0, "p_holm": 1.0, "wins": 0, "ties": 3, "losses": 0}
     }
     assert lbr(*EVALUATE, *runs, "--format", "tsv").out == (
@@ -560,11 +560,11 @@ def test_holm_rejects_what_the_procedure_rejects(p_values: list[float]) -> None:
     corrected = holm(p_values)
     for level in (0.01, 0.05, 0.2):
         rejected: set[int] = set()
-        for place in sorted(range(len(p_values)), key=p_values.__getitem__):
-            if p_values[place] * (len(p_values) - len(rejected)) > level:
+        for index in sorted(range(len(p_values)), key=p_values.__getitem__):
+            if p_values[index] * (len(p_values) - len(rejected)) > level:
                 break
-            rejected.add(place)
-        assert {place for place, p in enumerate(corrected) if p <= level} == rejected
+            rejected.add(index)
+        assert {index for index, p in enumerate(corrected) if p <= level} == rejected
 
 
 def test_the_t_test_equals_the_textbook() -> None:

@@ -97,25 +97,25 @@ def test_rankings_follow_the_formula_of_the_documentation(
     lines = [
         {
             "query_id": "q",
-            "doc_id": str(place),
+            "doc_id": str(index),
             "score": model,
             "first_stage_score": first,
-            "first_stage_rank": place + 1,
+            "first_stage_rank": index + 1,
         }
-        for place, (first, model) in enumerate(candidates)
+        for index, (first, model) in enumerate(candidates)
     ]
-    scored = [place for place, (_, model) in enumerate(candidates) if model is not None]
-    first_stage = scaled([candidates[place][0] for place in scored])
-    model = scaled([candidates[place][1] or 0.0 for place in scored])
+    scored = [index for index, (_, model) in enumerate(candidates) if model is not None]
+    first_stage = scaled([candidates[index][0] for index in scored])
+    model = scaled([candidates[index][1] or 0.0 for index in scored])
     mixed = [
         float(np.float32(weight * one + (1 - weight) * other)) for one, other in zip(first_stage, model, strict=True)
     ]
-    order = [place for _, place in sorted((-value, place) for value, place in zip(mixed, scored, strict=True))]
-    order += [place for place in range(len(candidates)) if place not in scored]
+    order = [index for _, index in sorted((-value, index) for value, index in zip(mixed, scored, strict=True))]
+    order += [index for index in range(len(candidates)) if index not in scored]
     random.shuffle(lines)
     write(tmp_path, {"run.jsonl": jsonl(lines)})
     run = read_reranked(str(tmp_path / "run.jsonl"), RecordedProgress())
-    assert run.interpolated(weight).rankings == {"q": [str(place) for place in order]}
+    assert run.interpolated(weight).rankings == {"q": [str(index) for index in order]}
 
 
 def test_an_interpolated_run_with_details_gives_the_same_weights(samples: Path, lbr: Program) -> None:

@@ -48,7 +48,7 @@ def opened(path: Path) -> Output:
 
 
 def refuse(number: int) -> Any:
-    """Return a function that fails with an error number, in place of a system call."""
+    """Return a function that fails with an error number, instead of a system call."""
 
     def call(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))

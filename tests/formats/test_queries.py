@@ -103,7 +103,7 @@ STANDARD = "q1\tripe fig\tIs a fig ripe?\tNot bread.\nq2\ttram\tWhich tram?\tGau
 COLUMNS = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet"]
 
 
-def asked(
+def query_texts(
     path: Path, content: str, field: str | None = None, columns: str | None = None
 ) -> tuple[list[str], list[str]]:
     """The texts of the queries, and the warnings."""
@@ -119,41 +119,41 @@ def test_columns_of_a_trec_set(tmp_path: Path) -> None:
         f"{tmp_path}/q: 4 columns; the query is column 2, the title, and columns 3 to 4 are not read; choose with "
         "--topic-field or --query-columns"
     )
-    assert asked(tmp_path, STANDARD) == (["ripe fig", "tram"], [warning])
-    assert asked(tmp_path, STANDARD, "title") == (["ripe fig", "tram"], [])
-    assert asked(tmp_path, STANDARD, "description") == (["Is a fig ripe?", "Which tram?"], [])
-    assert asked(tmp_path, STANDARD, "narrative") == (["Not bread.", "Gauges."], [])
+    assert query_texts(tmp_path, STANDARD) == (["ripe fig", "tram"], [warning])
+    assert query_texts(tmp_path, STANDARD, "title") == (["ripe fig", "tram"], [])
+    assert query_texts(tmp_path, STANDARD, "description") == (["Is a fig ripe?", "Which tram?"], [])
+    assert query_texts(tmp_path, STANDARD, "narrative") == (["Not bread.", "Gauges."], [])
     three = "".join(line.rsplit("\t", 1)[0] + "\n" for line in STANDARD.splitlines())
-    assert asked(tmp_path, three, "description") == (["Is a fig ripe?", "Which tram?"], [])
+    assert query_texts(tmp_path, three, "description") == (["Is a fig ripe?", "Which tram?"], [])
     with pytest.raises(UsageError) as error:
-        asked(tmp_path, three, "narrative")
+        query_texts(tmp_path, three, "narrative")
     assert str(error.value) == f"{tmp_path}/q has no column narrative"
     assert error.value.hint == "the columns are id, title, description; choose one with --topic-field"
     five = STANDARD.replace("\n", "\tmore\n")
-    assert asked(tmp_path, five)[0] == ["ripe fig", "tram"]
+    assert query_texts(tmp_path, five)[0] == ["ripe fig", "tram"]
 
 
 def test_columns_by_name(tmp_path: Path) -> None:
-    assert asked(tmp_path, STANDARD, columns="id,x,query,y") == (["Is a fig ripe?", "Which tram?"], [])
-    assert asked(tmp_path, STANDARD, "y", "id,x,query,y") == (["Not bread.", "Gauges."], [])
-    assert asked(tmp_path, "ripe\tq1\n", columns="text,id") == (["ripe"], [])
+    assert query_texts(tmp_path, STANDARD, columns="id,x,query,y") == (["Is a fig ripe?", "Which tram?"], [])
+    assert query_texts(tmp_path, STANDARD, "y", "id,x,query,y") == (["Not bread.", "Gauges."], [])
+    assert query_texts(tmp_path, "ripe\tq1\n", columns="text,id") == (["ripe"], [])
     # the last column takes the rest of the line
-    assert asked(tmp_path, STANDARD, columns="id,text")[0][0] == "ripe fig\tIs a fig ripe?\tNot bread."
+    assert query_texts(tmp_path, STANDARD, columns="id,text")[0][0] == "ripe fig\tIs a fig ripe?\tNot bread."
     with pytest.raises(UsageError, match="q has no column title"):
-        asked(tmp_path, STANDARD, columns="id,a,b,c")
+        query_texts(tmp_path, STANDARD, columns="id,a,b,c")
     with pytest.raises(InputError, match=r"q:1: a line has 5 tab-separated fields \(id, a, b, c, text\)"):
-        asked(tmp_path, STANDARD, columns="id,a,b,c,text")
+        query_texts(tmp_path, STANDARD, columns="id,a,b,c,text")
 
 
 def test_texts_with_tabs_are_no_columns(tmp_path: Path) -> None:
-    texts, warnings = asked(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n")
+    texts, warnings = query_texts(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n")
     assert texts == ["ripe", "a\ttram\tgauge"]
     assert warnings == [
         f"{tmp_path}/q:2: 1 of 2 lines have more than two columns, which are joined to one query text; name the "
         "columns with --query-columns"
     ]
     with pytest.raises(UsageError, match=r"--topic-field has no effect: the lines of .* have different .* \(2, 4\)"):
-        asked(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n", "title")
+        query_texts(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n", "title")
 
 
 COLUMN = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1)
@@ -170,8 +170,8 @@ def test_every_column_comes_back(tmp_path_factory: pytest.TempPathFactory, rows:
     rows = [[f"q{row[0]}", *row[1:]] for row in rows]
     content = "".join("\t".join(row) + "\n" for row in rows)
     folder = tmp_path_factory.mktemp("columns")
-    for field, place in (("title", 1), ("description", 2)):
-        assert asked(folder, content, field) == ([row[place] for row in rows], [])
+    for field, index in (("title", 1), ("description", 2)):
+        assert query_texts(folder, content, field) == ([row[index] for row in rows], [])
 
 
 def test_a_key_of_jsonl_queries(files: Path, lbr: Program) -> None:

@@ -91,11 +91,11 @@ def test_every_other_key_keeps_its_value(line: dict[str, Any], others: dict[str,
     found = list(lines)
     candidates = [one.candidate for one in found if one.candidate]
     assert [one.document.text for one in candidates if one.document] == line["pos"] + line["neg"]
-    rows = [RankedCandidate(one, place, place, float(place)) for place, one in enumerate(candidates, 1)]
+    rows = [RankedCandidate(one, rank, rank, float(rank)) for rank, one in enumerate(candidates, 1)]
     random.shuffle(rows)
     written = json.loads(format_.write(found[0].query, rows, OutputOptions("tag")))
     count = len(line["pos"])
-    numbers = [float(place) for place in range(1, len(candidates) + 1)]
+    numbers = [float(rank) for rank in range(1, len(candidates) + 1)]
     assert written == line | {"pos_scores": numbers[:count], "neg_scores": numbers[count:]}
 
 

@@ -1,4 +1,4 @@
-"""TRECTEXT corpora: documents, fields, and the places of errors."""
+"""TRECTEXT corpora: documents, fields, and the lines of errors."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def trec(rankings: list[list[str]], folder: Path) -> tuple[str, ...]:
     paths = []
     for number, ranking in enumerate(rankings):
         path = folder / f"{number}.trec"
-        path.write_text("".join(f"q Q0 {doc} 1 {-place} x\n" for place, doc in enumerate(ranking)))
+        path.write_text("".join(f"q Q0 {doc} 1 {-index} x\n" for index, doc in enumerate(ranking)))
         paths.append(str(path))
     return tuple(paths)
 

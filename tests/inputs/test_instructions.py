@@ -75,8 +75,8 @@ def test_the_prompt_of_a_query_in_a_file_shows_it(folder: Path, lbr: Program, mo
 def test_a_family_that_takes_none_refuses_it(folder: Path, lbr: Program, options: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", *options.split(), "--quiet", "-o", "out")
     assert (ended.code, (folder / "out").exists()) == (2, False)
-    place, message = ended.err.splitlines()[0].split(": query q1 has an instruction, and models of the family ")
-    assert place == "lbr: queries.jsonl:1"
+    location, message = ended.err.splitlines()[0].split(": query q1 has an instruction, and models of the family ")
+    assert location == "lbr: queries.jsonl:1"
     assert message.endswith(" take none")
     assert ended.err.splitlines()[1] == "lbr: hint: remove the key, for example with: jq -c 'del(.instruction)'"
 

@@ -60,7 +60,7 @@ ROWS = [list(range(1, 9)), list(range(1, 6))]  # made-up prompts
 LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
 
 
-def told(folder: Path, **config: Any) -> object:
+def detected(folder: Path, **config: Any) -> object:
     """The family that a folder with this configuration is of."""
     write(folder, {"config.json": json.dumps(config)})
     return family_of(folder, "")
@@ -77,7 +77,7 @@ def told(folder: Path, **config: Any) -> object:
     ],
 )
 def test_families_that_files_tell(config: dict[str, Any], family: object, tmp_path: Path) -> None:
-    assert told(tmp_path, **config) == family
+    assert detected(tmp_path, **config) == family
 
 
 def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
     ]
     write(tmp_path, {"modules.json": json.dumps(modules[:1])})
     cross = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "x"}}
-    assert told(tmp_path, **cross) == Classifier()
+    assert detected(tmp_path, **cross) == Classifier()
     write(tmp_path, {"modules.json": json.dumps(modules)})
-    assert told(tmp_path, **cross) == BiEncoder()
+    assert detected(tmp_path, **cross) == BiEncoder()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_files_that_do_not_tell(config: dict[str, Any], what: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
-        told(tmp_path, **config)
+        detected(tmp_path, **config)
     assert str(error.value) == f"{tmp_path}: its files do not name its family (architecture: {what})"
     assert error.value.hint == FAMILY_HINT
 

@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A page that was opened, and whatever it complained of or asked for."""
+    """A page that was opened, and its errors and requests."""
 
     def __init__(self, browser: Any, file: Path, *, width: int = 1440, scheme: str = "light") -> None:
         self.complaints: list[str] = []
@@ -54,12 +54,12 @@ class Visit:
             self.complaints.append(f"request: {request.url}")
 
     def rows(self) -> list[str]:
-        """The ids of the queries, as the table stands."""
+        """The ids of the queries in the order of the table."""
         ids: list[str] = self.page.locator("#queries tbody tr:not([hidden]) a").all_inner_texts()
         return ids
 
     def changes(self) -> list[float]:
-        """What the queries gained, as the table stands; it has a minus sign for those that lost."""
+        """The gains of the queries in the order of the table, with a minus sign for losses."""
         texts = self.page.locator("#queries td:nth-child(4)").all_inner_texts()
         return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
 
@@ -298,7 +298,7 @@ def test_nothing_is_wider_than_the_screen(browser: Any, samples: Path, strange: 
 def test_dark_and_light_can_be_read(browser: Any, samples: Path) -> None:
     for scheme in ("light", "dark"):
         visit = Visit(browser, samples, scheme=scheme)
-        # WCAG 2.2, 1.4.3: text has 4.5 times the luminance of what it stands on, or the other way round
+        # WCAG 2.2, 1.4.3: the luminances of text and background differ by a factor of 4.5
         assert visit.page.evaluate(CONTRAST) == []
         visit.page.locator("#queries tbody a").first.click()
         visit.page.locator("#query h2").wait_for()

@@ -24,7 +24,7 @@ from support.texts import EVIL
 SAMPLES = ROOT / "samples"
 
 
-def told(html: str) -> dict[str, Any]:
+def data_of(html: str) -> dict[str, Any]:
     """The data that a page holds."""
     found: dict[str, Any] = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', html)[0])
     return found
@@ -46,7 +46,7 @@ def report(lbr: Program, *arguments: str) -> str:
 
 def test_its_figures_are_those_of_evaluate(reranked: Path, lbr: Program) -> None:
     qrels = ["--qrels", str(SAMPLES / "qrels.txt")]
-    shown = told(report(lbr, str(reranked), *qrels, "-c", str(SAMPLES / "docs.jsonl")))
+    shown = data_of(report(lbr, str(reranked), *qrels, "-c", str(SAMPLES / "docs.jsonl")))
     measures = ["--format", "json", "--per-query", "q.jsonl"]
     evaluated = json.loads(lbr("evaluate", *qrels, str(SAMPLES / "run.trec"), str(reranked), *measures).out)
     assert [measure["name"] for measure in shown["measures"]] == evaluated["measures"]
@@ -67,7 +67,9 @@ def test_its_figures_are_those_of_evaluate(reranked: Path, lbr: Program) -> None
 
 
 def test_the_lists_the_texts_and_the_grades(reranked: Path, lbr: Program) -> None:
-    shown = told(report(lbr, str(reranked), "--qrels", str(SAMPLES / "qrels.txt"), "-c", str(SAMPLES / "docs.jsonl")))
+    shown = data_of(
+        report(lbr, str(reranked), "--qrels", str(SAMPLES / "qrels.txt"), "-c", str(SAMPLES / "docs.jsonl"))
+    )
     kettle = next(query for query in shown["queries"] if query["id"] == "kettle-scale")
     assert kettle["text"] == "how do I get rid of the white crust inside my kettle"
     (before, after) = ([shown["documents"][line[0]] for line in lines] for lines in kettle["lists"])
@@ -83,7 +85,7 @@ def test_the_lists_the_texts_and_the_grades(reranked: Path, lbr: Program) -> Non
 
 
 def test_without_judgments_it_tells_movements_alone(reranked: Path, lbr: Program) -> None:
-    shown = told(report(lbr, str(reranked)))
+    shown = data_of(report(lbr, str(reranked)))
     assert (shown["measures"], shown["curves"], shown["judged"]) == ([], [], 0)
     assert all("grades" not in query and "values" not in query for query in shown["queries"])
     assert all(len(row) == 1 for row in shown["documents"])  # ids alone: nothing says their texts
@@ -94,7 +96,7 @@ def test_texts_in_the_lines_need_no_corpus_and_no_queries(tmp_path: Path, lbr: P
     write(tmp_path, {"a.jsonl": line.format(1, 2, 1) + line.format(2, 1, 2)})
     ended = lbr("report", "a.jsonl", "a.jsonl", "-o", "page.html", "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
-    shown = told((tmp_path / "page.html").read_text(encoding="utf-8"))
+    shown = data_of((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert shown["documents"] == [["d1", "T", "text 1"], ["d2", "T", "text 2"]]
     assert shown["queries"][0]["text"] == "figs"
 
@@ -109,7 +111,7 @@ def test_what_explain_says_comes_along_where_it_is_of_that_form(tmp_path: Path, 
     line = {"query_id": "q", "text": "xyzabcd"}
     lines = [line | {"doc_id": f"d{n}", "score": -n} | detail for n, detail in enumerate(details)]
     write(tmp_path, {"a.jsonl": "".join(f"{json.dumps(line)}\n" for line in lines)})
-    shown = told(lbr("report", "a.jsonl", "a.jsonl", "-o", "-").out)
+    shown = data_of(lbr("report", "a.jsonl", "a.jsonl", "-o", "-").out)
     assert shown["queries"][0]["lists"][0] == [
         [0, 0.0, 0, {"digits": [0.1] * 7, "mass": 0.7, "truncated": True, "passage": [3, 7]}],
         [1, -1.0, 1],
@@ -123,10 +125,10 @@ def test_places_are_those_of_whole_runs(tmp_path: Path, lbr: Program) -> None:
         write(tmp_path, {name: "".join(f"q Q0 d{n} 1 {-n * order} x\n" for n in range(300))})
     write(tmp_path, {"qrels.txt": "q 0 d150 1\nq 0 zz 1\nr 0 d1 1\n"})
     ended = lbr("report", "a.trec", "b.trec", "--qrels", "qrels.txt", "--depth", "2", "-o", "-")
-    shown = told(ended.out)
+    shown = data_of(ended.out)
     query, absent = shown["queries"]
     assert query["lists"][1] == [[2, 299.0, 299], [3, 298.0, 298]]
-    grades = {shown["documents"][number][0]: [grade, *places] for number, grade, places in query["grades"]}
+    grades = {shown["documents"][number][0]: [grade, *ranks] for number, grade, ranks in query["grades"]}
     assert grades == {"d150": [1, 150, 149], "zz": [1, None, None]}
     assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, and in no run: it counts
     assert shown["coverage"][0][0] == 1
@@ -136,7 +138,7 @@ def test_places_are_those_of_whole_runs(tmp_path: Path, lbr: Program) -> None:
 def test_a_name_may_be_that_of_a_place_in_the_page(files: Path, lbr: Program) -> None:
     (files / "{{data}}.trec").write_text("q1 Q0 d1 1 1 x\n")
     ended = lbr("report", "{{data}}.trec", "run.trec", "-o", "-")
-    assert told(ended.out)["runs"][0] == "{{data}}.trec"
+    assert data_of(ended.out)["runs"][0] == "{{data}}.trec"
 
 
 def test_the_queries_that_are_found_are_not_written_over(files: Path, lbr: Program) -> None:
@@ -160,7 +162,7 @@ def test_nothing_in_it_is_fetched_and_no_text_is_markup(tmp_path: Path, lbr: Pro
     assert "\u2028" not in html
     assert not re.search(r"(src|href)=", html)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", html)
-    assert told(html)["queries"][0]["id"] == EVIL
+    assert data_of(html)["queries"][0]["id"] == EVIL
 
 
 @given(st.text(max_size=40))
@@ -171,7 +173,7 @@ def test_any_text_comes_back_as_it_is(text: str) -> None:
     except UnicodeEncodeError:
         return
     html = page(page_data([run, run], Texts({"q": text}, {"d": Document("d", text, text)}), 10), text).decode()
-    assert told(html)["documents"] == [["d", text, text]]
+    assert data_of(html)["documents"] == [["d", text, text]]
     assert html.count("</script>") == 2
 
 

@@ -34,7 +34,7 @@ TEXTS = (
     "Москва, naïve écoute 🙂\n",
     "bread needs salt and figs turn purple " * 90,
 )
-DOCUMENTS = [Document(str(place), text) for place, text in enumerate(TEXTS)]
+DOCUMENTS = [Document(str(index), text) for index, text in enumerate(TEXTS)]
 PROMPT = Template.parse('system = "Judge."\nuser = "{query} or {document}?"', "prompt.toml")
 CHOSEN: dict[str, dict[str, Any]] = {"next-token": {"prompt": PROMPT, "labels": ("1", "2")}}
 FAMILIES = ("lb", "lb-rev", "qwen3", "mxbai-v2", "next-token")

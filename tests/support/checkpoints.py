@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from support.tokenizers import WORDS, chat_tokenizer
 
-PLACES = 512  # how many tokens the models read; their tokenizers name no limit
+MAX_POSITIONS = 512  # how many tokens the models read; their tokenizers name no limit
 USUAL = "Judge whether the Document meets requirements Instruct Query Note answer can only be yes no Yes\nyes\nno\nYes"
 TEXT = (WORDS, *([USUAL] * 9))
 SIZES: dict[str, Any] = {
@@ -23,7 +23,7 @@ SIZES: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "initializer_range": 0.3,
-    "max_position_embeddings": PLACES,
+    "max_position_embeddings": MAX_POSITIONS,
     "num_key_value_heads": 2,
     "head_dim": 8,
 }
@@ -131,13 +131,13 @@ def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any]
         config.use_bidirectional_attention, config.head_dim = True, 8
     saved(folder, f"{name}Model", config, tokenizer)
     listed = [{"idx": 0, "name": "0", "path": "", "type": MODULES["Transformer"]}]
-    for place, module in enumerate(modules, 1):
-        kind, path = module.pop("kind"), f"{place}_{module.get('kind', 'Module')}"
-        listed.append({"idx": place, "name": str(place), "path": path, "type": MODULES.get(kind, kind)})
+    for number, module in enumerate(modules, 1):
+        kind, path = module.pop("kind"), f"{number}_{module.get('kind', 'Module')}"
+        listed.append({"idx": number, "name": str(number), "path": path, "type": MODULES.get(kind, kind)})
         (folder / path).mkdir()
         (folder / path / "config.json").write_text(json.dumps(module))
         if kind == "Dense":
-            torch.manual_seed(place)
+            torch.manual_seed(number)
             size = (module["out_features"], module["in_features"])
             weights = {"linear.weight": torch.randn(size), "linear.bias": torch.randn(size[0])}
             torch.save(weights, folder / path / "pytorch_model.bin")
@@ -193,12 +193,12 @@ def gguf(folder: Path, path: Path, quantised: bool = False) -> Path:
     for name, weight in model.state_dict().items():
         stem, _, ending = name.rpartition(".")
         values = weight.float().numpy()
-        place = f"{names.get_name(stem)}.{ending}"
+        name = f"{names.get_name(stem)}.{ending}"
         if quantised and values.ndim == 2:
             kind = GGMLQuantizationType.Q8_0
-            writer.add_tensor(place, quants.quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, quants.quantize(values, kind), raw_dtype=kind)
         else:
-            writer.add_tensor(place, values)
+            writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -95,7 +95,7 @@ class Call:
         data, self.descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
         while data and not data.endswith(b"\n"):
             data += connection.recv(1 << 16)
-        self.told: dict[str, Any] = json.loads(data or "{}")
+        self.request: dict[str, Any] = json.loads(data or "{}")
 
 
 def _serve(listener: socket.socket, level: str) -> Call | None:
@@ -125,10 +125,10 @@ def _serve(listener: socket.socket, level: str) -> Call | None:
         if listener in ready:
             connection, _ = listener.accept()
             call = Call(connection)
-            if not call.told:
+            if not call.request:
                 connection.close()
                 continue
-            reason = _difference(call.told["env"], late)
+            reason = _difference(call.request["env"], late)
             pid = 0 if reason else os.fork()
             if not reason and pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -164,17 +164,17 @@ def _difference(environment: Mapping[str, str], late: tuple[str, ...]) -> str:
 
 def _become(call: Call) -> NoReturn:
     """Run the program with the descriptors, folder, environment and arguments of the call."""
-    for place, descriptor in enumerate(call.descriptors):
-        os.dup2(descriptor, place)
+    for number, descriptor in enumerate(call.descriptors):
+        os.dup2(descriptor, number)
         os.close(descriptor)
-    os.chdir(call.told["cwd"])
+    os.chdir(call.request["cwd"])
     set_by_imports = {name: value for name, value in os.environ.items() if name not in START}
     os.environ.clear()
-    os.environ.update(set_by_imports | call.told["env"])
+    os.environ.update(set_by_imports | call.request["env"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, os.getcwd())  # as with python -m
-    sys.argv = [str(ROOT / "lbr_cli" / "__main__.py"), *call.told["arguments"]]
+    sys.argv = [str(ROOT / "lbr_cli" / "__main__.py"), *call.request["arguments"]]
     from lbr_cli.__main__ import main as run
 
     try:
@@ -292,8 +292,8 @@ class Forked:
         self._received = b""
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(os.path.join(folder, level))
-        told = {"arguments": arguments, "cwd": cwd, "env": dict(env)}
-        message = json.dumps(told).encode() + b"\n"
+        request = {"arguments": arguments, "cwd": cwd, "env": dict(env)}
+        message = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(self._connection, [message], descriptors)
         if sent < len(message):
             self._connection.sendall(message[sent:])

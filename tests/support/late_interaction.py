@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 SIZE, VECTOR = 32, 16
-PLACES = 128
+MAX_POSITIONS = 128
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
 WORDS = "the ripe figs turn purple lisbon trams use gauge bread needs salt a of uber"
 QUERIES = ("ripe figs", "Lisbon TRAMS, gauge?", "", "übergröße naïve [SEP] salt", "bread needs salt " * 12)
@@ -67,7 +67,7 @@ def word_pieces(*, lower: bool = True, **options: Any) -> Any:
     )
     named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, model_max_length=PLACES, do_lower_case=lower, **named, **options
+        tokenizer_object=inner, model_max_length=MAX_POSITIONS, do_lower_case=lower, **named, **options
     )
 
 
@@ -98,7 +98,7 @@ def bert(folder: Path, tokenizer: Any = None, kind: str = "Bert") -> Path:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=PLACES,
+        max_position_embeddings=MAX_POSITIONS,
         pad_token_id=0,
     )
     model = getattr(transformers, f"{kind}Model")(config)

@@ -39,8 +39,8 @@ def engine(folder: Path, **settings: Any) -> PromptEngine:
 
 def scores(loaded: PromptEngine, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
     """Return the engine's scores of pairs."""
-    asked = [ask(Lb(), *pair)[0] for pair in pairs]
-    return [Lb().score([answer]).value for answer in answered(loaded, asked)]
+    requests = [ask(Lb(), *pair)[0] for pair in pairs]
+    return [Lb().score([answer]).value for answer in answered(loaded, requests)]
 
 
 def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:

@@ -24,18 +24,18 @@ KEY = "sk-very-secret-0123456789"
 
 @dataclass(frozen=True)
 class Manner:
-    """What a server takes and tells. `listed` None has no list of models, `labels` knows `logprob_token_ids`."""
+    """What a server accepts and returns. `listed` None has no list of models, `labels` supports `logprob_token_ids`."""
 
     takes_ids: bool = True
     labels: bool = True
     most: int = 20
     as_chat: bool = False  # answers completions in the shape of chats, as llama.cpp's server does
     strict: bool = False  # refuses fields that it does not know
-    tells: bool = True  # log-probabilities
+    has_logprobs: bool = True
     limit: str = "max_tokens"
     reads: int | None = 600
     listed: tuple[str, ...] | None = ("tiny",)
-    caps: int | None = None  # tells fewer than it is asked for, without a word
+    caps: int | None = None  # the most log-probabilities that it returns, without an error
 
 
 VLLM = Manner()
@@ -43,7 +43,7 @@ LLAMA = Manner(labels=False, most=1000, as_chat=True, reads=None)
 MESSAGES = Manner(takes_ids=False, labels=False)
 FIVE = Manner(takes_ids=False, labels=False, most=5)
 HOSTED = Manner(takes_ids=False, labels=False, strict=True, limit="max_completion_tokens", listed=None)
-SILENT = Manner(takes_ids=False, tells=False)
+SILENT = Manner(takes_ids=False, has_logprobs=False)
 
 BAD_VALUES = {"nan": float("nan"), "positive": 3.5, "text": "-1", "null": None}
 Trouble = Callable[[int], str]
@@ -61,7 +61,7 @@ class Serving:
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    asked: int = 0
+    request_count: int = 0
     at_once: int = 0
     most_at_once: int = 0
 
@@ -89,7 +89,7 @@ def serving(
     def named(number: int, as_ids: bool) -> str:
         return f"token_id:{number}" if as_ids else str(tokenizer.decode([number]))
 
-    def told(ids: tuple[int, ...], count: int, drawn: int) -> list[int]:
+    def top_tokens(ids: tuple[int, ...], count: int, drawn: int) -> list[int]:
         top: list[int] = log_probabilities(ids).topk(min(count, manner.caps or count)).indices.tolist()
         return top if drawn in top else [drawn, *top]
 
@@ -119,9 +119,9 @@ def serving(
         values = log_probabilities(ids)
         # the worst that a server could draw, where it may choose
         drawn = int(values.argmax() if body.get("temperature") == 0 else values.argmin())
-        asked = body.get("logprob_token_ids") if manner.labels else None
+        labels = body.get("logprob_token_ids") if manner.labels else None
         as_ids = manner.labels and bool(body.get("return_tokens_as_token_ids"))
-        tokens = [drawn, *asked] if asked else told(ids, count, drawn)
+        tokens = [drawn, *labels] if labels else top_tokens(ids, count, drawn)
         state.prompts.append(ids)
         listed = [{"id": number, "token": named(number, as_ids), "logprob": float(values[number])} for number in tokens]
         if chat and not manner.as_chat:
@@ -130,7 +130,7 @@ def serving(
         logprobs: Any = {"content": [first]}
         if not chat and not manner.as_chat:
             logprobs = {"top_logprobs": [{named(number, as_ids): float(values[number]) for number in tokens}]}
-        choice = {"index": 0, "logprobs": logprobs if manner.tells else None, "finish_reason": "length"}
+        choice = {"index": 0, "logprobs": logprobs if manner.has_logprobs else None, "finish_reason": "length"}
         return {"choices": [choice], "usage": {"prompt_tokens": len(ids), "completion_tokens": 1}}
 
     class Handler(BaseHTTPRequestHandler):
@@ -148,8 +148,8 @@ def serving(
 
         def _do(self, work: Callable[[], dict[str, Any]]) -> None:
             with lock:
-                number = state.asked
-                state.asked += 1
+                number = state.request_count
+                state.request_count += 1
                 state.at_once += 1
                 state.most_at_once = max(state.most_at_once, state.at_once)
                 state.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -164,8 +164,8 @@ def serving(
                     return
                 self._send(200, json.dumps(spoilt(work(), wrong)).encode(), wrong)
             except Refusal as error:
-                told = {"error": {"message": str(error), "code": error.status}}
-                self._send(error.status, json.dumps(told).encode(), "")
+                body = {"error": {"message": str(error), "code": error.status}}
+                self._send(error.status, json.dumps(body).encode(), "")
             finally:
                 with lock:
                     state.at_once -= 1

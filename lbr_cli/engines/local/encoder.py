@@ -72,8 +72,8 @@ def tokenized(tokenizer: Any, texts: Sequence[Embedding], max_length: int) -> li
     limits = [min(max_length, text.max_length or max_length) for text in texts]
     encodings: dict[int, Any] = {}
     for limit in set(limits):
-        places = [place for place, other in enumerate(limits) if other == limit]
-        joined = [texts[place].prompt + texts[place].text for place in places]
+        positions = [position for position, other in enumerate(limits) if other == limit]
+        joined = [texts[position].prompt + texts[position].text for position in positions]
         encoded = tokenizer(joined, truncation=True, max_length=limit, split_special_tokens=True).encodings
-        encodings.update(zip(places, encoded, strict=True))
-    return [encodings[place] for place in range(len(texts))]
+        encodings.update(zip(positions, encoded, strict=True))
+    return [encodings[position] for position in range(len(texts))]

@@ -78,10 +78,10 @@ def compute_in_int8(model: Any, prompts: Sequence[list[int]]) -> None:
     """
     expected = own_hidden_states(model, prompts)
     last_input = LastInput(int8_kernel())
-    places = list(_linear_layers(model))
-    if not places:
+    linear_layers = list(_linear_layers(model))
+    if not linear_layers:
         raise MissingError(f"--dtype int8: unsupported model: a {type(model).__name__} has no linear layers", hint=HINT)
-    for parent, name in places:
+    for parent, name in linear_layers:
         setattr(parent, name, Int8Linear(getattr(parent, name), last_input))
     states = own_hidden_states(model, prompts)
     last_input.shared = False

@@ -88,9 +88,9 @@ class PackedAttention:
 class _Call:
     """The index tensors and masks of a segment.
 
-    `take` [prompts, longest] are places in the row; past the end of a prompt its last one. `put` is the same, but one
-    place behind the row past the end of a prompt. `last_mask` [prompts, 1, 1, shared + longest] is True where the last
-    token of a prompt sees another.
+    `take` [prompts, longest] are positions in the row; past the end of a prompt its last one. `put` is the same, but
+    past the end of a prompt it is the position behind the row. `last_mask` [prompts, 1, 1, shared + longest] is True
+    where the last token of a prompt sees another.
     """
 
     def __init__(self, segment: Segment, tokens: int, device: torch.device) -> None:
@@ -108,7 +108,7 @@ class _Call:
             self._mask = torch.ones(longest, segment.shared + longest, dtype=torch.bool).tril(segment.shared)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-        """Causal attention, in which the queries are the last `query.shape[2]` of the places of the keys."""
+        """Causal attention, in which the queries are the last `query.shape[2]` of the positions of the keys."""
         grouped = query.shape[1] != key.shape[1]
         before = key.shape[2] - query.shape[2]
         if self._mask is not None:

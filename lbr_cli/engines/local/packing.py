@@ -98,7 +98,7 @@ def common_prefix(rows: Sequence[list[int]]) -> list[int]:
 def shared_length(prefix: Sequence[int], row: Sequence[int]) -> int:
     """Return how many tokens a row shares with a prefix; at least one of its own remains."""
     longest = min(len(prefix), len(row) - 1)
-    return next((place for place in range(longest) if prefix[place] != row[place]), longest)
+    return next((index for index in range(longest) if prefix[index] != row[index]), longest)
 
 
 def pack(batch: Sequence[Member], carried: Group | None) -> Row:
@@ -136,12 +136,12 @@ def _segments(batch: Sequence[Member], spans: Sequence[slice], prefix: slice | N
     """Cut the members of one group, the longest first, where lengths or shared parts differ too much."""
     found = []
     start = 0
-    for place in range(1, len(batch) + 1):
+    for index in range(1, len(batch) + 1):
         longest = spans[start].stop - spans[start].start
-        if place < len(batch):
-            length = spans[place].stop - spans[place].start
-            if batch[place].shared == batch[start].shared and length <= longest <= SIMILAR * length:
+        if index < len(batch):
+            length = spans[index].stop - spans[index].start
+            if batch[index].shared == batch[start].shared and length <= longest <= SIMILAR * length:
                 continue
-        found.append(Segment(spans[start:place], batch[start].shared, prefix, slice(number + start, number + place)))
-        start = place
+        found.append(Segment(spans[start:index], batch[start].shared, prefix, slice(number + start, number + index)))
+        start = index
     return found

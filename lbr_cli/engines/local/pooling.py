@@ -60,8 +60,8 @@ class Pooling:
 
         All float32; rows are padded on the right.
         """
-        places = torch.arange(hidden.shape[1], device=hidden.device)
-        counted = mask.bool() & (places >= torch.tensor(skipped, device=hidden.device)[:, None])
+        positions = torch.arange(hidden.shape[1], device=hidden.device)
+        counted = mask.bool() & (positions >= torch.tensor(skipped, device=hidden.device)[:, None])
         vectors = torch.cat([_pool(mode, hidden, counted) for mode in self.modes], -1)
         for step in self.steps:
             vectors = step(vectors)

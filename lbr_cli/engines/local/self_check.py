@@ -33,7 +33,7 @@ def made_up_prompts(tokenizer: Any, model: Any, longest: int) -> list[list[int]]
     shared = max(min(SHARED, longest - 2), 0)
     lengths = [max(min(own, longest - shared), 1) for own in OWN]
     count = shared + sum(lengths)
-    tokens = [ordinary[place * 7919 % len(ordinary)] for place in range(1, count + 1)]
+    tokens = [ordinary[position * 7919 % len(ordinary)] for position in range(1, count + 1)]
     prefix, rest = tokens[:shared], tokens[shared:]
     return [prefix + rest[: lengths[0]], prefix + rest[lengths[0] :]]
 

@@ -69,7 +69,7 @@ class TokenEncoder(LocalEngine[TokenInput]):
         vectors = recompute_nonfinite(
             self._vectors(batch, width), self.model, lambda number: self._vectors([batch[number]], width)
         )
-        return [vectors[place, one.rows].numpy() for place, one in enumerate(batch)]
+        return [vectors[position, one.rows].numpy() for position, one in enumerate(batch)]
 
     def _vectors(self, batch: Sequence[TokenInput], width: int) -> torch.Tensor:
         """[inputs, width, size], float32 on the CPU; 0 for tokens without a vector."""
@@ -77,6 +77,6 @@ class TokenEncoder(LocalEngine[TokenInput]):
         attended, _ = padded_rows([one.attended for one in batch], self.model.device, 0, width)
         hidden = self.model(input_ids=ids, attention_mask=attended).last_hidden_state.float()
         counted = torch.zeros_like(ids, dtype=torch.bool)
-        for place, one in enumerate(batch):
-            counted[place, one.rows] = True
+        for position, one in enumerate(batch):
+            counted[position, one.rows] = True
         return self._projection(hidden).masked_fill(~counted[..., None], 0.0).cpu()

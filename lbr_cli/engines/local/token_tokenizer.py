@@ -77,13 +77,13 @@ class TokenTokenizer:
         """Return the inputs of requests."""
         texts = [narrowed(TokenEmbeddings, request) for request in requests]
         kinds: dict[tuple[int, str], list[int]] = {}
-        for place, text in enumerate(texts):
-            kinds.setdefault((self._limit(text), text.prompt), []).append(place)
+        for position, text in enumerate(texts):
+            kinds.setdefault((self._limit(text), text.prompt), []).append(position)
         found: dict[int, TokenInput] = {}
-        for (limit, prompt), places in kinds.items():
-            of_kind = [texts[place] for place in places]
-            found.update(zip(places, self._inputs(of_kind, limit, prompt), strict=True))
-        return [found[place] for place in range(len(texts))]
+        for (limit, prompt), positions in kinds.items():
+            of_kind = [texts[position] for position in positions]
+            found.update(zip(positions, self._inputs(of_kind, limit, prompt), strict=True))
+        return [found[position] for position in range(len(texts))]
 
     def _limit(self, text: TokenEmbeddings) -> int:
         """A maximum length above the usual one of the folder is for documents."""
@@ -104,7 +104,7 @@ class TokenTokenizer:
     def _input(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int, limit: int) -> TokenInput:
         """Add the expansion, and decide which tokens have a vector."""
         skipped = self._skipped if ("query" if text.is_query else "document") in self._skipped_in else frozenset()
-        rows = [place for place, number in enumerate(ids) if number not in skipped]
+        rows = [position for position, number in enumerate(ids) if number not in skipped]
         attended = [1] * len(ids)
         tokens = self._tokens(text, ids, encoding, start) if text.with_tokens else []
         if text.expansion and (count := min(text.expansion.length, limit) - len(ids)) > 0:
@@ -116,7 +116,7 @@ class TokenTokenizer:
                 rows = [*filled, *(count + row for row in rows)]
                 ids, attended, tokens = [fill] * count + ids, more + attended, [name] * count + tokens
             else:
-                rows = [*rows, *(len(ids) + place for place in filled)]
+                rows = [*rows, *(len(ids) + position for position in filled)]
                 ids, attended, tokens = ids + [fill] * count, attended + more, tokens + [name] * count
         shown = [tokens[row] for row in rows] if text.with_tokens else ()
         return TokenInput(text, ids, bool(encoding.overflowing), attended, rows, shown)
@@ -183,9 +183,9 @@ class TokenTokenizer:
         MissingError if the tokenizer reads a text after a special token in another way than alone.
         """
         (encoding,) = self._tokenizer([prompt], add_special_tokens=False, split_special_tokens=False).encodings
-        places = [place for place, number in enumerate(encoding.ids) if number in self._special]
-        head = encoding.ids[: places[-1] + 1] if places else []
-        rest = prompt[encoding.offsets[places[-1]][1] :] if places else prompt
+        positions = [position for position, number in enumerate(encoding.ids) if number in self._special]
+        head = encoding.ids[: positions[-1] + 1] if positions else []
+        rest = prompt[encoding.offsets[positions[-1]][1] :] if positions else prompt
         for sample in SAMPLES:
             (whole,) = self._tokenizer([prompt + sample], split_special_tokens=False)["input_ids"]
             (alone,) = self._tokenizer([rest + sample], split_special_tokens=True)["input_ids"]

@@ -231,7 +231,7 @@ def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) ->
 
 
 def _observed_top(top: int, answer: TopLogprobs) -> int:
-    """How many top tokens a server returns if asked for `top`; some of them may decode to the same text."""
+    """How many top tokens a server returns for a request of `top`; some of them may decode to the same text."""
     return len(answer.tokens) if len(answer.tokens) < top * (1 - INDISTINCT_SHARE) else top
 
 

@@ -231,8 +231,8 @@ def test_an_encoder_decoder_gives_the_scores_of_the_merged_folder(tmp_path: Path
     unmerged(folder, kind, base).merge_and_unload().save_pretrained(tmp_path / "merged")
     transformers.AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
     found, expected, of_base = (
-        [score.value for score in local_scores(place, None, "float32", QUERIES, DOCUMENTS)]
-        for place in (folder, tmp_path / "merged", base)
+        [score.value for score in local_scores(one, None, "float32", QUERIES, DOCUMENTS)]
+        for one in (folder, tmp_path / "merged", base)
     )
     assert found == pytest.approx(expected, rel=2e-4)
     assert farthest(found, of_base) > 0.01
@@ -271,10 +271,10 @@ def test_a_snapshot_with_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Adapter and base model are two repositories in the cache of the hub."""
     folder = set_base(causal(tmp_path), "acme/base")
     for repository, source in (("acme--tuned", folder), ("acme--base", tmp_path / "base")):
-        place = tmp_path / "hub" / f"models--{repository}"
-        shutil.copytree(source, place / "snapshots" / "abc")
-        (place / "refs").mkdir()
-        (place / "refs" / "main").write_text("abc")
+        cached = tmp_path / "hub" / f"models--{repository}"
+        shutil.copytree(source, cached / "snapshots" / "abc")
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("abc")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for found in (find_local(resolve("acme/tuned", "lb")), fetch(resolve("acme/tuned", "lb"), RecordedProgress())):

@@ -38,7 +38,7 @@ class RopeModel(transformers.PreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.embed = torch.nn.Embedding(1000, 8)
-        self.places = torch.nn.Embedding(256, 8)
+        self.positions = torch.nn.Embedding(256, 8)
         self.query, self.key = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
         self.norm = torch.nn.LayerNorm(8)
         self.register_buffer("position_ids", torch.arange(256).expand(1, -1), persistent=False)
@@ -58,7 +58,7 @@ class RopeModel(transformers.PreTrainedModel):
     def forward(self, input_ids, attention_mask=None):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = self.embed(input_ids) + self.places(self.position_ids[:, : input_ids.shape[1]])
+        hidden = self.embed(input_ids) + self.positions(self.position_ids[:, : input_ids.shape[1]])
         products = self.rotated(self.query(hidden)) @ self.rotated(self.key(hidden)).transpose(1, 2)
         products = products.masked_fill(attention_mask[:, None] == 0, torch.finfo(products.dtype).min)
         hidden = self.norm(hidden + products.softmax(-1) @ hidden)
@@ -182,7 +182,7 @@ REMEDY = "register the buffer with persistent=True in this code, and save the mo
             "[7, 8] in a new model, [9, 8] in the loaded one",
         ),
         (
-            'self.register_buffer("cos", self.places.weight.detach().cos(), persistent=False)',
+            'self.register_buffer("cos", self.positions.weight.detach().cos(), persistent=False)',
             "RopeModel: the buffer rope.cos is in no weights file (persistent=False), and is computed from weights, "
             "which are not loaded at that time",
         ),

@@ -309,11 +309,11 @@ def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_pa
 
 def test_interleaving_queries_changes_only_their_order(chat_model: Path, lbr: Program) -> None:
     lines = [
-        json.dumps({"query_id": f"q{number}", "doc_id": f"d{place}", "query": query, "text": document})
+        json.dumps({"query_id": f"q{number}", "doc_id": f"d{index}", "query": query, "text": document})
         for number, query in enumerate(QUERIES)
-        for place, document in enumerate(DOCUMENTS)
+        for index, document in enumerate(DOCUMENTS)
     ]
-    mixed = [line for place in range(len(DOCUMENTS)) for line in lines[place :: len(DOCUMENTS)][::-1]]
+    mixed = [line for index in range(len(DOCUMENTS)) for line in lines[index :: len(DOCUMENTS)][::-1]]
     found = [
         lbr("rerank", "-m", model, *family, "--output-format", "trec", stdin="\n".join(order).encode()).out.splitlines()
         for model, family in ((str(chat_model), ["--family", "lb"]), ("minilm", []))

@@ -1,11 +1,11 @@
-"""Places in runs, for messages. The lines of several runs are numbered on from one run to the next."""
+"""Locations in runs, for messages. The lines of several runs are numbered on from one run to the next."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 
 
-class Places:
+class Locations:
     """Files and lines by number. Of one run, the number of a line is that in its file."""
 
     def __init__(self, run: str | None = None) -> None:
