@@ -23,6 +23,8 @@ class QueryView {
     this.items = [new Map(), new Map()];
     this.links = draw("svg", { class: "links", "aria-hidden": "true" });
     const titles = [this.content.runs[0], this.content.runs[after]];
+    this.matches = [0, after].map((run) => (query.matches?.[run] ? new MatchedTokens(query.matches[run]) : null));
+    const matching = titles.filter((_, which) => this.matches[which]);
     const columns = lists.map((list, which) => this.column(list, which, titles[which]));
     const values = measure === null ? null : query.values[measure];
     const digits = measure === null ? 0 : this.content.measures[measure].digits;
@@ -52,6 +54,7 @@ class QueryView {
         : []),
       ...(query.grades === null ? [make("p", {}, "This query is not judged.")] : []),
       ...this.missed(after),
+      ...(matching.length ? [matchLegend(this.content, matching)] : []),
       make("div", { className: "lists" }, columns[0], this.links, columns[1]),
     );
     this.section.hidden = false;
@@ -90,6 +93,9 @@ class QueryView {
 
   item([number_, score, was, details = {}], place, which) {
     const [id, title = "", text = null, cut = 0] = this.content.documents[number_];
+    const matches = this.matches[which];
+    const rows = matches?.of(place) ?? null;
+    const spans = (whole, ofWhole) => (rows ? matches.spans(whole, ofWhole) : wordSpans(whole, this.words));
     const item = make(
       "li",
       { data: { document: number_ } },
@@ -97,17 +103,17 @@ class QueryView {
         "div",
         { className: "line" },
         make("span", { className: "rank" }, String(place + 1)),
-        make("span", { className: "name", dir: "auto" }, title ? marked(title, this.words) : visible(id)),
+        make("span", { className: "name", dir: "auto" }, title ? marked(title, spans(title, rows?.title)) : visible(id)),
         this.grade(number_),
         which === 1 ? moved(was, place) : null,
         make("span", { className: "score" }, make("span", { className: "unseen" }, "score "), score === null ? "–" : shortest(score)),
       ),
       title ? make("div", { className: "id" }, make("bdi", {}, visible(id))) : null,
       details.digits ? digitBars(details) : null,
-      otherDetails(details),
+      otherDetails(details, rows),
     );
     if (text !== null) {
-      const body = make("p", { className: "text", dir: "auto" }, marked(text, this.words, details.passage), cut ? " …" : "");
+      const body = make("p", { className: "text", dir: "auto" }, marked(text, spans(text, rows?.text), details.passage), cut ? " …" : "");
       const button = make("button", { type: "button", className: "more", "aria-expanded": "false" }, "read on");
       const open = (on) => {
         item.classList.toggle("open", on);
@@ -121,12 +127,18 @@ class QueryView {
         this.lines();
       };
       item.append(body, button);
+      if (rows) item.append(matches.list(rows, title, text, ...this.kept(`matches ${which} ${number_}`)));
     }
     for (const [name, on] of [["mouseenter", true], ["mouseleave", false], ["focusin", true], ["focusout", false]]) {
       item.addEventListener(name, () => this.light(number_, on));
     }
     this.items[which].set(number_, item);
     return item;
+  }
+
+  /** Whether something is open, and what notes that it is opened or closed. */
+  kept(name) {
+    return [this.opened.has(name), (on) => this.opened[on ? "add" : "delete"](name)];
   }
 
   grade(number_) {
@@ -196,10 +208,11 @@ function digitBars({ digits, mass }) {
   return make("div", { className: "digits", role: "img", "aria-label": name, title: name }, bars);
 }
 
-function otherDetails(details) {
+function otherDetails(details, rows) {
   const parts = [];
   if (details.probability !== undefined) parts.push(`probability ${number(details.probability)}`);
   if (details.reranker_score !== undefined) parts.push(`the model's own score ${shortest(details.reranker_score)}`);
   if (details.truncated) parts.push("truncated: the text was too long for the model");
+  if (rows === OTHER_TEXT) parts.push("matched tokens are not marked: the text differs from the one that was scored");
   return parts.length ? make("div", { className: "note" }, parts.join("; ")) : null;
 }

@@ -1,0 +1,87 @@
+// Matched tokens of late-interaction models: marked in the texts, and listed below them.
+
+const STRENGTHS = 4; // kinds of marks, from the least to the most similar
+const OTHER_TEXT = 0; // in place of the rows of a document whose text is not the one that was scored
+
+/** The matches of a query in one run. */
+class MatchedTokens {
+  constructor({ tokens, rows }) {
+    this.tokens = tokens;
+    this.rows = rows;
+    const best = rows.filter(Boolean).flatMap(({ title = [], text = [] }) => [...title, ...text].map((row) => Math.max(...similarities(row))));
+    [this.least, this.most] = best.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
+  }
+
+  /** What is known of the document at a place of the ranking; null if there are no matches. */
+  of(place) {
+    return this.rows[place] ?? null;
+  }
+
+  /** The spans of rows in a text, which may be cut: [from, to, properties of the mark]. */
+  spans(text, rows = []) {
+    const ends = unitsOf(text, rows.flatMap(([start, length]) => [start, start + length]));
+    return rows
+      .map((row, place) => [ends[2 * place], ends[2 * place + 1], { className: `match ${this.strength(row)}`, title: this.names(row) }])
+      .filter(([from, to]) => from < to);
+  }
+
+  strength(row) {
+    const range = this.most - this.least;
+    const share = range > 0 ? (Math.max(...similarities(row)) - this.least) / range : 1;
+    return `strength-${Math.max(1, Math.ceil(STRENGTHS * share))}`;
+  }
+
+  /** The tokens of the query that match, the most similar first: "figs 0.91, [MASK] 0.80 (3 times)". */
+  names(row) {
+    const found = new Map();
+    for (let place = 2; place < row.length; place += 2) {
+      found.set(row[place], [...(found.get(row[place]) ?? []), row[place + 1]]);
+    }
+    return [...found]
+      .map(([token, values]) => [token, Math.max(...values), values.length])
+      .sort((a, b) => b[1] - a[1])
+      .map(([token, value, count]) => `${tokenName(this.tokens[token])} ${value.toFixed(2)}${count > 1 ? ` (${count} times)` : ""}`)
+      .join(", ");
+  }
+
+  /** A list of the matches of a document, closed at first. */
+  list({ title: ofTitle = [], text: ofText = [], others = [] }, title, text, isOpen, toggled) {
+    const shown = [
+      ...this.pieces(title, ofTitle),
+      ...this.pieces(text, ofText),
+      ...others.map((row) => [tokenName(row[0]), row]),
+    ];
+    const beyond = ofTitle.length + ofText.length + others.length - shown.length;
+    const items = shown.map(([name, row]) => make("li", {}, make("bdi", { className: "token" }, name), " ← ", make("bdi", {}, this.names(row))));
+    if (beyond) items.push(make("li", {}, `${beyond} more after the end of the text on this page`));
+    const list = make("details", { className: "matches", open: isOpen }, make("summary", {}, "matched tokens"), make("ul", {}, items));
+    list.addEventListener("toggle", () => toggled(list.open));
+    return list;
+  }
+
+  pieces(text, rows) {
+    return this.spans(text, rows).map(([from, to], place) => [tokenName(text.slice(from, to)), rows[place]]);
+  }
+}
+
+function similarities(row) {
+  return row.filter((_, place) => place >= 2 && place % 2 === 1);
+}
+
+/** A token without the white space around it, quoted if there is nothing else. */
+function tokenName(token) {
+  return token.trim() ? token.trim() : JSON.stringify(token);
+}
+
+/** What the marks of the lists mean, for the runs that have matches. */
+function matchLegend(content, runs) {
+  const samples = Array.from({ length: STRENGTHS }, (_, place) => make("mark", { className: `match strength-${place + 1}` }, String(place + 1)));
+  const limit = content.matched < content.depth ? `, for the first ${content.matched} documents of each ranking, so that the page stays small` : "";
+  return make(
+    "p",
+    { className: "note" },
+    `Marked in ${runs.join(" and ")}: the tokens that are most similar to a token of the query, from least similar `,
+    ...samples.flatMap((sample) => [sample, " "]),
+    `to most similar${limit}. “matched tokens” below a text lists the tokens of the query.`,
+  );
+}
