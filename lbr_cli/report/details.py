@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from lbr_cli.core import Document
 from lbr_cli.float32 import round_trip_number
@@ -49,6 +49,6 @@ def shown_details(extra: Mapping[str, Any], document: Document | None) -> dict[s
     return details
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether a JSON value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
