@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lbr_cli.core import Candidate, Document
@@ -142,6 +142,7 @@ def test_a_key_of_the_same_name_with_another_form(matches: object) -> None:
 texts = st.text(alphabet="ab 😀é\n語<", max_size=12)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts, texts, st.data())
 def test_rows_are_disjoint_and_cover_each_token(title: str, text: str, data: st.DataObject) -> None:
     document = Document("d", text, title)
