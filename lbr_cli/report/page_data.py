@@ -64,11 +64,11 @@ def page_data(
     queries = [_query(query_id, runs, texts, depth, judged, documents) for query_id in query_ids]
     space = MAX_BYTES - html_json_size(queries)
     # most of the space is for the texts
-    matched = add_matches(queries, runs, texts.documents, depth, min(space // 3, MAX_MATCH_BYTES), warn)
+    matches_depth = add_matches(queries, runs, texts.documents, depth, min(space // 3, MAX_MATCH_BYTES), warn)
     return {
         "runs": [run.name for run in runs],
         "depth": depth,
-        "matched": matched,
+        "matches_depth": matches_depth,
         "judged": len(judged_ids),
         "coverage": [astuple(run.coverage) for run in judged.evaluation.runs] if judged else [],
         "measures": _measures(judged) if judged else [],

@@ -190,12 +190,12 @@ def test_matches_of_the_first_documents_are_kept_if_there_is_no_space_for_all() 
     run = Run("run", dict.fromkeys(query_ids, ids), dict.fromkeys(query_ids, candidates))
     documents = {doc_id: Document(doc_id, "text") for doc_id in ids}
     data = page_data([run, run], Texts({}, documents), 200)
-    kept = data["matched"]
+    kept = data["matches_depth"]
     assert 0 < kept < len(ids)
     rows = [ranking["rows"] for query in data["queries"] for ranking in query["matches"]]
     assert {len(one) for one in rows} == {kept}
     assert MAX_MATCH_BYTES * (kept - 1) / (kept + 1) < html_json_size(rows) <= MAX_MATCH_BYTES + 100
-    assert page_data([run, run], Texts({}, documents), 5)["matched"] == 5
+    assert page_data([run, run], Texts({}, documents), 5)["matches_depth"] == 5
 
 
 @pytest.mark.slow

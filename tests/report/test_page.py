@@ -328,7 +328,7 @@ def test_marks_beyond_the_end_of_a_cut_text_are_counted(browser: Any, matching: 
         """() => {
             const rows = { text: [[0, 2, 0, 0.5], [3, 4, 0, 0.25], [9, 1, 0, 0.75]] };
             const matches = new MatchedTokens({ tokens: ["a"], rows: [rows] });
-            const list = matches.list(rows, "", "ab cd", false, () => {});
+            const list = matches.list(rows, "", "ab cd", true, () => {});
             return [...list.querySelectorAll("li")].map((one) => one.textContent);
         }"""
     )

@@ -44,8 +44,19 @@ class MatchedTokens {
       .join(", ");
   }
 
-  /** A list of the matches of a document, closed at first. */
-  list({ title: ofTitle = [], text: ofText = [], others = [] }, title, text, isOpen, toggled) {
+  /** A list of the matches of a document, which is filled when it is opened. */
+  list(rows, title, text, isOpen, toggled) {
+    const list = make("details", { className: "matches", open: isOpen }, make("summary", {}, "matched tokens"));
+    const fill = () => list.childElementCount > 1 || list.append(make("ul", {}, this.items(rows, title, text)));
+    if (isOpen) fill();
+    list.addEventListener("toggle", () => {
+      if (list.open) fill();
+      toggled(list.open);
+    });
+    return list;
+  }
+
+  items({ title: ofTitle = [], text: ofText = [], others = [] }, title, text) {
     const shown = [
       ...this.pieces(title, ofTitle),
       ...this.pieces(text, ofText),
@@ -54,9 +65,7 @@ class MatchedTokens {
     const beyond = ofTitle.length + ofText.length + others.length - shown.length;
     const items = shown.map(([name, row]) => make("li", {}, make("bdi", { className: "token" }, name), " ← ", make("bdi", {}, this.names(row))));
     if (beyond) items.push(make("li", {}, `${beyond} more after the end of the text on this page`));
-    const list = make("details", { className: "matches", open: isOpen }, make("summary", {}, "matched tokens"), make("ul", {}, items));
-    list.addEventListener("toggle", () => toggled(list.open));
-    return list;
+    return items;
   }
 
   pieces(text, rows) {
@@ -76,7 +85,7 @@ function tokenName(token) {
 /** What the marks of the lists mean, for the runs that have matches. */
 function matchLegend(content, runs) {
   const samples = Array.from({ length: STRENGTHS }, (_, place) => make("mark", { className: `match strength-${place + 1}` }, String(place + 1)));
-  const limit = content.matched < content.depth ? `, for the first ${content.matched} documents of each ranking, so that the page stays small` : "";
+  const limit = content.matches_depth < content.depth ? `, for the first ${content.matches_depth} documents of each ranking, so that the page stays small` : "";
   return make(
     "p",
     { className: "note" },
