@@ -146,19 +146,21 @@ def add_matches(
 ) -> int:
     """Add the matches of each query and run to the `queries` of the page; return for how many documents of a ranking.
 
-    It is less than `depth` if the matches of all would need more than `space` bytes. Warn of documents among them whose
-    matches cannot be marked.
+    It is less than `depth` if the matches of all would need more than `space` bytes. Warn of this, and of documents
+    whose matches cannot be marked.
     """
     unmarked = [_Unmarked() for _ in runs]
     found = [
         [_Ranking(query["id"], run, of_run) for run, of_run in zip(runs, unmarked, strict=True)] for query in queries
     ]
-    shown = 0
-    while shown < depth:
-        space -= sum(ranking.add(shown, documents) for of_query in found for ranking in of_query)
-        if space < 0:
+    shown = depth
+    for index in range(min(depth, max((len(ids) for run in runs for ids in run.rankings.values()), default=0))):
+        added = sum(ranking.add(index, documents) for of_query in found for ranking in of_query)
+        if added > max(space, 0):
+            shown = index
+            warn(f"matched tokens are shown for {shown} documents of each ranking: more would make the page too large")
             break
-        shown += 1
+        space -= added
     for query, of_query in zip(queries, found, strict=True):
         of_page = [ranking.of_page(shown) for ranking in of_query]
         if any(of_page):

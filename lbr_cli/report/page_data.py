@@ -24,7 +24,7 @@ from lbr_cli.report.matches import add_matches
 
 MAX_BYTES = 13_500_000  # of the content, so that a page stays below 15 MB
 MIN_TEXT_BYTES = 1_000_000  # for texts, however large the rankings and titles are
-MAX_MATCH_BYTES = 4_000_000
+MAX_MATCH_BYTES = 4_000_000  # for the matched tokens of late interaction
 TOP = 10
 
 

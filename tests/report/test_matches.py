@@ -189,13 +189,17 @@ def test_matches_of_the_first_documents_are_kept_if_there_is_no_space_for_all() 
     query_ids = [f"q{number}" for number in range(40)]
     run = Run("run", dict.fromkeys(query_ids, ids), dict.fromkeys(query_ids, candidates))
     documents = {doc_id: Document(doc_id, "text") for doc_id in ids}
-    data = page_data([run, run], Texts({}, documents), 200)
+    warnings: list[str] = []
+    data = page_data([run, run], Texts({}, documents), 10**9, warn=warnings.append)
     kept = data["matches_depth"]
     assert 0 < kept < len(ids)
     rows = [ranking["rows"] for query in data["queries"] for ranking in query["matches"]]
     assert {len(one) for one in rows} == {kept}
     assert MAX_MATCH_BYTES * (kept - 1) / (kept + 1) < html_json_size(rows) <= MAX_MATCH_BYTES + 100
-    assert page_data([run, run], Texts({}, documents), 5)["matches_depth"] == 5
+    problem = "more would make the page too large"
+    assert warnings == [f"matched tokens are shown for {kept} documents of each ranking: {problem}"]
+    assert page_data([run, run], Texts({}, documents), 5, warn=warnings.append)["matches_depth"] == 5
+    assert len(warnings) == 1
 
 
 @pytest.mark.slow
