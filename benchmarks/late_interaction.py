@@ -97,6 +97,8 @@ def jobs(collection: Path, count: int, depth: int) -> dict[str, dict[str, Any]]:
         if text:
             distinct.setdefault(text, doc_id)
     unshared = iter(distinct.values())
+    if len(distinct) < sum(map(len, shared.values())):
+        sys.exit(f"{collection}: {len(distinct)} distinct documents, too few for {count} queries with {depth} each")
     apart = {query_id: [next(unshared) for _ in ids] for query_id, ids in shared.items()}
     return {
         name: {

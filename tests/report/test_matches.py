@@ -142,7 +142,7 @@ def test_a_key_of_the_same_name_with_another_form(matches: object) -> None:
 texts = st.text(alphabet="ab 😀é\n語<", max_size=12)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(texts, texts, st.data())
 def test_rows_are_disjoint_and_cover_each_token(title: str, text: str, data: st.DataObject) -> None:
     document = Document("d", text, title)
