@@ -94,7 +94,7 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
             written.check(QUERIES, queries)
         texts = find_texts(runs, corpora, queries, shown, page.depth, console)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
-        out.write(html(page_data(runs, texts, page.depth, judged), title))
+        out.write(html(page_data(runs, texts, page.depth, judged, console.warn), title))
 
 
 def _judged(inputs: ReportInput, runs: list[Run], measures: list[Any], progress: Progress) -> PageMeasures:

@@ -9,6 +9,7 @@ Each text is encoded once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,9 @@ from typing import Any, ClassVar, Literal
 from lbr_cli.core import Answer, Document, Expansion, Request, Score, Token, TokenEmbeddings
 
 MAXSIM, MEAN_MAXSIM = "maxsim", "meanmaxsim"
+# OpenBLAS uses several threads for products of more multiplications. While a model keeps the processors busy, waking
+# these threads takes longer than such a product.
+THREADED = 1 << 18
 WITHOUT_TOKENS = -1e9  # the score of a document without a token to compare, as in sentence-transformers
 
 
@@ -52,19 +56,35 @@ class LateInteraction:
         document: Any = answers[1].values
         if not len(document):
             return Score(WITHOUT_TOKENS, {"matches": []} if self.with_matches else {})
-        similarities = query @ document.T
-        best = similarities.max(axis=1)
-        value = float(best.sum())
+        blocks = _similarities(query, document)
+        tops = [*zip(*(block.max(axis=0).tolist() for block in blocks), strict=True)]  # by token of the query
+        best = [_largest(of_blocks) for of_blocks in tops]
+        value = sum(best, 0.0)
         if self.similarity == MEAN_MAXSIM:
             value /= max(len(query), 1)
         if not self.with_matches:
             return Score(value)
-        matched = [answers[1].tokens[index] for index in similarities.argmax(axis=1).tolist()]
-        matches = [_match(*row) for row in zip(answers[0].tokens, matched, best.tolist(), strict=True)]
+        first = [of_blocks.index(similarity) for of_blocks, similarity in zip(tops, best, strict=True)]
+        places = [block.argmax(axis=0).tolist() for block in blocks]
+        matched = [
+            answers[1].tokens[number * len(blocks[0]) + places[number][token]] for token, number in enumerate(first)
+        ]
+        matches = [_match(*row) for row in zip(answers[0].tokens, matched, best, strict=True)]
         return Score(value, {"matches": matches})
 
     def probability(self, score: float) -> float | None:
         return None
+
+
+def _similarities(query: Any, document: Any) -> list[Any]:
+    """Return the products of all tokens in blocks, [document tokens, query tokens], each computed in one thread."""
+    rows = max(THREADED // max(query.size, 1), 1)
+    return [document[start : start + rows] @ query.T for start in range(0, len(document), rows)]
+
+
+def _largest(values: Sequence[float]) -> float:
+    """Return the largest value, or NaN if there is one."""
+    return next(filter(math.isnan, values), max(values))
 
 
 def _match(query: Token, document: Token, similarity: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lbr_cli.report.html_json import html_json
 
-SCRIPTS = ("text.js", "summary.js", "table.js", "query.js", "main.js")
+SCRIPTS = ("text.js", "matches.js", "summary.js", "table.js", "query.js", "main.js")
 
 
 def page(data: dict[str, Any], title: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -18,12 +18,14 @@ from lbr_cli.evaluation.measures import Curve
 from lbr_cli.evaluation.runs import Judgments, Run
 from lbr_cli.evaluation.significance import interval
 from lbr_cli.float32 import round_trip_number
+from lbr_cli.report.details import shown_details
 from lbr_cli.report.html_json import html_json_size
+from lbr_cli.report.matches import add_matches
 
 MAX_BYTES = 13_500_000  # of the content, so that a page stays below 15 MB
 MIN_TEXT_BYTES = 1_000_000  # for texts, however large the rankings and titles are
+MAX_MATCH_BYTES = 4_000_000  # for the matched tokens of late interaction
 TOP = 10
-DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +46,29 @@ class PageMeasures:
     curves: Sequence[Curve]
 
 
-def page_data(runs: Sequence[Run], texts: Texts, depth: int, judged: PageMeasures | None = None) -> dict[str, Any]:
+def page_data(
+    runs: Sequence[Run],
+    texts: Texts,
+    depth: int,
+    judged: PageMeasures | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Return the content of the page: the first `depth` documents of each query and run, and the measures if judged.
 
-    The first run is the one that others are compared with.
+    The first run is the one that others are compared with. `warn` receives what cannot be shown.
     """
     documents = _DocumentIndex()
     judged_ids = judged.judgments if judged else ()
     # in the order of the first run that has them, then those that are judged but in no run
     query_ids = dict.fromkeys([*(query_id for run in runs for query_id in run.rankings), *judged_ids])
     queries = [_query(query_id, runs, texts, depth, judged, documents) for query_id in query_ids]
+    space = MAX_BYTES - html_json_size(queries)
+    # most of the space is for the texts
+    matches_depth = add_matches(queries, runs, texts.documents, depth, min(space // 3, MAX_MATCH_BYTES), warn)
     return {
         "runs": [run.name for run in runs],
         "depth": depth,
+        "matches_depth": matches_depth,
         "judged": len(judged_ids),
         "coverage": [astuple(run.coverage) for run in judged.evaluation.runs] if judged else [],
         "measures": _measures(judged) if judged else [],
@@ -89,7 +101,7 @@ def _query(
         for index, doc_id in enumerate(run.rankings.get(query_id, ())[:depth]):
             candidate = run.candidates[query_id][doc_id]
             score = None if candidate.score is None else round_trip_number(candidate.score)
-            details = _details(candidate.extra or {}, texts.documents.get(doc_id))
+            details = shown_details(candidate.extra or {}, texts.documents.get(doc_id))
             line = [documents.number(doc_id, index), score, indexes[0].get(doc_id)]
             lines.append([*line, details] if details else line)
         rankings.append(lines)
@@ -115,34 +127,6 @@ def _grades(
         elif doc_id in documents.numbers:
             rows.append([documents.number(doc_id, 2 * TOP), grade])
     return rows
-
-
-def _details(extra: Mapping[str, Any], document: Document | None) -> dict[str, Any]:
-    """Return the details that `--explain` added to a line, as far as they have its form and belong to this text.
-
-    For a mean over passages, they are those of the best passage.
-    """
-    details: dict[str, Any] = {}
-    passage = extra["passage"] if isinstance(extra.get("passage"), dict) else {}
-    values = {**passage, **extra}
-    digits = values.get("digits")
-    if isinstance(digits, list) and len(digits) == DIGITS and all(map(_is_number, digits)):
-        details["digits"] = [round(float(share), 4) for share in digits]
-    for name in ("mass", "probability", "reranker_score"):
-        if _is_number(values.get(name)):
-            details[name] = round_trip_number(float(values[name]))
-    if extra.get("truncated") is True:
-        details["truncated"] = True
-    start: Any = passage.get("start")
-    text: Any = passage.get("text")
-    is_span = type(start) is int and start >= 0 and isinstance(text, str)
-    if document and is_span and document.text.startswith(text, start):
-        details["passage"] = [start, start + len(text)]  # in characters
-    return details
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _documents(documents: _DocumentIndex, texts: Texts, space: int) -> list[list[Any]]:

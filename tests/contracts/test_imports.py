@@ -35,7 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "passages": ("core", "float32"),
     "rerank": ("core", "errors", "float32", "ordering", "passages", "scoring", "wording"),
     "evaluation": ("core", "datasets", "errors", "evaluation", "float32", "formats", "ordering", "wording"),
-    "report": ("core", "datasets", "errors", "evaluation", "float32", "formats", "report"),
+    "report": ("core", "datasets", "errors", "evaluation", "float32", "formats", "report", "wording"),
     "progress": (),
     "identity": ("cache", "core", "engines", "errors", "models"),
     "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, Query, RawTemplate
+from lbr_cli.core import Answer, Chat, Document, Embedding, Family, NextToken, Pair, Query, RawTemplate, Token
 from lbr_cli.errors import InputError
 from lbr_cli.families import (
     FAMILIES,
@@ -289,3 +289,29 @@ def test_the_classifier_squashes_nothing() -> None:
     scores = [Classifier().score([Answer([logit])]) for logit in (12.0, 9.4, 9.1)]
     assert [score.value for score in scores] == [12.0, 9.4, 9.1]
     assert scores[0].details["probability"] == pytest.approx(1 / (1 + math.exp(-12)))
+
+
+@pytest.mark.parametrize(("query_tokens", "document_tokens"), [(0, 3), (1, 1), (7, 3), (32, 300), (64, 2000)])
+def test_late_interaction_sums_the_largest_similarities(query_tokens: int, document_tokens: int) -> None:
+    numbers = np.random.default_rng(0)
+    query, document = (
+        numbers.normal(size=(count, 128)).astype(np.float32) for count in (query_tokens, document_tokens)
+    )
+    names = [[Token(f"{name}{number}") for number in range(count)] for name, count in (("q", len(query)), ("d", 2000))]
+    answers = [Answer(query, tokens=names[0]), Answer(document, tokens=names[1])]  # type: ignore[arg-type]
+    products = query @ document.T
+    expected = pytest.approx(float(products.max(axis=1).sum()), abs=1e-3)
+    assert LateInteraction().score(answers).value == expected
+    score = LateInteraction(with_matches=True).score(answers)
+    assert score.value == expected
+    assert [match["query_token"] for match in score.details["matches"]] == [token.text for token in names[0]]
+    matched = [match["document_token"] for match in score.details["matches"]]
+    assert matched == [f"d{number}" for number in products.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("row", [0, 299])
+def test_late_interaction_does_not_hide_a_number_that_is_not_finite(row: int) -> None:
+    query, document = np.ones((32, 128), np.float32), np.ones((300, 128), np.float32)
+    document[row, 0] = np.nan
+    answers = [Answer(query), Answer(document)]  # type: ignore[arg-type]
+    assert math.isnan(LateInteraction().score(answers).value)

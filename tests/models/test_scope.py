@@ -7,6 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
 
 from lbr_cli.errors import MissingError
 from lbr_cli.models import resolve
@@ -71,6 +74,10 @@ def test_folders_out_of_scope(architecture: str, reason: str, family: str | None
             "Alibaba-NLP/gte-multilingual-reranker-base",
             "its rotary tables are buffers that no file holds, which transformers 5 leaves uninitialised",
         ),
+        (
+            "jinaai/jina-colbert-v2",
+            "its classes lack all_tied_weights_keys, which transformers 5 reads when it loads weights",
+        ),
     ],
 )
 def test_models_whose_code_needs_an_older_transformers(name: str, reason: str) -> None:
@@ -82,6 +89,19 @@ def test_models_whose_code_needs_an_older_transformers(name: str, reason: str) -
 def test_the_function_that_jina_v2_imports_is_not_in_transformers() -> None:
     module = import_module("transformers.models.xlm_roberta.modeling_xlm_roberta")
     assert not hasattr(module, "create_position_ids_from_input_ids")
+
+
+def test_transformers_needs_an_attribute_that_older_code_such_as_jina_colbert_v2_does_not_set(tmp_path: Path) -> None:
+    class WithoutPostInit(transformers.BertPreTrainedModel):
+        def __init__(self, config: transformers.BertConfig) -> None:
+            super().__init__(config)
+            self.linear = torch.nn.Linear(2, 2)
+
+    config = transformers.BertConfig(vocab_size=8, hidden_size=2, num_hidden_layers=1, num_attention_heads=1)
+    config.save_pretrained(tmp_path)
+    save_file(WithoutPostInit(config).state_dict(), tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(AttributeError, match="all_tied_weights_keys"):
+        WithoutPostInit.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["jina-v2", "gte-multilingual"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -114,8 +115,32 @@ def strange(pages: Path, lbr: Program) -> Path:
     return made
 
 
-def test_it_opens_without_a_complaint_or_a_request(browser: Any, samples: Path, strange: Path) -> None:
-    for file in (samples, strange):
+@pytest.fixture
+def matching(pages: Path, lbr: Program) -> Path:
+    """A page with matched tokens of a query, in one run of two."""
+    made = pages / "matching.html"
+    if not made.exists():
+        title, text = "Figs", f"😀 Ripe figs\n{EVIL} late figs"
+        contents = f"{title} {text}"
+        spans = [("[CLS]", "[CLS]", 0.3), ("when", " late", 0.5), ("ripe", "Ripe", 0.9), ("figs", "Figs", 0.7)]
+        spans += [("figs", " figs", 0.8), ("[MASK]", " figs", 0.75), ("[MASK]", " figs", 0.6), ("<b>", EVIL, 0.4)]
+        matches: list[dict[str, Any]] = [
+            {"query_token": query_token, "document_token": token, "similarity": similarity}
+            | ({} if token == "[CLS]" else {"start": (at := contents.index(token)), "end": at + len(token)})
+            for query_token, token, similarity in spans
+        ]
+        pair = {"query_id": "1", "query": "when ripe figs", "doc_id": "d1", "title": title, "text": text, "score": 2}
+        other = pair | {"doc_id": "d2", "title": "", "text": "other figs", "score": 1}
+        (pages / "plain.jsonl").write_text(f"{json.dumps(pair)}\n{json.dumps(other)}\n", encoding="utf-8")
+        lines = [one | {"matches": matches} for one in (pair, other)]
+        (pages / "matches.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines), encoding="utf-8")
+        ended = lbr("report", str(pages / "plain.jsonl"), str(pages / "matches.jsonl"), "-o", str(made))
+        assert ended.code == 0, ended.err
+    return made
+
+
+def test_it_opens_without_a_complaint_or_a_request(browser: Any, samples: Path, strange: Path, matching: Path) -> None:
+    for file in (samples, strange, matching):
         visit = Visit(browser, file)
         visit.page.locator("#queries tbody a").first.click()
         visit.page.locator("#query h2").wait_for()
@@ -250,7 +275,8 @@ def test_marks_and_passages_leave_every_text_as_it_is(browser: Any, samples: Pat
         ends = sorted(source.choices(range(len(text) + 1), k=2))
         shown, inside = visit.page.evaluate(
             """([text, words, ends]) => {
-                const whole = make("p", {}, marked(text, new Set([...wordsOf(words)].map((word) => word[2])), ends));
+                const wanted = new Set([...wordsOf(words)].map((word) => word[2]));
+                const whole = make("p", {}, marked(text, wordSpans(text, wanted), ends));
                 return [whole.textContent, whole.querySelector(".passage")?.textContent ?? ""];
             }""",
             [text, words, ends],
@@ -258,6 +284,55 @@ def test_marks_and_passages_leave_every_text_as_it_is(browser: Any, samples: Pat
         assert shown == text
         assert inside == text[ends[0] : ends[1]]
     assert visit.complaints == []
+
+
+def test_matched_tokens_are_marked_in_the_run_that_has_them(browser: Any, matching: Path) -> None:
+    visit = Visit(browser, matching)
+    visit.page.goto(matching.as_uri() + "#query=1")
+    first, second = (visit.page.locator(f".list:{place}-child li[data-document]") for place in ("first", "last"))
+    assert first.locator("mark").first.get_attribute("class") is None  # the words of the query
+    assert first.locator("mark.match, .matches").count() == 0
+    marks = second.first.locator("mark").evaluate_all("all => all.map((one) => [one.textContent, one.title])")
+    assert marks == [
+        ["Figs", "figs 0.70"],
+        ["Ripe", "ripe 0.90"],
+        ["figs", "figs 0.80, [MASK] 0.75 (2 times)"],
+        [EVIL.strip(), "<b> 0.40"],
+        ["late", "when 0.50"],
+    ]
+    classes = second.first.locator("mark").evaluate_all("all => all.map((one) => one.className)")
+    assert classes == [f"match strength-{level}" for level in (3, 4, 4, 1, 1)]
+    assert second.nth(1).locator("mark.match, .matches").count() == 0
+    assert "the text differs from the one that was scored" in second.nth(1).inner_text()
+    assert "Marked in matches.jsonl" in visit.page.locator("#query").inner_text()
+    assert visit.complaints == []
+
+
+def test_matched_tokens_are_listed_by_the_keyboard(browser: Any, matching: Path) -> None:
+    visit = Visit(browser, matching)
+    visit.page.goto(matching.as_uri() + "#query=1")
+    listed = visit.page.locator(".matches li")
+    assert not listed.first.is_visible()
+    visit.page.locator(".matches summary").focus()
+    visit.page.keyboard.press("Enter")
+    listed.first.wait_for()
+    texts = listed.all_inner_texts()
+    assert texts[0] == "Figs ← figs 0.70"
+    assert texts[-1] == "[CLS] ← [CLS] 0.30"
+    assert len(texts) == 6
+
+
+def test_marks_beyond_the_end_of_a_cut_text_are_counted(browser: Any, matching: Path) -> None:
+    visit = Visit(browser, matching)
+    listed = visit.page.evaluate(
+        """() => {
+            const rows = { text: [[0, 2, 0, 0.5], [3, 4, 0, 0.25], [9, 1, 0, 0.75]] };
+            const matches = new MatchedTokens({ tokens: ["a"], rows: [rows] });
+            const list = matches.list(rows, "", "ab cd", true, () => {});
+            return [...list.querySelectorAll("li")].map((one) => one.textContent);
+        }"""
+    )
+    assert listed == ["ab ← a 0.50", "cd ← a 0.25", "1 more after the end of the text on this page"]
 
 
 def test_movements_are_shown_on_a_telephone_too(browser: Any, strange: Path) -> None:
@@ -285,8 +360,10 @@ def test_a_search_without_a_hit_does_not_stop_the_next_query(browser: Any, sampl
 
 
 @pytest.mark.parametrize("width", [1440, 700, 390, 320])
-def test_nothing_is_wider_than_the_screen(browser: Any, samples: Path, strange: Path, width: int) -> None:
-    for file in (samples, strange):
+def test_nothing_is_wider_than_the_screen(
+    browser: Any, samples: Path, strange: Path, matching: Path, width: int
+) -> None:
+    for file in (samples, strange, matching):
         visit = Visit(browser, file, width=width)
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert visit.page.evaluate(wide) <= 0
@@ -295,9 +372,9 @@ def test_nothing_is_wider_than_the_screen(browser: Any, samples: Path, strange: 
         assert visit.page.evaluate(wide) <= 0
 
 
-def test_dark_and_light_can_be_read(browser: Any, samples: Path) -> None:
-    for scheme in ("light", "dark"):
-        visit = Visit(browser, samples, scheme=scheme)
+def test_dark_and_light_can_be_read(browser: Any, samples: Path, matching: Path) -> None:
+    for scheme, file in itertools.product(("light", "dark"), (samples, matching)):
+        visit = Visit(browser, file, scheme=scheme)
         # WCAG 2.2, 1.4.3: the luminances of text and background differ by a factor of 4.5
         assert visit.page.evaluate(CONTRAST) == []
         visit.page.locator("#queries tbody a").first.click()

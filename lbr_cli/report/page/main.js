@@ -4,19 +4,19 @@ const content = JSON.parse(document.getElementById("data").textContent);
 content.runs = shortNames(content.runs);
 const at = (id) => document.getElementById(id);
 const state = { after: 1, measure: content.measures.length ? 0 : null, query: null };
-const places = new Map(content.queries.map((query, place) => [query.id, place]));
-const table = new QueryTable(content, at("queries"), (place) => go(place));
+const indexes = new Map(content.queries.map((query, index) => [query.id, index]));
+const table = new QueryTable(content, at("queries"), (index) => go(index));
 const view = new QueryView(content, at("query"), { step, close: () => go(null) });
 
-function go(place) {
-  location.hash = place === null ? "" : `query=${encodeURIComponent(content.queries[place].id)}`;
+function go(index) {
+  location.hash = index === null ? "" : `query=${encodeURIComponent(content.queries[index].id)}`;
 }
 
 /** Go to the previous or next query in the order of the table. */
 function step(by) {
-  const order = table.visible().length ? table.visible() : table.rows.map((one) => one.place);
-  const place = order.indexOf(state.query);
-  const next = order[place + by] ?? order[by > 0 ? 0 : order.length - 1];
+  const order = table.visible().length ? table.visible() : table.rows.map((one) => one.index);
+  const index = order.indexOf(state.query);
+  const next = order[index + by] ?? order[by > 0 ? 0 : order.length - 1];
   if (next !== undefined) go(next);
 }
 
@@ -56,12 +56,12 @@ function measures() {
 function extremes() {
   const digits = content.measures[state.measure].digits;
   const changes = content.queries
-    .map((query, place) => [query.values[state.measure], place])
+    .map((query, index) => [query.values[state.measure], index])
     .filter(([values]) => values)
-    .map(([values, place]) => [values[state.after] - values[0], place])
+    .map(([values, index]) => [values[state.after] - values[0], index])
     .sort((a, b) => b[0] - a[0]);
-  const link = (name, [change, place]) => {
-    const { id, text } = content.queries[place];
+  const link = (name, [change, index]) => {
+    const { id, text } = content.queries[index];
     const address = `#query=${encodeURIComponent(id)}`;
     return make("li", {}, `${name}: `, make("a", { href: address, dir: "auto" }, text || visible(id)), " ", make("span", { className: side(change) }, signed(change, digits)));
   };
@@ -74,9 +74,9 @@ function extremes() {
 
 function tabs() {
   if (content.runs.length < 3) return;
-  content.runs.slice(1).forEach((name, place) => {
-    const tab = make("button", { type: "button", role: "tab", data: { run: place + 1 }, "aria-controls": "summary" }, name);
-    tab.onclick = () => choose(place + 1);
+  content.runs.slice(1).forEach((name, index) => {
+    const tab = make("button", { type: "button", role: "tab", data: { run: index + 1 }, "aria-controls": "summary" }, name);
+    tab.onclick = () => choose(index + 1);
     at("tabs").append(tab);
   });
   at("tabs").addEventListener("keydown", (event) => {
@@ -99,7 +99,7 @@ function start() {
   const others = content.runs.length > 2 ? `${content.runs.length - 1} runs` : content.runs[1];
   at("about").textContent = `${others} compared with ${content.runs[0]}; ${content.queries.length} queries, the first ${content.depth} documents of each`;
   tabs();
-  at("measure").append(...content.measures.map((measure, place) => make("option", { value: place }, measure.name)));
+  at("measure").append(...content.measures.map((measure, index) => make("option", { value: index }, measure.name)));
   at("measure-choice").hidden = !content.measures.length;
   at("measure").onchange = () => {
     state.measure = Number(at("measure").value);
@@ -133,10 +133,10 @@ function idOf(hash) {
 
 function route(moved) {
   const was = state.query;
-  state.query = places.get(idOf(location.hash)) ?? null;
+  state.query = indexes.get(idOf(location.hash)) ?? null;
   showQuery(moved);
   if (state.query === null && was !== null) {
-    table.rows.find((one) => one.place === was)?.row.querySelector("a").focus();
+    table.rows.find((one) => one.index === was)?.row.querySelector("a").focus();
   }
 }
 

@@ -19,10 +19,12 @@ class QueryView {
     this.words = worthMarking(query.text);
     this.grades = query.grades ? new Map(query.grades.map(([document, grade]) => [document, grade])) : null;
     const lists = [query.lists[0], query.lists[after]];
-    this.places = lists.map((list) => new Map(list.map((line, place) => [line[0], place])));
+    this.indexes = lists.map((list) => new Map(list.map((line, index) => [line[0], index])));
     this.items = [new Map(), new Map()];
     this.links = draw("svg", { class: "links", "aria-hidden": "true" });
     const titles = [this.content.runs[0], this.content.runs[after]];
+    this.matches = [0, after].map((run) => (query.matches?.[run] ? new MatchedTokens(query.matches[run]) : null));
+    const matching = titles.filter((_, which) => this.matches[which]);
     const columns = lists.map((list, which) => this.column(list, which, titles[which]));
     const values = measure === null ? null : query.values[measure];
     const digits = measure === null ? 0 : this.content.measures[measure].digits;
@@ -39,7 +41,7 @@ class QueryView {
           make("button", { type: "button", onclick: () => this.actions.close() }, "all queries"),
         ),
       ),
-      ...(query.text ? [make("p", { className: "asked", dir: "auto" }, query.text)] : []),
+      ...(query.text ? [make("p", { className: "query-text", dir: "auto" }, query.text)] : []),
       ...(values
         ? [
             make(
@@ -52,6 +54,7 @@ class QueryView {
         : []),
       ...(query.grades === null ? [make("p", {}, "This query is not judged.")] : []),
       ...this.missed(after),
+      ...(matching.length ? [matchLegend(this.content, matching)] : []),
       make("div", { className: "lists" }, columns[0], this.links, columns[1]),
     );
     this.section.hidden = false;
@@ -60,18 +63,18 @@ class QueryView {
 
   /** Relevant documents that neither list shows, and their ranks in the runs. */
   missed(after) {
-    const place = (at) => (at === null ? "not retrieved" : `rank ${at + 1}`);
+    const index = (at) => (at === null ? "not retrieved" : `rank ${at + 1}`);
     const names = (this.query.grades ?? [])
-      .filter(([document, grade]) => grade > 0 && !this.places.some((places) => places.has(document)))
+      .filter(([document, grade]) => grade > 0 && !this.indexes.some((indexes) => indexes.has(document)))
       .map(([document, , at]) => {
         const id = visible(this.content.documents[document][0]);
-        return at[0] === null && at[after] === null ? `${id} (in neither run)` : `${id} (before: ${place(at[0])}, after: ${place(at[after])})`;
+        return at[0] === null && at[after] === null ? `${id} (in neither run)` : `${id} (before: ${index(at[0])}, after: ${index(at[after])})`;
       });
     return names.length ? [make("p", { className: "note" }, `Relevant but not shown: ${names.join(", ")}`)] : [];
   }
 
   column(list, which, title) {
-    const items = list.map((line, place) => this.item(line, place, which));
+    const items = list.map((line, index) => this.item(line, index, which));
     const shown = this.whole.has(which) ? items : items.slice(0, FIRST);
     const column = make("div", { className: "list" }, make("h3", {}, title), make("ol", {}, shown));
     if (items.length > shown.length) {
@@ -88,26 +91,29 @@ class QueryView {
     return column;
   }
 
-  item([number_, score, was, details = {}], place, which) {
+  item([number_, score, was, details = {}], index, which) {
     const [id, title = "", text = null, cut = 0] = this.content.documents[number_];
+    const matches = this.matches[which];
+    const rows = matches?.of(index) ?? null;
+    const spans = (whole, ofWhole) => (rows ? matches.spans(whole, ofWhole) : wordSpans(whole, this.words));
     const item = make(
       "li",
       { data: { document: number_ } },
       make(
         "div",
         { className: "line" },
-        make("span", { className: "rank" }, String(place + 1)),
-        make("span", { className: "name", dir: "auto" }, title ? marked(title, this.words) : visible(id)),
+        make("span", { className: "rank" }, String(index + 1)),
+        make("span", { className: "name", dir: "auto" }, title ? marked(title, spans(title, rows?.title)) : visible(id)),
         this.grade(number_),
-        which === 1 ? moved(was, place) : null,
+        which === 1 ? moved(was, index) : null,
         make("span", { className: "score" }, make("span", { className: "unseen" }, "score "), score === null ? "–" : shortest(score)),
       ),
       title ? make("div", { className: "id" }, make("bdi", {}, visible(id))) : null,
       details.digits ? digitBars(details) : null,
-      otherDetails(details),
+      otherDetails(details, rows),
     );
     if (text !== null) {
-      const body = make("p", { className: "text", dir: "auto" }, marked(text, this.words, details.passage), cut ? " …" : "");
+      const body = make("p", { className: "text", dir: "auto" }, marked(text, spans(text, rows?.text), details.passage), cut ? " …" : "");
       const button = make("button", { type: "button", className: "more", "aria-expanded": "false" }, "read on");
       const open = (on) => {
         item.classList.toggle("open", on);
@@ -121,12 +127,18 @@ class QueryView {
         this.lines();
       };
       item.append(body, button);
+      if (rows) item.append(matches.list(rows, title, text, ...this.kept(`matches ${which} ${number_}`)));
     }
     for (const [name, on] of [["mouseenter", true], ["mouseleave", false], ["focusin", true], ["focusout", false]]) {
       item.addEventListener(name, () => this.light(number_, on));
     }
     this.items[which].set(number_, item);
     return item;
+  }
+
+  /** Whether something is open, and what notes that it is opened or closed. */
+  kept(name) {
+    return [this.opened.has(name), (on) => this.opened[on ? "add" : "delete"](name)];
   }
 
   grade(number_) {
@@ -162,7 +174,7 @@ class QueryView {
       const other = this.items[0].get(number_);
       if (!item.isConnected || !other?.isConnected) continue;
       const [from, to] = [other, item].map((one) => one.getBoundingClientRect().top - box.top + 16);
-      const change = this.places[0].get(number_) - this.places[1].get(number_);
+      const change = this.indexes[0].get(number_) - this.indexes[1].get(number_);
       const path = draw("path", { class: side(change), d: `M0,${from} C${box.width / 2},${from} ${box.width / 2},${to} ${box.width},${to}` });
       path.dataset.document = number_;
       if ((this.grades?.get(number_) ?? 0) > 0) path.classList.add("relevant");
@@ -173,9 +185,9 @@ class QueryView {
 }
 
 /** The change in rank of a document since the first run. */
-function moved(was, place) {
+function moved(was, index) {
   if (was === null) return make("span", { className: "moved" }, "new");
-  const by = was - place;
+  const by = was - index;
   if (!by) return make("span", { className: "moved" }, "=");
   const text = by > 0 ? `▲ ${by}` : `▼ ${-by}`;
   const name = `${by > 0 ? "up" : "down"} ${Math.abs(by)}, was ${was + 1}`;
@@ -188,18 +200,19 @@ function shortest(score) {
 
 /** The probabilities of the digits 1 to 7, as bars. */
 function digitBars({ digits, mass }) {
-  const parts = digits.map((share, place) => `${place + 1}: ${(100 * share).toFixed(1)} %`).join(", ");
-  const bars = digits.map((share, place) =>
-    make("span", { className: "digit" }, make("i", { style: `height:${Math.max(2, 100 * share)}%` }), make("b", {}, String(place + 1))),
+  const parts = digits.map((share, index) => `${index + 1}: ${(100 * share).toFixed(1)} %`).join(", ");
+  const bars = digits.map((share, index) =>
+    make("span", { className: "digit" }, make("i", { style: `height:${Math.max(2, 100 * share)}%` }), make("b", {}, String(index + 1))),
   );
   const name = `probabilities of the digits, ${parts}${mass === undefined ? "" : `; sum ${(100 * mass).toFixed(1)} %`}`;
   return make("div", { className: "digits", role: "img", "aria-label": name, title: name }, bars);
 }
 
-function otherDetails(details) {
+function otherDetails(details, rows) {
   const parts = [];
   if (details.probability !== undefined) parts.push(`probability ${number(details.probability)}`);
   if (details.reranker_score !== undefined) parts.push(`the model's own score ${shortest(details.reranker_score)}`);
   if (details.truncated) parts.push("truncated: the text was too long for the model");
+  if (rows === OTHER_TEXT) parts.push("matched tokens are not marked: the text differs from the one that was scored");
   return parts.length ? make("div", { className: "note" }, parts.join("; ")) : null;
 }

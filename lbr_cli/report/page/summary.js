@@ -47,7 +47,7 @@ function curvePanel(curve, content, after) {
   const all = curve.runs.flat();
   const top = Math.max(...all, 0.05);
   const low = Math.min(...all, 0);
-  const across = (place) => EDGE.left + ((WIDE - EDGE.left - EDGE.right) * place) / Math.max(curve.at.length - 1, 1);
+  const across = (index) => EDGE.left + ((WIDE - EDGE.left - EDGE.right) * index) / Math.max(curve.at.length - 1, 1);
   const up = (value) => HIGH - EDGE.bottom - ((HIGH - EDGE.top - EDGE.bottom) * (value - low)) / (top - low);
   const labels = curve.runs.map((values, run) => `${content.runs[run]}: ${values.map((value, i) => `${curve.at[i]}: ${number(value, 3)}`).join(", ")}`);
   const panel = draw("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${curve.name}. ${labels.join(". ")}` });
@@ -58,13 +58,13 @@ function curvePanel(curve, content, after) {
       draw("text", { x: EDGE.left - 6, y: up(value) + 4, "text-anchor": "end" }, value.toFixed(2)),
     );
   }
-  curve.at.forEach((at, place) => panel.append(draw("text", { x: across(place), y: HIGH - EDGE.bottom + 16, "text-anchor": "middle" }, String(at))));
+  curve.at.forEach((at, index) => panel.append(draw("text", { x: across(index), y: HIGH - EDGE.bottom + 16, "text-anchor": "middle" }, String(at))));
   panel.append(draw("text", { x: WIDE / 2, y: HIGH - 3, "text-anchor": "middle" }, curve.axis));
   curve.runs.forEach((values, run) => {
     const name = run === 0 ? "before" : run === after ? "after" : "other";
     panel.append(
-      draw("polyline", { class: name, points: values.map((value, place) => `${across(place)},${up(value)}`).join(" ") }),
-      ...(name === "other" ? [] : values.map((value, place) => draw("circle", { class: name, cx: across(place), cy: up(value), r: 3 }))),
+      draw("polyline", { class: name, points: values.map((value, index) => `${across(index)},${up(value)}`).join(" ") }),
+      ...(name === "other" ? [] : values.map((value, index) => draw("circle", { class: name, cx: across(index), cy: up(value), r: 3 }))),
     );
   });
   return make("figure", {}, make("figcaption", {}, curve.name), panel);

@@ -4,7 +4,7 @@
 function movement(query, after, top = 10) {
   const lines = query.lists[after];
   const kept = lines.slice(0, top).filter(([, , was]) => was !== null && was < top).length;
-  const climb = lines.reduce((most, [, , was], place) => Math.max(most, was === null ? 0 : was - place), 0);
+  const climb = lines.reduce((most, [, , was], index) => Math.max(most, was === null ? 0 : was - index), 0);
   return { kept, shown: Math.min(top, lines.length), climb };
 }
 
@@ -24,16 +24,16 @@ class QueryTable {
     this.body = make("tbody");
     this.head = make("tr", {}, this.columns.map((column) => make("th", { scope: "col", data: { key: column.key } }, make("button", { type: "button", onclick: () => this.sortBy(column.key) }, column.name))));
     table.append(make("thead", {}, this.head), this.body);
-    this.rows = content.queries.map((query, place) => this.row(query, place));
+    this.rows = content.queries.map((query, index) => this.row(query, index));
   }
 
-  row(query, place) {
+  row(query, index) {
     const cells = this.columns.slice(1).map(() => make("td"));
     const link = make("a", { href: `#query=${encodeURIComponent(query.id)}`, dir: "auto" }, visible(query.id));
     const name = make("th", { scope: "row" }, link, query.text ? make("span", { className: "words", dir: "auto" }, query.text) : null);
     const row = make("tr", {}, name, cells);
-    row.addEventListener("click", (event) => event.target.closest("a") || this.open(place));
-    return { query, place, row, cells, text: `${query.id}\n${query.text ?? ""}`.toLowerCase(), values: {} };
+    row.addEventListener("click", (event) => event.target.closest("a") || this.open(index));
+    return { query, index, row, cells, text: `${query.id}\n${query.text ?? ""}`.toLowerCase(), values: {} };
   }
 
   /** Fill in the cells that depend on the selected run and measure. */
@@ -72,9 +72,9 @@ class QueryTable {
     const { key, down } = this.sort;
     const order = (a, b) => {
       const [first, second] = [a.values[key], b.values[key]];
-      if (first === null || second === null) return (first === null) - (second === null) || a.place - b.place;
+      if (first === null || second === null) return (first === null) - (second === null) || a.index - b.index;
       const less = key === "query" ? first.localeCompare(second, undefined, { numeric: true }) : first - second;
-      return (down ? -less : less) || a.place - b.place;
+      return (down ? -less : less) || a.index - b.index;
     };
     this.rows.sort(order);
     this.body.append(...this.rows.map((one) => one.row));
@@ -97,6 +97,6 @@ class QueryTable {
 
   /** The indexes of the visible queries, in the order of the table. */
   visible() {
-    return this.rows.filter((one) => !one.row.hidden).map((one) => one.place);
+    return this.rows.filter((one) => !one.row.hidden).map((one) => one.index);
   }
 }

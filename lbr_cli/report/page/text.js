@@ -49,33 +49,36 @@ function worthMarking(query) {
   return new Set([...wordsOf(query ?? "")].map((word) => word[2]).filter((word) => !COMMON.has(word)));
 }
 
-/** The index in UTF-16 units after a number of characters. */
-function unitsOf(text, characters) {
-  let units = 0;
-  for (const character of text) {
-    if (characters-- <= 0) break;
-    units += character.length;
-  }
-  return units;
+/** The words of a text that are highlighted: [from, to, properties of the mark]. */
+function wordSpans(text, words) {
+  return [...wordsOf(text)].filter((word) => words.has(word[2])).map(([from, to]) => [from, to, {}]);
 }
 
-/** A text with the words highlighted and, if given, the passage that its score comes from. */
-function marked(text, words, passage = null) {
+/** The indexes in UTF-16 units of ascending numbers of characters. */
+function unitsOf(text, characters) {
+  let [units, passed] = [0, 0];
+  return characters.map((wanted) => {
+    for (; passed < wanted && units < text.length; passed += 1) units += text.codePointAt(units) > 0xffff ? 2 : 1;
+    return units;
+  });
+}
+
+/** A text with spans marked, which are in order and disjoint, and, if given, the passage that its score comes from. */
+function marked(text, spans, passage = null) {
   const whole = document.createDocumentFragment();
   const inside = make("span", { className: "passage", title: "the passage with the best score" });
-  const [from, to] = passage ? passage.map((place) => unitsOf(text, place)) : [0, 0];
-  const spans = [...wordsOf(text)].filter((word) => words.has(word[2]));
+  const [from, to] = passage ? unitsOf(text, passage) : [0, 0];
   const edges = new Set([0, text.length, from, to, ...spans.flatMap(([start, end]) => [start, end])]);
   const cuts = [...edges].sort((a, b) => a - b);
   let next = 0;
-  cuts.slice(1).forEach((end, place) => {
-    const start = cuts[place];
+  cuts.slice(1).forEach((end, index) => {
+    const start = cuts[index];
     while (next < spans.length && spans[next][1] <= start) next += 1;
-    const isWord = next < spans.length && spans[next][0] <= start;
+    const isMarked = next < spans.length && spans[next][0] <= start;
     const piece = text.slice(start, end);
     const within = start >= from && start < to;
     if (within && !inside.parentNode) whole.append(inside);
-    (within ? inside : whole).append(isWord ? make("mark", {}, piece) : piece);
+    (within ? inside : whole).append(isMarked ? make("mark", spans[next][2], piece) : piece);
   });
   return whole;
 }
