@@ -64,7 +64,7 @@ class Bert(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))})
+        self.encoder = Layers(config)
         if pooled:
             self.pooler = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.hidden_size)})
 
@@ -78,10 +78,7 @@ class Bert(nn.Module):
         mask = None
         if attention_mask is not None and not bool(attention_mask.all()):
             mask = attention_mask.bool()[:, None, None]
-        hidden = self.embeddings(input_ids, token_type_ids)
-        for layer in self.encoder["layer"]:  # type: ignore[union-attr]
-            hidden = layer(hidden, mask)
-        return Output(last_hidden_state=hidden)
+        return Output(last_hidden_state=self.encoder(self.embeddings(input_ids, token_type_ids), mask))
 
     @property
     def base_model(self) -> Bert:
@@ -150,7 +147,9 @@ class Embeddings(nn.Module):
     def forward(self, ids: torch.Tensor, types: torch.Tensor | None) -> torch.Tensor:
         """[rows, tokens] -> [rows, tokens, size]"""
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
-        words = self.word_embeddings(ids) + self.token_type_embeddings(torch.zeros_like(ids) if types is None else types)
+        words = self.word_embeddings(ids) + self.token_type_embeddings(
+            torch.zeros_like(ids) if types is None else types
+        )
         return self.LayerNorm(words + self.position_embeddings(positions))  # type: ignore[no-any-return]
 
 
@@ -199,9 +198,22 @@ class Layer(nn.Module):
         return self.output(nn.functional.gelu(self.intermediate["dense"](hidden)), hidden)  # type: ignore[no-any-return]
 
 
+class Layers(nn.Module):
+    """The layers of an encoder, one after another."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        for layer in self.layer:
+            hidden = layer(hidden, mask)
+        return hidden
+
+
 def _table(rows: int, size: int) -> nn.Embedding:
     """Return a table of vectors without initial values: those of `nn.Embedding` would import torch's compiler."""
-    return nn.Embedding.from_pretrained(torch.empty(rows, size))
+    return nn.Embedding.from_pretrained(torch.empty(rows, size))  # type: ignore[no-untyped-call, no-any-return]
 
 
 def load_bert(kind: str, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Bert | BertClassifier | None:
