@@ -133,10 +133,10 @@ def test_values_are_copied_from_the_file(tmp_path: Path) -> None:
     assert torch.equal(model.get_input_embeddings().weight, own.get_input_embeddings().weight)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_vectors_are_those_of_the_reference(dtype: str, minilm: Path) -> None:
     """`plain` is transformers' own code."""
-    texts = [Embedding(text, "") for text in ("a", "Ripe figs turn purple. " * 30, "[CLS] salt [SEP]", "")]
+    texts = [Embedding(text, "") for text in ("a", "Ripe figs turn purple. " * 8, "[CLS] salt [SEP]", "")]
     model = resolve(str(minilm), "bi-encoder")
     fast, plain = (load(model, Settings(dtype=dtype, plain=plain)) for plain in (False, True))
     assert type(fast.model) is Bert
