@@ -29,7 +29,7 @@ from lbr_cli.core import (
 )
 from lbr_cli.engines.awkward_texts import AWKWARD
 from lbr_cli.engines.templates import Part, Templates, encode
-from lbr_cli.errors import RequestError
+from lbr_cli.errors import RequestError, UsageError
 
 PARTS_KEPT = 1024  # texts around documents whose token ids are kept
 DATES = "strftime_now"  # the function by which a chat template reads the date
@@ -179,3 +179,13 @@ class PromptTokenizer:
 
     def _too_long(self, request: Prompted) -> RequestError:
         return query_too_long(request, self.length_without_document(request), self.max_length)
+
+
+def check_family(family: Family, engine: str) -> None:
+    """Raise UsageError for a family that needs more than log-probabilities of labels."""
+    request = family.requests("", Document("", ""))[0]
+    problem = f"--engine {engine}: unsupported family {family.name}: it needs"
+    if not isinstance(request, NextToken):
+        raise UsageError(f"{problem} more than log-probabilities of tokens")
+    if request.logits:
+        raise UsageError(f"{problem} logits, not log-probabilities")

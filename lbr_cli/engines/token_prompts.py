@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lbr_cli.core import Document, Family, NextToken, Request
+from lbr_cli.core import Document, NextToken, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
 from lbr_cli.engines.pretrained import check_vocabulary, choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import (
     Prompt,
     PromptTokenizer,
+    check_family,
     check_room,
     decode_with_special_tokens,
     distinct_prompts,
     narrowed,
     prompt_digest,
 )
-from lbr_cli.errors import UsageError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.sentence_transformers import read_first_module
 
@@ -72,13 +72,3 @@ class TokenPrompts:
     def label_ids(self, request: Request) -> list[int]:
         """Return a token for each label. MissingError if the tokenizer has none."""
         return self._label_ids(narrowed(NextToken, request))
-
-
-def check_family(family: Family, engine: str) -> None:
-    """Raise UsageError for a family that needs more than log-probabilities of labels."""
-    request = family.requests("", Document("", ""))[0]
-    problem = f"--engine {engine}: unsupported family {family.name}: it needs"
-    if not isinstance(request, NextToken):
-        raise UsageError(f"{problem} more than log-probabilities of tokens")
-    if request.logits:
-        raise UsageError(f"{problem} logits, not log-probabilities")

@@ -10,14 +10,14 @@ import io
 import itertools
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
-from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, is_json, json_object
+from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, first_key, is_json, json_object
 from lbr_cli.formats.jsonl import TEXTS, CandidateFields
 from lbr_cli.formats.tables import TableColumns
 from lbr_cli.formats.trec_text import Elements, extracted, is_trec_text, read_documents
@@ -152,52 +152,78 @@ def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 
 
+class _Line(NamedTuple):
+    """A valid line of JSONL, and the names under which it has its id and its text."""
+
+    record: dict[str, Any]
+    id_key: str
+    text_key: str
+    doc_id: str
+    text: str
+    title: str | None
+
+
 def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
+    """Add the wanted documents. Lines with the names of the line before, the usual case, need no call of `_line`."""
     loads, wanted, sample = orjson.loads, documents.wanted, documents.sample
-    ids, texts, title_key = fields.ids, fields.texts, fields.title
-    nested = [path for path in (*ids, *texts, title_key) if "." in path]
-    noted = False
+    id_key, text_key, title_key = fields.ids[0], fields.texts[0], fields.title
+    preferred: frozenset[str] = frozenset()  # names that would be used instead of `id_key` and `text_key`
+    nested = [path for path in (*fields.ids, *fields.texts, title_key) if "." in path]
+    is_sampled, noted = len(sample) >= SAMPLE, False
     for number, raw in lines:
+        record: Any = None
         try:
+            record = loads(raw)
+            doc_id, text, title = record[id_key], record[text_key], record.get(title_key)
+            if type(doc_id) is int:
+                doc_id = str(doc_id)
+            is_usual = type(doc_id) is str is type(text) and (type(title) is str or title is None) and not nested
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            is_usual = False
+        if not is_usual or (preferred and not preferred.isdisjoint(record)):
             try:
-                record = loads(raw)
-            except orjson.JSONDecodeError:
-                if not raw.strip(BLANKS):
-                    continue
-                record = json_object(raw, name, number)  # raises, unless the line has a number that orjson refuses
-            if type(record) is not dict:
-                record = json_object(raw, name, number)
-            if nested:
-                add_nested(record, nested)
-            for id_key in ids:
-                if id_key in record:
-                    break
-            else:
-                raise _no_field(record, "document id", ids, name, number)
-            for text_key in texts:
-                if text_key in record:
-                    break
-            else:
-                raise _no_field(record, "text", texts, name, number)
-            doc_id, text = record[id_key], record[text_key]
-            if type(doc_id) is not str:
-                doc_id = as_id(doc_id)
-                if doc_id is None:
-                    raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
-            if type(text) is not str:
-                raise InputError(bad_type(text_key, "a string", text), name, number)
-            title = record.get(title_key)
-            if type(title) is not str and title is not None:
-                raise InputError(bad_type(title_key, "a string", title), name, number)
-        except InputError as error:
-            bad(error)
-            continue
+                line = _line(raw, record, fields, nested, name, number)
+            except InputError as error:
+                bad(error)
+                continue
+            if line is None:
+                continue
+            record, id_key, text_key, doc_id, text, title = line
+            preferred = frozenset(
+                (*fields.ids[: fields.ids.index(id_key)], *fields.texts[: fields.texts.index(text_key)])
+            )
         if doc_id in wanted:
             documents.add(Document(doc_id, text, title or ""), name, number)
             documents.has_title = documents.has_title or title_key in record
             noted = noted or _note_choices(record, fields, name, note)
-        elif len(sample) < SAMPLE:
+        elif not is_sampled:
             sample.append(doc_id)
+            is_sampled = len(sample) >= SAMPLE
+
+
+def _line(raw: bytes, record: Any, fields: Fields, nested: list[str], name: str, number: int) -> _Line | None:
+    """Return a line; None if it is blank. InputError if it is invalid.
+
+    `record` is the parsed line, None if orjson refuses it; `nested` are the names that are paths.
+    """
+    if record is None and not raw.strip(BLANKS):
+        return None
+    if type(record) is not dict:
+        record = json_object(raw, name, number)  # raises, unless the line has a number that orjson refuses
+    add_nested(record, nested)
+    id_key, text_key = first_key(fields.ids, record), first_key(fields.texts, record)
+    if id_key is None:
+        raise _no_field(record, "document id", fields.ids, name, number)
+    if text_key is None:
+        raise _no_field(record, "text", fields.texts, name, number)
+    doc_id, text, title = as_id(record[id_key]), record[text_key], record.get(fields.title)
+    if doc_id is None:
+        raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
+    if not isinstance(text, str):
+        raise InputError(bad_type(text_key, "a string", text), name, number)
+    if title is not None and not isinstance(title, str):
+        raise InputError(bad_type(fields.title, "a string", title), name, number)
+    return _Line(record, id_key, text_key, doc_id, text, title)
 
 
 def _read_trec_text(lines: Numbered, name: str, documents: WantedDocuments, elements: Elements, bad: Bad) -> None:

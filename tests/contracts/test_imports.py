@@ -134,6 +134,18 @@ def test_the_command_line_loads_nothing_heavy(command: str) -> None:
     assert loaded(f"import lbr_cli.commands.{command}", LAZY) == []
 
 
+@pytest.mark.parametrize("engine", ["openai", "rerank_api"])
+def test_an_engine_of_a_server_loads_no_tokenizer(engine: str) -> None:
+    assert loaded(f"import lbr_cli.engines.{engine}", ("torch", "transformers", "tokenizers")) == []
+
+
+@pytest.mark.slow  # imports torch and transformers in a process of its own
+def test_the_local_engine_loads_no_model_code_of_transformers() -> None:
+    """Torch's compiler and scipy, which this code imports, take longer than ten scores."""
+    names = ("transformers.modeling_utils", "transformers.masking_utils", "torch._dynamo", "scipy", "sklearn")
+    assert loaded("import lbr_cli.engines.local", names) == []
+
+
 def test_the_package_imports_nothing_of_itself_before_a_name_is_used() -> None:
     others = tuple(f"lbr_cli.{name}" for name in ALLOWED if name)
     assert loaded("import lbr_cli; lbr_cli.__version__, dir(lbr_cli)", (*others, *HEAVY, "typer")) == []

@@ -51,6 +51,24 @@ def test_a_choice_between_fields_is_said(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("title", ["t", None, ""])
+def test_the_names_of_fields_may_change_from_line_to_line(title: str | None, tmp_path: Path) -> None:
+    """The first name that a line has counts, whatever the line before it has."""
+    records: list[dict[str, Any]] = [
+        {"pid": "d1", "body": "x"},
+        {"pid": "no", "_id": "d2", "body": "no", "text": "y"},
+        {"docid": "d3", "pid": "d3b", "content": "z", "body": "w"},
+        {"id": 4, "content": "v"},
+        {"id": "d5", "content": "no", "contents": "u"},
+    ]
+    records = [record | {"title": title} for record in records]
+    ids = dict.fromkeys(["no", "d1", "d2", "d3", "d3b", "4", "d5"])
+    texts, _ = read(tmp_path, lines(*records, *records[::-1]), **ids)
+    found = {doc_id: (document.text, document.title) for doc_id, document in texts.documents.items()}
+    expected = {"d1": "x", "d2": "y", "d3b": "w", "4": "v", "d5": "u"}
+    assert found == {doc_id: (text, title or "") for doc_id, text in expected.items()}
+
+
 def test_only_what_is_wanted_is_kept(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, lines(*({"_id": i, "text": "x"} for i in range(50))), **{"7": None})
     assert list(texts.documents) == ["7"]

@@ -11,6 +11,7 @@ import torch
 from lbr_cli.core import Embedding, NextToken, Pair, TokenEmbeddings
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
+from lbr_cli.engines.local.bert import load_bert
 from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (
@@ -78,7 +79,11 @@ class PreparedLocal:
     def _engine(self, pairs: int) -> LocalEngine[Any]:
         files, settings, device, dtype = self.files, self.settings, self.device, self.dtype
         is_int8 = dtype == torch.int8
-        weights = load_model(files.kind, files.model, device, torch.float32 if is_int8 else dtype)
+        weights = None
+        if not is_int8 and not settings.plain:
+            weights = load_bert(files.kind.__name__, files.model, device, dtype)
+        if weights is None:
+            weights = load_model(files.kind, files.model, device, torch.float32 if is_int8 else dtype)
         if is_int8:
             make_attention_invariant(weights)
         check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)

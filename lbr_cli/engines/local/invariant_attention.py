@@ -11,14 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SUFFIX = "_invariant"
 
 
 def make_attention_invariant(model: Any) -> None:
     """Replace the current attention of a model. Attention of its own code stays as it is."""
+    # both import torch's compiler
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     name = model.config._attn_implementation
     functions, masks = ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS
     if name not in functions or name.endswith(SUFFIX):

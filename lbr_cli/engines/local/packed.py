@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
-from transformers import AttentionInterface
 
 from lbr_cli.engines.local.batching import TokenBudget, batches
 from lbr_cli.engines.local.loading import recompute_nonfinite
@@ -61,6 +60,8 @@ class Packed:
     attention = "packed without padding, prefixes shared"
 
     def __init__(self, model: Any) -> None:
+        from transformers import AttentionInterface  # imports torch's compiler
+
         AttentionInterface.register(ATTENTION, _attention)
         self.model = model
         self._base = model.base_model

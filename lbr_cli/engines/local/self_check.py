@@ -72,7 +72,8 @@ def own_hidden_states(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
     with running(model), _without_head(base):
         outputs = [base(input_ids=torch.tensor([row], device=model.device), **more) for row in rows]
         # T5 has no base model without a head
-        states = [output.last_hidden_state if "last_hidden_state" in output else output.logits for output in outputs]
+        hidden = [getattr(output, "last_hidden_state", None) for output in outputs]
+        states = [output.logits if one is None else one for output, one in zip(outputs, hidden, strict=True)]
         return torch.stack([state[0, -1].float() for state in states])
 
 

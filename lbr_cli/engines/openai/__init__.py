@@ -14,17 +14,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lbr_cli.core import Answer, Batch, Chat, Document, Engine, Family, NextToken, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
 from lbr_cli.engines.http_client import BadResponse, Client, Refused, json_object, listed_model
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import AmbiguousLabel, TopLogprobs, label_logprobs, parse_logprobs, top_k
-from lbr_cli.engines.prompts import Prompt, narrowed, prompt_digest
-from lbr_cli.engines.token_prompts import TokenPrompts, check_family
+from lbr_cli.engines.prompts import Prompt, check_family, narrowed, prompt_digest
 from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import LocalModel, ServedModel
+
+if TYPE_CHECKING:
+    from lbr_cli.engines.token_prompts import TokenPrompts
 
 COMPLETIONS, CHAT_COMPLETIONS = "/completions", "/chat/completions"
 TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that accepts token ids"
@@ -85,7 +87,7 @@ def prepare(model: ServedModel, settings: Settings) -> OpenAi:
         raise UsageError(f"--engine openai: {what}", hint=TOKENIZER_HINT)
     client = Client(settings.server)
     name, limit = _served_model(client, model)
-    ids = TokenPrompts(tokenizer, settings, "openai", limit) if tokenizer else None
+    ids = _token_prompts(tokenizer, settings, limit) if tokenizer else None
     style = (_by_ids(client, sample, name, ids) if ids else None) or _by_messages(client, sample, name, model.family)
     weights = f"{client.base_url} {name}"
     if style.ids:
@@ -182,6 +184,12 @@ def messages(request: Request) -> list[dict[str, str]]:
 def logprob_fields(tokens: Sequence[int]) -> dict[str, Any]:
     """Return the fields by which vLLM returns the log-probabilities of these tokens."""
     return {"logprob_token_ids": list(tokens), **BY_ID}
+
+
+def _token_prompts(tokenizer: LocalModel, settings: Settings, limit: int) -> TokenPrompts:
+    from lbr_cli.engines.token_prompts import TokenPrompts  # imports transformers
+
+    return TokenPrompts(tokenizer, settings, "openai", limit)
 
 
 def _is_chat(request: NextToken) -> bool:
