@@ -11,7 +11,7 @@ import torch
 from lbr_cli.core import Embedding, NextToken, Pair, TokenEmbeddings
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.label_ids import LabelIds
-from lbr_cli.engines.local.bert import load_bert
+from lbr_cli.engines.local.bert_loading import load_bert
 from lbr_cli.engines.local.compiling import compile_layers
 from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.engines.local.devices import (

@@ -1,49 +1,19 @@
-"""The architecture BERT: an encoder, and the same under the head of a classifier, without transformers' model code.
+"""The architecture BERT: an encoder, and the same under the head of a classifier, for CPUs.
 
-transformers imports torch's compiler, scipy and hundreds of modules with any model, which takes several times as long
-as ten scores. So the architecture of small cross-encoders and bi-encoders is computed here, with the modules, the names
-of tensors and the operations of `BertModel` and `BertForSequenceClassification`. Only a folder whose configuration and
-weights hold nothing else is read in this way; transformers loads every other one, and reports what is wrong with it.
+Modules, names of tensors and operations are those of `BertModel` and `BertForSequenceClassification` of transformers.
+The texts of a batch are computed end to end, without padding: hidden states are [tokens, size], and attention is
+computed text by text, which on a CPU is faster than masked attention. A classifier reads the first token of each text
+only, so its last layer computes only that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-
-from lbr_cli.engines.pretrained import load_config
-from lbr_cli.models import LocalModel
-from lbr_cli.models.digests import read_leniently
-
-ENCODER, CLASSIFIER = "AutoModel", "AutoModelForSequenceClassification"
-WEIGHTS = "model.safetensors"
-# values of config.json with which a BERT computes what this module computes; an absent key has the same meaning
-VALUES: dict[str, Any] = {
-    "hidden_act": "gelu",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "is_encoder_decoder": False,
-    "add_cross_attention": False,
-    "chunk_size_feed_forward": 0,
-    "pruned_heads": {},
-    "tie_word_embeddings": True,  # of the head of a masked language model, which is not computed
-}
-# keys that the code below reads from the configuration
-READ = {
-    *("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
-    *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "id2label", "num_labels", "label2id"),
-}
-# keys that have no effect on hidden states and logits
-IGNORED = {
-    *("_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache", "pad_token_id"),
-    *("bos_token_id", "eos_token_id", "initializer_range", "gradient_checkpointing", "problem_type", "finetuning_task"),
-    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "sentence_transformers"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +44,19 @@ class Bert(nn.Module):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
     ) -> Output:
-        """[rows, tokens] each; the mask is 0 for padding, and the types are 0 by default."""
-        mask = None
-        if attention_mask is not None and not bool(attention_mask.all()):
-            mask = attention_mask.bool()[:, None, None]
-        return Output(last_hidden_state=self.encoder(self.embeddings(input_ids, token_type_ids), mask))
+        """[rows, tokens] each; the mask is 0 for padding, and the types are 0 by default. States of padding are 0."""
+        texts = Texts(input_ids, attention_mask)
+        hidden = self.encoder(self.embeddings(texts.packed(input_ids), texts, token_type_ids), texts)
+        return Output(last_hidden_state=texts.padded(hidden))
+
+    def first_states(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the last hidden state of the first token of each text, [rows, size]."""
+        texts = Texts(input_ids, attention_mask)
+        return self.encoder(  # type: ignore[no-any-return]
+            self.embeddings(texts.packed(input_ids), texts, token_type_ids), texts, first_only=True
+        )
 
     @property
     def base_model(self) -> Bert:
@@ -115,7 +93,7 @@ class BertClassifier(nn.Module):
         token_type_ids: torch.Tensor | None = None,
     ) -> Output:
         """[rows, tokens] each, as for the encoder."""
-        first = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state[:, 0]
+        first = self.bert.first_states(input_ids, attention_mask, token_type_ids)
         return Output(logits=self.classifier(torch.tanh(self.bert.pooler["dense"](first))))
 
     @property
@@ -134,6 +112,31 @@ class BertClassifier(nn.Module):
         return self.bert.get_input_embeddings()
 
 
+class Texts:
+    """Where the texts of a padded batch are, one after the other, among the packed tokens.
+
+    `runs` are (length, count) of neighbouring texts of equal length; `starts` [rows] are the first tokens.
+    """
+
+    def __init__(self, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
+        """[rows, tokens] each; each row has a token at least."""
+        self.shape = ids.shape
+        self.kept = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        lengths = self.kept.sum(1)
+        self.starts = lengths.cumsum(0) - lengths
+        self.runs = [(length, len([*same])) for length, same in itertools.groupby(lengths.tolist())]
+
+    def packed(self, values: torch.Tensor) -> torch.Tensor:
+        """[rows, tokens] -> [packed tokens]"""
+        return values[self.kept]
+
+    def padded(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[packed tokens, size] -> [rows, tokens, size]"""
+        padded = hidden.new_zeros(*self.shape, hidden.shape[-1])
+        padded[self.kept] = hidden
+        return padded
+
+
 class Embeddings(nn.Module):
     """Words, types and positions -> hidden states."""
 
@@ -144,17 +147,16 @@ class Embeddings(nn.Module):
         self.token_type_embeddings = _table(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, ids: torch.Tensor, types: torch.Tensor | None) -> torch.Tensor:
-        """[rows, tokens] -> [rows, tokens, size]"""
-        positions = torch.arange(ids.shape[1], device=ids.device)[None]
-        words = self.word_embeddings(ids) + self.token_type_embeddings(
-            torch.zeros_like(ids) if types is None else types
-        )
+    def forward(self, ids: torch.Tensor, texts: Texts, types: torch.Tensor | None) -> torch.Tensor:
+        """[packed tokens] -> [packed tokens, size]; the types are [rows, tokens]."""
+        positions = texts.packed(torch.arange(texts.shape[1]).expand(texts.shape))
+        packed_types = torch.zeros_like(ids) if types is None else texts.packed(types)
+        words = self.word_embeddings(ids) + self.token_type_embeddings(packed_types)
         return self.LayerNorm(words + self.position_embeddings(positions))  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
-    """Attention of all tokens to all that are not padding."""
+    """Attention of the tokens of each text to each other."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -163,13 +165,24 @@ class Attention(nn.Module):
         self.self = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
         self.output = Residual(size, size, config.layer_norm_eps)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """[rows, tokens, size] -> the same; the mask is [rows, 1, 1, tokens]."""
-        rows, tokens, size = hidden.shape
-        shape = (rows, tokens, self.heads, size // self.heads)
-        query, key, value = (self.self[name](hidden).view(shape).transpose(1, 2) for name in ("query", "key", "value"))
-        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.output(attended.transpose(1, 2).reshape(rows, tokens, size), hidden)  # type: ignore[no-any-return]
+    def forward(self, hidden: torch.Tensor, texts: Texts, *, first_only: bool) -> torch.Tensor:
+        """[packed tokens, size] -> the same, or [rows, size] with `first_only`."""
+        own = hidden[texts.starts] if first_only else hidden
+        query, key, value = self.self["query"](own), self.self["key"](hidden), self.self["value"](hidden)
+        attended = []
+        token = row = 0
+        for length, count in texts.runs:
+            tokens, rows = slice(token, token + length * count), slice(row, row + count)
+            keys, values = (self._of_texts(part[tokens], count) for part in (key, value))
+            queries = self._of_texts(query[rows if first_only else tokens], count)
+            states = nn.functional.scaled_dot_product_attention(queries, keys, values)
+            attended.append(states.transpose(1, 2).reshape(-1, hidden.shape[1]))
+            token, row = tokens.stop, rows.stop
+        return self.output(torch.cat(attended), own)  # type: ignore[no-any-return]
+
+    def _of_texts(self, tokens: torch.Tensor, count: int) -> torch.Tensor:
+        """[tokens of `count` texts, size] -> [count, heads, tokens of a text, size of a head]"""
+        return tokens.view(count, -1, self.heads, tokens.shape[1] // self.heads).transpose(1, 2)
 
 
 class Residual(nn.Module):
@@ -193,8 +206,8 @@ class Layer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.intermediate_size)})
         self.output = Residual(config.intermediate_size, config.hidden_size, config.layer_norm_eps)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        hidden = self.attention(hidden, mask)
+    def forward(self, hidden: torch.Tensor, texts: Texts, *, first_only: bool) -> torch.Tensor:
+        hidden = self.attention(hidden, texts, first_only=first_only)
         return self.output(nn.functional.gelu(self.intermediate["dense"](hidden)), hidden)  # type: ignore[no-any-return]
 
 
@@ -205,59 +218,13 @@ class Layers(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        for layer in self.layer:
-            hidden = layer(hidden, mask)
+    def forward(self, hidden: torch.Tensor, texts: Texts, *, first_only: bool = False) -> torch.Tensor:
+        """[packed tokens, size] -> the same; with `first_only`, the last layer returns [rows, size]."""
+        for number, layer in enumerate(self.layer, 1):
+            hidden = layer(hidden, texts, first_only=first_only and number == len(self.layer))
         return hidden
 
 
 def _table(rows: int, size: int) -> nn.Embedding:
     """Return a table of vectors without initial values: those of `nn.Embedding` would import torch's compiler."""
     return nn.Embedding.from_pretrained(torch.empty(rows, size))  # type: ignore[no-untyped-call, no-any-return]
-
-
-def load_bert(kind: str, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Bert | BertClassifier | None:
-    """Return a BERT, ready for inference; None for a folder with anything that this module does not compute.
-
-    `kind` is the name of the Auto class of transformers that would load it.
-    """
-    if model.gguf or model.base or kind not in (ENCODER, CLASSIFIER) or not _is_known(model.folder):
-        return None
-    config = load_config(model)
-    if config.hidden_size % config.num_attention_heads:
-        return None
-    with torch.device("meta"):
-        loaded = Bert(config) if kind == ENCODER else BertClassifier(config)
-    tensors = _read(model.folder / WEIGHTS, loaded.state_dict(), dtype)
-    if tensors is None:
-        return None
-    loaded.load_state_dict(tensors, assign=True)
-    return loaded.eval().requires_grad_(False).to(device)
-
-
-def _is_known(folder: Path) -> bool:
-    """Return whether a configuration has nothing that this module does not compute."""
-    config = read_leniently(folder / "config.json")
-    if not isinstance(config, dict) or config.get("model_type") != "bert" or {*config} - {*VALUES} - READ - IGNORED:
-        return False
-    return all(config.get(key, value) == value for key, value in VALUES.items())
-
-
-def _read(path: Path, needed: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
-    """Read the tensors of a model by their names; None if one is missing or has another shape.
-
-    An encoder may be stored alone, or as `bert` of a model with a head. Values are copied, because the file could
-    change while it is mapped into memory.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            stored = set(file.keys())
-            prefixes = [prefix for prefix in ("", "bert.") if all(prefix + name in stored for name in needed)]
-            if len(prefixes) != 1:
-                return None
-            tensors = {name: file.get_tensor(prefixes[0] + name).to(dtype, copy=True) for name in needed}
-    except (OSError, SafetensorError):
-        return None
-    return tensors if all(tensor.shape == needed[name].shape for name, tensor in tensors.items()) else None

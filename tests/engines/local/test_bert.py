@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertForSequ
 
 from lbr_cli.core import Embedding, Pair
 from lbr_cli.engines import Settings
-from lbr_cli.engines.local.bert import CLASSIFIER, ENCODER, Bert, load_bert
+from lbr_cli.engines.local.bert import Bert
+from lbr_cli.engines.local.bert_loading import CLASSIFIER, ENCODER, load_bert
 from lbr_cli.models import resolve
 from support.engines import answered, load
 from support.plain_loop import farthest
