@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -170,6 +170,7 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
     preferred: frozenset[str] = frozenset()  # names that would be used instead of `id_key` and `text_key`
     nested = [path for path in (*fields.ids, *fields.texts, title_key) if "." in path]
     is_sampled, noted = len(sample) >= SAMPLE, False
+    checked: Set[str] = frozenset()  # the names in the last document whose choices were noted, or were none
     for number, raw in lines:
         record: Any = None
         try:
@@ -195,7 +196,9 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
         if doc_id in wanted:
             documents.add(Document(doc_id, text, title or ""), name, number)
             documents.has_title = documents.has_title or title_key in record
-            noted = noted or _note_choices(record, fields, name, note)
+            if not noted and record.keys() != checked:
+                checked = record.keys()
+                noted = _note_choices(record, fields, name, note)
         elif not is_sampled:
             sample.append(doc_id)
             is_sampled = len(sample) >= SAMPLE

@@ -36,7 +36,7 @@ class Trec(RunFormat):
         return len(FIELDS.findall(line)) >= 6
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
-        query = Query("")
+        queries: dict[str, Query] = {}  # lines of a query need not follow each other
         for number, data in lines:
             # str.split is faster than FIELDS, and equal if the line has no other blank
             plain = data.isascii() and not OTHER_BLANKS.search(data)
@@ -53,8 +53,9 @@ class Trec(RunFormat):
                 raise InputError(message, file, number, hint=f"take query and document from it: {LETOR}")
             if score is None:
                 raise InputError(f"the score, field 5, is not a finite decimal number: {fields[4]}", file, number)
-            if fields[0] != query.query_id:
-                query = Query(fields[0])
+            query = queries.get(fields[0])
+            if query is None:
+                query = queries[fields[0]] = Query(fields[0])
             yield Line(number, query, Candidate(fields[2], score=score))
 
     def why_not_writable(self, query_id: str, doc_id: str) -> str:
