@@ -79,13 +79,12 @@ class PreparedLocal:
     def _engine(self, pairs: int) -> LocalEngine[Any]:
         files, settings, device, dtype = self.files, self.settings, self.device, self.dtype
         is_int8 = dtype == torch.int8
-        weights = None
-        if not is_int8 and not settings.plain:
-            weights = load_bert(files.kind.__name__, files.model, device, dtype)
+        stored = torch.float32 if is_int8 else dtype
+        weights = None if settings.plain else load_bert(files.kind.__name__, files.model, device, stored)
         if weights is None:
-            weights = load_model(files.kind, files.model, device, torch.float32 if is_int8 else dtype)
-        if is_int8:
-            make_attention_invariant(weights)
+            weights = load_model(files.kind, files.model, device, stored)
+            if is_int8:
+                make_attention_invariant(weights)
         check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
         rows = made_up_prompts(files.tokenizer, weights, files.max_length)
         head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
