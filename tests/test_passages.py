@@ -168,7 +168,7 @@ def test_in_a_stream(long: Path, lbr: Program) -> None:
     assert [record["passage"]["text"] for record in ended.records] == ["Ripe figs turn purple in colour.", "", "bread"]
 
 
-def test_the_manifest_tells_the_windows_that_were_used(long: Path, lbr: Program) -> None:
+def test_the_manifest_has_the_windows_that_were_used(long: Path, lbr: Program) -> None:
     command = (
         "rerank",
         "run.trec",

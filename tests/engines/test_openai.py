@@ -524,7 +524,7 @@ def test_a_short_name_is_known_to_the_server_by_its_hub_id(folder: Path, lbr: Pr
     assert {body["model"] for body in server.bodies} == {"lightblue/lb-reranker-0.5B-v1.0"}
 
 
-def test_a_server_that_tells_no_probabilities(folder: Path, lbr: Program, monkeypatch: Any) -> None:
+def test_a_server_that_returns_no_probabilities(folder: Path, lbr: Program, monkeypatch: Any) -> None:
     with serving.serving(folder, SILENT) as server:
         ended = reranked(lbr, server)
     assert (ended.code, ended.out) == (2, "")

@@ -44,7 +44,7 @@ from support.program import Program
         ("q1 d1 1 9.5 bm25", None),
     ],
 )
-def test_the_first_line_tells_the_format(line: str, expected: str | None) -> None:
+def test_the_format_is_detected_from_the_first_line(line: str, expected: str | None) -> None:
     assert next((known.name for known in RUN_FORMATS if known.matches(line)), None) == expected
 
 

@@ -84,7 +84,7 @@ def test_the_lists_the_texts_and_the_grades(reranked: Path, lbr: Program) -> Non
     assert shown["coverage"][0][:2] == [0, 0]
 
 
-def test_without_judgments_it_tells_movements_alone(reranked: Path, lbr: Program) -> None:
+def test_without_judgments_it_shows_movements_alone(reranked: Path, lbr: Program) -> None:
     shown = data_of(report(lbr, str(reranked)))
     assert (shown["measures"], shown["curves"], shown["judged"]) == ([], [], 0)
     assert all("grades" not in query and "values" not in query for query in shown["queries"])

@@ -43,9 +43,13 @@ class Bert(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        kept: torch.Tensor | None = None,
     ) -> Output:
-        """[rows, tokens] each; the mask is 0 for padding, and the types are 0 by default. States of padding are 0."""
-        texts = Texts(input_ids, attention_mask)
+        """[rows, tokens] each; tokens with mask 0 are not seen by others, and the types are 0 by default.
+
+        `kept` is 0 for padding, whose states are 0 in the output; by default, it is the mask.
+        """
+        texts = Texts(input_ids, attention_mask, kept)
         hidden = self.encoder(self.embeddings(texts.packed(input_ids), texts, token_type_ids), texts)
         return Output(last_hidden_state=texts.padded(hidden))
 
@@ -115,13 +119,16 @@ class BertClassifier(nn.Module):
 class Texts:
     """Where the texts of a padded batch are, one after the other, among the packed tokens.
 
-    `runs` are (length, count) of neighbouring texts of equal length; `starts` [rows] are the first tokens.
+    `runs` are (length, count) of neighbouring texts of equal length; `starts` [rows] are the first tokens. `seen`
+    [packed tokens] is False for tokens that no token attends to, None if there are none.
     """
 
-    def __init__(self, ids: torch.Tensor, mask: torch.Tensor | None) -> None:
-        """[rows, tokens] each; each row has a token at least."""
+    def __init__(self, ids: torch.Tensor, mask: torch.Tensor | None, kept: torch.Tensor | None = None) -> None:
+        """[rows, tokens] each, as in `Bert.forward`; a token at least of each row is kept and seen."""
         self.shape = ids.shape
-        self.kept = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        seen = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        self.kept = seen if kept is None else kept.bool()
+        self.seen = None if kept is None else self.packed(seen)
         lengths = self.kept.sum(1)
         self.starts = lengths.cumsum(0) - lengths
         self.runs = [(length, len([*same])) for length, same in itertools.groupby(lengths.tolist())]
@@ -129,6 +136,12 @@ class Texts:
     def packed(self, values: torch.Tensor) -> torch.Tensor:
         """[rows, tokens] -> [packed tokens]"""
         return values[self.kept]
+
+    def mask(self, tokens: slice, count: int) -> torch.Tensor | None:
+        """Return the mask of keys, [count, 1, 1, tokens], of `count` texts of equal length; None if all are seen."""
+        if self.seen is None or bool(self.seen[tokens].all()):
+            return None
+        return self.seen[tokens].view(count, 1, 1, -1)
 
     def padded(self, hidden: torch.Tensor) -> torch.Tensor:
         """[packed tokens, size] -> [rows, tokens, size]"""
@@ -175,7 +188,7 @@ class Attention(nn.Module):
             tokens, rows = slice(token, token + length * count), slice(row, row + count)
             keys, values = (self._of_texts(part[tokens], count) for part in (key, value))
             queries = self._of_texts(query[rows if first_only else tokens], count)
-            states = nn.functional.scaled_dot_product_attention(queries, keys, values)
+            states = nn.functional.scaled_dot_product_attention(queries, keys, values, texts.mask(tokens, count))
             attended.append(states.transpose(1, 2).reshape(-1, hidden.shape[1]))
             token, row = tokens.stop, rows.stop
         return self.output(torch.cat(attended), own)  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ import torch
 
 from lbr_cli.core import Answer, Request
 from lbr_cli.engines.local.batching import TokenBudget, batches, padded_rows
+from lbr_cli.engines.local.bert import Bert
 from lbr_cli.engines.local.engine import LocalEngine
 from lbr_cli.engines.local.loading import recompute_nonfinite
 from lbr_cli.engines.local.pooling import Step, normalise, read_dense, read_linear
@@ -73,9 +74,10 @@ class TokenEncoder(LocalEngine[TokenInput]):
 
     def _vectors(self, batch: Sequence[TokenInput], width: int) -> torch.Tensor:
         """[inputs, width, size], float32 on the CPU; 0 for tokens without a vector."""
-        ids, _ = padded_rows([one.ids for one in batch], self.model.device, self._tokenizer.pad, width)
+        ids, kept = padded_rows([one.ids for one in batch], self.model.device, self._tokenizer.pad, width)
         attended, _ = padded_rows([one.attended for one in batch], self.model.device, 0, width)
-        hidden = self.model(input_ids=ids, attention_mask=attended).last_hidden_state.float()
+        more = {"kept": kept} if isinstance(self.model, Bert) else {}
+        hidden = self.model(input_ids=ids, attention_mask=attended, **more).last_hidden_state.float()
         counted = torch.zeros_like(ids, dtype=torch.bool)
         for position, one in enumerate(batch):
             counted[position, one.rows] = True
