@@ -386,6 +386,7 @@ def main() -> None:
     parser.add_argument("--peers", help="an interpreter that has what peers.py needs")
     parser.add_argument("--llama-server", help="the program of llama.cpp")
     parser.add_argument("--gguf", help="the model for it")
+    parser.add_argument("--sizes", type=int, nargs="*", default=(8, 16, 32, 128), help="batch sizes to try for others")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", nargs="*", help="these contenders alone")
@@ -417,7 +418,7 @@ def table(options: argparse.Namespace) -> str:
     names = options.only or [*(CAUSAL if decoder else ENCODER), *more]
     bench = Bench(options.model, options.dtype, options.vllm, options.other, options.peers, llama)
     sizes = {
-        name: min((8, 16, 32, 128), key=lambda size: bench.cost(name, pairs[:400], size=size)[0])
+        name: min(options.sizes, key=lambda size: bench.cost(name, pairs[:400], size=size)[0])
         for name in names
         if name.startswith("ST") or name in PEERS
     }
