@@ -1,0 +1,78 @@
+"""Contenders of benchmarks/scoring.py that need an environment of their own, since their pins conflict with lbr's:
+
+    uv venv peers && uv pip install -p peers torch 'sentence-transformers[onnx,openvino]'
+    python benchmarks/scoring.py MODEL --peers peers/bin/python
+
+    ONNX O3        sentence-transformers with ONNX Runtime, the graph optimised at level O3
+    ONNX int8      the same, quantised for the instructions of this processor
+    OpenVINO       sentence-transformers with OpenVINO
+
+All but the second compute in float32. A model is exported once, before anything is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+PEERS = ("ONNX O3", "ONNX int8", "OpenVINO")
+MARK = "scores: "
+
+
+def instructions() -> str:
+    """Return the name of the quantisation for this processor."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return "avx512_vnni" if "avx512_vnni" in flags else "avx2"
+
+
+def export(folder: str, exports: Path) -> None:
+    """Write the model in each form below `exports`."""
+    from sentence_transformers import (
+        CrossEncoder,
+        export_dynamic_quantized_onnx_model,
+        export_optimized_onnx_model,
+    )
+
+    onnx = CrossEncoder(folder, device="cpu", backend="onnx", model_kwargs={"export": True})
+    onnx.save_pretrained(str(exports / "onnx"))
+    export_optimized_onnx_model(onnx, "O3", str(exports / "onnx"))
+    export_dynamic_quantized_onnx_model(onnx, instructions(), str(exports / "onnx"))
+    openvino = CrossEncoder(folder, device="cpu", backend="openvino", model_kwargs={"export": True})
+    openvino.save_pretrained(str(exports / "openvino"))
+
+
+def scores(contender: str, exports: Path, pairs: list[Any], size: int) -> list[float]:
+    """Return the raw scores of pairs in batches of `size`."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    kwargs: dict[str, str] = {}
+    if contender != "OpenVINO":
+        name = "model_O3.onnx" if contender == "ONNX O3" else f"model_qint8_{instructions()}.onnx"
+        kwargs = {"file_name": f"onnx/{name}", "provider": "CPUExecutionProvider"}
+    backend: Any = "openvino" if contender == "OpenVINO" else "onnx"
+    folder = str(exports / backend)
+    model = CrossEncoder(folder, device="cpu", backend=backend, model_kwargs=kwargs, activation_fn=torch.nn.Identity())
+    return [float(score) for score in model.predict(pairs, batch_size=size, show_progress_bar=False)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--exports", type=Path, required=True)
+    parser.add_argument("--contender", help="without it, the model is exported")
+    parser.add_argument("--file", type=Path)
+    parser.add_argument("--documents", type=int)
+    parser.add_argument("--size", type=int)
+    options, _ = parser.parse_known_args()
+    if options.contender is None:
+        export(options.model, options.exports)
+        return
+    pairs = [tuple(pair) for pair in json.loads(options.file.read_text(encoding="utf-8"))[: options.documents]]
+    print(MARK + json.dumps(scores(options.contender, options.exports, pairs, options.size)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
