@@ -3,7 +3,7 @@
 One query and ten documents of the samples, by `lbr rerank --no-cache` and by sentence-transformers (`CrossEncoder` for
 a classifier, `SentenceTransformer` for a folder with `modules.json`), each as a process of its own, in turn. Medians of
 the processor time (user and system, which other programs move less) and of the wall time. `--before DIR` adds another
-checkout of lbr; `--family lb` is the family of a causal model, which sentence-transformers is not asked for.
+checkout of lbr; `--family lb` is the family of a causal model, for which sentence-transformers is not measured.
 """
 
 from __future__ import annotations

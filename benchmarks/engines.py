@@ -126,7 +126,7 @@ def _scored(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> Sco
 
 
 def _swapped(found: Scores, reference: Scores, tolerance: float) -> str:
-    """How many pairs of documents stand the other way round, of those that lie farther apart than `tolerance`."""
+    """Return how many pairs of documents, of those farther apart than `tolerance`, have the opposite order."""
     rows: dict[str, list[str]] = {}
     for pair in reference:
         rows.setdefault(pair.split()[0], []).append(pair)

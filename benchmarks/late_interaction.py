@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from collection import read_collection
+
 ROOT = Path(__file__).resolve().parents[1]
 VECTOR, QUERY_LENGTH, DOCUMENT_LENGTH = 128, 32, 300
 PYLATE = ("PyLate lists", "PyLate flat", "PyLate distinct")
@@ -80,17 +82,8 @@ def write_model(folder: Path) -> None:
 
 def jobs(collection: Path, count: int, depth: int) -> dict[str, dict[str, Any]]:
     """Return the two jobs: the texts of queries and documents, and the document ids of each query."""
-
-    def texts(name: str) -> dict[str, str]:
-        lines = map(json.loads, (collection / name).read_text(encoding="utf-8").splitlines())
-        return {line["_id"]: f"{line.get('title', '')} {line['text']}".strip() for line in lines}
-
-    queries, corpus = texts("queries.jsonl"), texts("corpus.jsonl")
-    shared: dict[str, list[str]] = {}
-    for line in next(collection.glob("*.trec")).read_text(encoding="utf-8").splitlines():
-        query_id, _, doc_id, *_ = line.split()
-        if corpus[doc_id]:
-            shared.setdefault(query_id, []).append(doc_id)
+    queries, corpus, run = read_collection(collection)
+    shared = {query_id: [doc_id for doc_id in doc_ids if corpus[doc_id]] for query_id, doc_ids in run.items()}
     shared = {query_id: ids[:depth] for query_id, ids in list(shared.items())[:count]}
     distinct: dict[str, str] = {}  # text -> id
     for doc_id, text in corpus.items():

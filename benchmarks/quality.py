@@ -28,7 +28,7 @@ WAYS = {
     "whole + BM25": ["--interpolate", "0.5"],
     "windows + BM25": ["--passages", "max", "--interpolate", "0.5"],
 }
-MEASURES = ("nDCG@10", "P@1", "R@100")  # RR@10, which the collections also tell, is MS MARCO's there, with its own ties
+MEASURES = ("nDCG@10", "P@1", "R@100")  # RR@10, which the collections also list, is MS MARCO's there, with its own ties
 SIGNIFICANT = 0.05
 
 

@@ -40,6 +40,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from collection import read_collection
 from peers import PEERS
 
 HERE = Path(__file__).resolve().parent
@@ -75,17 +76,8 @@ def usual_lengths(count: int) -> list[int]:
 
 def collection_pairs(folder: Path, count: int, depth: int | None) -> Pairs:
     """The first pairs of a collection's run, at most `depth` of each query."""
-
-    def texts(name: str) -> dict[str, str]:
-        lines = map(json.loads, (folder / name).read_text(encoding="utf-8").splitlines())
-        return {line["_id"]: f"{line.get('title', '')} {line['text']}".strip() for line in lines}
-
-    queries, corpus = texts("queries.jsonl"), texts("corpus.jsonl")
-    run: dict[str, list[str]] = {}
-    for line in next(folder.glob("*.trec")).read_text(encoding="utf-8").splitlines():
-        query, _, document, *_ = line.split()
-        run.setdefault(query, []).append(document)
-    pairs = ((queries[query], corpus[document]) for query, found in run.items() for document in found[:depth])
+    queries, documents, run = read_collection(folder)
+    pairs = ((queries[query], documents[doc_id]) for query, found in run.items() for doc_id in found[:depth])
     return list(itertools.islice(pairs, count))
 
 

@@ -65,9 +65,9 @@ class LateInteraction:
         if not self.with_matches:
             return Score(value)
         first = [of_blocks.index(similarity) for of_blocks, similarity in zip(tops, best, strict=True)]
-        places = [block.argmax(axis=0).tolist() for block in blocks]
+        indexes = [block.argmax(axis=0).tolist() for block in blocks]
         matched = [
-            answers[1].tokens[number * len(blocks[0]) + places[number][token]] for token, number in enumerate(first)
+            answers[1].tokens[number * len(blocks[0]) + indexes[number][token]] for token, number in enumerate(first)
         ]
         matches = [_match(*row) for row in zip(answers[0].tokens, matched, best, strict=True)]
         return Score(value, {"matches": matches})

@@ -1,8 +1,8 @@
 """The tokens of documents that the tokens of a query match, as `--explain` writes them for late interaction.
 
-They are marked only in the text that was scored: if one of them is not at its place in the title and the text on the
-page, none of the document is marked. The page has them as arrays of numbers, for as many documents of each ranking as
-there is space for.
+They are marked only in the text that was scored: if one of them is not at its offsets in the title and the text on
+the page, none of the document is marked. The page has them as arrays of numbers, for as many documents of each ranking
+as there is space for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lbr_cli.report.details import explained, has_passage, is_number, passage_sp
 from lbr_cli.report.html_json import html_json_size
 from lbr_cli.wording import counted, pair_name
 
-OTHER_TEXT = 0  # stands for the rows of a document whose text is not the one that was scored
+OTHER_TEXT = 0  # instead of the rows of a document whose text is not the one that was scored
 
 # Start and length of a token of the document in characters, then for each match the number of the query's token and the
 # similarity. A token that is in neither title nor text has its name instead of the start, and the length 0.
@@ -77,9 +77,9 @@ def _match(value: object) -> Match | None:
 def locate(
     matches: Sequence[Match], document: Document, passage: tuple[int, int] | None, tokens: dict[str, int]
 ) -> Rows | None:
-    """Return the rows of a document; None if a token is not at its place in the title and the text.
+    """Return the rows of a document; None if a token is not at its offsets in the title and the text.
 
-    Places are those in `Document.contents`, of the `passage` of the text if there is one. The query's tokens are added
+    Offsets are those in `Document.contents`, of the `passage` of the text if there is one. The query's tokens are added
     to `tokens`. White space at the ends of a token is not marked. Tokens that overlap are one row.
     """
     begin, end = passage or (0, len(document.text))

@@ -88,7 +88,7 @@ def test_places_are_those_in_the_passage() -> None:
 @pytest.mark.parametrize(
     ("matches", "extra"),
     [
-        ([match("figs", "figs", 9)], {}),  # not at this place
+        ([match("figs", "figs", 9)], {}),  # not at these offsets
         ([match("ripe", "Ripe", 5), match("purple", "yellow", 20)], {}),  # none is marked
         ([match("figs", "figs", 200)], {}),
         ([match("purple", "s.", -2)], {}),
@@ -158,7 +158,7 @@ def test_rows_are_disjoint_and_cover_each_token(title: str, text: str, data: st.
         return
     (rows,) = found["rows"]
     numbers = [
-        int(found["tokens"][row[place]]) for kind in rows.values() for row in kind for place in range(2, len(row), 2)
+        int(found["tokens"][row[index]]) for kind in rows.values() for row in kind for index in range(2, len(row), 2)
     ]
     assert set(numbers) == set(range(len(tokens)))
     offset = len(title) + 1 if title and text else 0
@@ -168,9 +168,9 @@ def test_rows_are_disjoint_and_cover_each_token(title: str, text: str, data: st.
         assert ends[-1] <= len(whole)
         for start, length, *pairs in rows.get(name, []):
             of_row = [tokens[int(found["tokens"][number])] for number in pairs[::2]]
-            covered = {place - begin for first, token in of_row for place in range(first, first + len(token))}
+            covered = {index - begin for first, token in of_row for index in range(first, first + len(token))}
             assert set(range(start, start + length)) <= covered
-            blanks = {place for place in covered if 0 <= place < len(whole) and whole[place].isspace()}
+            blanks = {index for index in covered if 0 <= index < len(whole) and whole[index].isspace()}
             assert covered & set(range(len(whole))) <= set(range(start, start + length)) | blanks
 
 
@@ -221,10 +221,10 @@ def test_the_page_of_a_late_interaction_job(tmp_path: Path, lbr: Program) -> Non
     for (number, *_), rows in zip(data["queries"][0]["lists"][1], ranking["rows"], strict=True):
         doc_id, *of_document = data["documents"][number]
         marked = {
-            (whole[start : start + length], ranking["tokens"][pairs[place]])
+            (whole[start : start + length], ranking["tokens"][pairs[index]])
             for whole, kind in zip(of_document, ("title", "text"), strict=True)
             for start, length, *pairs in rows.get(kind, [])
-            for place in range(0, len(pairs), 2)
+            for index in range(0, len(pairs), 2)
         }
         expected = records[doc_id]["matches"]
         assert marked == {(one["document_token"], one["query_token"]) for one in expected if "start" in one}

@@ -289,7 +289,7 @@ def test_marks_and_passages_leave_every_text_as_it_is(browser: Any, samples: Pat
 def test_matched_tokens_are_marked_in_the_run_that_has_them(browser: Any, matching: Path) -> None:
     visit = Visit(browser, matching)
     visit.page.goto(matching.as_uri() + "#query=1")
-    first, second = (visit.page.locator(f".list:{place}-child li[data-document]") for place in ("first", "last"))
+    first, second = (visit.page.locator(f".list:{position}-child li[data-document]") for position in ("first", "last"))
     assert first.locator("mark").first.get_attribute("class") is None  # the words of the query
     assert first.locator("mark.match, .matches").count() == 0
     marks = second.first.locator("mark").evaluate_all("all => all.map((one) => [one.textContent, one.title])")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -116,11 +116,26 @@ class BertClassifier(nn.Module):
         return self.bert.get_input_embeddings()
 
 
+class Run(NamedTuple):
+    """Neighbouring texts of equal length: their packed tokens and their rows.
+
+    `mask` [texts, 1, 1, tokens of a text] is False for tokens that no token attends to, None if there are none.
+    """
+
+    tokens: slice
+    rows: slice
+    mask: torch.Tensor | None
+
+    @property
+    def size(self) -> int:
+        """How many texts there are."""
+        return int(self.rows.stop - self.rows.start)
+
+
 class Texts:
     """Where the texts of a padded batch are, one after the other, among the packed tokens.
 
-    `runs` are (length, count) of neighbouring texts of equal length; `starts` [rows] are the first tokens. `seen`
-    [packed tokens] is False for tokens that no token attends to, None if there are none.
+    `runs` are neighbouring texts of equal length; `starts` [rows] are the first tokens.
     """
 
     def __init__(self, ids: torch.Tensor, mask: torch.Tensor | None, kept: torch.Tensor | None = None) -> None:
@@ -128,20 +143,25 @@ class Texts:
         self.shape = ids.shape
         seen = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
         self.kept = seen if kept is None else kept.bool()
-        self.seen = None if kept is None else self.packed(seen)
         lengths = self.kept.sum(1)
         self.starts = lengths.cumsum(0) - lengths
-        self.runs = [(length, len([*same])) for length, same in itertools.groupby(lengths.tolist())]
+        self.runs = self._runs(lengths.tolist(), self.packed(seen))
+
+    @staticmethod
+    def _runs(lengths: list[int], seen: torch.Tensor) -> list[Run]:
+        runs = []
+        token = row = 0
+        for length, same in itertools.groupby(lengths):
+            count = len([*same])
+            tokens, rows = slice(token, token + length * count), slice(row, row + count)
+            mask = None if bool(seen[tokens].all()) else seen[tokens].view(count, 1, 1, length)
+            runs.append(Run(tokens, rows, mask))
+            token, row = tokens.stop, rows.stop
+        return runs
 
     def packed(self, values: torch.Tensor) -> torch.Tensor:
         """[rows, tokens] -> [packed tokens]"""
         return values[self.kept]
-
-    def mask(self, tokens: slice, count: int) -> torch.Tensor | None:
-        """Return the mask of keys, [count, 1, 1, tokens], of `count` texts of equal length; None if all are seen."""
-        if self.seen is None or bool(self.seen[tokens].all()):
-            return None
-        return self.seen[tokens].view(count, 1, 1, -1)
 
     def padded(self, hidden: torch.Tensor) -> torch.Tensor:
         """[packed tokens, size] -> [rows, tokens, size]"""
@@ -183,14 +203,11 @@ class Attention(nn.Module):
         own = hidden[texts.starts] if first_only else hidden
         query, key, value = self.self["query"](own), self.self["key"](hidden), self.self["value"](hidden)
         attended = []
-        token = row = 0
-        for length, count in texts.runs:
-            tokens, rows = slice(token, token + length * count), slice(row, row + count)
-            keys, values = (self._of_texts(part[tokens], count) for part in (key, value))
-            queries = self._of_texts(query[rows if first_only else tokens], count)
-            states = nn.functional.scaled_dot_product_attention(queries, keys, values, texts.mask(tokens, count))
+        for run in texts.runs:
+            keys, values = (self._of_texts(part[run.tokens], run.size) for part in (key, value))
+            queries = self._of_texts(query[run.rows if first_only else run.tokens], run.size)
+            states = nn.functional.scaled_dot_product_attention(queries, keys, values, run.mask)
             attended.append(states.transpose(1, 2).reshape(-1, hidden.shape[1]))
-            token, row = tokens.stop, rows.stop
         return self.output(torch.cat(attended), own)  # type: ignore[no-any-return]
 
     def _of_texts(self, tokens: torch.Tensor, count: int) -> torch.Tensor:

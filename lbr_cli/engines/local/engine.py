@@ -10,6 +10,7 @@ import torch
 
 from lbr_cli.core import Answer, Batch, Request
 from lbr_cli.engines.local.batching import Row, TokenBudget, chunks, prepared_ahead, window_size
+from lbr_cli.engines.local.bert import Bert, BertClassifier
 
 
 class LocalEngine(ABC, Generic[Row]):
@@ -19,6 +20,8 @@ class LocalEngine(ABC, Generic[Row]):
 
     def __init__(self, model: Any, batch_tokens: int, description: str) -> None:
         self.model = model
+        if isinstance(model, Bert | BertClassifier):
+            self.attention = "text by text, without padding"
         self.description = description
         self.window = window_size(batch_tokens)
         self._batch_tokens = batch_tokens

@@ -39,7 +39,7 @@ def made_up_prompts(tokenizer: Any, model: Any, longest: int) -> list[list[int]]
 
 
 def embedding_rows(model: Any) -> int:
-    """Return for how many token ids a model has embeddings; the size in its configuration if its code does not tell."""
+    """Return for how many token ids a model has embeddings; the size in its configuration if its code has none."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):

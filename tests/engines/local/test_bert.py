@@ -63,6 +63,26 @@ def test_logits_are_those_of_transformers(labels: int, tmp_path: Path) -> None:
     assert (loaded(tmp_path, CLASSIFIER)(IDS, MASK, TYPES).logits - expected).abs().max() < 1e-5
 
 
+@torch.inference_mode()
+def test_tokens_that_no_token_attends_to_have_hidden_states(tmp_path: Path) -> None:
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+    own = saved(tmp_path)
+    expected = own(IDS, attention_mask=mask, token_type_ids=TYPES).last_hidden_state
+    found = loaded(tmp_path)(IDS, mask, TYPES, kept=MASK).last_hidden_state
+    assert (found - expected)[MASK.bool()].abs().max() < 1e-5
+
+
+@torch.inference_mode()
+def test_padding_is_not_computed_and_the_last_layer_of_a_classifier_computes_first_tokens(tmp_path: Path) -> None:
+    saved(tmp_path, BertForSequenceClassification, num_labels=1)
+    model = loaded(tmp_path, CLASSIFIER)
+    computed: list[int] = []
+    for layer in model.bert.encoder.layer:
+        layer.output.register_forward_hook(lambda _, inputs, output: computed.append(len(output)))
+    model(IDS, MASK, TYPES)
+    assert computed == [int(MASK.sum())] * 2 + [len(IDS)]
+
+
 def test_weights_have_the_requested_precision(tmp_path: Path) -> None:
     saved(tmp_path)
     assert {parameter.dtype for parameter in loaded(tmp_path, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
@@ -154,5 +174,7 @@ def test_scores_of_a_cross_encoder_are_those_of_the_reference(minilm: Path, tmp_
     tokenizer.save_pretrained(tmp_path)
     pairs = [Pair("ripe figs", text) for text in ("", "x", "figs turn purple")]
     fast, plain = (load(resolve(str(tmp_path)), Settings(dtype="float32", plain=plain)) for plain in (False, True))
+    assert fast.attention == "text by text, without padding"
+    assert plain.attention == "padded batches of similar lengths, masked"
     for one, other in zip(answered(fast, pairs), answered(plain, pairs), strict=True):
         assert farthest(one.values, other.values) < 1e-5

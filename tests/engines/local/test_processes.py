@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import time
@@ -59,6 +60,8 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folde
         scorer = Scorer(model.family, lambda pairs: engine, RecordedProgress())
         with pytest.raises(RequestError, match=r"^query q2, document d1: the prompt has \d+ tokens without a document"):
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):  # not a call that waits for ever
+        engine.check([lambda: None])  # type: ignore[list-item]
     for process in children(os.getpid()):
         os.kill(process, signal.SIGKILL)
     scorer = Scorer(model.family, lambda pairs: engine, RecordedProgress())
