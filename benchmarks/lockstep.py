@@ -1,26 +1,36 @@
 """Cross-encoders batch by batch in turn: python benchmarks/lockstep.py MODEL COLLECTION [--queries 40] [--depth 10]
 
-On a machine whose speed drifts, whole runs one after the other cannot be compared. Here the contenders run in one
-process and take turns: whichever has scored the fewest pairs computes its next batch. So all of them meet the same
-drift. All compute in float32 on the CPU; loading is not measured.
+On a machine whose speed drifts, whole runs one after the other cannot be compared. Here the contenders take turns:
+whichever has scored the fewest pairs computes its next batch. So all of them meet the same drift. All compute on the
+CPU, in float32 unless named int8; loading is not measured.
 
-    lbr        the engine with the windows of a job
-    ST 8, 16   sentence-transformers' CrossEncoder, all pairs sorted by length, batches of 8 and of 16
-    products   the matrix products and the attention of lbr's batches alone, on random numbers: no norms, activations,
-               masks or additions
+    lbr          the engine with the windows of a job
+    lbr int8     the same with --dtype int8
+    ST 8, 16     sentence-transformers' CrossEncoder, all pairs sorted by length, batches of 8 and of 16
+    ONNX …       with --peers PYTHON: the contenders of peers.py in processes of their own, sorted as well, with batches
+                 of each of --sizes
+    products     the matrix products and the attention of lbr's batches alone, on random numbers and for all tokens of
+                 all layers: no norms, activations, masks or additions
 
-The limit is the time that the products (those of attention included) take as fast as this machine multiplies a
-2048 x 896 by an 896 x 4864 matrix, measured after each turn.
+Each round scores all pairs. The limit is the time that the products (those of attention included) take as fast as this
+machine multiplies a 2048 x 896 by an 896 x 4864 matrix, measured after each turn. Printed are the medians of the
+rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
+import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
+from peers import PEERS
 from scoring import collection_pairs
 from sentence_transformers import CrossEncoder
 from torch.nn.functional import linear, scaled_dot_product_attention
@@ -32,6 +42,7 @@ from lbr_cli.models import fetch, resolve
 from lbr_cli.progress import Console
 
 ROWS, INNER, OUTER = 2048, 896, 4864
+HERE = Path(__file__).parent
 
 
 def lbr(engine: Engine, pairs: list[Pair], depth: int) -> Iterator[int]:
@@ -71,63 +82,134 @@ def products(shapes: list[tuple[int, int]], config: object) -> Iterator[int]:
         yield rows
 
 
+class Peer:
+    """A contender of peers.py in a process of its own."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read_until_ready()
+
+    def _read_until_ready(self) -> None:
+        while (line := self._output.readline()) != "ready\n":
+            if not line:
+                raise SystemExit("a contender of peers.py failed")
+
+    @property
+    def _output(self) -> IO[str]:
+        assert self._process.stdout
+        return self._process.stdout
+
+    def batches(self) -> Iterator[int]:
+        """Yield how many pairs each batch of a round had."""
+        assert self._process.stdin
+        while True:
+            self._process.stdin.write("next\n")
+            self._process.stdin.flush()
+            count = int(self._output.readline())
+            if not count:
+                return
+            yield count
+
+
+def start_peers(
+    python: str, folder: str, texts: list[tuple[str, str]], sizes: list[int], scratch: Path
+) -> dict[str, Peer]:
+    """Export the model, and start a process for each contender of peers.py and each batch size."""
+    file, exports = scratch / "pairs.json", scratch / "exports"
+    file.write_text(json.dumps(texts), encoding="utf-8")
+    command = [python, str(HERE / "peers.py"), folder, "--exports", str(exports)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command += ["--file", str(file), "--turns"]
+    return {
+        f"{name} {size}": Peer([*command, "--contender", name, "--size", str(size)]) for name in PEERS for size in sizes
+    }
+
+
+def round_of_turns(start: dict[str, Callable[[], Iterator[int]]]) -> tuple[dict[str, float], float]:
+    """Let all contenders score all pairs; return the seconds of each, and the FLOPS of the machine meanwhile."""
+    one, other, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
+    seconds, done = dict.fromkeys(start, 0.0), dict.fromkeys(start, 0)
+    turns, peak_seconds = 0, 0.0
+    left = {name: batches() for name, batches in start.items()}
+    while left:
+        name = min(left, key=lambda name: done[name])
+        began = time.perf_counter()
+        count = next(left[name], 0)
+        seconds[name] += time.perf_counter() - began
+        done[name] += count
+        if not count:
+            del left[name]
+        began = time.perf_counter()
+        torch.mm(one, other, out=out)
+        peak_seconds += time.perf_counter() - began
+        turns += 1
+    return seconds, 2 * ROWS * INNER * OUTER * turns / peak_seconds
+
+
+def shapes_of_batches(engine: Engine, pairs: list[Pair], depth: int) -> list[tuple[int, int]]:
+    """Return rows and longest row of each batch of lbr, which computes them once."""
+    shapes: list[tuple[int, int]] = []
+
+    def note(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
+        shapes.append(tuple(kwargs["input_ids"].shape))  # type: ignore[arg-type]
+
+    hook = engine.model.register_forward_pre_hook(note, with_kwargs=True)  # type: ignore[attr-defined]
+    for _ in lbr(engine, pairs, depth):
+        pass
+    hook.remove()
+    return shapes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("collection", type=Path)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--depth", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", help="an interpreter that has what peers.py needs")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[8, 16], help="batch sizes of peers.py's contenders")
     options = parser.parse_args()
     texts = collection_pairs(options.collection, options.queries * options.depth, options.depth)
     pairs = list(dict.fromkeys(Pair(*pair) for pair in texts))
     with Console(bar=False, quiet=True) as console:
         model = fetch(resolve(options.model), console)
     engine = load_engine("local", model, Settings("cpu", "float32"))
+    int8 = load_engine("local", model, Settings("cpu", "int8"))
     theirs = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
-    shapes: list[tuple[int, int]] = []  # of lbr's batches, which are computed once before
-
-    def note(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
-        shapes.append(tuple(kwargs["input_ids"].shape))  # type: ignore[arg-type]
-
-    hook = engine.model.register_forward_pre_hook(note, with_kwargs=True)  # type: ignore[attr-defined]
-
-    for _ in lbr(engine, pairs, options.depth):
-        pass
-    hook.remove()
+    shapes = shapes_of_batches(engine, pairs, options.depth)
     config = engine.model.config  # type: ignore[attr-defined]
-    contenders = {
-        "lbr": lbr(engine, pairs, options.depth),
-        "ST 8": sentence_transformers(theirs, pairs, 8),
-        "ST 16": sentence_transformers(theirs, pairs, 16),
-        "products": products(shapes, config),
+    contenders: dict[str, Callable[[], Iterator[int]]] = {
+        "lbr": lambda: lbr(engine, pairs, options.depth),
+        "lbr int8": lambda: lbr(int8, pairs, options.depth),
+        "ST 8": lambda: sentence_transformers(theirs, pairs, 8),
+        "ST 16": lambda: sentence_transformers(theirs, pairs, 16),
+        "products": lambda: products(shapes, config),
     }
     lengths = [
         len(row) for row in theirs.tokenizer([[p.query, p.document] for p in pairs], truncation=True)["input_ids"]
     ]
     layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     work = config.num_hidden_layers * sum(2 * layer * n + 4 * config.hidden_size * n * n for n in lengths) / len(pairs)
-    seconds, done = dict.fromkeys(contenders, 0.0), dict.fromkeys(contenders, 0)
-    one, other, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
-    turns, peak_seconds = 0, 0.0
-    left = set(contenders)
-    while left:
-        name = min(left, key=lambda name: done[name])
-        began = time.perf_counter()
-        count = next(contenders[name], 0)
-        seconds[name] += time.perf_counter() - began
-        done[name] += count
-        if not count:
-            left.discard(name)
-        began = time.perf_counter()
-        torch.mm(one, other, out=out)
-        peak_seconds += time.perf_counter() - began
-        turns += 1
-    peak = 2 * ROWS * INNER * OUTER * turns / peak_seconds
-    print(f"{len(pairs)} pairs of {sum(lengths) / len(pairs):.0f} tokens, float32; {peak / 1e9:.0f} GFLOPS")
-    print("| | pairs/s | share of the limit |\n| --- | ---: | ---: |")
-    for name in contenders:
-        rate = done[name] / seconds[name]
-        print(f"| {name} | {rate:.2f} | {rate * work / peak:.2f} |")
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.peers:
+            texts = [(pair.query, pair.document) for pair in pairs]
+            peers = start_peers(options.peers, options.model, texts, options.sizes, Path(scratch))
+            contenders |= {name: peer.batches for name, peer in peers.items()}
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        peaks = []
+        for _ in range(options.rounds):
+            seconds, peak = round_of_turns(contenders)
+            peaks.append(peak)
+            for name, taken in seconds.items():
+                rates[name].append(len(pairs) / taken)
+    peak = statistics.median(peaks)
+    print(f"{len(pairs)} pairs of {sum(lengths) / len(pairs):.0f} tokens; {peak / 1e9:.0f} GFLOPS")
+    print("| | pairs/s | rounds | share of the limit |\n| --- | ---: | ---: | ---: |")
+    for name, each in rates.items():
+        rounds = ", ".join(f"{rate:.2f}" for rate in each)
+        share = statistics.median(rate * work / peak for rate, peak in zip(each, peaks, strict=True))
+        print(f"| {name} | {statistics.median(each):.2f} | {rounds} | {share:.2f} |")
 
 
 if __name__ == "__main__":

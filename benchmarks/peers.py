@@ -1,7 +1,7 @@
-"""Contenders of benchmarks/scoring.py that need an environment of their own, since their pins conflict with lbr's:
+"""Contenders of scoring.py and lockstep.py that need an environment of their own, since their pins conflict with lbr's:
 
     uv venv peers && uv pip install -p peers torch 'sentence-transformers[onnx,openvino]'
-    python benchmarks/scoring.py MODEL --peers peers/bin/python
+    python benchmarks/lockstep.py MODEL COLLECTION --peers peers/bin/python
 
     ONNX O3        sentence-transformers with ONNX Runtime, the graph optimised at level O3
     ONNX int8      the same, quantised for the instructions of this processor
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def export(folder: str, exports: Path) -> None:
     openvino.save_pretrained(str(exports / "openvino"))
 
 
-def scores(contender: str, exports: Path, pairs: list[Any], size: int) -> list[float]:
-    """Return the raw scores of pairs in batches of `size`."""
+def load(contender: str, exports: Path) -> Any:
+    """Return the model of a contender, with raw scores."""
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -54,8 +55,24 @@ def scores(contender: str, exports: Path, pairs: list[Any], size: int) -> list[f
         kwargs = {"file_name": f"onnx/{name}", "provider": "CPUExecutionProvider"}
     backend: Any = "openvino" if contender == "OpenVINO" else "onnx"
     folder = str(exports / backend)
-    model = CrossEncoder(folder, device="cpu", backend=backend, model_kwargs=kwargs, activation_fn=torch.nn.Identity())
-    return [float(score) for score in model.predict(pairs, batch_size=size, show_progress_bar=False)]
+    return CrossEncoder(folder, device="cpu", backend=backend, model_kwargs=kwargs, activation_fn=torch.nn.Identity())
+
+
+def take_turns(model: Any, pairs: list[Any], size: int) -> None:
+    """Compute a batch for each line of standard input, longest texts first, and print how many pairs it has.
+
+    After the last batch come 0 and the first batch again.
+    """
+    ordered = sorted(pairs, key=lambda pair: -sum(map(len, pair)))
+    model.predict(ordered[:size], batch_size=size, show_progress_bar=False)  # the first call prepares
+    print("ready", flush=True)
+    start = 0
+    for _ in sys.stdin:
+        batch = ordered[start : start + size]
+        if batch:
+            model.predict(batch, batch_size=size, show_progress_bar=False)
+        print(len(batch), flush=True)
+        start = start + size if batch else 0
 
 
 def main() -> None:
@@ -66,12 +83,18 @@ def main() -> None:
     parser.add_argument("--file", type=Path)
     parser.add_argument("--documents", type=int)
     parser.add_argument("--size", type=int)
+    parser.add_argument("--turns", action="store_true", help="a batch for each line of standard input")
     options, _ = parser.parse_known_args()
     if options.contender is None:
         export(options.model, options.exports)
         return
     pairs = [tuple(pair) for pair in json.loads(options.file.read_text(encoding="utf-8"))[: options.documents]]
-    print(MARK + json.dumps(scores(options.contender, options.exports, pairs, options.size)), flush=True)
+    model = load(options.contender, options.exports)
+    if options.turns:
+        take_turns(model, pairs, options.size)
+        return
+    scores = model.predict(pairs, batch_size=options.size, show_progress_bar=False)
+    print(MARK + json.dumps([float(score) for score in scores]), flush=True)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class _Question:
     waiting: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class WaitingPair:
     """The pair at `position` of an entry, which needs the answers to all of `questions`."""
 
@@ -164,14 +164,17 @@ class Computation(Generic[Item]):
         """Register the pairs of an entry. Return the requests that the engine has not received yet."""
         new = []
         for position, requests in missing.items():
+            questions = []
             for request in requests:
-                if request not in self._questions:
-                    self._questions[request] = _Question(request)
+                question = self._questions.get(request)
+                if question is None:
+                    question = self._questions[request] = _Question(request)
                     new.append(request)
-            pair = WaitingPair(entry, position, tuple(self._questions[request] for request in requests))
+                questions.append(question)
+            pair = WaitingPair(entry, position, tuple(questions))
             if len(requests) > 1:
-                self._shared[pair.questions[0].request] = None
-            for question in {*pair.questions}:
+                self._shared[requests[0]] = None
+            for question in {*questions}:
                 question.pairs.append(pair)
                 question.waiting += 1
         return new

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal, Protocol
 
 from lbr_cli.encodings import Embedding as Embedding
 from lbr_cli.encodings import Expansion as Expansion
 from lbr_cli.encodings import Token as Token
 from lbr_cli.encodings import TokenEmbeddings as TokenEmbeddings
+from lbr_cli.value_types import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Query:
     """A query. `text` is None while only the id is known. `instruction` replaces that of the family."""
 
@@ -32,7 +33,7 @@ class Query:
     record: Mapping[str, Any] | None = field(default=None, compare=False)  # JSON, of formats that write it again
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Document:
     """A document, or a passage of one."""
 
@@ -46,7 +47,7 @@ class Document:
         return f"{self.title} {self.text}" if self.title and self.text else self.title or self.text
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """A document proposed for a query, from one line of the input. `score` and `rank` are those of the first stage."""
 
@@ -57,7 +58,7 @@ class Candidate:
     extra: Mapping[str, Any] | None = None  # the unknown keys of a JSONL line, which are written again unchanged
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ranking:
     """One query and its candidates, in the order of the input."""
 
@@ -65,7 +66,7 @@ class Ranking:
     candidates: Sequence[Candidate]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RankedCandidate:
     """One line of the output. Ranks count from 1; `score` is None for a candidate that no model has scored."""
 
@@ -76,7 +77,7 @@ class RankedCandidate:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Chat:
     """The model's own chat template around the texts: a system message (none if empty), the texts as user message."""
 
@@ -84,7 +85,7 @@ class Chat:
     assistant_prefix: str = ""  # the beginning of the assistant's answer
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RawTemplate:
     """No chat template: `before` and `after` around the texts, with special tokens written out.
 
@@ -97,7 +98,7 @@ class RawTemplate:
     special_tokens: Literal["none", "bos", "all"] = "none"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PairChat:
     """The model's own chat template around two messages, one with the query and one with the document.
 
@@ -112,7 +113,7 @@ class PairChat:
     variables: tuple[tuple[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Prompted:
     """A request with a prompt: `template` around `before`, `document` and `after`.
 
@@ -138,7 +139,7 @@ class Prompted:
         return self.after
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NextToken(Prompted):
     """Ask a model for the next token after a prompt.
 
@@ -151,12 +152,12 @@ class NextToken(Prompted):
     logits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Classification(Prompted):
     """Ask a model with a classification head about a prompt. The values of the answer are its logits, one or two."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pair:
     """Ask a model that reads query and document together. The values of the answer are its logits, one or two."""
 
@@ -173,7 +174,7 @@ class Pair:
 Request = Prompted | Pair | Embedding | TokenEmbeddings
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """The answer to a request: `values` as its docstring defines them, and whether the document was truncated.
 
@@ -186,7 +187,7 @@ class Answer:
     tokens: Sequence[Token] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch:
     """Answers that were computed together."""
 
@@ -194,7 +195,7 @@ class Batch:
     tokens: int = 0  # that the model read
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Score:
     """How relevant a document is to a query: higher is better, on the scale that the family documents.
 

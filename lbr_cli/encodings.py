@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+from lbr_cli.value_types import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Embedding:
     """Ask for the vector of a text after a prompt. The values of the answer are its components.
 
@@ -30,7 +31,7 @@ class Embedding:
         return self.prompt
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Expansion:
     """Query expansion: a query shorter than `length` tokens is filled up with `token`, and each of these has a vector.
 
@@ -43,7 +44,7 @@ class Expansion:
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TokenEmbeddings:
     """Ask for the vectors of the tokens of a text after a prompt. The values of the answer are a matrix, a row a token.
 

@@ -37,7 +37,7 @@ def reciprocal_rank(rank: int, k: int) -> int:
 
 def score_order(scores: Mapping[int, float], total: int) -> list[int]:
     """Return `total` indices by score, descending, ties by index; those without a score follow."""
-    order = sorted(scores, key=lambda index: (-scores[index], index))
+    order = sorted(sorted(scores), key=scores.__getitem__, reverse=True)  # equal ones stay in their order
     return order + [index for index in range(total) if index not in scores]
 
 

@@ -189,7 +189,8 @@ class Scorer:
             for pair, answers in computation.completed(batch):
                 entry = pair.entry
                 entry.scores[pair.position] = score = self._score(answers, pair)
-                stored[entry.key(pair.position)] = score
+                if self.scores.enabled:
+                    stored[entry.key(pair.position)] = score
                 entry.missing -= 1
                 done += 1
         finally:

@@ -41,6 +41,7 @@ LONGEST_RETRY_AFTER = 60.0  # seconds; a server that asks for more is not waited
 CONNECT_SECONDS = 5.0
 FIRST_SECONDS = 15.0  # for the first answer
 ANSWER_SECONDS = 300.0  # a busy server without a GPU may take minutes for long texts
+CALLS_PER_REQUEST = 2
 LONGEST_MESSAGE = 300  # characters of a server's message
 
 
@@ -74,7 +75,11 @@ class _Transient(Exception):
 
 
 class Client:
-    """Sends requests, each in the thread that calls it. `start` runs a call in one of `concurrency` threads."""
+    """Sends requests, each in the thread that calls it, at most `concurrency` of them at a time.
+
+    `start` runs a call in one of `calls_at_a_time` threads. There are more of them than requests at a time, so that a
+    request is ready to be sent as soon as a response has arrived, while that response is parsed.
+    """
 
     def __init__(self, server: Server) -> None:
         self.base_url = checked_url(server.base_url)
@@ -85,7 +90,9 @@ class Client:
             self._headers["Authorization"] = f"Bearer {self._key}"
         with checked_environment(self.base_url, socks_package="PySocks"):
             self._root, self._urlopen = _connections(self.base_url, server.concurrency)
-        self._idle = server.concurrency  # threads that have not been started yet
+        self.calls_at_a_time = CALLS_PER_REQUEST * server.concurrency
+        self._sending = threading.Semaphore(server.concurrency)
+        self._idle = self.calls_at_a_time  # threads that have not been started yet
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def start(self, call: Callable[[], T]) -> Future[T]:
@@ -162,15 +169,16 @@ class Client:
         """Return the body of the response to one request."""
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds)
         try:
-            response = self._urlopen(
-                method,
-                self._root + path,
-                body=body,
-                headers=self._headers,
-                timeout=timeout,
-                retries=False,
-                redirect=False,
-            )
+            with self._sending:
+                response = self._urlopen(
+                    method,
+                    self._root + path,
+                    body=body,
+                    headers=self._headers,
+                    timeout=timeout,
+                    retries=False,
+                    redirect=False,
+                )
         except urllib3.exceptions.HTTPError as error:
             if type(error) in TIMEOUTS:
                 raise _Transient(RunError(f"{self.base_url}: timeout: no response in time{self._proxy}")) from None

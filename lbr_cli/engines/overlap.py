@@ -44,7 +44,7 @@ class Overlap:
                     words_of[request.query] = set(WORD.findall(request.query.casefold()))
                 words = words_of[request.query]
                 document = request.document.casefold()
-                shared = sum(_contains(document, word) for word in words)
+                shared = sum(word in document and _contains(document, word) for word in words)
                 answers.append((request, Answer((shared / len(words) if words else 0.0,))))
             yield Batch(answers)
 

@@ -75,11 +75,10 @@ class Trec(RunFormat):
 
 def falling_scores(rows: Sequence[RankedCandidate]) -> Iterator[float]:
     """Yield the score of each row, at least one float32 step below the one before it."""
-    ceiling = float("inf")
+    previous = float("inf")
     for value in _scores(rows):
-        value = min(value, ceiling)
-        ceiling = step_below(value)
-        yield value
+        previous = value if value < previous else step_below(previous)
+        yield previous
 
 
 def _scores(rows: Sequence[RankedCandidate]) -> list[float]:

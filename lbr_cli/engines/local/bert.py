@@ -184,8 +184,8 @@ class Embeddings(nn.Module):
         """[packed tokens] -> [packed tokens, size]; the types are [rows, tokens]."""
         positions = texts.packed(torch.arange(texts.shape[1]).expand(texts.shape))
         packed_types = torch.zeros_like(ids) if types is None else texts.packed(types)
-        words = self.word_embeddings(ids) + self.token_type_embeddings(packed_types)
-        return self.LayerNorm(words + self.position_embeddings(positions))  # type: ignore[no-any-return]
+        sums = self.word_embeddings(ids).add_(self.token_type_embeddings(packed_types))
+        return self.LayerNorm(sums.add_(self.position_embeddings(positions)))  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
@@ -224,7 +224,7 @@ class Residual(nn.Module):
         self.LayerNorm = nn.LayerNorm(size, eps=eps)
 
     def forward(self, inputs: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        return self.LayerNorm(self.dense(inputs) + residual)  # type: ignore[no-any-return]
+        return self.LayerNorm(self.dense(inputs).add_(residual))  # type: ignore[no-any-return]
 
 
 class Layer(nn.Module):
@@ -238,7 +238,8 @@ class Layer(nn.Module):
 
     def forward(self, hidden: torch.Tensor, texts: Texts, *, first_only: bool) -> torch.Tensor:
         hidden = self.attention(hidden, texts, first_only=first_only)
-        return self.output(nn.functional.gelu(self.intermediate["dense"](hidden)), hidden)  # type: ignore[no-any-return]
+        inner = torch.ops.aten.gelu_(self.intermediate["dense"](hidden))  # in place: the values do not fit in the cache
+        return self.output(inner, hidden)  # type: ignore[no-any-return]
 
 
 class Layers(nn.Module):

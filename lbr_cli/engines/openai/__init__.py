@@ -103,7 +103,7 @@ def prepare(model: ServedModel, settings: Settings) -> OpenAi:
     if not style.labels and style.top < TOP_LOGPROBS:
         problem = f"returns only the top {style.top} tokens"
         warnings.append(f"{client.base_url}: {problem}; a label that is not among them has probability 0")
-    return OpenAi(client, style, settings.server.concurrency, spec, warnings)
+    return OpenAi(client, style, spec, warnings)
 
 
 class OpenAi:
@@ -111,15 +111,12 @@ class OpenAi:
 
     window = 1  # requests are independent of each other
 
-    def __init__(
-        self, client: Client, style: RequestStyle, concurrency: int, spec: ComputeSpec, warnings: Sequence[str]
-    ) -> None:
+    def __init__(self, client: Client, style: RequestStyle, spec: ComputeSpec, warnings: Sequence[str]) -> None:
         self.description = f"{client.base_url}: {style.manner}"
         self.spec = spec
         self.warnings = warnings
         self._client = client
         self._style = style
-        self._concurrency = concurrency
 
     def load(self, pairs: int = 0) -> Engine:
         """Return the engine itself."""
@@ -131,8 +128,8 @@ class OpenAi:
             self._style.ids.check(requests)
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Send the requests in their order, as many at a time as the server may be given."""
-        for finished in in_flight(chain.from_iterable(windows), self._send, self._concurrency):
+        """Send the requests in their order; the client limits how many are at the server at a time."""
+        for finished in in_flight(chain.from_iterable(windows), self._send, self._client.calls_at_a_time):
             answers = [(request, answer) for request, (answer, _) in finished]
             yield Batch(answers, sum(tokens for _, (_, tokens) in finished))
 
