@@ -57,7 +57,7 @@ def open_database(location: CacheLocation) -> Iterator[Database]:
 
 
 class Cache:
-    """A store of bytes by key, used in a `with` block that ends with pending writes. `location` None disables it.
+    """A store of bytes by key. Use it in a `with` block, whose end writes pending rows. `location` None disables it.
 
     `kept` counts the scores of this run that are in the file; `usable` is False after a warning.
     """

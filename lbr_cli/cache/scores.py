@@ -19,7 +19,7 @@ PairRequests = tuple[Request, ...]  # the requests of one pair
 
 
 class ScoreCache:
-    """The scores of a model in `cache`. `identity` is the digest of everything but the texts that determines a score."""
+    """The scores of a model in `cache`. `identity` is the digest of what determines a score, except the texts."""
 
     def __init__(self, cache: Cache | None = None, identity: bytes = b"", model: str = "") -> None:
         self._cache = cache if identity else None  # without an identity, all models would share their scores
