@@ -1,16 +1,16 @@
-"""Cross-encoders batch by batch in turn: python benchmarks/lockstep.py MODEL COLLECTION [--queries 40] [--depth 10]
+"""Compare cross-encoders batch by batch: python benchmarks/lockstep.py MODEL COLLECTION [--queries 40] [--depth 10]
 
-On a machine whose speed drifts, whole runs one after the other cannot be compared. Here the contenders run in one
-process and take turns: whichever has scored the fewest pairs computes its next batch. So all of them meet the same
-drift. All compute in float32 on the CPU; loading is not measured.
+If the speed of a machine varies, the times of successive jobs cannot be compared. Here the contenders run in one
+process and take turns: the one with the fewest scored pairs computes its next batch. So a change of speed affects all
+of them. All compute in float32 on the CPU; loading is not measured.
 
-    lbr        the engine with the windows of a job
+    lbr        the local engine, with the windows that a job sends
     ST 8, 16   sentence-transformers' CrossEncoder, all pairs sorted by length, batches of 8 and of 16
-    products   the matrix products and the attention of lbr's batches alone, on random numbers: no norms, activations,
+    products   only the matrix products and the attention of lbr's batches, on random numbers: no norms, activations,
                masks or additions
 
-The limit is the time that the products (those of attention included) take as fast as this machine multiplies a
-2048 x 896 by an 896 x 4864 matrix, measured after each turn.
+The limit is the time of all these products, attention included, at the speed at which this machine multiplies a
+2048 x 896 by an 896 x 4864 matrix. This speed is measured after each turn.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROWS, INNER, OUTER = 2048, 896, 4864
 
 
 def lbr(engine: Engine, pairs: list[Pair], depth: int) -> Iterator[int]:
-    """Yield how many pairs each batch had."""
+    """Score the pairs with the engine. Yield the number of pairs of each batch."""
 
     def windows() -> Iterator[list[Pair]]:
         start, size = 0, depth
@@ -48,6 +48,7 @@ def lbr(engine: Engine, pairs: list[Pair], depth: int) -> Iterator[int]:
 
 
 def sentence_transformers(model: CrossEncoder, pairs: list[Pair], size: int) -> Iterator[int]:
+    """Score the pairs with a `CrossEncoder`. Yield the number of pairs of each batch."""
     ordered = sorted(pairs, key=lambda pair: -len(pair.query) - len(pair.document))
     for start in range(0, len(ordered), size):
         batch = [(pair.query, pair.document) for pair in ordered[start : start + size]]
@@ -57,7 +58,7 @@ def sentence_transformers(model: CrossEncoder, pairs: list[Pair], size: int) -> 
 
 @torch.inference_mode()
 def products(shapes: list[tuple[int, int]], config: object) -> Iterator[int]:
-    """`shapes`: rows and longest row of each batch."""
+    """Compute the products of batches of `shapes` [rows, length of the longest]. Yield the number of rows of each."""
     size, inner = config.hidden_size, config.intermediate_size  # type: ignore[attr-defined]
     heads, layers = config.num_attention_heads, config.num_hidden_layers  # type: ignore[attr-defined]
     weights = [torch.randn(shape) for shape in [(size, size)] * 4 + [(inner, size), (size, inner)]]
@@ -83,13 +84,13 @@ def main() -> None:
     with Console(bar=False, quiet=True) as console:
         model = fetch(resolve(options.model), console)
     engine = load_engine("local", model, Settings("cpu", "float32"))
-    theirs = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
-    shapes: list[tuple[int, int]] = []  # of lbr's batches, which are computed once before
+    cross_encoder = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
+    shapes: list[tuple[int, int]] = []  # of lbr's batches, from one computation before the measurement
 
-    def note(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
+    def record_shape(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
         shapes.append(tuple(kwargs["input_ids"].shape))  # type: ignore[arg-type]
 
-    hook = engine.model.register_forward_pre_hook(note, with_kwargs=True)  # type: ignore[attr-defined]
+    hook = engine.model.register_forward_pre_hook(record_shape, with_kwargs=True)  # type: ignore[attr-defined]
 
     for _ in lbr(engine, pairs, options.depth):
         pass
@@ -97,29 +98,30 @@ def main() -> None:
     config = engine.model.config  # type: ignore[attr-defined]
     contenders = {
         "lbr": lbr(engine, pairs, options.depth),
-        "ST 8": sentence_transformers(theirs, pairs, 8),
-        "ST 16": sentence_transformers(theirs, pairs, 16),
+        "ST 8": sentence_transformers(cross_encoder, pairs, 8),
+        "ST 16": sentence_transformers(cross_encoder, pairs, 16),
         "products": products(shapes, config),
     }
     lengths = [
-        len(row) for row in theirs.tokenizer([[p.query, p.document] for p in pairs], truncation=True)["input_ids"]
+        len(row)
+        for row in cross_encoder.tokenizer([[p.query, p.document] for p in pairs], truncation=True)["input_ids"]
     ]
     layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     work = config.num_hidden_layers * sum(2 * layer * n + 4 * config.hidden_size * n * n for n in lengths) / len(pairs)
     seconds, done = dict.fromkeys(contenders, 0.0), dict.fromkeys(contenders, 0)
-    one, other, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
+    left, right, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
     turns, peak_seconds = 0, 0.0
-    left = set(contenders)
-    while left:
-        name = min(left, key=lambda name: done[name])
+    unfinished = set(contenders)
+    while unfinished:
+        name = min(unfinished, key=lambda name: done[name])
         began = time.perf_counter()
         count = next(contenders[name], 0)
         seconds[name] += time.perf_counter() - began
         done[name] += count
         if not count:
-            left.discard(name)
+            unfinished.discard(name)
         began = time.perf_counter()
-        torch.mm(one, other, out=out)
+        torch.mm(left, right, out=out)
         peak_seconds += time.perf_counter() - began
         turns += 1
     peak = 2 * ROWS * INNER * OUTER * turns / peak_seconds
