@@ -5,8 +5,8 @@ kill. Then the same job runs with a cache. It is killed with SIGKILL at a random
 total, and the last job runs to its end. If a job ends before it is killed, the next one starts with an empty cache. For
 each cache, the script prints
 
-- the largest difference from the scores of the job without a kill, and how many neighbours in the ranking whose scores
-  differ by more than 1e-6 were swapped
+- the largest difference from the scores of the job without a kill, and the number of neighbours in the ranking that
+  were swapped although their scores differ by more than 1e-6
 - how many pairs were computed more than once, in total and at most in one batch (a wrapper logs the keys of each batch
   before they are stored)
 - the files that are left, and the result of SQLite's integrity check.

@@ -221,8 +221,8 @@ def measure(contenders: list[Contender], job: dict[str, Any], name: str, sizes: 
     best: dict[str, int] = {}
     for contender in contenders:
         seconds: dict[int, float] = {}
-        candidates = sizes if contender.name in PYLATE else [0]
-        for size in [*candidates, candidates[0]]:  # the first size again, because the very first job fills caches
+        choices = sizes if contender.name in PYLATE else [0]
+        for size in [*choices, choices[0]]:  # the first size again, because the very first job fills caches
             seconds[size] = min(contender.compute(name, size).processor, seconds.get(size, math.inf))
         best[contender.name] = min(seconds, key=seconds.__getitem__)
         batches = f"batches of {best[contender.name]}" if best[contender.name] else "its own batches"
@@ -246,10 +246,10 @@ def measure(contenders: list[Contender], job: dict[str, Any], name: str, sizes: 
         size = best[contender.name]
         label = f"{contender.name}, batches of {size}" if size else contender.name
         wall = statistics.median(result.wall for result in results[contender.name])
-        rounds_ = list(zip(results[contender.name], results["lbr"], strict=True))
-        by_wall = statistics.median(other.wall / lbr.wall for other, lbr in rounds_)
-        by_processor = statistics.median(other.processor / lbr.processor for other, lbr in rounds_)
-        first, first_lbr = rounds_[0]
+        paired = list(zip(results[contender.name], results["lbr"], strict=True))
+        by_wall = statistics.median(other.wall / lbr.wall for other, lbr in paired)
+        by_processor = statistics.median(other.processor / lbr.processor for other, lbr in paired)
+        first, first_lbr = paired[0]
         difference = max(
             abs(score - first_lbr.scores[query_id][doc_id])
             for query_id, scores in first.scores.items()

@@ -44,7 +44,7 @@ ANSWER = {
 
 
 async def serve(delay: float, pipe: Connection) -> None:
-    """Serve until "end" arrives in the pipe. Send the port first, then the times of requests and answers on "times"."""
+    """Serve until the pipe receives "end". Send the port; for each "times", send the times of requests and answers."""
     times: list[float] = []
     answer = response(ANSWER)
     models = response({"data": [{"id": "model"}]})
@@ -131,7 +131,7 @@ def in_threads(count: int, concurrency: int, connect: Callable[[], Callable[[], 
 
 
 def urllib3_loop(port: int, count: int, concurrency: int) -> None:
-    """Send as many requests with urllib3, which lbr uses, and nothing else."""
+    """Send `count` requests with urllib3, which lbr uses, and nothing else."""
     pool = urllib3.PoolManager(maxsize=concurrency).connection_from_url(f"http://127.0.0.1:{port}")
     headers = {"content-type": "application/json"}
     in_threads(
@@ -142,7 +142,7 @@ def urllib3_loop(port: int, count: int, concurrency: int) -> None:
 
 
 def socket_loop(port: int, count: int, concurrency: int) -> None:
-    """Send as many requests without an HTTP library: the limit of this machine and the server."""
+    """Send `count` requests without an HTTP library: the limit of this machine and the server."""
     request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
     size = len(response(ANSWER))
 
