@@ -36,7 +36,7 @@ Missing = Mapping[int, PairRequests]  # position in an entry -> the requests of 
 
 @dataclass(slots=True)
 class Entry(Generic[Item]):
-    """A query and its documents. After the cache lookup, `scores` has an item for each document; `missing` are None.
+    """A query and its documents. After the cache lookup, `scores` has one item a document; `missing` of them are None.
 
     `keys` are the joined cache keys of its pairs, empty if nothing is cached. `cached` is the part of the plan for this
     query: 1 for a cached pair, else 0; None without a plan.
@@ -71,11 +71,11 @@ class _PendingRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingPair:
-    """The pair at `position` of an entry, which needs the answers to all of `requests`."""
+    """The pair at `position` of an entry, which needs the answers to all of `pending`."""
 
     entry: Entry[Any]
     position: int
-    requests: tuple[_PendingRequest, ...]
+    pending: tuple[_PendingRequest, ...]
 
     @property
     def ids(self) -> tuple[str, str]:
@@ -150,8 +150,8 @@ class Computation(Generic[Item]):
             pending = self._pending[request]
             pending.answer = answer
             for pair in pending.pairs:
-                answers = [part.answer for part in pair.requests if part.answer is not None]
-                if len(answers) == len(pair.requests):
+                answers = [part.answer for part in pair.pending if part.answer is not None]
+                if len(answers) == len(pair.pending):
                     yield pair, answers
                     self._drop(pair)
 
@@ -170,15 +170,15 @@ class Computation(Generic[Item]):
                     new.append(request)
             pair = WaitingPair(entry, position, tuple(self._pending[request] for request in requests))
             if len(requests) > 1:
-                self._shared[pair.requests[0].request] = None
-            for pending in {*pair.requests}:
+                self._shared[pair.pending[0].request] = None
+            for pending in {*pair.pending}:
                 pending.pairs.append(pair)
                 pending.waiting += 1
         return new
 
     def _drop(self, pair: WaitingPair) -> None:
         """Drop the answers that no other pair needs."""
-        for pending in {*pair.requests}:
+        for pending in {*pair.pending}:
             pending.waiting -= 1
             if not pending.waiting:
                 del self._pending[pending.request]

@@ -42,7 +42,7 @@ class Document:
 
     @property
     def contents(self) -> str:
-        """The text that a model reads: title, one space and text. If title or text is empty, the other alone."""
+        """The text that a model reads: title, one space and text, or only one of them if the other is empty."""
         return f"{self.title} {self.text}" if self.title and self.text else self.title or self.text
 
 

@@ -29,7 +29,7 @@ STABLE_AFTER_SECONDS = 2.0  # a file written a moment ago may change again witho
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What determines a score, with the texts. `files` has the sha256 of each model file by name."""
+    """Everything that determines a score, except the texts. `files` has the sha256 of each model file by name."""
 
     files: Mapping[str, str]
     engine: str
@@ -38,13 +38,13 @@ class Identity:
 
     @property
     def key(self) -> bytes:
-        """The digest of all fields and of `SCORING_VERSION`, which is part of the keys of cached scores."""
+        """A digest of all fields and `SCORING_VERSION`, for the keys of cached scores."""
         parts = (SCORING_VERSION, fingerprint(self.files), self.engine, *_values(self.spec), _family_text(self.family))
         return key_of(*(part.encode("utf-8", "surrogatepass") for part in parts))
 
 
 class Memo:
-    """Digests of files and specs of engines, stored in `cache`, which may be off; digests are kept in memory, too."""
+    """The digests of files and the specs of engines, stored in `cache` (which may be off); digests also in memory."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache

@@ -45,7 +45,7 @@ class ReferencePair:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Recorded scores, and what computed them. `fingerprint` is a digest of the files of the model."""
+    """Scores of a model, with the versions, device and precision. `fingerprint` is a digest of the model's files."""
 
     versions: Mapping[str, str]
     model: str

@@ -2,8 +2,8 @@
 
 First-stage order is by score, descending, if all candidates of a query have one; else by rank if all have one; else by
 position. Scores are compared as the float32 values that are written; ties keep first-stage order. Candidates without a
-score (below the depth, or without a text) follow in first-stage order. With a threshold, only
-candidates whose model score reaches it are kept.
+score (below the depth, or without a text) follow in first-stage order. With a threshold, only candidates whose model
+score reaches it are kept.
 
 Here an index is a position in first-stage order, from 0.
 """
@@ -26,7 +26,7 @@ from lbr_cli.wording import pair_name
 class Method:
     """The options of reranking.
 
-    `depth` candidates of a query are scored, `top_k` are written; None means all. If `passages` is
+    At most `depth` candidates of a query are scored, and at most `top_k` are written; None means all. If `passages` is
     None, documents are scored as a whole. `interpolate` is the weight of the first-stage score, from 0 to 1, or None.
     `min_score` and `min_probability` are thresholds for the score of the model, before it is interpolated.
     """

@@ -195,7 +195,7 @@ class Reranker:
 
 
 class LoggedProgress:
-    """A `Progress` that logs to "lbr_cli": warnings, notes (level INFO) and slow steps (level DEBUG)."""
+    """A `Progress` with the logger "lbr_cli": warnings, notes (level INFO) and slow steps (level DEBUG)."""
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("lbr_cli")

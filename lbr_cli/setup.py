@@ -27,7 +27,8 @@ Pairs = Callable[[], Iterable[tuple[Query, Document]]]  # the same pairs at each
 class Setup:
     """A job that is ready to score.
 
-    `model` is None for an engine without one, `identity` if no cache or manifest needs it, `plan` for a stream.
+    `model` is None for an engine without one. `identity` is None if no cache or manifest needs it. `plan` is None for a
+    stream.
     """
 
     model: LocalModel | ServedModel | None

@@ -1,7 +1,7 @@
 """The file of the cache: an SQLite database of bytes under 16-byte keys, which several processes may share.
 
-Errors of SQLite are raised unchanged; `lbr_cli.cache` handles them. A wait for a lock consists of short waits, so that
-Ctrl-C works in between.
+Errors of SQLite are raised unchanged; `lbr_cli.cache` handles them. A wait for a lock is a sequence of short waits, so
+that Ctrl-C works in between.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Database:
             _retry_locked(functools.partial(write, start), LOCK_TIMEOUT)
 
     def memo(self, key: bytes) -> list[Any]:
-        """Return a list of the value of a key, or an empty list. In a damaged file the value may be anything."""
+        """Return a list with the value of a key, or an empty list. In a damaged file, the value may be anything."""
         return [value for (value,) in self._run("SELECT value FROM memo WHERE key = ?", [key])]
 
     def put_memo(self, key: bytes, value: bytes) -> None:
@@ -171,7 +171,7 @@ class Database:
     def _sample(self, size: int) -> tuple[Counter[Any], float]:
         """Return the number of rows by the day of their last use, and the bytes of all in pages of `FULLNESS`.
 
-        Both are estimated from a part of a large file.
+        For a large file, both are estimated from a part of it.
         """
         sampled = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE_BYTES // size))]
         days: Counter[Any] = Counter()
@@ -186,9 +186,7 @@ class Database:
         """Remove rows and release their space. Return how many rows were removed."""
         removed = self._remove(condition, *values)
         if removed:
-            with contextlib.suppress(
-                sqlite3.OperationalError
-            ):  # disk full or file locked: a later call releases the space
+            with contextlib.suppress(sqlite3.OperationalError):  # disk full or file locked: a later call vacuums
                 self._run("VACUUM", seconds=LOCK_TURN)
         return removed
 

@@ -89,7 +89,7 @@ def _settings() -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": "lbr", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # missing characters in the font
+        warnings.simplefilter("ignore", UserWarning)  # characters without a glyph in the font
         yield
 
 

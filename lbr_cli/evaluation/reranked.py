@@ -86,9 +86,7 @@ def read_reranked(path: str, progress: Progress) -> RerankedRun:
     incomplete = [query_id for query_id, scores in by_query.items() if _is_incomplete(scores.values())]
     if incomplete:
         affected = f"{counted(len(incomplete), 'query', 'queries')} with missing candidates: {first_few(incomplete)}"
-        progress.warn(
-            f"{name}: {affected}; the best weight may be another one for all candidates: rerank without --top-k"
-        )
+        progress.warn(f"{name}: {affected}; the best weight for all candidates may differ: rerank without --top-k")
     queries = {query_id: _query([*scores.values()]) for query_id, scores in by_query.items()}
     return RerankedRun(printable_name(name), queries)
 

@@ -43,8 +43,8 @@ def compare(values: Sequence[Sequence[float]]) -> list[Comparison]:
 def paired_t_test(first: Sequence[float], other: Sequence[float]) -> float | None:
     """Return the two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`).
 
-    Return 1 if there is no difference, and None if all differences are equal or there is only one: without variance,
-    there is no test.
+    Return 1 if no query differs. Return None if all differences are equal, as for a single query: there is no test
+    without variance.
     """
     differences = [b - a for a, b in zip(first, other, strict=True)]
     if all(abs(difference) <= TOLERANCE for difference in differences):

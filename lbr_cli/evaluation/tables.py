@@ -21,7 +21,7 @@ ONE_RUN = ("measure", "run", "value")
 SEVERAL_RUNS = (*ONE_RUN, "change", "p", "wins", "ties", "losses")
 COVERAGE = ("run", "judged queries", "missing", "unjudged", f"judged in top {TOP}")
 NUMERIC = {"weight", "value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
-DETAILS = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
+VALUE_COLUMNS = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
 NAME_WIDTH = 12  # minimum width of the names of runs
 UNLIMITED = 10_000  # columns of a terminal
 
@@ -160,10 +160,10 @@ def as_json(evaluation: Evaluation) -> str:
 
 
 def as_tsv(evaluation: Evaluation) -> str:
-    lines: list[list[str]] = [["measure", "run", *DETAILS]]
+    lines: list[list[str]] = [["measure", "run", *VALUE_COLUMNS]]
     for measure in evaluation.measures:
         for number, run in enumerate(evaluation.runs):
-            values = map(_values(evaluation, number, measure).get, DETAILS)
+            values = map(_values(evaluation, number, measure).get, VALUE_COLUMNS)
             lines.append([measure, _field(run.run), *("" if value is None else repr(value) for value in values)])
     return tsv_rows(lines)
 
@@ -177,7 +177,7 @@ def _field(text: str) -> str:
 
 
 def _values(evaluation: Evaluation, number: int, measure: str) -> dict[str, Any]:
-    """Return the values of a run by name: those of `DETAILS`, without comparisons for the first run."""
+    """Return the values of a run by name: those of `VALUE_COLUMNS`, without comparisons for the first run."""
     run = evaluation.runs[number]
     values: dict[str, Any] = {"value": run.means[measure]}
     if number:

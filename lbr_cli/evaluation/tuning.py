@@ -1,7 +1,7 @@
 """Find the weight of the first-stage score, from a run with the scores of both stages and judgments.
 
-For each weight of a grid, the mean of a measure over the judged queries is computed, as `lbr evaluate` does for the run
-that `lbr rerank --interpolate` writes. The best weight has the highest mean; of equal ones, it is the lowest.
+`tune` computes for each weight of a grid the mean of a measure over the judged queries, as `lbr evaluate` does for the
+run that `lbr rerank --interpolate` writes. The best weight has the highest mean; of equal ones, it is the lowest.
 Cross-validation estimates the mean for other queries: each fold is evaluated with the best weight of the other folds.
 """
 
