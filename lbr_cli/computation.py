@@ -118,12 +118,12 @@ class Computation(Generic[Item]):
         the pairs of a query share, because every pair needs one, then the others, longest document first.
         """
         window = self._first
-        wanted = math.inf if self._shares_documents else 0
+        minimum = math.inf if self._shares_documents else 0
         cached_pairs = 0
         while True:
-            if window and len(window) >= wanted:
+            if window and len(window) >= minimum:
                 yield window
-                wanted = min(GROWTH * len(window), size)
+                minimum = min(GROWTH * len(window), size)
                 window = []
             entry = next(self._following, None) if self._shares_documents or cached_pairs < MAX_CACHED else None
             if entry is None:

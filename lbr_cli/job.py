@@ -98,7 +98,7 @@ def run(job: Job, progress: Progress) -> None:
         manifest_file = None
         if job.manifest is not None:
             manifest_file = stack.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
-        # the output has its own descriptor of stdout: what libraries print goes to stderr
+        # the output has its own descriptor of stdout; prints of libraries are redirected to stderr
         with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, progress)
             try:

@@ -1,4 +1,4 @@
-"""Orders of candidates: that of the first stage, that of scores, and how scores are interpolated and fused.
+"""Order candidates by the first stage or by scores; interpolate and fuse scores.
 
 An index is a position in first-stage order, from 0; a rank counts from 1.
 """

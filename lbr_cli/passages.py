@@ -3,7 +3,7 @@
 A passage has a fixed number of words; the next one begins a stride later, and the last ends with the text. The model
 reads title and query with each passage.
 
-A word is a run of letters, digits and marks with the punctuation around it. In scripts without blanks, it is one Han or
+A word is a run of letters, digits and marks with the punctuation around it. In scripts without spaces, it is one Han or
 kana character, or up to four letters of Thai, Lao, Burmese or Khmer with their marks. A longer run of anything is split
 into words of 32 characters. So passages of any text have about the length of passages of prose.
 """
@@ -70,22 +70,22 @@ class Passages:
         index = max(range(len(scores)), key=lambda index: scores[index].value)
         best, passage = scores[index], passages[index]
         total = {} if passage.total is None else {"of": passage.total}
-        shown: dict[str, Any] = {"number": passage.number, **total, "start": passage.start}
-        shown["text"] = passage.document.text
+        fields: dict[str, Any] = {"number": passage.number, **total, "start": passage.start}
+        fields["text"] = passage.document.text
         if self.score != "mean":
-            return Score(best.value, {**best.details, "passage": shown}, best.warning)
+            return Score(best.value, {**best.details, "passage": fields}, best.warning)
         mean = sum(score.value for score in scores) / len(scores)
         truncated = any(score.details.get("truncated", False) for score in scores)
         details = {key: value for key, value in best.details.items() if key != "truncated"}
-        shown |= {"score": round_trip_number(best.value), **details}
+        fields |= {"score": round_trip_number(best.value), **details}
         warning = next((score.warning for score in scores if score.warning), "")
-        return Score(mean, {"truncated": truncated, "passage": shown}, warning)
+        return Score(mean, {"truncated": truncated, "passage": fields}, warning)
 
 
 def passage_spans(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
     """Yield the span of each passage, from its first word to the end of its last.
 
-    If there is only one, it is the whole text, with the blanks around it.
+    A single passage is the whole text, with the white space around it.
     """
     import regex  # supports scripts and marks, unlike re
 

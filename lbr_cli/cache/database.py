@@ -175,12 +175,12 @@ class Database:
         """
         sampled = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE_BYTES // size))]
         days: Counter[Any] = Counter()
-        taken = 0
+        size_in_rows = 0
         for day, count, bytes_ in self._by_part(f"day, count(*), {BYTES}", sampled):
             days[day] += count
-            taken += bytes_ + count * ROW_BYTES
+            size_in_rows += bytes_ + count * ROW_BYTES
         share = len(sampled) / len(PARTS)
-        return Counter({day: round(count / share) for day, count in days.items()}), taken / share / FULLNESS
+        return Counter({day: round(count / share) for day, count in days.items()}), size_in_rows / share / FULLNESS
 
     def remove(self, condition: str = "1", *values: object) -> int:
         """Remove rows and release their space. Return how many rows were removed."""
@@ -200,8 +200,8 @@ class Database:
         free = self._number("PRAGMA freelist_count")
         while free:
             self._run("PRAGMA incremental_vacuum(2000)")
-            left = self._number("PRAGMA freelist_count")
-            free = left if left < free else 0  # a file without incremental vacuum
+            remaining = self._number("PRAGMA freelist_count")
+            free = remaining if remaining < free else 0  # a file without incremental vacuum
         return removed
 
     def _remove_part(self, values: Sequence[object], condition: str) -> int:
