@@ -175,12 +175,12 @@ class Database:
         """
         sampled = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE_BYTES // size))]
         days: Counter[Any] = Counter()
-        size_in_rows = 0
+        stored_bytes = 0
         for day, count, bytes_ in self._by_part(f"day, count(*), {BYTES}", sampled):
             days[day] += count
-            size_in_rows += bytes_ + count * ROW_BYTES
+            stored_bytes += bytes_ + count * ROW_BYTES
         share = len(sampled) / len(PARTS)
-        return Counter({day: round(count / share) for day, count in days.items()}), size_in_rows / share / FULLNESS
+        return Counter({day: round(count / share) for day, count in days.items()}), stored_bytes / share / FULLNESS
 
     def remove(self, condition: str = "1", *values: object) -> int:
         """Remove rows and release their space. Return how many rows were removed."""
