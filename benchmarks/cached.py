@@ -1,9 +1,9 @@
-"""What a job costs whose scores are known: python benchmarks/cached.py [--pairs 1000000] [--rounds 3]
+"""The time of a job whose scores are cached: python benchmarks/cached.py [--pairs 1000000] [--rounds 3]
 
-1. The samples with minilm, first with an empty cache and then again, beside `import torch` in a process of its own.
-2. A run of a million pairs, of 1,000 queries over 100,000 documents of 100 words: the cache is filled by the program
-   with a stand-in for the model, that gives numbers at once; then it is run as anybody would, as a whole process. The
-   first time on the day after, when every row is marked as used.
+1. The samples with minilm, first with an empty cache, then with a full one, and `import torch` in a separate process.
+2. A run of a million pairs: 1,000 queries, 100,000 documents of 100 words. lbr fills the cache with a stand-in for the
+   model that returns vectors at once. Then complete lbr processes read all scores from the cache. In the first one, the
+   rows were last used on the day before, so that every row is marked as used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-# the program with an engine that makes vectors up
+# lbr with an engine that returns made-up vectors
 STAND_IN = """
 import numpy as np
 from lbr_cli.core import Answer, Batch
@@ -33,13 +33,14 @@ class StandIn:
     def answer(self, windows):
         for window in windows:
             for start in range(0, len(window), 1000):
-                some = window[start : start + 1000]
-                yield Batch([(one, Answer(np.array([1, len(one.text) % 97], dtype=np.float32))) for one in some])
+                batch = window[start : start + 1000]
+                vectors = [np.array([1, len(request.text) % 97], dtype=np.float32) for request in batch]
+                yield Batch([(request, Answer(vector)) for request, vector in zip(batch, vectors)])
 Scorer._loaded = lambda self, pairs: StandIn()
 main()
 """
-# the program, which prints at its end whether it has loaded torch
-LOADED = """
+# lbr, which prints at its end whether it has imported torch
+TORCH_LOADED = """
 import sys
 from lbr_cli.commands import main
 try:
@@ -56,35 +57,35 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LBR_CACHE_DIR"] = str(Path(folder) / "cache")
-        samples(options.rounds)
-        many(Path(folder), options.pairs, options.rounds)
+        measure_samples(options.rounds)
+        measure_large_run(Path(folder), options.pairs, options.rounds)
 
 
 def timed(code: str | None, *arguments: str) -> tuple[float, str]:
-    """Seconds of a whole process, and what it said."""
+    """Run a Python process to its end. Return its seconds and its stderr."""
     began = time.perf_counter()
     start = ["-c", code] if code else ["-m", "lbr_cli"]
-    ended = subprocess.run([sys.executable, *start, *arguments], capture_output=True, text=True, check=False)
-    if ended.returncode:
-        sys.exit(ended.stderr)
-    return time.perf_counter() - began, ended.stderr
+    process = subprocess.run([sys.executable, *start, *arguments], capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(process.stderr)
+    return time.perf_counter() - began, process.stderr
 
 
-def samples(rounds: int) -> None:
+def measure_samples(rounds: int) -> None:
     job = ("rerank", str(SAMPLES / "run.trec"), "-c", str(SAMPLES / "docs.jsonl"), "-m", "minilm", "-o", os.devnull)
-    cold, said = timed(None, *job)
-    print(f"samples, nothing known: {cold:.2f} s; {said.splitlines()[-1]}")
+    cold, stderr = timed(None, *job)
+    print(f"samples, empty cache: {cold:.2f} s; {stderr.splitlines()[-1]}")
     warm, torch = [], []
     for _ in range(rounds):
-        took, said = timed(None, *job)
-        warm.append(took)
+        seconds, stderr = timed(None, *job)
+        warm.append(seconds)
         torch.append(timed("import torch")[0])
-    ratio = statistics.median(one / other for one, other in zip(warm, torch, strict=True))
-    print(f"samples, all known: {statistics.median(warm):.2f} s; {said.splitlines()[-1]}")
-    print(f"import torch: {statistics.median(torch):.2f} s; the warm job takes {ratio:.2f} of that")
+    ratio = statistics.median(cached / bare for cached, bare in zip(warm, torch, strict=True))
+    print(f"samples, full cache: {statistics.median(warm):.2f} s; {stderr.splitlines()[-1]}")
+    print(f"import torch: {statistics.median(torch):.2f} s; the cached job takes {ratio:.2f} of this time")
 
 
-def many(folder: Path, pairs: int, rounds: int) -> None:
+def measure_large_run(folder: Path, pairs: int, rounds: int) -> None:
     source = random.Random(0)
     words = [f"word{number}" for number in range(20_000)]
     with (folder / "docs.jsonl").open("w") as docs:
@@ -97,21 +98,21 @@ def many(folder: Path, pairs: int, rounds: int) -> None:
                 run.write(f"q{number} Q0 d{document} {rank} {1000 - rank} bm25\n")
     job = ("rerank", str(folder / "run.trec"), "-c", str(folder / "docs.jsonl"), "-q", str(folder / "queries.tsv"))
     job = (*job, "-m", "minilm", "-o", str(folder / "out.trec"))
-    took, said = timed(STAND_IN, *job)
+    seconds, stderr = timed(STAND_IN, *job)
     first = (folder / "out.trec").read_bytes()
     size = (folder / "cache" / "scores.sqlite").stat().st_size
-    print(f"filled: {took:.1f} s, {size / 1e6:.0f} MB; {said.splitlines()[-1]}")
+    print(f"cache filled: {seconds:.1f} s, {size / 1e6:.0f} MB; {stderr.splitlines()[-1]}")
     yesterday = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript('UPDATE scores SET day = day - 1')"
     timed(yesterday, str(folder / "cache" / "scores.sqlite"))
     for number in range(rounds):
-        took, said = timed(LOADED, *job)
+        seconds, stderr = timed(TORCH_LOADED, *job)
         same = (folder / "out.trec").read_bytes() == first
-        when = "again" if number else "the day after"
-        print(f"{when}: {took:.1f} s, same bytes: {same}, torch loaded: {said.split()[-1]}")
-    print(said.splitlines()[-2])
-    took, _ = timed(None, *job[:-4], "--engine", "overlap", "-o", str(folder / "out.trec"))
-    print(f"for comparison, with --engine overlap: {took:.1f} s")
-    print(f"peak memory of the largest: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
+        when = "same day" if number else "next day"
+        print(f"{when}: {seconds:.1f} s, same bytes: {same}, torch loaded: {stderr.split()[-1]}")
+    print(stderr.splitlines()[-2])
+    seconds, _ = timed(None, *job[:-4], "--engine", "overlap", "-o", str(folder / "out.trec"))
+    print(f"for comparison, with --engine overlap: {seconds:.1f} s")
+    print(f"peak memory of the largest process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The time from a command to ten scores, imports included: python benchmarks/cold_start.py MODEL... [options]
 
-One query and ten documents of the samples, by `lbr rerank --no-cache` and by sentence-transformers (`CrossEncoder` for
-a classifier, `SentenceTransformer` for a folder with `modules.json`), each as a process of its own, in turn. Medians of
-the processor time (user and system, which other programs move less) and of the wall time. `--before DIR` adds another
-checkout of lbr; `--family lb` is the family of a causal model, for which sentence-transformers is not measured.
+One query and ten documents of the samples are scored by `lbr rerank --no-cache` and by sentence-transformers
+(`CrossEncoder` for a classifier, `SentenceTransformer` for a bi-encoder), each in a separate process, in turn. The
+results are medians of the processor time (user and system, which depends less on other programs) and of the wall time.
+`--before DIR` adds another checkout of lbr; `--family` is the family of a causal model, for which sentence-transformers
+is not measured.
 """
 
 from __future__ import annotations
@@ -42,18 +43,22 @@ assert len(scores) == len(texts)
 
 
 class Seconds(NamedTuple):
+    """The times of a process."""
+
     processor: float
     wall: float
 
 
 class Contender(NamedTuple):
+    """A command to measure, and the folder to run it in."""
+
     name: str
     command: Sequence[str]
     folder: Path
 
 
 def run(contender: Contender) -> Seconds:
-    """Run a command to its end."""
+    """Run a command to its end, and return its times."""
     began = time.perf_counter()
     process = subprocess.Popen(contender.command, cwd=contender.folder, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -65,21 +70,21 @@ def run(contender: Contender) -> Seconds:
 
 
 def contenders(model: str, family: str | None, before: Path | None, lines: Path) -> list[Contender]:
-    """Return the commands for a model. lbr runs in the folder of its checkout, so that this one is imported."""
+    """Return the commands for a model. lbr runs in the folder of its checkout, so that Python imports this checkout."""
     local = resolve(model, family)
     if not isinstance(local, LocalModel):
         raise SystemExit(f"{model}: not on this machine")
     lbr = [sys.executable, "-m", "lbr_cli", "rerank", str(lines), "--model", model, "--no-cache", "-o", os.devnull]
     lbr += ["--family", family] if family else []
-    found = [Contender("lbr", lbr, ROOT)]
+    compared = [Contender("lbr", lbr, ROOT)]
     if before:
-        found.append(Contender(f"lbr in {before}", lbr, before))
+        compared.append(Contender(f"lbr in {before}", lbr, before))
     if local.family.name in ("bi-encoder", "classifier"):
         arguments = [str(local.folder), str(lines), local.family.name]
-        found.append(
+        compared.append(
             Contender("sentence-transformers", [sys.executable, "-c", SENTENCE_TRANSFORMERS, *arguments], ROOT)
         )
-    return found
+    return compared
 
 
 def main() -> None:
@@ -93,7 +98,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "pairs.jsonl"
         records = [json.loads(line) for line in documents]
-        pairs = [{"query_id": "1", "query": QUERY, "doc_id": one["_id"], "text": one["text"]} for one in records]
+        pairs = [
+            {"query_id": "1", "query": QUERY, "doc_id": record["_id"], "text": record["text"]} for record in records
+        ]
         lines.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
         print("| model | | processor, s | wall, s |\n| --- | --- | ---: | ---: |")
         for model in options.models:

@@ -1,4 +1,4 @@
-"""A collection in a folder: `queries.jsonl`, `corpus.jsonl` and a TREC run."""
+"""Read a collection: a folder with `queries.jsonl`, `corpus.jsonl` and a TREC run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Collection(NamedTuple):
-    """Texts by id, with the title before the text of a document, and the document ids of each query in the run."""
+    """The texts by id, those of documents after their titles, and the document ids of each query in the run."""
 
     queries: dict[str, str]
     documents: dict[str, str]
@@ -16,6 +16,7 @@ class Collection(NamedTuple):
 
 
 def read_collection(folder: Path) -> Collection:
+    """Read the three files of a folder."""
     run: dict[str, list[str]] = {}
     for line in next(folder.glob("*.trec")).read_text(encoding="utf-8").splitlines():
         query_id, _, doc_id, *_ = line.split()

@@ -1,15 +1,15 @@
-"""How fast each engine scores, and whether they agree: python benchmarks/engines.py MODEL COLLECTION ENGINE… [options]
+"""Speed and agreement of engines: python benchmarks/engines.py MODEL COLLECTION ENGINE… [options]
 
-MODEL is a folder, COLLECTION one with a run, queries.jsonl and corpus.jsonl, of which the first `--queries` with
-`--depth` documents each are scored. ENGINE is one of
+MODEL is a folder. COLLECTION is a folder with a run, queries.jsonl and corpus.jsonl; the first `--queries` queries of
+the run are scored, with `--depth` documents each. ENGINE is one of
 
     local       this machine
     vllm        vLLM in this process
     openai      the server at `--base-url`, by token ids; `messages` is the same server by chat messages
     ray:N       N workers of one thread each, on this machine
 
-Each is loaded, answers one query of its own, and is then timed; of `--rounds`, taken in turn, the median counts.
-`--save` keeps the scores, `--against` compares with scores that were kept, as vLLM lives in an environment of its own.
+In each of `--rounds`, every engine in turn is loaded, scores a warm-up query, and is timed; the result is the median.
+`--save` stores the scores and `--against` compares with stored scores, because vLLM needs a separate environment.
 """
 
 from __future__ import annotations
@@ -54,40 +54,40 @@ def main() -> None:
         rankings = _rankings(arguments, console)
         reference: Scores | None = json.loads(arguments.against.read_text()) if arguments.against else None
         rates: dict[str, list[float]] = {name: [] for name in arguments.engines}
-        found: dict[str, Scores] = {}
-        settings: dict[str, str] = {}
+        scores: dict[str, Scores] = {}
+        descriptions: dict[str, str] = {}
         for _ in range(arguments.rounds):
             for name in arguments.engines:
                 scorer = _loaded(name, arguments, console)
-                rate, found[name] = _timed(scorer, rankings)
+                rate, scores[name] = _timed(scorer, rankings)
                 rates[name].append(rate)
-                settings[name] = scorer.description
+                descriptions[name] = scorer.description
                 del scorer
                 if name.startswith("ray"):
                     ray = importlib.import_module("ray")
                     ray.shutdown()
     print(f"{sum(len(documents) for _, documents in rankings)} pairs of {len(rankings)} queries")
-    print("| engine | pairs a second | | scores off by | order |\n| --- | --- | --- | --- | --- |")
+    print("| engine | pairs/s | | largest difference of a score | order |\n| --- | --- | --- | --- | --- |")
     for name in arguments.engines:
-        reference = {pair: score for pair, score in (reference or found[name]).items() if pair in found[name]}
-        off = max(abs(found[name][pair] - reference[pair]) for pair in reference)
-        order = _swapped(found[name], reference, arguments.tolerance)
-        print(f"| {name} | {statistics.median(rates[name]):.2f} | {settings[name]} | {off:.1g} | {order} |")
+        reference = {pair: score for pair, score in (reference or scores[name]).items() if pair in scores[name]}
+        difference = max(abs(scores[name][pair] - reference[pair]) for pair in reference)
+        order = _swapped(scores[name], reference, arguments.tolerance)
+        print(f"| {name} | {statistics.median(rates[name]):.2f} | {descriptions[name]} | {difference:.1g} | {order} |")
     if arguments.save:
-        arguments.save.write_text(json.dumps(next(iter(found.values()))))
+        arguments.save.write_text(json.dumps(next(iter(scores.values()))))
 
 
 def _rankings(arguments: argparse.Namespace, console: Console) -> list[tuple[Query, list[Document]]]:
     folder = arguments.collection
     (run,) = folder.glob("run*.trec")
     inputs = Inputs((str(run),), (str(folder / "corpus.jsonl"),), str(folder / "queries.jsonl"))
-    found = []
+    rankings = []
     for ranking in load_run(inputs, InputFiles(), console).rankings:
         documents = [candidate.document for candidate in ranking.candidates[: arguments.depth]]
-        found.append((ranking.query, [document for document in documents if document]))
-        if len(found) == arguments.queries:
+        rankings.append((ranking.query, [document for document in documents if document]))
+        if len(rankings) == arguments.queries:
             break
-    return found
+    return rankings
 
 
 def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Scorer:
@@ -107,36 +107,36 @@ def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Score
 
 
 def _timed(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> tuple[float, Scores]:
-    """Pairs a second, and the score of each."""
-    warm = [(Query("", "warm"), [Document("", f"a text to begin with {number} " * 20) for number in range(32)])]
-    _scored(scorer, warm)
+    """Score a warm-up query, then the rankings. Return the pairs per second, and the scores."""
+    warm_up = [(Query("", "warm"), [Document("", f"a text to begin with {number} " * 20) for number in range(32)])]
+    _scored(scorer, warm_up)
     began = time.perf_counter()
-    found = _scored(scorer, rankings)
-    return len(found) / (time.perf_counter() - began), found
+    scores = _scored(scorer, rankings)
+    return len(scores) / (time.perf_counter() - began), scores
 
 
 def _scored(scorer: Scorer, rankings: list[tuple[Query, list[Document]]]) -> Scores:
     plan = scorer.plan(lambda: ((query, document) for query, documents in rankings for document in documents))
     items = [QueryDocuments(query, documents) for query, documents in rankings]
-    found: Scores = {}
+    by_pair: Scores = {}
     for item, scores in scorer.score(items, plan):
         for document, score in zip(item.documents, scores, strict=True):
-            found[f"{item.query.query_id} {document.doc_id}"] = score.value
-    return found
+            by_pair[f"{item.query.query_id} {document.doc_id}"] = score.value
+    return by_pair
 
 
-def _swapped(found: Scores, reference: Scores, tolerance: float) -> str:
-    """Return how many pairs of documents, of those farther apart than `tolerance`, have the opposite order."""
+def _swapped(scores: Scores, reference: Scores, tolerance: float) -> str:
+    """Count the pairs of documents that are swapped, among those farther apart than `tolerance` in the reference."""
     rows: dict[str, list[str]] = {}
     for pair in reference:
         rows.setdefault(pair.split()[0], []).append(pair)
     apart = swapped = 0
     for row in rows.values():
-        for one in row:
-            for other in row:
-                if reference[one] - reference[other] > tolerance:
+        for better in row:
+            for worse in row:
+                if reference[better] - reference[worse] > tolerance:
                     apart += 1
-                    swapped += found[one] <= found[other]
+                    swapped += scores[better] <= scores[worse]
     return f"{swapped} of {apart} swapped"
 
 

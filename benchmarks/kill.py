@@ -1,11 +1,15 @@
-"""What a job that is killed again and again loses: python benchmarks/kill.py COLLECTION [--model minilm] [options]
+"""Work lost when a job is killed repeatedly: python benchmarks/kill.py COLLECTION [--model minilm] [options]
 
-COLLECTION is a folder with a corpus, queries and a run. The first `--pairs` pairs of the run are scored once without
-disturbance. Then the same job runs with a cache and is killed with SIGKILL at a random moment, `--kills` times, begun
-again each time, and at last left alone; a job that ends before is begun again with an empty cache. The script prints
-how far its scores lie from the undisturbed ones, how many neighbours farther apart than 1e-6 changed ranks, how many
-pairs were computed more than once and how many of them in one go (a wrapper writes down each batch before it is kept),
-what is left behind, and what SQLite's integrity check says.
+COLLECTION is a folder with a corpus, queries and a run. The first `--pairs` pairs of the run are scored once without a
+kill. Then the same job runs with a cache. It is killed with SIGKILL at a random time and restarted, `--kills` times in
+total, and the last job runs to its end. If a job ends before it is killed, the next one starts with an empty cache. For
+each cache, the script prints
+
+- the largest difference from the scores of the job without a kill, and the number of neighbours in the ranking that
+  were swapped although their scores differ by more than 1e-6
+- how many pairs were computed more than once, in total and at most in one batch (a wrapper logs the keys of each batch
+  before they are stored)
+- the files that are left, and the result of SQLite's integrity check.
 """
 
 from __future__ import annotations
@@ -22,19 +26,19 @@ import tempfile
 import time
 from pathlib import Path
 
-# runs the program, and writes down the pairs of each batch before they are kept: a line a batch
+# lbr, which logs the keys of each batch before its scores are stored, one batch a line
 PROGRAM = """
 import os, sys
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.commands import main
-book = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 put = ScoreCache.put
-def written_down(self, scores):
-    made = [key.hex() for key in scores]
-    if made:
-        os.write(book, (" ".join(made) + "\\n").encode())
+def logged_put(self, scores):
+    keys = [key.hex() for key in scores]
+    if keys:
+        os.write(log, (" ".join(keys) + "\\n").encode())
     put(self, scores)
-ScoreCache.put = written_down
+ScoreCache.put = logged_put
 main()
 """
 
@@ -53,6 +57,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Run the jobs in a folder, and print the results."""
     (run,) = options.collection.glob("*.trec")
     (corpus,) = [*options.collection.glob("corpus.jsonl*"), *options.collection.glob("docs.jsonl*")][:1]
     lines = run.read_text(encoding="utf-8").splitlines(keepends=True)[: options.pairs]
@@ -63,20 +68,19 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         *(["--family", options.family] if options.family else []),
     ]
     began = time.monotonic()
-    start(folder, "whole.book", [*command, "--no-cache", "-o", "whole.jsonl"]).wait()
+    start(folder, "whole.log", [*command, "--no-cache", "-o", "whole.jsonl"]).wait()
     whole = time.monotonic() - began
     whole_scores = scores(folder / "whole.jsonl")
-    print(f"undisturbed: {len(whole_scores)} pairs in {whole:.1f} s")
+    print(f"without a kill: {len(whole_scores)} pairs in {whole:.1f} s")
 
     source = random.Random(options.seed)
-    kills = ends = 0
-    again = 0
+    kills = ends = repeated_pairs = 0
     while kills < options.kills or ends == 0:
         cache = folder / f"cache{ends}"
-        book = f"{ends}.book"
+        log = f"{ends}.log"
         killed = 0
         while True:
-            job = start(folder, book, [*command, "--cache-dir", str(cache), "-o", "killed.jsonl"])
+            job = start(folder, log, [*command, "--cache-dir", str(cache), "-o", "killed.jsonl"])
             if kills < options.kills:
                 try:
                     job.wait(source.uniform(0, 0.3 * whole + 3))
@@ -90,38 +94,41 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
                 sys.exit(f"the job ended with {job.returncode}")
             break
         ends += 1
-        batches = [line.split() for line in (folder / book).read_text().splitlines()]
+        batches = [line.split() for line in (folder / log).read_text().splitlines()]
         seen: set[str] = set()
-        repeated = []  # of each batch, as many pairs as had been computed before
+        repeated = []  # for each batch, the number of pairs that had been computed before
         for batch in batches:
             repeated.append(len(seen.intersection(batch)))
             seen.update(batch)
-        again += sum(repeated)
-        found = scores(folder / "killed.jsonl")
-        off = max(abs(found[pair] - score) for pair, score in whole_scores.items())
-        turned = sum(
-            one[0] == other[0] and found[one] - found[other] > 0 and whole_scores[other] - whole_scores[one] > 1e-6
-            for one, other in zip(found, list(found)[1:], strict=False)
+        repeated_pairs += sum(repeated)
+        killed_scores = scores(folder / "killed.jsonl")
+        difference = max(abs(killed_scores[pair] - score) for pair, score in whole_scores.items())
+        swapped = sum(
+            pair[0] == below[0]
+            and killed_scores[pair] > killed_scores[below]
+            and whole_scores[below] - whole_scores[pair] > 1e-6
+            for pair, below in zip(killed_scores, list(killed_scores)[1:], strict=False)
         )
         left = sorted(path.name for path in folder.glob(".*")) + sorted(path.name for path in cache.iterdir())
         with sqlite3.connect(cache / "scores.sqlite") as database:
             ((check,),) = database.execute("PRAGMA integrity_check")
             ((rows,),) = database.execute("SELECT count(*) FROM scores")
         print(
-            f"killed {killed} times: scores within {off:.1e}, {turned} pairs of neighbours turned, {rows} rows, "
-            f"{sum(repeated)} of {len(seen)} pairs computed again, at most {max(repeated)} at once in batches of up to "
+            f"killed {killed} times: scores within {difference:.1e}, {swapped} neighbours swapped, {rows} rows, "
+            f"{sum(repeated)} of {len(seen)} pairs computed again, at most {max(repeated)} in one batch of up to "
             f"{max(map(len, batches))}, left: {' '.join(left)}, integrity check: {check}"
         )
-    print(f"{kills} kills, {again} pairs computed again")
+    print(f"{kills} kills, {repeated_pairs} pairs computed again")
 
 
-def start(folder: Path, book: str, command: list[str]) -> subprocess.Popen[bytes]:
+def start(folder: Path, log: str, command: list[str]) -> subprocess.Popen[bytes]:
+    """Start lbr, which appends the keys of its batches to the file `log`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LBR_")}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, book, *command], cwd=folder, env=environment)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, log, *command], cwd=folder, env=environment)
 
 
 def scores(path: Path) -> dict[tuple[str, str], float]:
-    """The scores of a ranking by query and document, in its order."""
+    """Return the scores of a ranking by query and document, in its order."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {(record["query_id"], record["doc_id"]): record["score"] for record in records}
 

@@ -1,10 +1,10 @@
 """Time and memory of a large run: python benchmarks/large_run.py [options]
 
-A run of `--lines` lines over `--queries` queries, interleaved, and a corpus of `--documents` documents of `--words`
-words, all named by the run, are reranked with `--engine overlap` as a whole process: this measures reading, grouping
-and writing, without a model. Printed are seconds and peak resident memory, as a whole and per million lines.
+A run of `--lines` lines is reranked with `--engine overlap`: this measures reading, grouping and writing, without a
+model. The lines of `--queries` queries are interleaved; the corpus has `--documents` documents of `--words` words, all
+of which are in the run. The script prints seconds and peak resident memory of the process, also per million lines.
 
-The files are made in `--folder` (default: a temporary one, which is removed) and used again if they are there.
+The files are written to `--folder` (default: a temporary one, which is removed), or reused if they exist.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-POOL = 5000  # different texts; the id makes each document another one
+POOL = 5000  # distinct texts, to which each document adds its number
 
 
 def make_files(folder: Path, options: argparse.Namespace) -> None:
+    """Write the corpus, the queries and the run."""
     source = random.Random(0)
     words = ["".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=source.randint(2, 10))) for _ in range(5000)]
     texts = [" ".join(source.choices(words, k=options.words - 1)) for _ in range(POOL)]
@@ -35,13 +36,13 @@ def make_files(folder: Path, options: argparse.Namespace) -> None:
     with (folder / "run.trec").open("w") as run:
         for rank in range(1, depth + 1):
             for query in range(options.queries):
-                # a step that has no divisor in common with the number of documents names all of them
+                # the step is prime to the number of documents, so that the run has all of them
                 number = (query * depth + rank) * 7_368_787 % options.documents
                 run.write(f"q{query} Q0 doc{number} {rank} {depth - rank}.5 bm25\n")
 
 
 def measure(folder: Path) -> tuple[float, float]:
-    """Return the seconds and the peak memory in MB of a process."""
+    """Run lbr. Return its seconds, and its peak resident memory in MB."""
     command = [sys.executable, "-m", "lbr_cli", "rerank", "run.trec", "-c", "docs.jsonl", "-q", "queries.tsv"]
     command += ["--engine", "overlap", "--quiet", "-o", "out.trec"]
     environment = os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT))}

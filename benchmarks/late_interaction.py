@@ -1,18 +1,19 @@
 """Late interaction, lbr against PyLate: python benchmarks/late_interaction.py COLLECTION --pylate-python PYTHON
 
 COLLECTION is a folder with `queries.jsonl`, `corpus.jsonl` and a run. PYTHON is an interpreter with PyLate, whose pins
-conflict with those of lbr. Both read one folder in PyLate's form: the encoder of all-MiniLM-L6-v2, and a Dense layer of
-128 components with random weights. Each contender is a process that loads the model once and then computes the whole
-job once a round, in turn with the others: it encodes queries and documents and ranks the documents of each query.
-Float32, on the CPU. Wall time, and processor time for machines with other work; medians over the rounds.
+conflict with those of lbr. Both load the same model from a folder in PyLate's format: the encoder of all-MiniLM-L6-v2
+and a Dense layer of 128 components with random weights. Each contender is a process that loads the model once. In each
+round it computes the whole job, in turn with the others: it encodes queries and documents, and ranks the documents of
+each query. All compute in float32 on the CPU. The results are medians of the wall time, and of the processor time for
+machines that also run other programs.
 
     lbr                `Reranker.rerank`, without a cache
     PyLate lists       `encode` with a list of documents for each query, and `rank.rerank`, as its documentation shows
     PyLate flat        the same, with the documents of all queries in one list, which it sorts by length
     PyLate distinct    the same, with each distinct document once, and the matrices assigned to the queries
 
-PyLate has the batch size of `--sizes` with which it is fastest, and lbr the one that it chooses itself. There are two
-jobs: the first documents of each query in the run, some of which queries share, and as many that no two queries share.
+PyLate uses the fastest batch size of `--sizes`; lbr chooses batches itself. There are two jobs: the first documents of
+each query in the run, some of which several queries share, and as many documents that belong to one query each.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CONTENDERS = ("lbr", *PYLATE)
 
 
 def write_model(folder: Path) -> None:
-    """Write a folder in PyLate's form."""
+    """Write a model folder in PyLate's format."""
     import shutil
     from importlib.resources import files
 
@@ -92,14 +93,14 @@ def jobs(collection: Path, count: int, depth: int) -> dict[str, dict[str, Any]]:
     unshared = iter(distinct.values())
     if len(distinct) < sum(map(len, shared.values())):
         sys.exit(f"{collection}: {len(distinct)} distinct documents, too few for {count} queries with {depth} each")
-    apart = {query_id: [next(unshared) for _ in ids] for query_id, ids in shared.items()}
+    separate = {query_id: [next(unshared) for _ in ids] for query_id, ids in shared.items()}
     return {
         name: {
             "run": run,
             "queries": {query_id: queries[query_id] for query_id in run},
             "documents": {doc_id: corpus[doc_id] for ids in run.values() for doc_id in ids},
         }
-        for name, run in (("shared by queries", shared), ("of one query each", apart))
+        for name, run in (("shared by queries", shared), ("of one query each", separate))
     }
 
 
@@ -107,7 +108,7 @@ def jobs(collection: Path, count: int, depth: int) -> dict[str, dict[str, Any]]:
 
 
 def contend(contender: str, folder: str, threads: int) -> None:
-    """Load the model; for each line of standard input, the names of a job and a batch size, compute the job."""
+    """Load the model. For each line of standard input, a job name and a batch size, compute the job and print times."""
     import torch
 
     torch.set_num_threads(threads)
@@ -118,8 +119,8 @@ def contend(contender: str, folder: str, threads: int) -> None:
         name, size = json.loads(line)
         wall, processor = time.perf_counter(), time.process_time()
         scores = compute(job_of[name], size)
-        taken = time.perf_counter() - wall, time.process_time() - processor
-        print(json.dumps([*taken, scores]), flush=True)
+        seconds = time.perf_counter() - wall, time.process_time() - processor
+        print(json.dumps([*seconds, scores]), flush=True)
 
 
 def load_lbr(folder: str, threads: int) -> Any:
@@ -144,13 +145,17 @@ def load_pylate(contender: str, folder: str) -> Any:
         options = {"batch_size": size, "show_progress_bar": False}
         queries = model.encode(list(job["queries"].values()), is_query=True, **options)
         if contender == "PyLate lists":
-            documents = model.encode([[texts[one] for one in of_query] for of_query in ids], is_query=False, **options)
+            documents = model.encode(
+                [[texts[doc_id] for doc_id in of_query] for of_query in ids], is_query=False, **options
+            )
         elif contender == "PyLate flat":
-            flat = iter(model.encode([texts[one] for of_query in ids for one in of_query], is_query=False, **options))
+            flat = iter(
+                model.encode([texts[doc_id] for of_query in ids for doc_id in of_query], is_query=False, **options)
+            )
             documents = [[next(flat) for _ in of_query] for of_query in ids]
         else:
             encoded = dict(zip(texts, model.encode(list(texts.values()), is_query=False, **options), strict=True))
-            documents = [[encoded[one] for one in of_query] for of_query in ids]
+            documents = [[encoded[doc_id] for doc_id in of_query] for of_query in ids]
         ranked = rank.rerank(ids, queries, documents)
         return {
             query_id: {row["id"]: float(row["score"]) for row in rows}
@@ -161,8 +166,8 @@ def load_pylate(contender: str, folder: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Took:
-    """Seconds of a job, of the processor too, and the scores."""
+class Result:
+    """Wall and processor seconds of a job, and the scores."""
 
     wall: float
     processor: float
@@ -170,7 +175,7 @@ class Took:
 
 
 class Contender:
-    """A process that waits for jobs."""
+    """A process that loads a model and waits for jobs."""
 
     def __init__(self, name: str, python: str, folder: Path, threads: int) -> None:
         command = [python, str(Path(__file__).resolve()), str(folder), "--contender", name, "--threads", str(threads)]
@@ -184,10 +189,10 @@ class Contender:
         )
         self._read()
 
-    def compute(self, job: str, size: int) -> Took:
+    def compute(self, job: str, size: int) -> Result:
         _of(self._process.stdin).write(json.dumps([job, size]) + "\n")
         _of(self._process.stdin).flush()
-        return Took(*json.loads(self._read()))
+        return Result(*json.loads(self._read()))
 
     def close(self) -> None:
         _of(self._process.stdin).close()
@@ -214,19 +219,21 @@ def _of(pipe: IO[str] | None) -> IO[str]:
 def measure(contenders: list[Contender], job: dict[str, Any], name: str, sizes: list[int], rounds: int) -> str:
     """Return the table of a job."""
     best: dict[str, int] = {}
-    for one in contenders:
-        tried: dict[int, float] = {}
-        own = sizes if one.name in PYLATE else [0]
-        for size in [*own, own[0]]:  # the first again, as the first job of all fills caches
-            tried[size] = min(one.compute(name, size).processor, tried.get(size, math.inf))
-        best[one.name] = min(tried, key=tried.__getitem__)
-        print(f"{one.name}: batches of {best[one.name] or 'its own'} ({tried})", file=sys.stderr, flush=True)
-    taken: dict[str, list[Took]] = {one.name: [] for one in contenders}
+    for contender in contenders:
+        seconds: dict[int, float] = {}
+        choices = sizes if contender.name in PYLATE else [0]
+        for size in [*choices, choices[0]]:  # the first size again, because the very first job fills caches
+            seconds[size] = min(contender.compute(name, size).processor, seconds.get(size, math.inf))
+        best[contender.name] = min(seconds, key=seconds.__getitem__)
+        batches = f"batches of {best[contender.name]}" if best[contender.name] else "its own batches"
+        print(f"{contender.name}: {batches} ({seconds})", file=sys.stderr, flush=True)
+    results: dict[str, list[Result]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
-        for one in contenders:
-            taken[one.name].append(one.compute(name, best[one.name]))
-            last = taken[one.name][-1]
-            print(f"{one.name:16} {last.wall:6.2f} s, {last.processor:6.2f} s of processor time", file=sys.stderr)
+        for contender in contenders:
+            result = contender.compute(name, best[contender.name])
+            results[contender.name].append(result)
+            times = f"{result.wall:6.2f} s, {result.processor:6.2f} s of processor time"
+            print(f"{contender.name:16} {times}", file=sys.stderr)
     pairs = sum(map(len, job["run"].values()))
     rows = [
         f"{len(job['run'])} queries, {pairs} pairs, {len(job['documents'])} distinct documents, {name}; "
@@ -235,18 +242,20 @@ def measure(contenders: list[Contender], job: dict[str, Any], name: str, sizes: 
         "| | pairs/s | lbr is faster by | by processor time | largest difference of a score |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for one in contenders:
-        label = f"{one.name}, batches of {best[one.name]}" if best[one.name] else one.name
-        wall = statistics.median(took.wall for took in taken[one.name])
-        both = list(zip(taken[one.name], taken["lbr"], strict=True))
-        by_wall = statistics.median(theirs.wall / ours.wall for theirs, ours in both)
-        by_processor = statistics.median(theirs.processor / ours.processor for theirs, ours in both)
-        apart = max(
-            abs(score - both[0][1].scores[query_id][doc_id])
-            for query_id, scores in both[0][0].scores.items()
+    for contender in contenders:
+        size = best[contender.name]
+        label = f"{contender.name}, batches of {size}" if size else contender.name
+        wall = statistics.median(result.wall for result in results[contender.name])
+        paired = list(zip(results[contender.name], results["lbr"], strict=True))
+        by_wall = statistics.median(other.wall / lbr.wall for other, lbr in paired)
+        by_processor = statistics.median(other.processor / lbr.processor for other, lbr in paired)
+        first, first_lbr = paired[0]
+        difference = max(
+            abs(score - first_lbr.scores[query_id][doc_id])
+            for query_id, scores in first.scores.items()
             for doc_id, score in scores.items()
         )
-        rows.append(f"| {label} | {pairs / wall:.1f} | {by_wall:.2f} | {by_processor:.2f} | {apart:.1e} |")
+        rows.append(f"| {label} | {pairs / wall:.1f} | {by_wall:.2f} | {by_processor:.2f} | {difference:.1e} |")
     return "\n".join(rows)
 
 
@@ -257,22 +266,22 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[8, 32, 64], help="batch sizes that PyLate tries")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[8, 32, 64], help="batch sizes to try with PyLate")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", nargs="*", default=PYLATE, help="these contenders besides lbr")
+    parser.add_argument("--only", nargs="*", default=PYLATE, help="contenders besides lbr")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         contend(options.contender, str(options.collection), options.threads)
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_model(folder)
         measured = jobs(options.collection, options.queries, options.depth)
         (folder / "jobs.json").write_text(json.dumps(measured), encoding="utf-8")
-        theirs = [name for name in options.only if name in PYLATE] if options.pylate_python else []
+        others = [name for name in options.only if name in PYLATE] if options.pylate_python else []
         contenders = [Contender("lbr", sys.executable, folder, options.threads)]
-        contenders += [Contender(one, options.pylate_python, folder, options.threads) for one in theirs]
+        contenders += [Contender(name, options.pylate_python, folder, options.threads) for name in others]
         for job, texts in measured.items():
             print(measure(contenders, texts, job, options.sizes, options.rounds), end="\n\n", flush=True)
         for contender in contenders:

@@ -1,20 +1,20 @@
-"""Cross-encoders batch by batch in turn: python benchmarks/lockstep.py MODEL COLLECTION [--queries 40] [--depth 10]
+"""Compare cross-encoders batch by batch: python benchmarks/lockstep.py MODEL COLLECTION [--queries 40] [--depth 10]
 
-On a machine whose speed drifts, whole runs one after the other cannot be compared. Here the contenders take turns:
-whichever has scored the fewest pairs computes its next batch. So all of them meet the same drift. All compute on the
-CPU, in float32 unless named int8; loading is not measured.
+If the speed of a machine varies, the times of successive jobs cannot be compared. Here the contenders take turns: the
+one with the fewest scored pairs computes its next batch. So a change of speed affects all of them. All compute on the
+CPU, in float32 unless their name says int8; loading is not measured.
 
-    lbr          the engine with the windows of a job
+    lbr          the local engine, with the windows that a job sends
     lbr int8     the same with --dtype int8
     ST 8, 16     sentence-transformers' CrossEncoder, all pairs sorted by length, batches of 8 and of 16
     ONNX …       with --peers PYTHON: the contenders of peers.py in processes of their own, sorted as well, with batches
                  of each of --sizes
-    products     the matrix products and the attention of lbr's batches alone, on random numbers and for all tokens of
-                 all layers: no norms, activations, masks or additions
+    products     only the matrix products and the attention of lbr's batches, on random numbers and for all tokens
+                 of all layers: no norms, activations, masks or additions
 
-Each round scores all pairs. The limit is the time that the products (those of attention included) take as fast as this
-machine multiplies a 2048 x 896 by an 896 x 4864 matrix, measured after each turn. Printed are the medians of the
-rounds.
+Each round scores all pairs. The limit is the time of all these products, attention included, at the speed at which
+this machine multiplies a 2048 x 896 by an 896 x 4864 matrix. This speed is measured after each turn. The table has the
+medians of the rounds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ HERE = Path(__file__).parent
 
 
 def lbr(engine: Engine, pairs: list[Pair], depth: int) -> Iterator[int]:
-    """Yield how many pairs each batch had."""
+    """Score the pairs with the engine. Yield the number of pairs of each batch."""
 
     def windows() -> Iterator[list[Pair]]:
         start, size = 0, depth
@@ -59,6 +59,7 @@ def lbr(engine: Engine, pairs: list[Pair], depth: int) -> Iterator[int]:
 
 
 def sentence_transformers(model: CrossEncoder, pairs: list[Pair], size: int) -> Iterator[int]:
+    """Score the pairs with a `CrossEncoder`. Yield the number of pairs of each batch."""
     ordered = sorted(pairs, key=lambda pair: -len(pair.query) - len(pair.document))
     for start in range(0, len(ordered), size):
         batch = [(pair.query, pair.document) for pair in ordered[start : start + size]]
@@ -68,7 +69,7 @@ def sentence_transformers(model: CrossEncoder, pairs: list[Pair], size: int) -> 
 
 @torch.inference_mode()
 def products(shapes: list[tuple[int, int]], config: object) -> Iterator[int]:
-    """`shapes`: rows and longest row of each batch."""
+    """Compute the products of batches of `shapes` [rows, length of the longest]. Yield the number of rows of each."""
     size, inner = config.hidden_size, config.intermediate_size  # type: ignore[attr-defined]
     heads, layers = config.num_attention_heads, config.num_hidden_layers  # type: ignore[attr-defined]
     weights = [torch.randn(shape) for shape in [(size, size)] * 4 + [(inner, size), (size, inner)]]
@@ -127,20 +128,20 @@ def start_peers(
 
 def round_of_turns(start: dict[str, Callable[[], Iterator[int]]]) -> tuple[dict[str, float], float]:
     """Let all contenders score all pairs; return the seconds of each, and the FLOPS of the machine meanwhile."""
-    one, other, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
+    left, right, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
     seconds, done = dict.fromkeys(start, 0.0), dict.fromkeys(start, 0)
     turns, peak_seconds = 0, 0.0
-    left = {name: batches() for name, batches in start.items()}
-    while left:
-        name = min(left, key=lambda name: done[name])
+    unfinished = {name: batches() for name, batches in start.items()}
+    while unfinished:
+        name = min(unfinished, key=lambda name: done[name])
         began = time.perf_counter()
-        count = next(left[name], 0)
+        count = next(unfinished[name], 0)
         seconds[name] += time.perf_counter() - began
         done[name] += count
         if not count:
-            del left[name]
+            del unfinished[name]
         began = time.perf_counter()
-        torch.mm(one, other, out=out)
+        torch.mm(left, right, out=out)
         peak_seconds += time.perf_counter() - began
         turns += 1
     return seconds, 2 * ROWS * INNER * OUTER * turns / peak_seconds
@@ -150,10 +151,10 @@ def shapes_of_batches(engine: Engine, pairs: list[Pair], depth: int) -> list[tup
     """Return rows and longest row of each batch of lbr, which computes them once."""
     shapes: list[tuple[int, int]] = []
 
-    def note(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
+    def record_shape(module: object, arguments: object, kwargs: dict[str, torch.Tensor]) -> None:
         shapes.append(tuple(kwargs["input_ids"].shape))  # type: ignore[arg-type]
 
-    hook = engine.model.register_forward_pre_hook(note, with_kwargs=True)  # type: ignore[attr-defined]
+    hook = engine.model.register_forward_pre_hook(record_shape, with_kwargs=True)  # type: ignore[attr-defined]
     for _ in lbr(engine, pairs, depth):
         pass
     hook.remove()
@@ -176,18 +177,19 @@ def main() -> None:
         model = fetch(resolve(options.model), console)
     engine = load_engine("local", model, Settings("cpu", "float32"))
     int8 = load_engine("local", model, Settings("cpu", "int8"))
-    theirs = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
+    cross_encoder = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
     shapes = shapes_of_batches(engine, pairs, options.depth)
     config = engine.model.config  # type: ignore[attr-defined]
     contenders: dict[str, Callable[[], Iterator[int]]] = {
         "lbr": lambda: lbr(engine, pairs, options.depth),
         "lbr int8": lambda: lbr(int8, pairs, options.depth),
-        "ST 8": lambda: sentence_transformers(theirs, pairs, 8),
-        "ST 16": lambda: sentence_transformers(theirs, pairs, 16),
+        "ST 8": lambda: sentence_transformers(cross_encoder, pairs, 8),
+        "ST 16": lambda: sentence_transformers(cross_encoder, pairs, 16),
         "products": lambda: products(shapes, config),
     }
     lengths = [
-        len(row) for row in theirs.tokenizer([[p.query, p.document] for p in pairs], truncation=True)["input_ids"]
+        len(row)
+        for row in cross_encoder.tokenizer([[p.query, p.document] for p in pairs], truncation=True)["input_ids"]
     ]
     layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     work = config.num_hidden_layers * sum(2 * layer * n + 4 * config.hidden_size * n * n for n in lengths) / len(pairs)

@@ -1,4 +1,4 @@
-"""Contenders of scoring.py and lockstep.py that need an environment of their own, since their pins conflict with lbr's:
+"""Contenders of scoring.py and lockstep.py that need a separate environment: their pins conflict with those of lbr.
 
     uv venv peers && uv pip install -p peers torch 'sentence-transformers[onnx,openvino]'
     python benchmarks/lockstep.py MODEL COLLECTION --peers peers/bin/python
@@ -7,7 +7,7 @@
     ONNX int8      the same, quantised for the instructions of this processor
     OpenVINO       sentence-transformers with OpenVINO
 
-All but the second compute in float32. A model is exported once, before anything is measured.
+All but `ONNX int8` compute in float32. A model is exported once, before the measurement.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MARK = "scores: "
 
 
 def instructions() -> str:
-    """Return the name of the quantisation for this processor."""
+    """Return the name of the instruction set that the quantised model uses on this processor."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return "avx512_vnni" if "avx512_vnni" in flags else "avx2"
 
 
 def export(folder: str, exports: Path) -> None:
-    """Write the model in each form below `exports`."""
+    """Write the model in each format below `exports`."""
     from sentence_transformers import (
         CrossEncoder,
         export_dynamic_quantized_onnx_model,

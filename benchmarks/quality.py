@@ -1,11 +1,11 @@
-"""How good the rankings are: python benchmarks/quality.py DATA [--only NAME …] [--write]
+"""Quality of the rankings: python benchmarks/quality.py DATA [--only NAME …] [--write]
 
-DATA holds collections in folders: `queries.jsonl`, `corpus.jsonl`, `qrels.txt` and a BM25 run, `run.bm25.trec`. Each is
-reranked with all-MiniLM-L6-v2 in five ways: documents as a whole, cut off at 256 tokens; the same in int8; by their
-best window; and whole documents and windows interpolated half and half with BM25. `lbr evaluate` judges the runs. Where
-DATA has a README.md with a table of the figures of BM25, the script ends with 1, before anything is reranked, if ours
-are not the same to three decimals.
-`--write` puts the tables into docs/quality.md, between their marks.
+DATA has a folder for each collection, with `queries.jsonl`, `corpus.jsonl`, `qrels.txt` and a BM25 run,
+`run.bm25.trec`. Each run is reranked with all-MiniLM-L6-v2 in five ways: whole documents, truncated at 256 tokens; the
+same in int8; the best passage; and whole documents and best passages, each interpolated with BM25 at weight 0.5. `lbr
+evaluate` computes the measures. If DATA/README.md has a table of the measures of BM25 and the computed ones differ in
+three decimals, the script ends with exit code 1 before it reranks. `--write` writes the tables into docs/quality.md,
+between their marks.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "quality.md"
 WAYS = {
     "whole": [],
     "whole, int8": ["--dtype", "int8"],
-    "windows": ["--passages", "max"],
+    "passages": ["--passages", "max"],
     "whole + BM25": ["--interpolate", "0.5"],
-    "windows + BM25": ["--passages", "max", "--interpolate", "0.5"],
+    "passages + BM25": ["--passages", "max", "--interpolate", "0.5"],
 }
-MEASURES = ("nDCG@10", "P@1", "R@100")  # RR@10, which the collections also list, is MS MARCO's there, with its own ties
-SIGNIFICANT = 0.05
+MEASURES = ("nDCG@10", "P@1", "R@100")  # without RR@10, for which the collections use MS MARCO's rule for ties
+SIGNIFICANT = 0.05  # p-value below which a difference from BM25 has a star
 
 
 def main() -> None:
@@ -45,9 +45,11 @@ def main() -> None:
     readme = options.data / "README.md"
     documented = figures(readme.read_text(encoding="utf-8")) if readme.exists() else {}
     bm25 = {name: evaluated(options.data / name, [])[0] for name in names}
-    wrong = [line for name in names for line in disagreements(name, bm25[name], documented)] if readme.exists() else []
-    if wrong:
-        sys.exit("\n".join(wrong))
+    different = (
+        [line for name in names for line in disagreements(name, bm25[name], documented)] if readme.exists() else []
+    )
+    if different:
+        sys.exit("\n".join(different))
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -58,7 +60,7 @@ def main() -> None:
 
 
 def reranked(collection: Path, folder: Path) -> list[str]:
-    """A run for each way."""
+    """Rerank a collection in each way. Return the paths of the runs."""
     runs = []
     for way, options in WAYS.items():
         runs.append(str(folder / f"{way}.trec"))
@@ -69,7 +71,7 @@ def reranked(collection: Path, folder: Path) -> list[str]:
 
 
 def evaluated(collection: Path, runs: list[str]) -> list[dict[str, Any]]:
-    """What `lbr evaluate` says of BM25 and of the runs, in this order."""
+    """Return the results of `lbr evaluate` for BM25 and the runs, in this order."""
     options = ["--measures", " ".join(MEASURES), "--format", "json"]
     bm25 = str(collection / "run.bm25.trec")
     result = json.loads(lbr("evaluate", "--qrels", str(collection / "qrels.txt"), bm25, *runs, *options))
@@ -77,32 +79,32 @@ def evaluated(collection: Path, runs: list[str]) -> list[dict[str, Any]]:
 
 
 def lbr(*arguments: str) -> str:
-    """What the program prints."""
+    """Run lbr. Return its stdout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LBR_")}
     command = [sys.executable, "-m", "lbr_cli", *arguments]
     return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def figures(readme: str) -> dict[str, dict[str, str]]:
-    """The first table that begins with a column `set`: its cells by set and column."""
+    """Return the cells, by set and column, of the first table whose first column is `set`."""
     header, _, *rows = re.findall(r"^\|.*", readme[readme.index("| set |") :].split("\n\n")[0], re.MULTILINE)
     columns = [cell.strip().removeprefix("BM25 ") for cell in header.strip("|").split("|")]
-    found = (dict(zip(columns, map(str.strip, line.strip("|").split("|")), strict=True)) for line in rows)
-    return {cells["set"]: cells for cells in found}
+    records = (dict(zip(columns, map(str.strip, line.strip("|").split("|")), strict=True)) for line in rows)
+    return {cells["set"]: cells for cells in records}
 
 
 def disagreements(name: str, bm25: dict[str, Any], documented: dict[str, dict[str, str]]) -> list[str]:
-    """BM25's figures that are not those of the collections' own table."""
-    found = []
+    """Return a message for each measure of BM25 that differs from the table of the collections."""
+    messages = []
     for measure in MEASURES:
         value, expected = f"{bm25[measure]['value']:.3f}", documented.get(name, {}).get(measure, "no figure")
         if value != expected:
-            found.append(f"{name}: {measure} of BM25 is {value}, and the collections' table has {expected}")
-    return found
+            messages.append(f"{name}: {measure} of BM25 is {value}, and the collections' table has {expected}")
+    return messages
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> str:
-    """nDCG@10 of BM25 and each way; the best one is bold, what differs from BM25 by more than chance has a star."""
+    """Return a table row: nDCG@10 of BM25 and each way. The best is bold, a significant difference has a star."""
     best = max(f"{run['nDCG@10']['value']:.3f}" for run in runs)
     cells = []
     for run in runs:
@@ -127,6 +129,7 @@ def bm25_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def write(tables: dict[str, str]) -> None:
+    """Replace each table in the page, between its marks."""
     page = PAGE.read_text(encoding="utf-8")
     for mark, text in tables.items():
         begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"

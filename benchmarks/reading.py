@@ -1,12 +1,12 @@
-"""How fast and in how much memory lbr reads: python benchmarks/reading.py [MEGABYTES]
+"""Speed and memory of reading: python benchmarks/reading.py [MEGABYTES]
 
-1. A JSONL corpus of so many megabytes (default 1,000) and a run that names 1 % of it: the whole job, and its resident
-   memory beside the size of the texts that are kept.
-2. Corpora with documents of 90 and of 250 words, a tenth of the size: the processor time of lbr's reader and of a bare
-   loop of `orjson.loads` over the same lines, in turn, 15 times; medians.
-3. A run of 1,000,000 lines over 1,000 queries, reranked with `--engine overlap` as a whole process.
+1. A JSONL corpus of MEGABYTES (default 1,000), and a run with 1 % of its documents: the time and the resident memory of
+   the whole job, and the size of the texts that it keeps.
+2. Corpora of a tenth of the size, with documents of 90 and of 250 words: the processor time of lbr's reader and of a
+   bare loop of `orjson.loads` over the same lines, in turn; medians of 15 rounds.
+3. A run of 1,000,000 lines and 1,000 queries: the time and the resident memory of `lbr rerank --engine overlap`.
 
-The files are made in a temporary folder, which takes their size on the disk, and are removed.
+The files are written to a temporary folder, and removed at the end.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from lbr_cli.formats.input_files import InputFiles
 
 ROUNDS = 15
 LENGTHS = (90, 250)  # words
-SHARE = 100  # one document of so many is named by the run
+SHARE = 100  # the run has one of so many documents
 
 
 def make_corpus(path: Path, megabytes: int, shortest: int = 50, longest: int = 250) -> int:
-    """Write documents of so many words, like passages of a real corpus; return how many."""
+    """Write documents of `shortest` to `longest` words. Return the number of documents."""
     source = random.Random(0)
     words = ["".join(source.choices("abcdefghijklmnopqrstuvwxyzäöüé", k=source.randint(2, 10))) for _ in range(5000)]
     texts = [" ".join(source.choices(words, k=source.randint(shortest, longest))) for _ in range(2000)]
@@ -47,19 +47,22 @@ def make_corpus(path: Path, megabytes: int, shortest: int = 50, longest: int = 2
     return count
 
 
-def bare(path: Path) -> None:
+def read_bare(path: Path) -> None:
+    """Parse each line of a file, and do nothing else."""
     loads = orjson.loads
     with path.open("rb") as file:
         for line in file:
             loads(line)
 
 
-def ours(path: Path, wanted: set[str]) -> WantedDocuments:
-    def bad(error: InputError) -> None:
+def read_lbr(path: Path, wanted: set[str]) -> WantedDocuments:
+    """Read the wanted documents of a corpus with lbr's reader."""
+
+    def fail(error: InputError) -> None:
         raise error
 
     texts = WantedDocuments(wanted)
-    read_corpus(InputFiles().open(str(path)), texts, Fields(), lambda _: None, bad)
+    read_corpus(InputFiles().open(str(path)), texts, Fields(), lambda _: None, fail)
     return texts
 
 
@@ -76,12 +79,12 @@ def processor_seconds(work: Callable[..., object], *arguments: Any) -> float:
 
 
 def run_lbr(*arguments: str) -> tuple[float, float]:
-    """(seconds, peak megabytes) of a whole process."""
+    """Run lbr. Return its seconds, and its peak resident memory in MB."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    took = seconds(lambda: subprocess.run([sys.executable, "-m", "lbr_cli", *arguments], check=True))
+    elapsed = seconds(lambda: subprocess.run([sys.executable, "-m", "lbr_cli", *arguments], check=True))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    # ru_maxrss is that of the largest child so far: the jobs run from small to large
-    return took, max(peak, before) / 1000
+    # ru_maxrss is that of the largest child so far, so the jobs have to run from small to large
+    return elapsed, max(peak, before) / 1000
 
 
 def corpus_part(folder: Path, megabytes: int) -> None:
@@ -91,14 +94,14 @@ def corpus_part(folder: Path, megabytes: int) -> None:
     with (folder / "run.trec").open("w") as run:
         run.writelines(f"q Q0 {doc_id} 1 1 x\n" for doc_id in sorted(wanted))
     (folder / "queries.tsv").write_text("q\tsome words\n")
-    # the job first: a child's memory is the largest so far, and forked children begin with their parent's
-    took, peak = run_lbr(
+    # before this process reads the corpus, because the memory of a forked child includes that of its parent
+    elapsed, peak = run_lbr(
         "rerank", str(folder / "run.trec"), "-c", str(path), "--engine", "overlap", "--quiet", "-o", str(folder / "out")
     )
-    texts = ours(path, wanted)
+    texts = read_lbr(path, wanted)
     kept = sum(len(document.text.encode()) for document in texts.documents.values()) / 1e6
     print(f"corpus of {path.stat().st_size / 1e6:,.0f} MB, {count:,} documents, {len(wanted):,} of them wanted")
-    print(f"  whole process {took:.1f} s, {peak:,.0f} MB resident, of which kept texts {kept:,.0f} MB")
+    print(f"  whole process {elapsed:.1f} s, {peak:,.0f} MB resident, of which texts {kept:,.0f} MB")
     path.unlink()
 
 
@@ -108,7 +111,7 @@ def speed_part(folder: Path, megabytes: int) -> None:
         path = folder / f"docs-{words}.jsonl"
         count = make_corpus(path, megabytes, words, words)
         wanted = {f"doc-{number}" for number in range(0, count, SHARE)}
-        pairs = [(processor_seconds(bare, path), processor_seconds(ours, path, wanted)) for _ in range(ROUNDS)]
+        pairs = [(processor_seconds(read_bare, path), processor_seconds(read_lbr, path, wanted)) for _ in range(ROUNDS)]
         loop, reader = (statistics.median(times) for times in zip(*pairs, strict=True))
         share = statistics.median(loop / reader for loop, reader in pairs)
         print(f"| {words} | {loop:.2f} | {reader:.2f} | {share:.2f} |")
@@ -119,16 +122,16 @@ def run_part(folder: Path) -> None:
     source = random.Random(1)
     with (folder / "big.trec").open("w") as run:
         for rank in range(1, 1001):
-            for query in range(1000):  # interleaved, the hard way
+            for query in range(1000):  # interleaved queries
                 run.write(f"q{query} Q0 d{source.randrange(100_000)}-{rank} {rank} {1000 - rank} bm25\n")
     wanted = {line.split()[2] for line in (folder / "big.trec").open()}
     with (folder / "big.jsonl").open("w") as corpus:
         corpus.writelines(f'{{"_id":"{doc_id}","text":"some words of a text {doc_id}"}}\n' for doc_id in sorted(wanted))
     (folder / "big.tsv").write_text("".join(f"q{query}\tsome words {query}\n" for query in range(1000)))
     arguments = ["-c", str(folder / "big.jsonl"), "-q", str(folder / "big.tsv"), "--engine", "overlap", "--quiet"]
-    took, peak = run_lbr("rerank", str(folder / "big.trec"), *arguments, "-o", str(folder / "out.trec"))
+    elapsed, peak = run_lbr("rerank", str(folder / "big.trec"), *arguments, "-o", str(folder / "out.trec"))
     print(f"run of 1,000,000 lines, 1,000 queries, {len(wanted):,} documents")
-    print(f"  whole process {took:.1f} s, {peak:,.0f} MB resident")
+    print(f"  whole process {elapsed:.1f} s, {peak:,.0f} MB resident")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""How fast a large report opens: python benchmarks/report.py [--queries 1000] [--documents 100] [--rounds 3]
+"""Time to open and use a large report: python benchmarks/report.py [--queries 1000] [--documents 100] [--rounds 3]
 
-Makes two runs over a corpus of 60,000 documents of 120 words, and the page of `lbr report`; opens it in Chromium and
-sorts, searches and opens a query. Prints seconds, medians of the rounds, and what the page weighs.
+The script writes two runs over a corpus of 60,000 documents of 120 words, and the page of `lbr report`. It opens the
+page in Chromium, sorts, searches, and opens a query. It prints the size of the page, and seconds as medians of the
+rounds.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        page = made(Path(folder), options.queries, options.documents)
-        print(f"weighs          {page.stat().st_size / 1e6:.1f} MB")
-        rounds = [visited(page) for _ in range(options.rounds)]
+        page = write_report(Path(folder), options.queries, options.documents)
+        print(f"size            {page.stat().st_size / 1e6:.1f} MB")
+        rounds = [measure(page) for _ in range(options.rounds)]
         for name in rounds[0]:
-            print(f"{name:<15} {statistics.median(one[name] for one in rounds):.2f} s")
+            print(f"{name:<15} {statistics.median(seconds[name] for seconds in rounds):.2f} s")
 
 
-def made(folder: Path, queries: int, documents: int) -> Path:
+def write_report(folder: Path, queries: int, documents: int) -> Path:
+    """Write the input files and the page. Return the path of the page."""
     source = random.Random(0)
     words = ["".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=source.randint(2, 9))) for _ in range(5000)]
     ids = [f"doc-{number}" for number in range(DOCUMENTS)]
@@ -62,14 +64,15 @@ def made(folder: Path, queries: int, documents: int) -> Path:
     files = ["--qrels", str(folder / names[3]), "-c", str(folder / "docs.jsonl"), "-q", str(folder / names[2])]
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "lbr_cli", "report", *runs, *files, "-o", str(page)], check=True)
-    print(f"made in         {time.perf_counter() - began:.1f} s")
+    print(f"written in      {time.perf_counter() - began:.1f} s")
     return page
 
 
-def visited(file: Path) -> dict[str, float]:
+def measure(file: Path) -> dict[str, float]:
+    """Open and use the page in a new browser. Return the seconds of each action."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         seconds = {"opens in": timed(page, lambda: page.goto(file.as_uri()))}
         for column in ("query", "change", "climb"):
@@ -83,7 +86,7 @@ def visited(file: Path) -> dict[str, float]:
 
 
 def timed(page: Any, action: Callable[[], object]) -> float:
-    """Seconds until what an action changes is drawn."""
+    """Return the seconds from an action until its changes are drawn."""
     began = time.perf_counter()
     action()
     page.evaluate(DRAWN)

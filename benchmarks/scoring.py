@@ -1,25 +1,26 @@
-"""How fast lbr scores, beside the loops that people write: python benchmarks/scoring.py MODEL [options]
+"""Speed of scoring, compared with other loops and libraries: python benchmarks/scoring.py MODEL [options]
 
-MODEL is a folder with a causal chat model or a cross-encoder. Every contender is a process of its own that loads the
-model and scores; it runs with N and with a quarter of the documents, in turn with the others, and the difference of
-the two whole times is what the rest costs, without start-up. The median of `--rounds` counts.
+MODEL is a folder with a causal chat model or a cross-encoder. Every contender is a separate process that loads the
+model and scores. It runs with all documents and with a quarter of them, in turn with the other contenders; the
+difference of the two times is the cost of the remaining documents, without start-up. The results are medians of
+`--rounds`.
 
-    textbook    batches of 32 in the order given, padding, logits for every token
-    one by one  the best plain loop, first way: one pair at a time, the last logit alone
-    sorted      the best plain loop, second way: batches sorted by length, the last logit alone
+    textbook    batches of 32 in input order, padding, logits for every token
+    one by one  a better plain loop: one pair at a time, logits of the last token only
+    sorted      a better plain loop: batches sorted by length, logits of the last token only
     ST          sentence-transformers' CrossEncoder with its best batch size, in float32 and in bfloat16 (encoders)
-    lbr         `lbr rerank`, the whole program
+    lbr         the program `lbr rerank`
     lbr int8    the same with `--dtype int8`
-    other       with `--other FOLDER`: `lbr rerank` of another checkout, such as the commit before
-    vLLM        with `--vllm PYTHON`, an interpreter that has it: in process, prefix caching on, token ids
-    llama.cpp   with `--llama-server PROGRAM --gguf FILE`: one request after the other, the prefix kept, token ids
+    other       with `--other FOLDER`: `lbr rerank` of another checkout, such as the previous commit
+    vLLM        with `--vllm PYTHON`, an interpreter that has vLLM: in process, prefix caching on, token ids
+    llama.cpp   with `--llama-server PROGRAM --gguf FILE`: sequential requests, prompt prefix cached, token ids
     ONNX O3, ONNX int8, OpenVINO    with `--peers PYTHON`: see peers.py (encoders)
 
-All read the same prompts in `--dtype`. The limit is the time that the matrix products of the distinct tokens take
-when done as fast as this machine multiplies matrices, in bfloat16 or float32, whichever is faster. `--growth` measures
-lbr with 10, 100 and 1,000 documents a query and with documents of 50 to 4,000 tokens. `--write` puts table and plot
-into benchmarks/README.md and benchmarks/scoring-NAME.png. `--depth 10` takes the first ten documents of each query of a
-collection instead of all: short candidate lists.
+All score the same prompts in `--dtype`. The limit is the time of the matrix products of the distinct tokens at the
+speed at which this machine multiplies matrices, in bfloat16 or float32, whichever is faster. `--growth` measures lbr
+with 10, 100 and 1,000 documents a query and with documents of 50 to 4,000 tokens. `--write` writes the table into
+benchmarks/README.md and the plot into benchmarks/scoring-NAME.png. `--depth 10` takes only the first ten documents of
+each query of a collection: short candidate lists.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ QUERY = "how is the boundary layer of a flat plate heated at hypersonic speed"
 PROGRAM = ("lbr", "lbr int8", "other")
 CAUSAL = ("textbook", "one by one", "sorted", "lbr", "lbr int8")
 ENCODER = ("ST", "ST bfloat16", "sorted", "lbr", "lbr int8")
-# documents for the slow ones, so that a run ends before the reader's patience
-FEWER = {"textbook": 4, "one by one": 2, "sorted": 2, "vLLM": 2}
+# slow contenders score a part of the documents: 4 means a quarter
+DIVISORS = {"textbook": 4, "one by one": 2, "sorted": 2, "vLLM": 2}
 MARK = "scores: "
 Pairs = list[tuple[str, str]]
 
@@ -59,36 +60,37 @@ Pairs = list[tuple[str, str]]
 
 
 def documents(tokenizer: Any, lengths: list[int]) -> list[str]:
-    """Texts of about so many tokens, of the words of the samples."""
+    """Return random texts of about so many tokens, made of words of the samples."""
     source = random.Random(0)
     text = (HERE.parent / "samples" / "docs.jsonl").read_text(encoding="utf-8")
     words = re.findall(r"[a-z]{2,}", text)
-    each = len(tokenizer(" ".join(words))["input_ids"]) / len(words)
-    return [" ".join(source.choices(words, k=max(1, round(length / each)))) for length in lengths]
+    tokens_per_word = len(tokenizer(" ".join(words))["input_ids"]) / len(words)
+    return [" ".join(source.choices(words, k=max(1, round(length / tokens_per_word)))) for length in lengths]
 
 
 def usual_lengths(count: int) -> list[int]:
-    """Log-normal, 40 to 700 tokens, 175 in the mean."""
+    """Return log-normal lengths, 40 to 700 tokens, scaled to a mean of 175."""
     source = random.Random(1)
     lengths = [min(700.0, max(40.0, source.lognormvariate(5, 0.6))) for _ in range(count)]
     return [round(length * 175 * count / sum(lengths)) for length in lengths]
 
 
 def collection_pairs(folder: Path, count: int, depth: int | None) -> Pairs:
-    """The first pairs of a collection's run, at most `depth` of each query."""
+    """Return the first pairs of a collection's run, at most `depth` of each query."""
     queries, documents, run = read_collection(folder)
-    pairs = ((queries[query], documents[doc_id]) for query, found in run.items() for doc_id in found[:depth])
+    pairs = ((queries[query], documents[doc_id]) for query, ids in run.items() for doc_id in ids[:depth])
     return list(itertools.islice(pairs, count))
 
 
-# ---------------------------------------------------------------- the contenders, each in a process of its own
+# ---------------------------------------------------------------- the contenders, each in a separate process
 
 
 def prompts(tokenizer: Any, pairs: Pairs) -> list[list[int]]:
+    """Return the token ids of the prompts of the family lb."""
     from lbr_cli.core import Chat, Document, NextToken
     from lbr_cli.families import Lb
 
-    found = []
+    rows = []
     for pair in pairs:
         (request,) = Lb().requests(pair[0], Document("", pair[1]))
         assert isinstance(request, NextToken)
@@ -96,23 +98,24 @@ def prompts(tokenizer: Any, pairs: Pairs) -> list[list[int]]:
         user = request.before[0] + request.document + request.after[0]
         turns = [("system", request.template.system), ("user", user)]
         messages = [{"role": role, "content": content} for role, content in turns]
-        found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
-    return found
+        rows.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
+    return rows
 
 
-def common(rows: list[list[int]]) -> int:
-    """How many tokens all rows begin with."""
+def prefix_length(rows: list[list[int]]) -> int:
+    """Return the length of the prefix that all rows have in common."""
     return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))
 
 
 def expectation(tokenizer: Any, logits: Any) -> list[float]:
+    """Return the scores of the family lb from the logits of the next token [rows, vocabulary]."""
     digits = [tokenizer.encode(str(digit), add_special_tokens=False)[0] for digit in range(1, 8)]
     shares = logits.float().softmax(-1)[:, digits]
     return [sum(digit * p for digit, p in enumerate(row, 1)) for row in shares.tolist()]
 
 
 def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]:
-    """The loops that people write, with transformers alone."""
+    """Return the scores of a causal model, by a plain loop with transformers."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -144,6 +147,7 @@ def causal(contender: str, folder: str, dtype: str, pairs: Pairs) -> list[float]
 
 
 def encoder(contender: str, folder: str, dtype: str, pairs: Pairs, size: int = 32) -> list[float]:
+    """Return the scores of a cross-encoder, by sentence-transformers or a plain loop with transformers."""
     import torch
 
     if contender.startswith("ST"):
@@ -169,6 +173,7 @@ def encoder(contender: str, folder: str, dtype: str, pairs: Pairs, size: int = 3
 
 
 def vllm(folder: str, dtype: str, pairs: Pairs) -> list[float]:
+    """Generate one token for each prompt with vLLM. Return no scores."""
     from transformers import AutoTokenizer
     from vllm import LLM, SamplingParams
 
@@ -181,7 +186,7 @@ def vllm(folder: str, dtype: str, pairs: Pairs) -> list[float]:
 
 
 def llama(program: str, gguf: str, folder: str, pairs: Pairs) -> list[float]:
-    """llama.cpp's server, with as many threads as there are cores."""
+    """Return the scores of llama.cpp's server, with as many threads as there are cores."""
     import urllib3
     from transformers import AutoTokenizer
 
@@ -200,8 +205,8 @@ def llama(program: str, gguf: str, folder: str, pairs: Pairs) -> list[float]:
         scores = []
         for row in rows:
             body = {"prompt": row, "n_predict": 1, "n_probs": 100, "temperature": 0, "cache_prompt": True}
-            answer = pool.request("POST", "/completion", json=body).json()
-            top = answer["completion_probabilities"][0]["top_logprobs"]
+            response = pool.request("POST", "/completion", json=body).json()
+            top = response["completion_probabilities"][0]["top_logprobs"]
             scores.append(sum(digits.get(token["id"], 0) * math.exp(token["logprob"]) for token in top))
         return scores
     finally:
@@ -209,9 +214,9 @@ def llama(program: str, gguf: str, folder: str, pairs: Pairs) -> list[float]:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 
@@ -223,6 +228,7 @@ def is_ready(pool: Any) -> bool:
 
 
 def contend(contender: str, folder: str, dtype: str, file: str, count: int, size: int) -> None:
+    """Score the first pairs of a file with one contender, and print the scores."""
     pairs = [tuple(pair) for pair in json.loads(Path(file).read_text(encoding="utf-8"))[:count]]
     if contender == "vLLM":
         scores = vllm(folder, dtype, pairs)
@@ -235,7 +241,7 @@ def contend(contender: str, folder: str, dtype: str, file: str, count: int, size
     print(MARK + json.dumps(scores), flush=True)
 
 
-# ---------------------------------------------------------------- what is measured of them
+# ---------------------------------------------------------------- the measurements
 
 
 def is_causal(folder: str) -> bool:
@@ -243,6 +249,8 @@ def is_causal(folder: str) -> bool:
 
 
 class Bench:
+    """Runs contenders with one model, and measures their processes."""
+
     def __init__(
         self,
         folder: str,
@@ -265,7 +273,7 @@ class Bench:
             subprocess.run(command, check=True, env=self.environment, capture_output=True)
 
     def seconds(self, contender: str, pairs: Pairs, *, size: int = 32) -> tuple[float, list[float], float]:
-        """Of a whole process, its scores, and its peak memory in MB."""
+        """Run a contender. Return the seconds of its process, its scores, and its peak memory in MB."""
         folder = Path(self.temporary.name)
         environment = self.environment
         if contender == "other":
@@ -307,11 +315,11 @@ class Bench:
         ):
             into.write(text.encode())
             into.seek(0)
-            # in another folder, as the one it runs in is the first that Python looks for modules in
+            # not in the checkout, because Python imports modules from the current folder first
             process = subprocess.Popen(command, stdin=into, stdout=out, stderr=err, env=environment, cwd=folder)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            took = time.perf_counter() - started
+            elapsed = time.perf_counter() - started
             out.seek(0)
             lines_out = out.read().decode().splitlines()
             if process.returncode:
@@ -319,23 +327,23 @@ class Bench:
                 sys.exit(f"{contender} failed:\n{err.read().decode()[-2000:]}")
         if contender in PROGRAM:
             scores = {int(record["doc_id"]): record["score"] for record in map(json.loads, lines_out)}
-            return took, [scores[index] for index in range(len(pairs))], usage.ru_maxrss / 1024
-        answer = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
-        return took, json.loads(answer.removeprefix(MARK)), usage.ru_maxrss / 1024
+            return elapsed, [scores[index] for index in range(len(pairs))], usage.ru_maxrss / 1024
+        result = next(line for line in reversed(lines_out) if line.startswith(MARK))  # vLLM logs to stdout as well
+        return elapsed, json.loads(result.removeprefix(MARK)), usage.ru_maxrss / 1024
 
     def cost(self, contender: str, pairs: Pairs, **options: Any) -> tuple[float, list[float]]:
-        """Seconds for each pair after the first quarter, and the scores of all."""
-        some = len(pairs) // 4
-        start, _, _ = self.seconds(contender, pairs[:some], **options)
+        """Return the seconds for each pair after the first quarter, and the scores of all pairs."""
+        quarter = len(pairs) // 4
+        start, _, _ = self.seconds(contender, pairs[:quarter], **options)
         whole, scores, _ = self.seconds(contender, pairs, **options)
-        return (whole - start) / (len(pairs) - some), scores
+        return (whole - start) / (len(pairs) - quarter), scores
 
 
-def products_a_second() -> dict[str, float]:
-    """Multiplications and additions, as fast as a linear layer of the 0.5B shape does them."""
+def products_per_second() -> dict[str, float]:
+    """Return the multiplications and additions per second, by dtype, in a linear layer of the 0.5B shape."""
     import torch
 
-    found = {}
+    speeds = {}
     for dtype in (torch.bfloat16, torch.float32):
         inputs, weight = torch.randn(2048, 896).to(dtype), torch.randn(4864, 896).to(dtype)
         out = torch.empty(2048, 4864, dtype=dtype)
@@ -344,12 +352,12 @@ def products_a_second() -> dict[str, float]:
             started = time.perf_counter()
             torch.mm(inputs, weight.T, out=out)
             times.append(time.perf_counter() - started)
-        found[str(dtype).removeprefix("torch.")] = 2 * 2048 * 896 * 4864 / statistics.median(times[2:])
-    return found
+        speeds[str(dtype).removeprefix("torch.")] = 2 * 2048 * 896 * 4864 / statistics.median(times[2:])
+    return speeds
 
 
-def int8_products_a_second() -> float:
-    """The same in int8, the activations already quantised."""
+def int8_products_per_second() -> float:
+    """Return the same speed in int8, with quantised activations."""
     import torch
 
     from lbr_cli.engines.local.int8_kernel import Int8Weight, int8_kernel
@@ -372,16 +380,18 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--collection", type=Path, help="folder with a run, queries and corpus to take the pairs from")
-    parser.add_argument("--depth", type=int, help="documents of each query of the collection; all if not given")
-    parser.add_argument("--other", type=Path, help="another checkout of lbr, as one more contender")
+    parser.add_argument("--depth", type=int, help="documents of each query of the collection (default: all)")
+    parser.add_argument("--other", type=Path, help="another checkout of lbr, as a contender")
     parser.add_argument("--vllm", help="an interpreter that has vLLM")
-    parser.add_argument("--peers", help="an interpreter that has what peers.py needs")
-    parser.add_argument("--llama-server", help="the program of llama.cpp")
-    parser.add_argument("--gguf", help="the model for it")
-    parser.add_argument("--sizes", type=int, nargs="*", default=(8, 16, 32, 128), help="batch sizes to try for others")
+    parser.add_argument("--peers", help="an interpreter with the packages of peers.py")
+    parser.add_argument("--llama-server", help="path of llama-server, the server of llama.cpp")
+    parser.add_argument("--gguf", help="the model for llama-server")
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=(8, 16, 32, 128), help="batch sizes to try with ST and the peers"
+    )
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--only", nargs="*", help="these contenders alone")
+    parser.add_argument("--only", nargs="*", help="contenders to measure")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, default=32, help=argparse.SUPPRESS)
@@ -396,6 +406,7 @@ def main() -> None:
 
 
 def table(options: argparse.Namespace) -> str:
+    """Measure all contenders. Return a table of their speed and of the error of their scores."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -429,16 +440,16 @@ def table(options: argparse.Namespace) -> str:
             else tokenizer(*map(list, zip(*pairs, strict=True)), truncation=True, max_length=512)["input_ids"]
         )
     ]
-    shared = common(prompts(tokenizer, pairs[:9])) if decoder else 0
+    shared = prefix_length(prompts(tokenizer, pairs[:9])) if decoder else 0
     own = [length - shared for length in lengths]
     unique = sum(own) / len(pairs)
-    # of one pair: those with weights, and those of attention, in which a causal model computes half of a square
-    seen = sum(one * (shared + one / 2 if decoder else one) for one in own) / len(pairs)
-    products = 2 * body * unique + 4 * config.hidden_size * config.num_hidden_layers * seen
+    # operations for one pair: with the weights, and in the attention, of which a causal model computes one half
+    attended = sum(length * (shared + length / 2 if decoder else length) for length in own) / len(pairs)
+    products = 2 * body * unique + 4 * config.hidden_size * config.num_hidden_layers * attended
     for _ in range(options.rounds):
-        peak = products_a_second()
+        peak = products_per_second()
         for name in names:
-            part = pairs[: len(pairs) // (FEWER.get(name, 1) if decoder else 1)]
+            part = pairs[: len(pairs) // (DIVISORS.get(name, 1) if decoder else 1)]
             cost, scores[name] = bench.cost(name, part, size=sizes.get(name, 32))
             costs[name].append(cost)
             shares[name].append(products / max(peak.values()) / cost)
@@ -448,26 +459,27 @@ def table(options: argparse.Namespace) -> str:
     rows = [
         f"{options.documents} pairs of {sum(lengths) / len(pairs):.0f} tokens, {unique:.0f} of them a document's own; "
         f"{options.dtype}; {peak['bfloat16'] / 1e9:.0f} GFLOPS in bfloat16, {peak['float32'] / 1e9:.0f} in float32, "
-        f"{int8_products_a_second() / 1e9:.0f} in int8, which the limit leaves out; "
+        f"{int8_products_per_second() / 1e9:.0f} in int8, which the limit leaves out; "
         f"medians of {options.rounds}.",
         "",
         "| | pairs/s | tokens/s | share of the limit | lbr is faster by | farthest from float32 |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in names:
-        apart = [abs(a - b) for a, b in zip(scores[name], exact, strict=False)]
-        off = f"{max(apart):.1e}" if apart else "not measured"
+        errors = [abs(a - b) for a, b in zip(scores[name], exact, strict=False)]
+        error = f"{max(errors):.1e}" if errors else "not measured"
         label = f"{name}, batches of {sizes[name]}" if name in sizes else name
         rows.append(
             f"| {label} | {1 / median[name]:.2f} | {sum(lengths) / len(pairs) / median[name]:,.0f} | "
-            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {off} |"
+            f"{statistics.median(shares[name]):.2f} | {ratios[name]:.2f} | {error} |"
         )
     if options.write:
-        plot(f"scoring-{Path(options.model).name}", "pairs a second", {name: 1 / median[name] for name in names})
+        plot(f"scoring-{Path(options.model).name}", "pairs per second", {name: 1 / median[name] for name in names})
     return "\n".join(rows)
 
 
 def growth(options: argparse.Namespace) -> str:
+    """Measure lbr with more and with longer documents. Return a table of seconds and memory."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -480,31 +492,32 @@ def growth(options: argparse.Namespace) -> str:
     for count, lengths in cases:
         texts = documents(tokenizer, lengths)
         whole, _, memory = bench.seconds("lbr", [(QUERY, text) for text in texts])
-        took = whole - loading
+        seconds = whole - loading
         tokens = sum(len(row) for row in tokenizer(texts)["input_ids"])
-        points[f"{count} of {tokens // count}"] = 1e6 * took / tokens
-        each, cost = 1000 * took / count, 1e6 * took / tokens
-        rows.append(f"| {count} | {tokens // count} | {took:.1f} | {each:.0f} | {cost:.0f} | {memory:.0f} |")
+        points[f"{count} of {tokens // count}"] = 1e6 * seconds / tokens
+        each, cost = 1000 * seconds / count, 1e6 * seconds / tokens
+        rows.append(f"| {count} | {tokens // count} | {seconds:.1f} | {each:.0f} | {cost:.0f} | {memory:.0f} |")
         print(rows[-1], file=sys.stderr, flush=True)
     if options.write:
         plot(f"growth-{Path(options.model).name}", "µs a document token", points)
     return "\n".join(rows)
 
 
-def plot(name: str, what: str, bars: dict[str, float]) -> None:
+def plot(name: str, axis: str, bars: dict[str, float]) -> None:
+    """Draw a bar chart as benchmarks/NAME.png."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(bars) + 1), layout="constrained")
     drawn = axes.barh(list(bars), list(bars.values()), color=["#2a6f97" if bar == "lbr" else "#a9b4c2" for bar in bars])
     axes.bar_label(drawn, fmt="{:.4g}", padding=4)
     axes.invert_yaxis()
-    axes.set_xlabel(what)
+    axes.set_xlabel(axis)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(HERE / f"{name}.png", dpi=120)
 
 
 def write(name: str, report: str) -> None:
-    """Put the report between the marks of its name in benchmarks/README.md."""
+    """Write the report between the marks of its name in benchmarks/README.md."""
     path = HERE / "README.md"
     text = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"

@@ -1,13 +1,14 @@
-"""How busy lbr keeps a server, and how soon its first query appears: python benchmarks/server.py [options]
+"""Utilisation of a server, and time to the first query: python benchmarks/server.py [options]
 
-A server on this machine answers every chat completion in the same way after a fixed delay. A job of many queries with
-`--engine openai` sends `--concurrency` requests at a time. Printed are
+A server on this machine returns the same chat completion for every request after a fixed delay. A job of many queries
+with `--engine openai` keeps `--concurrency` requests in flight. The script prints
 
-1. the rate of the server from its first pair to its last, as a share of concurrency / delay, the most that so many
-   requests at a time allow. Beside it, a bare loop of urllib3, the HTTP library of lbr, and one of plain sockets.
-2. how long after the first request of the job its first query appears on stdout, against a job of that query alone.
+1. the rate of requests from the first pair to the last, as a share of the maximum, concurrency / delay; for comparison,
+   the rates of a bare loop with urllib3, the HTTP library of lbr, and of one with plain sockets
+2. the time from the first request of the job until its first query appears on stdout, in a long job and in a job of
+   only this query.
 
-The server is a process of its own. Each number is the median of `--rounds`, taken in turn.
+The server is a separate process. Each number is the median of `--rounds`, in which the jobs run in turn.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ANSWER = {
 
 
 async def serve(delay: float, pipe: Connection) -> None:
-    """Answer until the pipe says that it is over; send the port, and then on request the times of the answers."""
+    """Serve until the pipe receives "end". Send the port; for each "times", send the times of requests and answers."""
     times: list[float] = []
     answer = response(ANSWER)
     models = response({"data": [{"id": "model"}]})
@@ -89,7 +90,7 @@ def run_server(delay: float, pipe: Connection) -> None:
 
 
 def job(url: str, folder: Path, queries: int, depth: int, concurrency: int) -> tuple[float, float]:
-    """Run lbr; return when its first line appeared, and when it ended."""
+    """Run lbr. Return the times at which its first line appeared and at which it ended."""
     texts = [f"document {number} about something" for number in range(depth)]
     lines = ({"query_id": str(number), "query": f"query {number}", "documents": texts} for number in range(queries))
     (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -112,13 +113,13 @@ BODY = json.dumps({"model": "model", "messages": [{"role": "user", "content": "t
 
 def in_threads(count: int, concurrency: int, connect: Callable[[], Callable[[], bytes]]) -> None:
     """Send requests in `concurrency` threads, each with a function of its own that sends one; parse the responses."""
-    left, lock = iter(range(count)), threading.Lock()
+    remaining, lock = iter(range(count)), threading.Lock()
 
     def work() -> None:
         send = connect()
         while True:
             with lock:
-                if next(left, None) is None:
+                if next(remaining, None) is None:
                     return
             json.loads(send())
 
@@ -130,7 +131,7 @@ def in_threads(count: int, concurrency: int, connect: Callable[[], Callable[[], 
 
 
 def urllib3_loop(port: int, count: int, concurrency: int) -> None:
-    """As many requests with urllib3, which lbr uses, and nothing else."""
+    """Send `count` requests with urllib3, which lbr uses, and nothing else."""
     pool = urllib3.PoolManager(maxsize=concurrency).connection_from_url(f"http://127.0.0.1:{port}")
     headers = {"content-type": "application/json"}
     in_threads(
@@ -141,7 +142,7 @@ def urllib3_loop(port: int, count: int, concurrency: int) -> None:
 
 
 def socket_loop(port: int, count: int, concurrency: int) -> None:
-    """As many requests without an HTTP library: the limit that this machine and the server set."""
+    """Send `count` requests without an HTTP library: the limit of this machine and the server."""
     request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
     size = len(response(ANSWER))
 
@@ -168,12 +169,12 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    pipe, other = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=run_server, args=(options.delay, other), daemon=True)
+    pipe, server_pipe = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=run_server, args=(options.delay, server_pipe), daemon=True)
     server.start()
     port = pipe.recv()
     url = f"http://127.0.0.1:{port}/v1"
-    most = options.concurrency / options.delay
+    maximum = options.concurrency / options.delay
     loops = {"urllib3 alone": urllib3_loop, "sockets alone": socket_loop}
     rates: dict[str, list[float]] = {name: [] for name in ("lbr", *loops)}
     first: dict[str, list[float]] = {"long": [], "alone": []}
@@ -194,9 +195,9 @@ def main() -> None:
                 seen = sorted(times())
                 rates[name].append(len(seen) / 2 / (seen[-1] - seen[0]))
     pipe.send("end")
-    for name, found in rates.items():
-        rate = statistics.median(found)
-        print(f"{name}: {rate:.0f} requests/s, {rate / most:.2f} of {most:.0f}")
+    for name, values in rates.items():
+        rate = statistics.median(values)
+        print(f"{name}: {rate:.0f} requests/s, {rate / maximum:.2f} of {maximum:.0f}")
     alone, long = statistics.median(first["alone"]), statistics.median(first["long"])
     print(
         f"first query: {alone:.3f} s after the first request if alone, {long:.3f} s in a long job ({long / alone:.2f})"

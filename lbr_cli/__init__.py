@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Candidate", "Document", "LbrError", "Query", "RankedCandidate", "Ranking", "Reranker", "__version__"]
 
-MODULES = {"LbrError": "errors", "Reranker": "reranker"}  # of public names; others are in core
+MODULES = {"LbrError": "errors", "Reranker": "reranker"}  # the public names that are not in core
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, imported when it is used first: the command line starts without most of them."""
+    """Return a public name. Its module is imported at the first use, so that the command line starts fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,7 +1,7 @@
 """One call of an engine: which pairs wait for which request, and which queries are complete.
 
-An engine receives windows of requests, answers each request once, in any order, and keeps nothing. This module holds
-what belongs together until the call ends.
+An engine receives windows of requests, answers each request once, in any order, and keeps nothing. This module keeps
+each answer until all pairs that need it are scored.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lbr_cli.cache.scores import KEY_BYTES, PairRequests
 from lbr_cli.core import Answer, Batch, Document, Family, Query, Request, Score
 from lbr_cli.wording import pair_name
 
-GROWTH = 4  # of a window over the one before: the first query appears early, and few batches are chosen from few pairs
-CACHED_RUN = 10_000  # pairs: the engine finishes its work before so many cached pairs are skipped
+GROWTH = 4  # ratio of successive window sizes: small at first, so that the first query appears early
+MAX_CACHED = 10_000  # successive cached pairs, after which the engine receives no more windows in this call
 
 
 class Scorable(Protocol):
@@ -31,15 +31,15 @@ class Scorable(Protocol):
 
 
 Item = TypeVar("Item", bound=Scorable)
-Missing = Mapping[int, PairRequests]  # the requests of the pairs of an entry that have no score, by position
+Missing = Mapping[int, PairRequests]  # position in an entry -> the requests of a pair without a score
 
 
 @dataclass(slots=True)
 class Entry(Generic[Item]):
-    """A query, and after its lookup in the cache the scores of its documents and how many of them are missing.
+    """A query and its documents. After the cache lookup, `scores` has one item a document; `missing` of them are None.
 
-    `keys` are the cache keys of its pairs, one after the other, empty if nothing is cached. `cached` is the part of the
-    plan for this query: 1 for each pair that was cached, None without a plan.
+    `keys` are the joined cache keys of its pairs, empty if nothing is cached. `cached` is the part of the plan for this
+    query: 1 for a cached pair, else 0; None without a plan.
     """
 
     item: Item
@@ -60,8 +60,8 @@ class Entry(Generic[Item]):
 
 
 @dataclass(slots=True, eq=False)
-class _Question:
-    """A distinct request, its answer once there is one, and the pairs that need it; `waiting` of them have no score."""
+class _PendingRequest:
+    """A distinct request, its answer, and the pairs that need it; `waiting` counts those that have no score yet."""
 
     request: Request
     answer: Answer | None = None
@@ -71,11 +71,11 @@ class _Question:
 
 @dataclass(slots=True, eq=False)
 class WaitingPair:
-    """The pair at `position` of an entry, which needs the answers to all of `questions`."""
+    """The pair at `position` of an entry, which needs the answers to all of `pending`."""
 
     entry: Entry[Any]
     position: int
-    questions: tuple[_Question, ...]
+    pending: tuple[_PendingRequest, ...]
 
     @property
     def ids(self) -> tuple[str, str]:
@@ -88,11 +88,11 @@ class WaitingPair:
 
 
 class Computation(Generic[Item]):
-    """An entry with missing scores, and the entries behind it as far as the engine reads them.
+    """An entry with missing scores, and as many of the following entries as the engine reads.
 
     `look_up` fills in the cached scores of an entry and returns the requests of the other pairs. The engine receives
     each request once, even if several pairs need its answer. An answer is dropped with the last pair that needs it.
-    The engine receives all pairs of several requests before the first answer, so no answer is dropped too early.
+    Pairs with several requests are all registered before the first answer, so no answer is dropped too early.
     """
 
     def __init__(
@@ -107,25 +107,25 @@ class Computation(Generic[Item]):
         self._following = following
         self._look_up = look_up
         self._entries = deque([entry])
-        self._questions: dict[Request, _Question] = {}
+        self._pending: dict[Request, _PendingRequest] = {}
         self._shared: dict[Request, None] = {}  # requests that the pairs of a query share
         self._first = self._add(entry, missing)
 
     def windows(self, size: int) -> Iterator[list[Request]]:
         """Yield windows of whole queries: the first entry, then `GROWTH` times as many requests each time up to `size`.
 
-        If the family shares documents between queries, all entries come at once: a window of what the pairs of a query
-        share, without which no pair can be complete, then a window of the rest.
+        If the family shares documents between queries, two windows have the requests of all entries: first those that
+        the pairs of a query share, because every pair needs one, then the others, longest document first.
         """
         window = self._first
-        wanted = math.inf if self._shares_documents else 0
+        minimum = math.inf if self._shares_documents else 0
         cached_pairs = 0
         while True:
-            if window and len(window) >= wanted:
+            if window and len(window) >= minimum:
                 yield window
-                wanted = min(GROWTH * len(window), size)
+                minimum = min(GROWTH * len(window), size)
                 window = []
-            entry = next(self._following, None) if self._shares_documents or cached_pairs < CACHED_RUN else None
+            entry = next(self._following, None) if self._shares_documents or cached_pairs < MAX_CACHED else None
             if entry is None:
                 break
             self._entries.append(entry)
@@ -142,21 +142,21 @@ class Computation(Generic[Item]):
 
     def pair_of(self, request: Request) -> WaitingPair:
         """Return the first pair that waits for a request."""
-        return self._questions[request].pairs[0]
+        return self._pending[request].pairs[0]
 
     def completed(self, batch: Batch) -> Iterator[tuple[WaitingPair, list[Answer]]]:
-        """Yield the pairs that a batch completes, with their answers. The caller scores a pair before the next."""
+        """Yield the pairs that a batch completes, with their answers. The caller scores each before the next."""
         for request, answer in batch.answers:
-            question = self._questions[request]
-            question.answer = answer
-            for pair in question.pairs:
-                answers = [part.answer for part in pair.questions if part.answer is not None]
-                if len(answers) == len(pair.questions):
+            pending = self._pending[request]
+            pending.answer = answer
+            for pair in pending.pairs:
+                answers = [part.answer for part in pair.pending if part.answer is not None]
+                if len(answers) == len(pair.pending):
                     yield pair, answers
                     self._drop(pair)
 
     def finished(self) -> Iterator[Entry[Item]]:
-        """Yield the entries at the front that miss no score; the cached ones among them are not looked up yet."""
+        """Yield the leading entries without a missing score. Those that the plan found cached are not looked up yet."""
         while self._entries and not self._entries[0].missing:
             yield self._entries.popleft()
 
@@ -164,28 +164,28 @@ class Computation(Generic[Item]):
         """Register the pairs of an entry. Return the requests that the engine has not received yet."""
         new = []
         for position, requests in missing.items():
-            questions = []
+            needed = []
             for request in requests:
-                question = self._questions.get(request)
-                if question is None:
-                    question = self._questions[request] = _Question(request)
+                pending = self._pending.get(request)
+                if pending is None:
+                    pending = self._pending[request] = _PendingRequest(request)
                     new.append(request)
-                questions.append(question)
-            pair = WaitingPair(entry, position, tuple(questions))
+                needed.append(pending)
+            pair = WaitingPair(entry, position, tuple(needed))
             if len(requests) > 1:
                 self._shared[requests[0]] = None
-            for question in {*questions}:
-                question.pairs.append(pair)
-                question.waiting += 1
+            for pending in {*needed}:
+                pending.pairs.append(pair)
+                pending.waiting += 1
         return new
 
     def _drop(self, pair: WaitingPair) -> None:
         """Drop the answers that no other pair needs."""
-        for question in {*pair.questions}:
-            question.waiting -= 1
-            if not question.waiting:
-                del self._questions[question.request]
-                question.pairs = []  # ends the cycle of references
+        for pending in {*pair.pending}:
+            pending.waiting -= 1
+            if not pending.waiting:
+                del self._pending[pending.request]
+                pending.pairs = []  # ends the cycle of references
 
 
 def _longest_document_first(request: Request) -> tuple[int, str, str]:

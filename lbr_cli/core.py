@@ -43,7 +43,7 @@ class Document:
 
     @property
     def contents(self) -> str:
-        """The text that a model reads: title, one space and text, or the one of them that is not empty."""
+        """The text that a model reads: title, one space and text, or only one of them if the other is empty."""
         return f"{self.title} {self.text}" if self.title and self.text else self.title or self.text
 
 
@@ -103,7 +103,7 @@ class PairChat:
     """The model's own chat template around two messages, one with the query and one with the document.
 
     `system` is a system message before them, none if empty. `variables` are passed to the template. Contents are lists
-    of parts if `structured`; None means as sentence-transformers infers it from the template.
+    of parts if `structured`; None infers this from the template, as sentence-transformers does.
     """
 
     system: str = ""
@@ -144,8 +144,8 @@ class NextToken(Prompted):
     """Ask a model for the next token after a prompt.
 
     The values of the answer are, for each label, the natural logarithm of its probability over the whole vocabulary,
-    or its logit if `logits` is set. A label is a token id, the text of one token, or its name in the vocabulary; of a
-    longer text a request for logits means the first token, and any other request is refused.
+    or its logit if `logits` is set. A label is a token id, the text of one token, or its name in the vocabulary. A text
+    of several tokens means its first token in a request for logits, and raises an error in any other request.
     """
 
     labels: tuple[str | int, ...]
@@ -192,7 +192,7 @@ class Batch:
     """Answers that were computed together."""
 
     answers: Sequence[tuple[Request, Answer]]
-    tokens: int = 0  # that the model read
+    tokens: int = 0  # number of tokens that the model read
 
 
 @value
@@ -214,7 +214,7 @@ class Family(Protocol):
     """
 
     name: ClassVar[str]
-    scale: ClassVar[str]  # of the scores, in one line
+    scale: ClassVar[str]  # the scale of the scores, in one line
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -250,7 +250,7 @@ class Engine(Protocol):
         """How many requests it prefers to receive at once, to choose batches among them."""
 
     def check(self, requests: Iterable[Request]) -> None:
-        """Raise `RequestError` if a request cannot be answered, before a job that would fail hours later."""
+        """Raise `RequestError` if a request cannot be answered. Called before a job that would fail hours later."""
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
         """Yield one answer for each request of all windows, in any order within a window.

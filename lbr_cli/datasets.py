@@ -24,7 +24,7 @@ from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
 
 INSTALL = "pip install 'lbr-cli[datasets]'"
 QUERY_TEXTS = ("text", "query", "title")
-# what ir_datasets raises if a download fails, a file is missing or damaged, or the disk is full
+# the errors of ir_datasets for a failed download, a missing or damaged file, and a full disk
 FAILURES = (OSError, RuntimeError, ValueError, LookupError, AssertionError)
 
 Part = Literal["docs", "queries", "scoreddocs", "qrels"]
@@ -90,7 +90,7 @@ class DataSet:
         return ids
 
     def candidates(self) -> Iterator[Line]:
-        """Yield the `scoreddocs`, numbered from 1. A score that is not a number is no score."""
+        """Yield the `scoreddocs`, numbered from 1. NaN means no score. InputError for an infinite score."""
         handler = self._part("scoreddocs")
         with self._reading():
             for number, scored in enumerate(handler.scoreddocs_iter(), 1):
@@ -122,7 +122,7 @@ class DataSet:
 
     def _checked(self, value: Any, noun: str, id_: str) -> str:
         if not isinstance(value, str):
-            message = f"{noun} {id_}: the text has to be a string, this is {type(value).__name__}"
+            message = f"{noun} {id_}: the text has to be a string, not {type(value).__name__}"
             raise InputError(message, self.dataset_id, hint="choose another field with --text-field or --topic-field")
         return value
 
@@ -158,14 +158,14 @@ def _quiet_standard_streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading(dataset_id: str) -> Iterator[None]:
-    """Raise LbrError for what fails in ir_datasets in this block."""
+    """Convert the errors of ir_datasets in this block to LbrError."""
     try:
         with _quiet_standard_streams():
             yield
     except LbrError:
         raise
     except EOFError as error:
-        hint = f"download it before: ir_datasets export {dataset_id} queries > /dev/null"
+        hint = f"download it first: ir_datasets export {dataset_id} queries > /dev/null"
         raise UsageError(f"--dataset {dataset_id}: the download needs a user name and a password", hint=hint) from error
     except ImportError as error:
         raise MissingError(f"--dataset {dataset_id}: {first_line(error)}", hint=INSTALL) from error
@@ -185,7 +185,7 @@ def _document_text(document: Any, text_field: str | None, title_field: str | Non
     rest = text[len(title) :] if isinstance(text, str) and text.startswith(title) else None
     if rest is not None and (not rest or rest[0].isspace()):
         return rest.lstrip(), title
-    # a text that does not begin with the title is default_text() as a whole, unless there is none
+    # default_text() may hold the title at another position, so the title is not added to it
     return text, "" if hasattr(document, "default_text") else title
 
 
@@ -199,7 +199,7 @@ def _text(record: Any, names: Collection[str]) -> Any:
 
 
 def _query_field(cls: Any, topic_field: str, dataset_id: str) -> str:
-    """Return the field of a query that the user has named. UsageError if there is none."""
+    """Return the field that `--topic-field` names, itself or as a field of TREC topics. UsageError if there is none."""
     names = (topic_field, *TOPIC_FIELDS.get(topic_field.lower(), ()))
     field = next((name for name in names if name in cls._fields), None)
     if field is None:

@@ -1,7 +1,7 @@
 """Check a model on this machine: versions, devices, precision, and a numeric self-test.
 
-The self-test scores two documents of very different length together, as a job does, and one by one in float32 on the
-CPU with transformers' own attention, and compares the scores. For `lb` it also compares scores with those that its
+The self-test scores two documents of very different length in one batch, as a job does, and one by one in float32 on
+the CPU with transformers' own attention, and compares the scores. For `lb` it also compares scores with those that its
 authors have published. For int8 it measures the speed of the matrix products and the error of the scores, both against
 float32.
 """
@@ -94,19 +94,19 @@ def examine(
     yield "computes", engine.description
     yield "attention", engine.attention
     scorer = Scorer(family, lambda pairs: engine, progress)
-    together = scorer.score_query(QUERY, DOCUMENTS)
+    batched = scorer.score_query(QUERY, DOCUMENTS)
     plain = Scorer(family, prepare_device(model, replace(PLAIN, max_length=settings.max_length)).load, progress)
-    alone = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
-    pairs = zip(together, alone, strict=True)
-    off = max(abs(one.value - other.value) / max(1.0, abs(other.value)) for one, other in pairs)
+    expected = [plain.score_query(QUERY, [document])[0] for document in DOCUMENTS]
+    pairs = zip(batched, expected, strict=True)
+    error = max(abs(score.value - exact.value) / max(1.0, abs(exact.value)) for score, exact in pairs)
     allowed = {"float32": TOLERANCE, "int8": INT8_TOLERANCE}.get(dtype, HALF_TOLERANCE)
-    if not off <= allowed:
-        first, second = (" and ".join(f"{score.value:.6g}" for score in scores) for scores in (together, alone))
-        raise RunError(f"self-test: {first} together, but {second} alone in float32", hint=HINT)
+    if not error <= allowed:
+        first, second = (" and ".join(f"{score.value:.6g}" for score in scores) for scores in (batched, expected))
+        raise RunError(f"self-test failed: scores {first}, but {second} one by one in float32", hint=HINT)
     if dtype == "int8":
         yield "int8 speed", _int8_speed(engine.model)
         yield "int8 error", _int8_error(scorer, plain)
-    yield "self-test", f"passed: {off:.1g} from float32 read one by one, {allowed:g} allowed"
+    yield "self-test", f"passed: at most {error:.1g} from scores computed one by one in float32, {allowed:g} allowed"
     if is_lb:
         yield "published", _published(scorer)
     if record:
@@ -121,7 +121,7 @@ def examine(
 def _reference(
     model: LocalModel, settings: Settings, spec: ComputeSpec, scorer: Scorer, texts: tuple[tuple[str, str], ...]
 ) -> Reference:
-    """Compute the token ids and the scores of pairs, each pair alone. RequestError with the number of its pair."""
+    """Return the token ids and the scores of pairs, each computed alone. RequestError has the number of its pair."""
     preview = prompt_preview("local", model, settings)
     pairs = []
     for number, (text, contents) in enumerate(texts, start=1):
@@ -145,7 +145,7 @@ def _reference(
 
 
 def _int8_speed(weights: Any) -> str:
-    """Measure the matrix products of a model that computes in int8."""
+    """Measure and describe the speed of the matrix products of a model that computes in int8."""
     from lbr_cli.engines.local.int8_compute import measure_speed
 
     speed = measure_speed(weights)
@@ -154,7 +154,7 @@ def _int8_speed(weights: Any) -> str:
 
 
 def _int8_error(scorer: Scorer, plain: Scorer) -> str:
-    """Compare the scores of the reference pairs with those of float32."""
+    """Compare the scores of the reference pairs with those of float32, and describe the error."""
     errors = []
     for number, (query, document) in enumerate(REFERENCE_PAIRS, start=1):
         texts = Query(str(number), query), [Document(str(number), document)]
@@ -164,12 +164,12 @@ def _int8_error(scorer: Scorer, plain: Scorer) -> str:
 
 
 def _published(scorer: Scorer) -> str:
-    """Compare scores with those published with the model. RunError if one differs too much."""
+    """Compare scores with those published with the model, and describe the error. RunError if it is too large."""
     document = Document("apple", PUBLISHED_TEXT)
     texts = PUBLISHED.items()
     scores = [(scorer.score_query(Query(text, text), [document])[0].value, score) for text, score in texts]
-    off = max(abs(score - published) for score, published in scores)
-    if not off <= PUBLISHED_TOLERANCE:
+    error = max(abs(score - published) for score, published in scores)
+    if not error <= PUBLISHED_TOLERANCE:
         differing = ", ".join(f"{score:.5g} for {published:.5g}" for score, published in scores)
         raise RunError(f"scores differ from those published with the model: {differing}", hint=HINT)
-    return f"passed: {off:.1g} from the scores published with it, {PUBLISHED_TOLERANCE} allowed"
+    return f"passed: at most {error:.1g} from the scores published with the model, {PUBLISHED_TOLERANCE} allowed"

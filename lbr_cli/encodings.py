@@ -33,10 +33,10 @@ class Embedding:
 
 @value
 class Expansion:
-    """Query expansion: a query shorter than `length` tokens is filled up with `token`, and each of these has a vector.
+    """Query expansion: a query shorter than `length` tokens is padded with `token`; each padding token has a vector.
 
-    The model attends to them if `attended`. If `token` is None, it is the mask token of the tokenizer or, if there is
-    none, the token that ends a text.
+    The model attends to the padding if `attended`. If `token` is None, it is the mask token of the tokenizer or, if
+    there is none, the token that ends a text.
     """
 
     length: int
@@ -46,10 +46,10 @@ class Expansion:
 
 @value
 class TokenEmbeddings:
-    """Ask for the vectors of the tokens of a text after a prompt. The values of the answer are a matrix, a row a token.
+    """Ask for the vectors of the tokens of a text after a prompt. The values of the answer are a matrix.
 
-    Tokens of a document that the model leaves out of its scores have no row. `max_length` is as in `Embedding`.
-    `with_tokens` adds the tokens of the rows to the answer.
+    It has one row for each token, except tokens of a document that the model leaves out of its scores. `max_length` is
+    as in `Embedding`. `with_tokens` adds the tokens of the rows to the answer.
     """
 
     text: str

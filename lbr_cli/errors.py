@@ -4,7 +4,7 @@
     ├── InputError      2    an invalid or unreadable file
     ├── UsageError      2    invalid options, or options that exclude each other
     ├── MissingError    2    a model, device or extra that is not installed
-    ├── RequestError    2    a pair that no engine can score
+    ├── RequestError    2    a pair that the model cannot score
     │   └── ComputeError 1   a pair whose computation failed
     └── RunError        1    failed while running; may succeed if tried again
 
@@ -43,7 +43,7 @@ def _unpickled(kind: type[LbrError], arguments: tuple[object, ...]) -> LbrError:
 
 
 class InputError(LbrError):
-    """`FILE:LINE: what is wrong`. Lines count from 1; without a line, the whole file is meant."""
+    """The message is `FILE:LINE: what is wrong`. Lines count from 1; without a line, it concerns the whole file."""
 
     exit_code = 2
 
@@ -61,7 +61,7 @@ class MissingError(LbrError):
 
 
 class RequestError(LbrError):
-    """A request that cannot be answered. An engine raises it with the request; `scoring` adds the ids of its pair."""
+    """A request that cannot be answered. An engine raises it with the request; the caller adds the ids of its pair."""
 
     exit_code = 2
 
@@ -70,7 +70,7 @@ class RequestError(LbrError):
         self.request = request
 
     def of_pair(self, query_id: str, doc_id: str) -> Self:
-        """Return the same error with the ids of the pair that the request belongs to."""
+        """Return the same error, with the ids of the request's pair in its message."""
         return type(self)(f"query {query_id}, document {doc_id}: {self}", self.request, hint=self.hint)
 
 
@@ -89,5 +89,5 @@ class ReaderGone(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of the message of a foreign error, or the name of its class."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

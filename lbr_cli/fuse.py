@@ -16,12 +16,12 @@ from lbr_cli.inputs.load import load_candidates
 from lbr_cli.ordering import first_stage_order
 from lbr_cli.wording import counted
 
-TAG = "lbr-rrf"  # by default
+TAG = "lbr-rrf"  # the default tag
 
 
 @dataclass(frozen=True, slots=True)
 class FuseJob:
-    """The settings of a job. `tag` None is the default tag; `top_k` candidates of a query are written, None is all."""
+    """The settings of a job. `tag` is None for the default tag, `top_k` to write all candidates of each query."""
 
     inputs: Inputs
     output: str = STDOUT
@@ -32,7 +32,7 @@ class FuseJob:
 
 
 def fuse(job: FuseJob, progress: Progress) -> None:
-    """Read and check all runs, then write the fused run. A file appears when it is complete."""
+    """Read and check all runs, then write the fused run. The output file appears only when it is complete."""
     started = time.monotonic()
     files = InputFiles(WrittenFiles({MAIN: job.output}))
     for path in job.inputs.runs:

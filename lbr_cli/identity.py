@@ -1,8 +1,8 @@
-"""The identity of a score: everything but the two texts that decides it, computed without loading weights.
+"""The identity of a score: everything that determines it except the two texts, computed without loading weights.
 
 Hashing weights takes seconds, and so does importing torch to choose a device. The memo of the cache keeps both results:
 a digest as long as the file does not change; a `ComputeSpec` as long as the files of the model, the options, the
-hardware and the versions of torch and transformers do not change. A prompt that contains a date is never kept.
+hardware and the versions of torch and transformers do not change. A spec that may differ later is not stored.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lbr_cli.errors import MissingError
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, sha256
 
-SCORING_VERSION = "5"  # raised whenever the same files come to mean another score, so that no old score is found
-STABLE_AFTER_SECONDS = 2.0  # a file that was just written may change again without a new time
+SCORING_VERSION = "5"  # increase it if the same files and texts give another score, so that no old score is reused
+STABLE_AFTER_SECONDS = 2.0  # a file written a moment ago may change again without a new modification time
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`files` are the sha256 of each file of the model by name, `spec` the choices of the engine."""
+    """Everything that determines a score, except the texts. `files` has the sha256 of each model file by name."""
 
     files: Mapping[str, str]
     engine: str
@@ -38,13 +38,13 @@ class Identity:
 
     @property
     def key(self) -> bytes:
-        """A digest of everything, for the keys of cached scores."""
-        parts = (SCORING_VERSION, fingerprint(self.files), self.engine, *_values(self.spec), _described(self.family))
+        """A digest of all fields and `SCORING_VERSION`, for the keys of cached scores."""
+        parts = (SCORING_VERSION, fingerprint(self.files), self.engine, *_values(self.spec), _family_text(self.family))
         return key_of(*(part.encode("utf-8", "surrogatepass") for part in parts))
 
 
 class Memo:
-    """What earlier runs computed about models, and for the rest of this run what this one did. `cache` may be off."""
+    """The digests of files and the specs of engines, stored in `cache` (which may be off); digests also in memory."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -63,18 +63,18 @@ class Memo:
         stored = self.cache.recall(*parts)
         if stored is not None:
             return stored.decode()
-        found = self._digests[parts] = sha256(path)
+        digest = self._digests[parts] = sha256(path)
         if time.time() - max(status.st_mtime, status.st_ctime) > STABLE_AFTER_SECONDS:
-            self.cache.remember(found.encode(), *parts)
-        return found
+            self.cache.remember(digest.encode(), *parts)
+        return digest
 
     def spec(self, parts: Sequence[str]) -> ComputeSpec | None:
-        """Return the choices that an engine made in an earlier run with equal `spec_parts`, None if there was none."""
+        """Return the spec of an engine in an earlier run with equal `spec_parts`, None if there was none."""
         value = self.cache.recall(*parts)
         return None if value is None else ComputeSpec(**orjson.loads(value))
 
     def put_spec(self, parts: Sequence[str], spec: ComputeSpec) -> None:
-        """Store the choices of an engine, unless they may differ in the next run."""
+        """Store the spec of an engine, unless it is `dated`: it may differ in the next run."""
         if not spec.dated:
             self.cache.remember(orjson.dumps(asdict(spec)), *parts)
 
@@ -82,18 +82,18 @@ class Memo:
 def spec_parts(
     files: Mapping[str, str], engine: str, model: LocalModel | ServedModel, settings: Settings
 ) -> tuple[str, ...]:
-    """Return what decides the choices of an engine, the scoring version included."""
+    """Return everything that determines the `ComputeSpec` of an engine, the scoring version included."""
     limit = model.max_length if isinstance(model, LocalModel) else None
     server = (settings.server.base_url, settings.server.dialect, model.label) if settings.server else ()
     options = (settings.device, settings.dtype, str(settings.max_length), str(limit))
     fields = tuple(ComputeSpec.__dataclass_fields__)
-    described = _described(model.family)
-    return (SCORING_VERSION, *fields, fingerprint(files), engine, *options, *server, described, hardware_fingerprint())
+    family = _family_text(model.family)
+    return (SCORING_VERSION, *fields, fingerprint(files), engine, *options, *server, family, hardware_fingerprint())
 
 
 def _values(spec: ComputeSpec) -> tuple[str, ...]:
     return tuple(map(str, asdict(spec).values()))
 
 
-def _described(family: Family) -> str:
+def _family_text(family: Family) -> str:
     return f"{family.name} {family!r}"

@@ -68,7 +68,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """UsageError for a threshold that the family of the model does not have."""
+        """Raise UsageError for a threshold that the family of the model does not have."""
         if self.family:
             self.method.check(self.family)
 
@@ -98,7 +98,7 @@ def run(job: Job, progress: Progress) -> None:
         manifest_file = None
         if job.manifest is not None:
             manifest_file = stack.enter_context(open_output(job.manifest, warn, clobber=job.clobber))
-        # the output has its own descriptor of stdout: what libraries print goes to stderr
+        # the output has its own descriptor of stdout; prints of libraries are redirected to stderr
         with open_output(job.output, warn, clobber=job.clobber, digest=digest) as output, redirect_stdout(sys.stderr):
             cache = Cache(job.cache, progress)
             try:
@@ -112,17 +112,17 @@ def run(job: Job, progress: Progress) -> None:
             if manifest_file and digest:
                 output.finish()
                 inputs = manifest_inputs(files.digests(), job.inputs.dataset)
-                named = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
-                manifest_file.write(manifest(setup, job.options, inputs, named, started))
+                written = ("standard output" if job.output == STDOUT else job.output, digest.hexdigest())
+                manifest_file.write(manifest(setup, job.options, inputs, written, started))
                 manifest_file.finish()
     _log_summary(job, setup, started, progress)
 
 
 def input_files(job: Job) -> InputFiles:
-    """Return the opener of a job's input. UsageError if the job also writes one of its files, or writes one twice.
+    """Return the opener of a job's input. UsageError if an output is an input, too, or if two outputs are one file.
 
     The ranking may replace the run, as in `sort -o`, unless the run is a stream. Queries beside the run and a model
-    that is downloaded are checked later.
+    that is not downloaded yet are checked later.
     """
     written = WrittenFiles({MAIN: job.output, "--manifest": job.manifest})
     files = InputFiles(written, hashed=job.manifest is not None)
@@ -149,7 +149,7 @@ def _check_model(files: InputFiles, model: Model | None) -> None:
 
 def _how_to_continue(cache: Cache) -> str:
     if not cache.kept:
-        return "the same command begins again" if cache.usable else "no scores are cached"
+        return "no scores of this run are cached yet" if cache.usable else "no scores are cached"
     scores = "1 score of this run is" if cache.kept == 1 else f"{cache.kept} scores of this run are"
     return f"{scores} cached; the same command continues from there"
 
@@ -248,7 +248,7 @@ def _output(job: Job, input_format: RunFormat) -> tuple[RunFormat, OutputOptions
 
 
 def _check_training(job: Job) -> None:
-    """Raise UsageError for options with which a text would have no score of the model."""
+    """Raise UsageError for options that leave a text without a score of the model."""
     for name in ("depth", "top_k", "interpolate", "min_score", "min_probability"):
         if getattr(job.method, name) is not None:
             message = f"--{name.replace('_', '-')}: training output has the model's score of every text"
@@ -256,10 +256,10 @@ def _check_training(job: Job) -> None:
 
 
 def _checked(ranking: Ranking, job: Job, input_format: RunFormat, format_: RunFormat) -> Ranking:
-    """Return the ranking.
+    """Check a ranking and return it.
 
-    InputError for a missing first-stage score and for an instruction that the model does not take, UsageError for an id
-    that cannot be written.
+    Raises InputError for a missing first-stage score and for an instruction that the model does not take, UsageError
+    for an id that cannot be written.
     """
     if job.family:
         instructed(job.family, ranking.query)

@@ -1,4 +1,4 @@
-"""The JSON of `--manifest`: what is needed to tell two rankings apart and to compute one again."""
+"""The JSON of `--manifest`: a record of everything that determines a ranking, to compare and to reproduce it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ PACKAGES = ("torch", "transformers", "tokenizers")
 def manifest(
     setup: Setup, options: Mapping[str, Any], inputs: list[dict[str, str]], output: tuple[str, str], started: datetime
 ) -> bytes:
-    """Return an indented JSON object. `options` are those of the command line, `inputs` those of
-    `manifest_inputs`; `output` is (path, sha256)."""
+    """Return the manifest as an indented JSON object.
+
+    `options` are those of the command line, `inputs` the result of `manifest_inputs`; `output` is (path, sha256).
+    """
     model, identity, counts = setup.model, setup.identity, setup.scorer.counts
     files = identity.files if identity else {}
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
-    local = next((one for one in (model, tokenizer) if isinstance(one, LocalModel)), None)
+    local = next((source for source in (model, tokenizer) if isinstance(source, LocalModel)), None)
     engine = ENGINES.get(options.get("engine", ""))
     packages = [*PACKAGES, *([engine.package] if engine and engine.package else [])]
     packages += ["peft"] if local and local.base else []
@@ -76,7 +78,7 @@ def manifest(
 
 
 def manifest_inputs(digests: list[tuple[str, str]], dataset: str | None) -> list[dict[str, str]]:
-    """Return the files, with their sha256, and the data set, with the version of ir_datasets, which defines it."""
+    """Return the files with their sha256, and the data set with the version of ir_datasets, which defines it."""
     files = [{"file": path, "sha256": digest} for path, digest in digests]
     return [*files, {"dataset": dataset, "ir_datasets": version_of("ir_datasets")}] if dataset else files
 

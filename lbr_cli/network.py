@@ -27,11 +27,11 @@ def checked_environment(url: str, socks_package: str = "socksio") -> Iterator[No
     Raises MissingError for one that applies: a SOCKS proxy without the package that the HTTP client needs for it, an
     invalid proxy URL, or certificates that do not exist.
     """
-    applies = proxy_variable(url)
+    applicable = proxy_variable(url)
     hidden = []
     for name in _proxy_variables("http", "https", "all"):
         problem, hint = _proxy_problem(name, socks_package)
-        if problem and name == applies:
+        if problem and name == applicable:
             raise MissingError(f"{name}: {problem}", hint=hint)
         if problem:
             hidden.append(name)
@@ -72,7 +72,7 @@ def socks_address(url: str) -> tuple[str, int] | None:
 
 
 def through_proxy(url: str) -> str:
-    """Return what an error about `url` adds if requests go through a proxy; "" if they do not."""
+    """Return the end of an error message about `url`: the variable of its proxy; "" if there is no proxy."""
     name = proxy_variable(url)
     return f", through the proxy in {name}" if name else ""
 
@@ -92,7 +92,7 @@ def _proxy_problem(name: str, socks_package: str) -> tuple[str, str]:
     except ValueError:
         valid = False
     if not valid:
-        return "invalid proxy URL", f"it looks like http://host:port; correct it, or unset {name}"
+        return "invalid proxy URL", f"use the form http://host:port, or unset {name}"
     if parts.scheme in SOCKS and find_spec(SOCKS_MODULES[socks_package]) is None:
         return f"a SOCKS proxy needs the package {socks_package}", f"pip install {socks_package}, or unset {name}"
     return "", ""

@@ -1,4 +1,4 @@
-"""Orders of candidates: that of the first stage, that of scores, and how scores are interpolated and fused.
+"""Order candidates by the first stage or by scores; interpolate and fuse scores.
 
 An index is a position in first-stage order, from 0; a rank counts from 1.
 """
@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from lbr_cli.core import Candidate
 
-RRF_K = 60  # of reciprocal rank fusion
-FUSION_UNITS = 2**100  # of fused scores in 1; integers add up exactly, so that the order of the runs does not matter
+RRF_K = 60  # the constant of reciprocal rank fusion
+FUSION_UNITS = 2**100  # units in a fused score of 1: sums of integers are exact, whatever the order of the runs
 
 
 def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates in first-stage order. A rank beside a score is ignored."""
+    """Return the candidates by score, descending, if all have one; else by rank if all have one; else unchanged."""
     scores = [-candidate.score for candidate in candidates if candidate.score is not None]
     ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
     for keys in (scores, ranks):
@@ -25,9 +25,9 @@ def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def reciprocal_rank(rank: int, k: int) -> int:
-    """Return 1 / (k + rank), which reciprocal rank fusion adds up over the runs, in `FUSION_UNITS`.
+    """Return 1 / (k + rank) in `FUSION_UNITS`; reciprocal rank fusion adds it up over the runs.
 
-    The units are far smaller than the precision of a float, so that equal sums are equal floats: 3 · 1/3 and 1, too.
+    The units are far smaller than the precision of a float, so sums that are equal as fractions are equal as floats.
 
     G. Cormack, C. Clarke and S. Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
     methods", SIGIR 2009.

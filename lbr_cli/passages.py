@@ -1,9 +1,9 @@
 """Split long documents into passages, and compute the score of a document from the scores of its passages.
 
-A passage is a number of words; the next one begins a stride later, and the last ends with the text. The model reads
-title and query with each passage.
+A passage has a fixed number of words; the next one begins a stride later, and the last ends with the text. The model
+reads title and query with each passage.
 
-A word is a run of letters, digits and marks with the punctuation around it. In scripts without blanks, it is one Han or
+A word is a run of letters, digits and marks with the punctuation around it. In scripts without spaces, it is one Han or
 kana character, or up to four letters of Thai, Lao, Burmese or Khmer with their marks. A longer run of anything is split
 into words of 32 characters. So passages of any text have about the length of passages of prose.
 """
@@ -18,15 +18,16 @@ from typing import Any, Literal, NamedTuple
 from lbr_cli.core import Document, Score
 from lbr_cli.float32 import round_trip_number
 
-EACH, SOME = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
+CJK, SOUTHEAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 WORD = (
     rf"(?V1)[^\w\s]{{0,8}}"
-    rf"(?:[{EACH}][\p{{M}}ー]{{0,8}}|(?:[[{SOME}]--\p{{M}}]\p{{M}}{{0,8}}){{1,4}}|[\w--[{EACH}{SOME}]]{{1,32}})"
+    rf"(?:[{CJK}][\p{{M}}ー]{{0,8}}|(?:[[{SOUTHEAST_ASIAN}]--\p{{M}}]\p{{M}}{{0,8}}){{1,4}}"
+    rf"|[\w--[{CJK}{SOUTHEAST_ASIAN}]]{{1,32}})"
     r"[^\w\s]{0,8}|\S{1,32}"
 )
 WORDS = 120
 CACHE_BYTES = 64_000_000  # of texts and spans: the same document is a candidate of many queries
-SPAN_BYTES = 128
+SPAN_BYTES = 128  # memory of one span
 
 Spans = Sequence[tuple[int, int]]  # start and end of each passage, in characters
 
@@ -63,28 +64,28 @@ class Passages:
     def aggregate(self, passages: Sequence[Passage], scores: Sequence[Score]) -> Score:
         """Return the score of a document from the scores of its passages.
 
-        The details are those of the best passage, the first of equal ones, and the passage itself. For a mean, they are
-        part of the passage.
+        The details are those of the best passage (the first if scores are equal), and this passage itself under
+        `passage`. For a mean, the details of the best passage are part of `passage`, with its score.
         """
         index = max(range(len(scores)), key=lambda index: scores[index].value)
         best, passage = scores[index], passages[index]
         total = {} if passage.total is None else {"of": passage.total}
-        shown: dict[str, Any] = {"number": passage.number, **total, "start": passage.start}
-        shown["text"] = passage.document.text
+        fields: dict[str, Any] = {"number": passage.number, **total, "start": passage.start}
+        fields["text"] = passage.document.text
         if self.score != "mean":
-            return Score(best.value, {**best.details, "passage": shown}, best.warning)
+            return Score(best.value, {**best.details, "passage": fields}, best.warning)
         mean = sum(score.value for score in scores) / len(scores)
         truncated = any(score.details.get("truncated", False) for score in scores)
         details = {key: value for key, value in best.details.items() if key != "truncated"}
-        shown |= {"score": round_trip_number(best.value), **details}
+        fields |= {"score": round_trip_number(best.value), **details}
         warning = next((score.warning for score in scores if score.warning), "")
-        return Score(mean, {"truncated": truncated, "passage": shown}, warning)
+        return Score(mean, {"truncated": truncated, "passage": fields}, warning)
 
 
 def passage_spans(text: str, words: int, stride: int) -> Iterator[tuple[int, int]]:
     """Yield the span of each passage, from its first word to the end of its last.
 
-    If there is only one, it is the whole text, with the blanks around it.
+    A single passage is the whole text, with the white space around it.
     """
     import regex  # supports scripts and marks, unlike re
 

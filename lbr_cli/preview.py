@@ -25,7 +25,7 @@ def dry_run(job: Job, progress: Progress) -> str:
         "queries": f"{len(run.rankings)}",
         "candidates": f"{len(candidates)}, {without_text} of them without a text",
         "duplicates": f"{run.duplicates}",
-        "to score": _amount(job, run.rankings),
+        "to score": _pair_counts(job, run.rankings),
         "tokens": _tokens(job, run.rankings, progress),
         "output": format_.name,
     }
@@ -33,22 +33,22 @@ def dry_run(job: Job, progress: Progress) -> str:
 
 
 def show_prompt(job: Job, progress: Progress) -> str:
-    """Return the prompt of the first pair: the number of its tokens, and their text."""
+    """Return the report of `--show-prompt`: for each request of the first pair, the number of tokens and their text."""
     run, _, _ = load_checked(job, input_files(job), progress)
     pair = next(pairs_to_score(run.rankings, replace(job.method, depth=1, passages=None)), None)
     if pair is None:
         raise InputError("no candidate has a text", job.inputs.run_name)
     if job.model is None:
-        raise ValueError("an engine without a model reads no prompt")
+        raise ValueError("an engine without a model has no prompt")
     if isinstance(job.model, ServedModel) and job.model.tokenizer is None:
-        message = "--show-prompt: the server's own template makes the prompt"
-        raise UsageError(message, hint="name the tokenizer of its model with --tokenizer")
+        message = "--show-prompt: the server makes the prompt with its own chat template"
+        raise UsageError(message, hint="add --tokenizer with an alias, hub id or folder of the server's model")
     query, document = pair
     progress.status("looking for the tokenizer")
     fetched = fetch(job.model, progress)
     model = fetched.tokenizer if isinstance(fetched, ServedModel) else fetched
     if not isinstance(model, LocalModel):
-        raise ValueError("a fetched tokenizer is on this machine")
+        raise ValueError("the fetched tokenizer is not a local folder")
     preview = prompt_preview(job.engine, model, job.settings)
     lines = [f"query     {printable(query.query_id)}", f"document  {printable(document.doc_id)}"]
     if job.method.passages:
@@ -67,7 +67,7 @@ def show_prompt(job: Job, progress: Progress) -> str:
     return "\n".join(lines)
 
 
-def _amount(job: Job, rankings: Sequence[Ranking]) -> str:
+def _pair_counts(job: Job, rankings: Sequence[Ranking]) -> str:
     pairs = sum(1 for _ in pairs_to_score(rankings, replace(job.method, passages=None)))
     passages = f", {sum(1 for _ in pairs_to_score(rankings, job.method))} passages" if job.method.passages else ""
     return f"{pairs} pairs{passages}"
@@ -76,7 +76,7 @@ def _amount(job: Job, rankings: Sequence[Ranking]) -> str:
 def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
     """Describe the lengths of all prompts, if the tokenizer is on this machine."""
     if job.model is None:
-        return f"not counted, {job.engine} reads words"
+        return f"not counted: --engine {job.engine} uses no tokenizer"
     if ENGINES[job.engine].scores_pairs:
         return "not counted: the server tokenizes the texts"
     progress.status("measuring the prompts")
@@ -84,13 +84,15 @@ def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
     if model is None:
         source = job.model.tokenizer if isinstance(job.model, ServedModel) else job.model
         if isinstance(source, HubModel):
-            return f"not counted, the tokenizer of {source.hub_id} is not on this machine"
-        return "not counted: the server makes the prompts, and no --tokenizer is named"
+            return f"not counted: the tokenizer of {source.hub_id} is not on this machine"
+        return "not counted: the server makes the prompts; add --tokenizer to count their tokens"
     preview = prompt_preview(job.engine, model, job.settings)
     family = model.family
     pairs = pairs_to_score(rankings, job.method)
     try:
-        lengths, truncated = token_lengths(preview, (one for pair in pairs for one in requests_of(family, *pair)))
+        lengths, truncated = token_lengths(
+            preview, (request for pair in pairs for request in requests_of(family, *pair))
+        )
     except RequestError as error:
         pairs = pairs_to_score(rankings, job.method)
         query, document = next(pair for pair in pairs if error.request in requests_of(family, *pair))
@@ -98,5 +100,5 @@ def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
     lengths.sort()
     quantiles = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
     spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in quantiles)
-    cut = f"{truncated} truncated at {preview.max_length}" if preview.max_length < UNLIMITED else "no limit"
-    return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {cut}"
+    limit = f"{truncated} truncated at {preview.max_length}" if preview.max_length < UNLIMITED else "no limit"
+    return f"{sum(lengths)} in {len(lengths)} texts: {spread}; {limit}"

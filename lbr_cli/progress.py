@@ -23,9 +23,11 @@ DUMB = {"", "dumb", "unknown"}  # values of TERM, in lower case: terminals that 
 NAMED_ESCAPES = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 # control characters (C0, DEL, C1), and those that begin a line or change the direction of the text
 CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-# surrogates; from 0xDC80 to 0xDCFF they are the bytes of file names that are not UTF-8, and are printed as such
-LONE = (*range(0xD800, 0xDC80), *range(0xDD00, 0xE000))
-ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in (*CONTROLS, *LONE)} | NAMED_ESCAPES
+# not 0xDC80 to 0xDCFF, which represent the bytes of file names that are not UTF-8 and are printed as these bytes
+SURROGATES = (*range(0xD800, 0xDC80), *range(0xDD00, 0xE000))
+ESCAPES = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in (*CONTROLS, *SURROGATES)
+} | NAMED_ESCAPES
 
 
 @dataclass(slots=True)
@@ -52,46 +54,46 @@ class Console:
     def __init__(self, *, bar: bool, quiet: bool, unit: str = "pairs") -> None:
         self._quiet = quiet
         self._unit = unit
-        self._live = _live() if bar and _can_draw() else None
-        self._plain = bar and self._live is None
-        # before a job redirects sys.stdout to stderr
-        self._shares_terminal = self._live is not None and sys.stdout is not None and sys.stdout.isatty()
+        self._display = _new_display() if bar and _can_draw() else None
+        self._plain = bar and self._display is None
+        # read here, because a job redirects sys.stdout to stderr
+        self._shares_terminal = self._display is not None and sys.stdout is not None and sys.stdout.isatty()
         self._total, self._done = _Counts(), _Counts()
         self._began = self._last_line = time.monotonic()
         self._stage = ""
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
+        if self._display:
+            self._display.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        if self._display:
+            self._display.stop()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Hide the bar while results are written, if stdout is a terminal as well."""
-        if self._live is None or not self._shares_terminal:
+        if self._display is None or not self._shares_terminal:
             yield
             return
-        self._live.stop()
+        self._display.stop()
         yield
-        self._live.start()
+        self._display.start()
 
     def status(self, what: str) -> None:
-        if self._live:
+        if self._display:
             self._update(description=printable(what), visible=bool(what))
         elif self._plain and what not in ("", self._stage):
-            self._say(what)
+            self._print(what)
         self._stage = what
 
     def note(self, message: str) -> None:
         if not self._quiet:
-            self._say(message)
+            self._print(message)
 
     def warn(self, message: str) -> None:
-        self._say(f"warning: {message}")
+        self._print(f"warning: {message}")
 
     def start(self, queries: int, pairs: int, cached: int) -> None:
         self._total = _Counts(queries, pairs, cached)
@@ -103,24 +105,24 @@ class Console:
         self._done.pairs += pairs
         self._done.cached += cached
         self._done.tokens += tokens
-        if self._live:
+        if self._display:
             self._update(description="", completed=self._done.computed, counts=self._counts())
         elif self._plain and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self._say(self._counts())
+            self._print(self._counts())
 
     def _update(self, **fields: Any) -> None:
-        if self._live:
-            self._live.update(self._live.task_ids[0], **fields)
+        if self._display:
+            self._display.update(self._display.task_ids[0], **fields)
 
     def _counts(self) -> str:
-        """Return "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31", the last being the time left.
+        """Return "120/500 pairs (80 cached)  4.2/s  735 tokens/s  1/5 queries  0:01:31"; the time left comes last.
 
         Speed and time left are those of the pairs that are not cached.
         """
         done, total = self._done, self._total
         cached = f" ({done.cached} cached)" if done.cached else ""
-        if not total.pairs:  # a stream, the length of which is unknown
+        if not total.pairs:  # a stream: its length is unknown
             return f"{done.pairs} {self._unit}{cached}  {done.queries} queries"
         seconds = max(time.monotonic() - self._began, 1e-9)
         left = int(seconds / done.computed * max(total.computed - done.computed, 0)) if done.computed else 0
@@ -130,10 +132,10 @@ class Console:
             f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         )
 
-    def _say(self, message: str) -> None:
-        if self._live:
+    def _print(self, message: str) -> None:
+        if self._display:
             text = f"lbr: {printable(message)}"
-            self._live.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            self._display.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
             print_error(message)
 
@@ -141,8 +143,8 @@ class Console:
 def print_error(message: str) -> None:
     """Print one message as one line on stderr, in UTF-8 whatever the locale.
 
-    File names that are not UTF-8 are printed as their bytes. If stderr is closed or full, the message is lost and the
-    job goes on.
+    File names that are not UTF-8 are printed as their bytes. If stderr is closed or full, the message is lost, and the
+    job continues.
     """
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
@@ -165,7 +167,7 @@ def _brief(number: float) -> str:
     return f"{number:.1f}" if number < 100 else f"{number:.0f}" if number < 10_000 else f"{number / 1000:.0f}k"
 
 
-def _live() -> Progress:
+def _new_display() -> Progress:
     """Return a progress display of one task: the current stage, then a bar, the counts and the speed."""
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn

@@ -7,9 +7,8 @@ Token ids have to be equal. Scores may differ by
     5e-6 + 1e-5 · max(1, |score|)     if both were computed in float32 from weights of the same precision
     0.05 · max(1, |score|)            otherwise
 
-The second term of the first line is the documented reproducibility of float32 scores (docs/scores.md), the first one
-allows for another order of additions in another version of a library. The second line is the tolerance of the
-self-test for half precision.
+1e-5 · max(1, |score|) is the documented reproducibility of float32 scores (docs/scores.md); 5e-6 allows for another
+order of additions in another version of a library. 0.05 is the tolerance of the self-test for half precision.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ FORMAT = 1
 PACKAGES = ("transformers", "tokenizers", "torch")
 ABSOLUTE, RELATIVE, HALF = 5e-6, 1e-5, 0.05
 FLOAT32 = "float32"
-MAX_LENGTH = 512  # tokens: the over-long document is truncated, and takes no longer than a second
+MAX_LENGTH = 512  # tokens: the overlong document is truncated, and its score takes less than a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class ReferencePair:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`fingerprint` is a digest of the files of the model, `dtype` as `lbr doctor` prints it."""
+    """Scores of a model, with the versions, device and precision. `fingerprint` is a digest of the model's files."""
 
     versions: Mapping[str, str]
     model: str
@@ -58,7 +57,7 @@ class Reference:
     pairs: Sequence[ReferencePair]
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         """The versions, the device and the precision, in one line."""
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         return f"{versions}, {self.device}, {self.dtype}"
@@ -70,7 +69,7 @@ class Reference:
 
 
 def current_versions() -> dict[str, str]:
-    """Return the versions of what computes a score in this process."""
+    """Return the versions of lbr, Python and the packages that compute a score."""
     packages = {name: version_of(name) for name in PACKAGES}
     return {"lbr": __version__, "python": platform.python_version(), **packages}
 
@@ -109,10 +108,10 @@ def read_reference(path: str) -> Reference:
 
 
 def compare(path: str, recorded: Reference, computed: Reference) -> str:
-    """Return how far the scores are from those of the file `path`. RunError, with the first pair, if they differ."""
+    """Return the largest difference from the scores in the file `path`. RunError, with the first pair, if too large."""
     allowed_all, largest, differing = 0.0, 0.0, []
     for number, (old, new) in enumerate(zip(recorded.pairs, computed.pairs, strict=True), start=1):
-        allowed = _allowed(recorded.dtype, computed.dtype, old.score)
+        allowed = _tolerance(recorded.dtype, computed.dtype, old.score)
         distance = abs(new.score - old.score)
         allowed_all, largest = max(allowed_all, allowed), max(largest, distance)
         if problem := _different_tokens(old.tokens, new.tokens):
@@ -121,14 +120,14 @@ def compare(path: str, recorded: Reference, computed: Reference) -> str:
             values = f"score {old.score:.9g} recorded, {new.score:.9g} computed"
             differing.append(f"pair {number}: {values}, {distance:.2g} apart, {allowed:.2g} allowed")
     if differing:
-        counted = f"{len(differing)} of {len(recorded.pairs)} pairs differ"
-        both = f"recorded with {recorded.described}; computed with {computed.described}"
-        raise RunError(f"{path}: {differing[0]}; {counted}; {both}", hint=_cause(recorded, computed))
+        share = f"{len(differing)} of {len(recorded.pairs)} pairs differ"
+        versions = f"recorded with {recorded.description}; computed with {computed.description}"
+        raise RunError(f"{path}: {differing[0]}; {share}; {versions}", hint=_cause(recorded, computed))
     return f"passed: {len(recorded.pairs)} pairs, {largest:.2g} from the recorded scores, {allowed_all:.2g} allowed"
 
 
-def _allowed(recorded: str, computed: str, score: float) -> float:
-    """Return the tolerance of a score, by the precisions that both were computed in."""
+def _tolerance(recorded: str, computed: str, score: float) -> float:
+    """Return the allowed difference of a score, from the precision of the recorded and of the computed one."""
     scale = max(1.0, abs(score))
     if recorded == computed and recorded.endswith(FLOAT32):
         return ABSOLUTE + RELATIVE * scale
@@ -140,16 +139,16 @@ def _different_tokens(recorded: Sequence[Sequence[int]], computed: Sequence[Sequ
     if len(recorded) != len(computed):
         return f"{len(recorded)} inputs recorded, {len(computed)} computed"
     for old, new in zip(recorded, computed, strict=True):
-        for position, (one, other) in enumerate(zip(old, new, strict=False), start=1):
-            if one != other:
-                return f"token {position} is {one} recorded, {other} computed"
+        for position, (old_id, new_id) in enumerate(zip(old, new, strict=False), start=1):
+            if old_id != new_id:
+                return f"token {position} is {old_id} recorded, {new_id} computed"
         if len(old) != len(new):
             return f"{len(old)} tokens recorded, {len(new)} computed"
     return ""
 
 
 def _cause(recorded: Reference, computed: Reference) -> str:
-    """Return a hint: what else differs, apart from versions."""
+    """Return a hint: the first difference other than versions, or what to do if there is none."""
     if recorded.fingerprint != computed.fingerprint:
         return "the files of the model differ from those that were recorded"
     for name in ("family", "max_length", "dtype", "device"):
@@ -162,7 +161,7 @@ def _cause(recorded: Reference, computed: Reference) -> str:
 def _pair(fields: _Fields) -> ReferencePair:
     tokens = fields.get("tokens", list, "an array")
     for ids in tokens:
-        if not isinstance(ids, list) or not all(type(one) is int for one in ids):
+        if not isinstance(ids, list) or not all(type(token) is int for token in ids):
             raise fields.error("tokens", "has to be an array of arrays of integers")
     score = fields.get("score", (int, float), "a number")
     if isinstance(score, bool) or not math.isfinite(score):

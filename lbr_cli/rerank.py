@@ -2,8 +2,8 @@
 
 First-stage order is by score, descending, if all candidates of a query have one; else by rank if all have one; else by
 position. Scores are compared as the float32 values that are written; ties keep first-stage order. Candidates without a
-score (below the depth, or without a text) follow in first-stage order. With a threshold, only candidates whose score of
-the model reaches it are kept.
+score (below the depth, or without a text) follow in first-stage order. With a threshold, only candidates whose model
+score reaches it are kept.
 
 Here an index is a position in first-stage order, from 0.
 """
@@ -26,7 +26,7 @@ from lbr_cli.wording import pair_name
 class Method:
     """The options of reranking.
 
-    `depth` is how many candidates of a query are scored, `top_k` how many are written; None is all. If `passages` is
+    At most `depth` candidates of a query are scored, and at most `top_k` are written; None means all. If `passages` is
     None, documents are scored as a whole. `interpolate` is the weight of the first-stage score, from 0 to 1, or None.
     `min_score` and `min_probability` are thresholds for the score of the model, before it is interpolated.
     """
@@ -40,7 +40,7 @@ class Method:
 
     @property
     def threshold(self) -> str:
-        """The option with a threshold, as on the command line; empty if there is none."""
+        """The threshold as an option of the command line; empty if there is none."""
         for option, value in (("--min-score", self.min_score), ("--min-probability", self.min_probability)):
             if value is not None:
                 return f"{option} {value:.9g}"
@@ -73,15 +73,15 @@ def rerank(
     """
     method.check(scorer.family)
     for selection, scores in scorer.score((_select(ranking, method) for ranking in rankings), plan):
-        of_model = by_index = selection.aggregate(scores)
+        model_scores = final_scores = selection.aggregate(scores)
         if method.interpolate is not None:
-            by_index = _interpolated(selection.first_stage_scores(), of_model, method.interpolate)
+            final_scores = _interpolated(selection.first_stage_scores(), model_scores, method.interpolate)
         if method.threshold:
-            kept = (index for index, score in of_model.items() if method.keeps(score.value, scorer.family))
-            by_index = {index: by_index[index] for index in kept}
-        rows = new_order(selection.ordered, by_index)
+            kept = (index for index, score in model_scores.items() if method.keeps(score.value, scorer.family))
+            final_scores = {index: final_scores[index] for index in kept}
+        rows = new_order(selection.ordered, final_scores)
         if method.threshold:
-            rows = rows[: len(by_index)]  # those without a score follow
+            rows = rows[: len(final_scores)]  # candidates without a score that reaches the threshold come last
         rows = rows[: method.top_k]
         scorer.counts.candidates += len(selection.chosen)
         scorer.counts.written += len(rows)
@@ -154,17 +154,17 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
 
 
 def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], weight: float) -> dict[int, Score]:
-    """Return the scores with their values interpolated; the score of the model, as it is written, is a detail."""
+    """Return the interpolated scores; the score of the model becomes the detail `reranker_score`."""
     values = interpolated(first_stage, [float32(score.value) for score in scores.values()], weight)
-    mixed = {}
+    result = {}
     for (index, score), value in zip(scores.items(), values, strict=True):
         details = {"reranker_score": round_trip_number(score.value), **score.details}
-        mixed[index] = Score(value, details, score.warning)
-    return mixed
+        result[index] = Score(value, details, score.warning)
+    return result
 
 
 def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[RankedCandidate]:
-    """Return the lines of the output; `scores` are by index."""
+    """Return the candidates in their new order, with ranks; `scores` are by index."""
     values = {index: float32(score.value) for index, score in scores.items()}
     details = {index: score.details for index, score in scores.items()}
     return [

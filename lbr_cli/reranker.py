@@ -30,7 +30,7 @@ Path = str | os.PathLike[str]
 
 
 class Options(TypedDict, total=False):
-    """The options of `lbr rerank` that decide how a score is computed, beside the model, by their names."""
+    """The options of `lbr rerank`, except --model, that determine how a score is computed."""
 
     revision: str | None
     family: str | None
@@ -64,7 +64,7 @@ class Options(TypedDict, total=False):
 
 
 class RankingOptions(TypedDict, total=False):
-    """The options of `lbr rerank` that decide which candidates are scored, and how they are ranked."""
+    """The options of `lbr rerank` that determine which candidates are scored, and how they are ranked."""
 
     depth: int | None
     top_k: int | None
@@ -76,8 +76,8 @@ class RankingOptions(TypedDict, total=False):
 class Reranker:
     """Scores texts with a model, which is loaded when the first score is computed and kept until `close`.
 
-    The arguments are the options of `lbr rerank` by their names; other options have the value of their environment
-    variable, or their default. Raises UsageError and MissingError for an invalid option or an unknown model.
+    The arguments are named like the options of `lbr rerank`; the default of an option is the value of its environment
+    variable, if set. Raises UsageError and MissingError for an invalid option or an unknown model.
 
     Calls from several threads wait for each other.
     """
@@ -133,7 +133,7 @@ class Reranker:
 
         A run `{query id: {document id: score}}` needs the texts of its `queries` and `documents` by id, and is returned
         in the same form, with the scores that `lbr rerank` writes to a TREC run. A run of `Ranking`s holds its texts,
-        and the result has what JSONL output has.
+        and is returned as a list of queries and their `RankedCandidate`s.
 
         Raises InputError for an invalid run, a missing text, and a run without a candidate.
         """
@@ -174,7 +174,7 @@ class Reranker:
         with self._lock:
             if self._is_closed:
                 raise UsageError("this Reranker is closed")
-            # opened for each call, so that threads, forks and long pauses need no care
+            # opened for each call, so that no connection is shared by threads or forks, or stays open between calls
             with Cache(self._location, self._progress) as cache:
                 self._memo.cache = cache
                 setup = self._set_up(lambda: pairs_to_score(rankings, method))
@@ -183,7 +183,7 @@ class Reranker:
         return result
 
     def _set_up(self, pairs: Pairs) -> Setup:
-        """Return the setup of a call. The model is fetched by the first."""
+        """Return the setup of a call. The first call fetches the model."""
         if self._model is None:
             return set_up(None, self._engine, self._settings, self._memo, self._progress, pairs=pairs)
         if self._preparation is None:
@@ -195,7 +195,7 @@ class Reranker:
 
 
 class LoggedProgress:
-    """A `Progress` that logs warnings, choices and slow steps to the logger "lbr_cli"."""
+    """A `Progress` with the logger "lbr_cli": warnings, notes (level INFO) and slow steps (level DEBUG)."""
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("lbr_cli")
@@ -210,17 +210,17 @@ class LoggedProgress:
         self._logger.warning(message)
 
     def start(self, queries: int, pairs: int, cached: int) -> None:
-        """There is no bar."""
+        """Do nothing: a log has no progress bar."""
 
     def advance(self, *, queries: int = 0, pairs: int = 0, cached: int = 0, tokens: int = 0) -> None:
-        """There is no bar."""
+        """Do nothing: a log has no progress bar."""
 
     def paused(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
 def _check_names(function: str, options: Mapping[str, Any], known: Any) -> None:
-    """Raise the TypeError of a call with an unknown argument."""
+    """Raise TypeError for an unknown argument, as Python does."""
     for name in options:
         if name not in known.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

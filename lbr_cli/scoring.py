@@ -1,4 +1,4 @@
-"""Query-document pairs -> scores: from the cache, and for the rest from the engine, stored batch by batch."""
+"""Score query-document pairs: look up the cache, compute the other pairs with the engine, store them batch by batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lbr_cli.core import Answer, Batch, Document, Engine, Family, NextToken, Pro
 from lbr_cli.errors import InputError, RequestError, RunError, UsageError
 
 LOOKUP_SIZE = 1000  # pairs that are looked up in the cache at once
-# most families add no details of their own: millions of scores then share two mappings
+# shared by all scores without further details, which saves memory
 TRUNCATED: Mapping[bool, Mapping[str, Any]] = {truncated: {"truncated": truncated} for truncated in (False, True)}
 
 
@@ -29,10 +29,10 @@ class QueryDocuments:
 
 @dataclass(slots=True)
 class Counts:
-    """What a job has done. `tokens` are those that the model read.
+    """The totals of a job. `tokens` counts those that the model read.
 
-    `candidates` have a score, which was computed from one of the `pairs` or, for passages, from several. `written` are
-    the candidates of the output; `empty` of the `queries` have none.
+    `candidates` counts those with a score, which comes from one of the `pairs` or, for passages, from several.
+    `written` counts the candidates of the output, and `empty` the queries without one.
     """
 
     queries: int = 0
@@ -48,9 +48,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The pairs of a job, in order: 1 in `cached` for a pair whose score is cached, else 0, and the keys of all pairs.
+    """Which pairs of a job are cached: `cached` has 1 for a cached pair, else 0, in the order of the job.
 
-    `keys` are joined, `KEY_BYTES` each; empty if no scores are stored.
+    `keys` are the joined cache keys of all pairs, `KEY_BYTES` each; empty if no scores are stored.
     """
 
     cached: bytes
@@ -72,8 +72,8 @@ class Plan:
 class Scorer:
     """Scores pairs with one family on one engine.
 
-    `load` returns the engine; it is called once, with the number of pairs to compute (0 if unknown), when the first
-    pair that is not in `scores` is met.
+    `load` returns the engine. It is called once, with the number of pairs to compute (0 if unknown), when the first
+    pair is not in `scores`.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Scorer:
         return plan
 
     def check(self, plan: Plan, pairs: Callable[[], Iterable[tuple[Query, Document]]]) -> None:
-        """Refuse now what the engine could not answer hours later. The engine is loaded only if a score is missing.
+        """Check all pairs without a score before any is computed. The engine is loaded only if a score is missing.
 
         Raises RequestError, with the ids of the pair, for one that cannot be scored.
         """
@@ -116,14 +116,14 @@ class Scorer:
             raise error.of_pair(query.query_id, document.doc_id) from error
 
     def score(self, items: Iterable[Item], plan: Plan | None = None) -> Iterator[tuple[Item, list[Score]]]:
-        """Yield each query with the scores of its documents, in their order; queries in input order, when complete.
+        """Yield each query with the scores of its documents, in the order of the input, as soon as it is complete.
 
-        With a `plan` of the same pairs, the engine receives many queries at once. Without one, each query is answered
-        before the next is read: for input that is still arriving. The text of each query must be known.
+        With a `plan` of the same pairs, the engine receives many queries at once. Without one, each query is scored
+        before the next is read, as a stream needs. The text of each query must be known.
 
         Raises RequestError for a pair that cannot be scored, RunError for a score that is not finite, and UsageError
-        if that is for want of a label; all with the ids of the pair. `details` of a score say whether its document was
-        `truncated`.
+        if a label has no log-probability; all with the ids of the pair. The detail `truncated` of a score is True if
+        the document was truncated.
         """
         entries = _entries(items, plan)
         for entry in entries:
@@ -140,19 +140,19 @@ class Scorer:
         return self._engine
 
     def _scores(self, entry: Entry[Item], following: Iterator[Entry[Item]]) -> Iterator[tuple[Item, list[Score]]]:
-        """Yield an entry with its scores, and those behind it that are computed together with it."""
+        """Yield an entry with its scores, and the following entries that the same call of the engine completes."""
         missing = self._look_up(entry)
         if not missing:
-            yield self._counted(entry)
+            yield self._result(entry)
             return
         computation = Computation(self.family, entry, missing, following, self._look_up)
         for batch in self._batches(computation):
-            self._take(computation, batch)
+            self._score_batch(computation, batch)
             yield from self._finished(computation)
         yield from self._finished(computation)
 
     def _batches(self, computation: Computation[Item]) -> Iterator[Batch]:
-        """Yield the batches of the engine. Its errors get the ids of their pairs."""
+        """Yield the answers of the engine, batch by batch. Add the ids of the pair to a RequestError."""
         engine = self._loaded(0)
         try:
             yield from engine.answer(computation.windows(engine.window))
@@ -181,8 +181,8 @@ class Scorer:
         entry.missing = len(missing)
         return missing
 
-    def _take(self, computation: Computation[Item], batch: Batch) -> None:
-        """Compute the scores that a batch completes, and store them, also those before a pair that fails."""
+    def _score_batch(self, computation: Computation[Item], batch: Batch) -> None:
+        """Compute and store the scores that a batch completes. If a pair fails, those before it are stored."""
         stored: dict[bytes, Score] = {}
         done = 0
         try:
@@ -199,15 +199,15 @@ class Scorer:
         self.progress.advance(pairs=done, tokens=batch.tokens)
 
     def _finished(self, computation: Computation[Item]) -> Iterator[tuple[Item, list[Score]]]:
-        """Yield the entries at the front that are complete; cached ones are looked up now."""
+        """Yield the leading entries that are complete; cached ones are looked up now."""
         for entry in computation.finished():
             if entry.is_looked_up:
-                yield self._counted(entry)
+                yield self._result(entry)
             else:
                 yield from self._scores(entry, iter(()))
 
-    def _counted(self, entry: Entry[Item]) -> tuple[Item, list[Score]]:
-        """Return a complete entry with its scores, added to the counts."""
+    def _result(self, entry: Entry[Item]) -> tuple[Item, list[Score]]:
+        """Add a complete entry to the counts, and return it with its scores."""
         scores = [score for score in entry.scores if score is not None]
         self.counts.pairs += len(scores)
         for score in scores:
@@ -228,7 +228,7 @@ class Scorer:
 
 
 def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: ScoreCache) -> Plan:
-    """Return which pairs of a job are cached. InputError for an instruction that the family does not take."""
+    """Return the plan of a job. InputError for an instruction that the family does not take."""
     if not scores.enabled:
         missing = 0
         for query, _ in pairs:
@@ -236,8 +236,8 @@ def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: Sco
             missing += 1
         return Plan(bytes(missing))
     cached, joined = bytearray(), bytearray()
-    coming = iter(pairs)
-    while chunk := [scores.key(requests_of(family, *pair)) for pair in itertools.islice(coming, LOOKUP_SIZE)]:
+    remaining = iter(pairs)
+    while chunk := [scores.key(requests_of(family, *pair)) for pair in itertools.islice(remaining, LOOKUP_SIZE)]:
         cached += bytes(scores.contains(chunk))
         joined += b"".join(chunk)
     return Plan(bytes(cached), joined)  # without a copy, which would double the memory

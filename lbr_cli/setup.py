@@ -1,4 +1,4 @@
-"""A job before its first score: the model, the identity of its scores, which pairs are cached, and a scorer.
+"""Set up a job: the model, the identity of its scores, the plan of cached pairs, and a scorer.
 
 No weights are loaded, and torch is not imported, if all scores of the job are cached.
 """
@@ -25,9 +25,10 @@ Pairs = Callable[[], Iterable[tuple[Query, Document]]]  # the same pairs at each
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """`model` is None for an engine without one, `identity` None if neither a cache nor a manifest needs it.
+    """A job that is ready to score.
 
-    `plan` is None for a stream.
+    `model` is None for an engine without one. `identity` is None if no cache or manifest needs it. `plan` is None for a
+    stream.
     """
 
     model: LocalModel | ServedModel | None
@@ -54,7 +55,7 @@ def set_up(
 
 
 class Preparation:
-    """A model and its engine, for one job or several: the engine is prepared when a score is missing, and loaded once.
+    """A model and its engine, for one job or several. The engine is prepared if a score is missing, and loaded once.
 
     `memo` has the cache. The files of the model are hashed if it is on, or for `identify`.
     """
@@ -79,19 +80,19 @@ class Preparation:
         self._loaded: tuple[ComputeSpec | None, Engine] | None = None
         self._is_cacheable = not (isinstance(model, LocalModel) and has_code_elsewhere(model))
         if memo.cache.on and not self._is_cacheable:
-            progress.note(f"scores of {model.name} are not cached: its code lies in another repository and may change")
+            progress.note(f"scores of {model.name} are not cached: its code is in another repository and may change")
         is_identified = identify or (memo.cache.on and self._is_cacheable)
         if is_identified:
             progress.status(f"reading the files of {model.name}")
         self._files = file_digests(model, memo.sha256) if is_identified else None
         self._spec_parts = spec_parts(self._files or {}, engine, model, settings)
-        # how the engine computed in an earlier run, None if that is not known
+        # the spec of the engine in an earlier run, None if unknown
         self._remembered = memo.spec(self._spec_parts) if self._files is not None else None
 
     def set_up(self, pairs: Pairs | None = None) -> Setup:
         """Return the setup of a job: its scorer, and the plan of its `pairs`, None for a stream.
 
-        The engine is prepared only if a score is missing; it then has the last word on how it computes. Raises
+        The engine is prepared only if a score is missing; its own spec then replaces a remembered one. Raises
         RequestError for a pair that the engine could not score.
         """
         today = date.today()
@@ -107,7 +108,7 @@ class Preparation:
         return result
 
     def _setup(self, spec: ComputeSpec | None, pairs: Pairs | None) -> Setup:
-        """Return the setup for scores with this spec, not checked."""
+        """Return the setup for scores with this spec. The pairs are not checked."""
         model, cache = self._model, self._memo.cache
         is_cached = cache.on and self._is_cacheable
         identity = Identity(self._files, self._engine, model.family, spec) if self._files is not None and spec else None
@@ -133,18 +134,18 @@ class Preparation:
         return prepared
 
     def _load(self, spec: ComputeSpec | None, pairs: int) -> Engine:
-        """Return the engine, for scores with this spec. RunError if it or the files of the model have changed."""
+        """Return the engine, for scores with this spec. RunError if its spec or the files of the model have changed."""
         if self._loaded is not None and self._loaded[0] == spec:
             return self._loaded[1]
         self._loaded = None  # frees the memory of the old one
         model = self._model
         self._progress.status(f"loading {model.name}")
         if self._prepare().spec != spec:
-            raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run it again")
+            raise RunError(f"{model.name}: computes in another way than in earlier runs", hint="run the command again")
         engine = self._prepare().load(pairs)
         if self._files is not None and file_digests(model, self._memo.sha256) != self._files:
             name = model.path if isinstance(model, LocalModel) else model.label
-            raise RunError(f"{name}: its files have changed since this run began", hint="run it again")
+            raise RunError(f"{name}: its files have changed since this run began", hint="run the command again")
         self._progress.status("checking the prompts")
         self._loaded = spec, engine
         return engine

@@ -56,7 +56,7 @@ def test_the_variable_that_applies(
             {"HTTPS_PROXY": "gopher://p"},
             HTTPS,
             "HTTPS_PROXY: invalid proxy URL",
-            "it looks like http://host:port; correct it, or unset HTTPS_PROXY",
+            "use the form http://host:port, or unset HTTPS_PROXY",
         ),
         (
             {"SSL_CERT_FILE": "/no/such.pem"},

@@ -261,7 +261,7 @@ def test_cached_queries_are_yielded_at_once_and_in_order(family: Family, tmp_pat
 
 
 def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computation, "CACHED_RUN", 2 * len(DOCUMENTS))
+    monkeypatch.setattr(computation, "MAX_CACHED", 2 * len(DOCUMENTS))
     items = [QueryDocuments(Query(str(number), f"text {number}"), DOCUMENTS) for number in range(20)]
 
     def all_pairs() -> Iterator[tuple[Query, Document]]:

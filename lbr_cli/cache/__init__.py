@@ -30,7 +30,7 @@ EVICT_EVERY = 20_000  # rows
 
 
 def key_digest(*parts: bytes) -> hashlib.blake2b:
-    """Return a digest of 128 bits over the lengths and bytes of `parts`; more can be added to it."""
+    """Return a 128-bit digest of the lengths and bytes of `parts`, which can be updated with more bytes."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -38,14 +38,14 @@ def key_digest(*parts: bytes) -> hashlib.blake2b:
 
 
 def key_of(*parts: bytes | str) -> bytes:
-    """Return a key of 128 bits for everything that decides a value."""
+    """Return a 128-bit key from all parts that determine a value."""
     encoded = (part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts)
     return key_digest(*encoded).digest()
 
 
 @contextlib.contextmanager
 def open_database(location: CacheLocation) -> Iterator[Database]:
-    """Open the file itself, for `lbr cache`. RunError if it cannot be used."""
+    """Open the database file in this block, for `lbr cache`. RunError if it cannot be used."""
     try:
         with contextlib.closing(Database(location.file)) as database:
             yield database
@@ -57,7 +57,7 @@ def open_database(location: CacheLocation) -> Iterator[Database]:
 
 
 class Cache:
-    """A context manager, which writes pending rows at its end. A `location` of None disables the cache.
+    """A store of bytes by key. Use it in a `with` block, whose end writes pending rows. `location` None disables it.
 
     `kept` counts the scores of this run that are in the file; `usable` is False after a warning.
     """
@@ -129,7 +129,7 @@ class Cache:
             self._write(SHORT_WAIT)
 
     def recall(self, *parts: str) -> bytes | None:
-        """Return the value that `remember` stored under `parts`, None if there is none."""
+        """Return the value that `remember` stored for `parts`, None if there is none."""
         key = key_of(*parts)
         with self._guarded():
             for row in self._database.memo(key) if self._database else ():
@@ -137,7 +137,7 @@ class Cache:
         return None
 
     def remember(self, value: bytes, *parts: str) -> None:
-        """Store a value that is slow to compute and depends on `parts` alone; not if the file is locked or full."""
+        """Store a value that is slow to compute and depends on `parts` alone. Skipped if the file is locked or full."""
         key = key_of(*parts)
         with self._guarded(optional=True):
             if self._database:
@@ -175,7 +175,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _guarded(self, *, optional: bool = False) -> Iterator[None]:
-        """Disable the cache on any error of SQLite in this block. Only a full disk is a RunError.
+        """Disable the cache after an error of SQLite in this block. Only a full disk raises RunError.
 
         `optional` work is skipped if the file is locked or the disk is full.
         """

@@ -1,7 +1,7 @@
-"""The file of the cache: rows of bytes under 16-byte keys, in SQLite, which several processes may share.
+"""The file of the cache: an SQLite database of bytes under 16-byte keys, which several processes may share.
 
-Errors of SQLite are raised as they are; `lbr_cli.cache` handles them. Locks are waited for in short turns, so that
-Ctrl-C works in between.
+Errors of SQLite are raised unchanged; `lbr_cli.cache` handles them. A wait for a lock is a sequence of short waits, so
+that Ctrl-C works in between.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lbr_cli.cache.schema import APPLICATION_ID, FROM_LAYOUT_1, LAYOUT, MEMO_DAY
 
 T = TypeVar("T")
 KEYS_PER_STATEMENT = 500  # SQLite's oldest limit is 999
-PER_TRANSACTION = 20_000
+PER_TRANSACTION = 20_000  # rows
 # with random keys: bytes of a row besides key and value, and how full pages are (measured, rows of 45 to 150 bytes)
 ROW_BYTES, FULLNESS = 12, 0.87
 BYTES = "total(length(key) + length(value))"  # a number even in a damaged file
-SAMPLE_BYTES = 1 << 26  # read to estimate what the whole file holds
+SAMPLE_BYTES = 1 << 26  # read to estimate the contents of a larger file
 LOCK_TURN = 0.5  # seconds that SQLite itself waits for a lock
 LOCK_TIMEOUT = 10.0
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
@@ -45,7 +45,7 @@ class ModelRow(NamedTuple):
 
 
 class Database:
-    """An open file, which is created if it does not exist. Raises sqlite3.Error and UnknownFile."""
+    """An open database file, which is created if it does not exist. Raises sqlite3.Error and UnknownFile."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class Database:
                         self._rows(statement)
         layout = self._number("PRAGMA user_version")
         if layout != LAYOUT:
-            raise UnknownFile(f"is of another version of lbr (layout {layout}, this one writes {LAYOUT})")
+            raise UnknownFile(f"was written by another version of lbr (layout {layout}, this version writes {LAYOUT})")
         if self._rows("PRAGMA journal_mode = WAL") != [(b"wal",)]:
             raise UnknownFile("is on a file system where SQLite cannot share it (no WAL)")
         try:
@@ -130,7 +130,7 @@ class Database:
             _retry_locked(functools.partial(write, start), LOCK_TIMEOUT)
 
     def memo(self, key: bytes) -> list[Any]:
-        """Return the value under a key: a list of one or none. In a damaged file it may be anything."""
+        """Return a list with the value of a key, or an empty list. In a damaged file, the value may be anything."""
         return [value for (value,) in self._run("SELECT value FROM memo WHERE key = ?", [key])]
 
     def put_memo(self, key: bytes, value: bytes) -> None:
@@ -150,8 +150,8 @@ class Database:
     def evict(self, limit: int) -> None:
         """If the file is larger than `limit` bytes, remove rows until a tenth is free, least recently used first.
 
-        Pages that are partly free stay in the file, and new rows fill them. So the size of the rows counts, not that of
-        the pages, or each call would remove more.
+        Partly free pages stay in the file for new rows. So the limit is compared with the size of the rows: if it were
+        compared with that of the pages, each call would remove more rows.
         """
         size = self.size()
         if size <= limit:
@@ -169,24 +169,24 @@ class Database:
         self._remove()
 
     def _sample(self, size: int) -> tuple[Counter[Any], float]:
-        """Count the rows by the day of their last use, and the bytes that they take in pages of the usual fullness.
+        """Return the number of rows by the day of their last use, and the bytes of all in pages of `FULLNESS`.
 
-        Of a large file, a part is read and scaled up.
+        For a large file, both are estimated from a part of it.
         """
         sampled = PARTS[: max(1, min(len(PARTS), len(PARTS) * SAMPLE_BYTES // size))]
         days: Counter[Any] = Counter()
-        taken = 0
+        stored_bytes = 0
         for day, count, bytes_ in self._by_part(f"day, count(*), {BYTES}", sampled):
             days[day] += count
-            taken += bytes_ + count * ROW_BYTES
+            stored_bytes += bytes_ + count * ROW_BYTES
         share = len(sampled) / len(PARTS)
-        return Counter({day: round(count / share) for day, count in days.items()}), taken / share / FULLNESS
+        return Counter({day: round(count / share) for day, count in days.items()}), stored_bytes / share / FULLNESS
 
     def remove(self, condition: str = "1", *values: object) -> int:
         """Remove rows and release their space. Return how many rows were removed."""
         removed = self._remove(condition, *values)
         if removed:
-            with contextlib.suppress(sqlite3.OperationalError):  # the disk is full or the file is locked: later
+            with contextlib.suppress(sqlite3.OperationalError):  # disk full or file locked: a later call vacuums
                 self._run("VACUUM", seconds=LOCK_TURN)
         return removed
 
@@ -200,8 +200,8 @@ class Database:
         free = self._number("PRAGMA freelist_count")
         while free:
             self._run("PRAGMA incremental_vacuum(2000)")
-            left = self._number("PRAGMA freelist_count")
-            free = left if left < free else 0  # a file without incremental vacuum
+            remaining = self._number("PRAGMA freelist_count")
+            free = remaining if remaining < free else 0  # a file without incremental vacuum
         return removed
 
     def _remove_part(self, values: Sequence[object], condition: str) -> int:
@@ -252,16 +252,16 @@ def today() -> int:
 
 
 def _batches(keys: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], str]]:
-    """Yield as many keys as a statement takes, with their placeholders."""
+    """Yield the keys in batches for one statement each, with their placeholders."""
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
         batch = keys[start : start + KEYS_PER_STATEMENT]
         yield batch, ",".join("?" * len(batch))
 
 
 def _retry_locked(action: Callable[[], T], seconds: float) -> T:
-    """Return the result of `action`; retry for so many seconds while the file is locked.
+    """Return the result of `action`; while the file is locked, retry for `seconds`.
 
-    Python cannot decode a message of SQLite that quotes a damaged schema: that is an error of the database, too.
+    Python cannot decode an error message of SQLite that quotes a damaged schema; this is raised as DatabaseError.
     """
     end = time.monotonic() + seconds
     while True:

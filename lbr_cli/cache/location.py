@@ -40,7 +40,7 @@ class CacheLocation:
         return [self.folder / f"{NAME}{ending}" for ending in ("", "-wal", "-shm", "-journal")]
 
     def problem(self) -> str:
-        """Return why the folder cannot hold a cache, "" if nothing is known against it."""
+        """Return why the folder cannot hold a cache; "" if no reason is known."""
         if self.folder == NO_FOLDER:
             return "there is no home folder; choose a folder with --cache-dir"
         network = network_file_system(self.file)
@@ -66,7 +66,7 @@ def parse_size(size: str) -> int:
     """Return the bytes of a size such as "500 MB". Raises UsageError for an invalid one."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([KMGT]?)B?", size.strip().upper(), re.ASCII)
     if match is None:
-        raise UsageError(f"--cache-size {size}: invalid size", hint="a number and a unit: 500MB, 2GB")
+        raise UsageError(f"--cache-size {size}: invalid size", hint="use a number and a unit, such as 500MB or 2GB")
     return int(float(match[1]) * UNITS[match[2]])
 
 

@@ -15,11 +15,11 @@ from lbr_cli.core import Request, Score
 
 __all__ = ["KEY_BYTES", "PairRequests", "ScoreCache"]
 
-PairRequests = tuple[Request, ...]  # of one pair
+PairRequests = tuple[Request, ...]  # the requests of one pair
 
 
 class ScoreCache:
-    """The scores of a model in `cache`. `identity` is a digest of everything but the texts that decides a score."""
+    """The scores of a model in `cache`. `identity` is the digest of what determines a score, except the texts."""
 
     def __init__(self, cache: Cache | None = None, identity: bytes = b"", model: str = "") -> None:
         self._cache = cache if identity else None  # without an identity, all models would share their scores
@@ -52,7 +52,7 @@ class ScoreCache:
         return [Score(*orjson.loads(rows[key])) if key in rows else None for key in keys]
 
     def put(self, scores: Mapping[bytes, Score]) -> None:
-        """Store scores by key; they are in the file when this returns."""
+        """Store scores by key, as `Cache.put` does."""
         if self._cache:
             rows = {key: orjson.dumps((score.value, score.details, score.warning)) for key, score in scores.items()}
             self._cache.put(rows, self._model)

@@ -1,4 +1,4 @@
-"""Runs and judgments -> the value of each measure, and whether a run differs significantly from the first.
+"""Evaluate runs against judgments: the value of each measure, and the significance of differences from the first run.
 
 A thin layer over ir_measures, which uses trec_eval's own code (pytrec_eval) if possible; `own_measures` has the
 measures that trec_eval 10 computes differently. Means are over all judged queries; a query that is missing from a run
@@ -22,7 +22,7 @@ from lbr_cli.evaluation.significance import Comparison, compare
 
 TOP = 10  # documents of a query that count for `Coverage.judged_share`
 PROVIDERS = ("pytrec_eval", "compat", "judged", "msmarco")  # of ir_measures: those without further dependencies
-UNUSED_ID = "unused"  # other document ids are numbers
+UNUSED_ID = "unused"  # differs from all document ids, which are numbers here
 
 Values = dict[str, dict[str, float]]  # measure -> judged query -> value
 
@@ -44,8 +44,8 @@ class Coverage:
 class RunEvaluation:
     """The measures of a run.
 
-    `means` by measure are sums for measures that count; `values` are by measure and judged query; `comparisons` with
-    the first run are by measure, and empty for the first run.
+    `means` are by measure, and sums for measures that count; `values` are by measure and judged query; `comparisons`
+    with the first run are by measure, and empty for the first run.
     """
 
     run: str
@@ -114,7 +114,7 @@ class _Evaluator:
             query_id: {doc_id: str(number) for number, doc_id in enumerate(grades)}
             for query_id, grades in judgments.items()
         }
-        # gains are applied here: the gain of grade 0 must not get lost
+        # gains are applied here, because ir_measures would apply the gain of grade 0 to `UNUSED_ID`, too
         gains = measures[0].params.get("gains", {})
         plain = [_without_gains(measure) for measure in measures]
         self._names = {str(bare): str(measure) for bare, measure in zip(plain, measures, strict=True)}
@@ -133,7 +133,7 @@ class _Evaluator:
         scores = {}
         for query_id, number in self._queries.items():
             judged, ranking = self._documents[query_id], run.rankings.get(query_id)
-            if ranking:  # unjudged documents get the numbers after the judged ones
+            if ranking:  # numbers of unjudged documents follow those of judged ones
                 scores[number] = {
                     judged.get(doc_id) or str(len(judged) + index): float(len(ranking) - index)
                     for index, doc_id in enumerate(ranking)

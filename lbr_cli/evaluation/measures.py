@@ -135,8 +135,8 @@ def _suggestion(name: str, registry: dict[str, Any]) -> str:
     """Return a hint with ir_measures' name of the same measure, else with the notation."""
     stem = re.sub(r"[_.]?[0-9,.]*$", "", name).casefold()
     by_lower = {known.casefold(): str(measure) for known, measure in registry.items() if known.isascii()}
-    same = OTHER_NAMES.get(stem) or by_lower.get(stem)
-    return f"ir_measures calls it {same}, with @ before a cut-off" if same else HINT
+    known_name = OTHER_NAMES.get(stem) or by_lower.get(stem)
+    return f"ir_measures calls it {known_name}, with @ before a cut-off" if known_name else HINT
 
 
 def _parse_arguments(source: str, text: str) -> dict[str, Any]:
@@ -183,6 +183,6 @@ def _checked(measure: Any, values: dict[str, Any], text: str) -> Any:
 
 
 def _are_gains(value: dict[Any, Any]) -> bool:
-    """Return whether grades and gains are whole numbers, and no gain is negative: trec_eval's code has no losses."""
+    """Return whether grades and gains are whole numbers, and no gain is negative, as trec_eval's code requires."""
     numbers = [*map(abs, value), *value.values()] if all(type(grade) is int for grade in value) else [-1]
     return all(type(number) is int and 0 <= number <= MAX_GRADE for number in numbers)

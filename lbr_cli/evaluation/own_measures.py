@@ -16,7 +16,7 @@ Formula = Callable[[Any, Sequence[str], Mapping[str, int]], float]
 
 
 def interpolated_precision(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    """IPrec@r: the highest precision at any rank from which on the recall is at least r.
+    """Return IPrec@r: the highest precision at any rank where the recall is at least r.
 
     r·R is rounded to a whole number of documents, halves up (trec_eval 10, m_iprec_at_recall.c).
     """
@@ -29,13 +29,13 @@ def interpolated_precision(measure: Any, ranking: Sequence[str], grades: Mapping
 
 
 def number_relevant(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    """NumRel: the number of documents that are judged relevant."""
+    """Return NumRel: the number of documents that are judged relevant."""
     least: int = measure["rel"]
     return sum(grade >= least for grade in grades.values())
 
 
 def number_of_queries(measure: Any, ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    """NumQ: 1 for each judged query."""
+    """Return NumQ: 1 for each judged query."""
     return 1.0
 
 

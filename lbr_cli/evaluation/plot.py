@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 ENDINGS = {".png": "png", ".svg": "svg"}
-CURVES = ("nDCG@{1,3,5,10,20,50,100}", "P@{1,3,5,10,20,50,100}", "R@{1,3,5,10,20,50,100}")  # by default
+CURVES = ("nDCG@{1,3,5,10,20,50,100}", "P@{1,3,5,10,20,50,100}", "R@{1,3,5,10,20,50,100}")  # the default
 PANELS_PER_ROW = 3
 PANEL_SIZE, LEGEND_LINE = (4.0, 3.2), 0.2  # inches
 MARKERS = "osD^vPX*"  # colours alone do not distinguish lines for everyone
@@ -38,7 +38,7 @@ def check_curves(curves: Sequence[Curve]) -> None:
     """Raise UsageError if there is nothing to plot, MissingError without matplotlib."""
     check_matplotlib()
     if not curves:
-        hint = "name a measure with several: --measures 'nDCG@{1,3,5,10,100}'"
+        hint = "use several cut-offs: --measures 'nDCG@{1,3,5,10,100}'"
         raise UsageError("--plot: no measure has more than one cut-off", hint=hint)
 
 
@@ -57,7 +57,7 @@ def plot(evaluation: Evaluation, curves: Sequence[Curve], kind: str) -> bytes:
             lines = _draw(axes, curve, evaluation)
         for axes in panels[len(curves) :]:
             axes.set_visible(False)
-        # after a space, because matplotlib hides names that begin with _
+        # with a space before, because matplotlib hides names that begin with _
         names = [f" {run.run}" for run in evaluation.runs]
         legend = figure.legend(lines, names, loc="outside lower left", frameon=False)
         for text in legend.get_texts():
@@ -85,11 +85,11 @@ def plot_weights(tuning: Tuning, kind: str) -> bytes:
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
     """Make images reproducible and matplotlib quiet in this block."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs its fonts and folders
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # lower levels log fonts and folders
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": "lbr", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # characters that its font lacks
+        warnings.simplefilter("ignore", UserWarning)  # characters without a glyph in the font
         yield
 
 
@@ -106,7 +106,7 @@ def _style(axes: Axes) -> None:
 
 
 def _draw(axes: Axes, curve: Curve, evaluation: Evaluation) -> list[Line2D]:
-    """Draw one measure, with its cut-offs at equal distances."""
+    """Draw one measure, with its cut-offs at equal distances. Return the line of each run."""
     from matplotlib import color_sequences
 
     positions = range(len(curve.measures))

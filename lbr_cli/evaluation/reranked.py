@@ -19,12 +19,12 @@ from lbr_cli.ordering import first_stage_order, interpolated, score_order
 from lbr_cli.wording import counted, first_few, pair_name
 
 HINT = "lbr rerank -o FILE.jsonl writes the scores of both stages"
-RERANKER_SCORE = "reranker_score"  # beside the interpolated score, if --explain was set
+RERANKER_SCORE = "reranker_score"  # with --explain: the score of the model, beside the interpolated score
 FIRST_SCORE, FIRST_RANK = "first_stage_score", "first_stage_rank"
 
 
 class _Scores(NamedTuple):
-    """A candidate: its scores of both stages, its rank in the first, and the number of its line."""
+    """The scores of a candidate in both stages, its rank in the first stage, and the number of its line."""
 
     doc_id: str
     first_stage: float | None
@@ -35,7 +35,7 @@ class _Scores(NamedTuple):
 
 @dataclass(slots=True)
 class _Query:
-    """The candidates of a query in first-stage order, by index; the scores are those of the scored ones."""
+    """The documents of a query in first-stage order, the indexes of the scored ones, and the scores of both stages."""
 
     documents: list[str] = field(default_factory=list)
     scored: list[int] = field(default_factory=list)
@@ -56,7 +56,7 @@ class RerankedRun:
     queries: Mapping[str, _Query]
 
     def interpolated(self, weight: float, queries: Sequence[str] | None = None) -> Run:
-        """Return the run that `lbr rerank --interpolate` writes with a weight; `queries` limits it to some."""
+        """Return the run that `lbr rerank --interpolate` writes with a weight, for all queries or for `queries`."""
         chosen = self.queries if queries is None else queries
         return Run(self.name, {query_id: self.queries[query_id].ranking(weight) for query_id in chosen})
 
@@ -74,7 +74,7 @@ def read_reranked(path: str, progress: Progress) -> RerankedRun:
     by_query: dict[str, dict[str, _Scores]] = {}
     reader = _Reader(name)
     for line in lines:
-        if line.candidate is None:  # of training data, which has another format
+        if line.candidate is None:  # only in training data
             continue
         scores = reader.read(line, line.candidate)
         first = by_query.setdefault(line.query.query_id, {}).setdefault(scores.doc_id, scores)
@@ -85,8 +85,8 @@ def read_reranked(path: str, progress: Progress) -> RerankedRun:
         raise InputError("no candidate has a score of the model", name, 1, hint=HINT)
     incomplete = [query_id for query_id, scores in by_query.items() if _is_incomplete(scores.values())]
     if incomplete:
-        some = f"{counted(len(incomplete), 'query', 'queries')} without some of the candidates: {first_few(incomplete)}"
-        progress.warn(f"{name}: {some}; another weight may be best for all candidates, so write them without --top-k")
+        affected = f"{counted(len(incomplete), 'query', 'queries')} with missing candidates: {first_few(incomplete)}"
+        progress.warn(f"{name}: {affected}; the best weight for all candidates may differ: rerank without --top-k")
     queries = {query_id: _query([*scores.values()]) for query_id, scores in by_query.items()}
     return RerankedRun(printable_name(name), queries)
 
@@ -120,7 +120,7 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self._name = name
         self._is_interpolated: bool | None = None
-        self._first = 0  # line with a score
+        self._first_line = 0  # the first line with a score of the model
 
     @property
     def has_scores(self) -> bool:
@@ -144,10 +144,10 @@ class _Reader:
         """Return the score of the model, which is not `score` in an interpolated run."""
         model = self._number(extra, RERANKER_SCORE, number)
         if self._is_interpolated is None:
-            self._is_interpolated, self._first = model is not None, number
+            self._is_interpolated, self._first_line = model is not None, number
         elif self._is_interpolated != (model is not None):
             is_missing, others = ("missing", "has one") if model is None else ("present", "has none")
-            message = f"{RERANKER_SCORE} is {is_missing}, and line {self._first} {others}"
+            message = f"{RERANKER_SCORE} is {is_missing}, and line {self._first_line} {others}"
             raise InputError(message, self._name, number, hint="do not join runs with and without --interpolate")
         return score if model is None else model
 

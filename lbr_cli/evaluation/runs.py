@@ -1,8 +1,8 @@
 """Runs and judgments for evaluation: document ids in order, and grades.
 
-A run is ordered as in trec_eval: by descending score as float32, then by descending document id. In formats whose lines
-all have ranks (JSONL from lbr), ties are ordered by rank instead. Without scores, the order is that of the ranks, or
-else that of the lines.
+A run is ordered as in trec_eval: by descending score as float32, then by descending document id. If all candidates
+of a query have ranks (JSONL from lbr), ties are ordered by rank instead. Without scores, the order is that of the
+ranks, or else that of the lines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lbr_cli.formats.similar_ids import similar
 from lbr_cli.wording import first_few, pair_name
 
 Judgments = Mapping[str, Mapping[str, int]]  # grade by query and document
-EXAMPLES = 3
+EXAMPLES = 3  # ids in a hint
 MAX_GRADE = 10_000  # the run time of trec_eval's code grows with the highest grade
 
 
@@ -41,7 +41,7 @@ class Run:
 
 
 class _Entry(NamedTuple):
-    """What orders a candidate, and the number of its line."""
+    """The score and the rank of a candidate, and the number of its line."""
 
     line: int
     score: float | None
@@ -49,9 +49,9 @@ class _Entry(NamedTuple):
 
 
 def read_run(path: str, *, keep: bool = False) -> Run:
-    """Read a run in any format that `lbr rerank` reads; `keep` its candidates and the texts of its queries, too.
+    """Read a run in any format that `lbr rerank` reads. `keep` also keeps its candidates and the texts of its queries.
 
-    Raises InputError for a file that cannot be read, and for a duplicate pair, as trec_eval does.
+    Raises InputError for a file that cannot be read, and for a duplicate pair, which trec_eval rejects, too.
     """
     name = display_name(path)
     entries: dict[str, dict[str, _Entry]] = {}
@@ -99,7 +99,7 @@ def judgments_of(qrels: str | None, dataset: str | None) -> tuple[Judgments, str
     if qrels is not None:
         return read_judgments(qrels), display_name(qrels)
     if dataset is None:
-        raise ValueError("neither a file nor a data set")
+        raise ValueError("neither a qrels file nor a data set")
     name = f"{dataset} qrels"
     return _judgments(load_dataset(dataset).judgments(), name), name
 
@@ -120,9 +120,9 @@ def _judgments(qrels: Iterable[tuple[int, Qrel]], name: str) -> Judgments:
 
 
 def check_match(run: Run, judgments: Judgments, name: str, progress: Progress) -> None:
-    """Raise InputError if a run and the judgments, of the file `name`, have no query in common.
+    """Raise InputError if a run and the judgments have no query in common. `name` is the file of the judgments.
 
-    Warn of ids that do not match but look alike.
+    Warn of similar ids that do not match.
     """
     queries = similar(judgments, _not_in(judgments, run.rankings), name, run.name)
     if not any(query_id in judgments for query_id in run.rankings):
@@ -147,6 +147,6 @@ def _not_in(known: Container[str], ids: Iterable[str]) -> Iterator[str]:
 
 
 def printable_name(name: str) -> str:
-    """Return a file name that can be printed, drawn and stored as JSON."""
+    """Return a file name without characters that cannot be printed, drawn or stored as JSON."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

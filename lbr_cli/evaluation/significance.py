@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SAMPLES = 2000  # of the bootstrap
-TOLERANCE = 1e-9  # smaller differences are ties: they come from sums in another order
+SAMPLES = 2000  # bootstrap samples
+TOLERANCE = 1e-9  # smaller differences are ties: they come from the order of additions
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a run differs from the first in one measure.
+    """The difference of a run from the first one in one measure.
 
     `wins`, `ties` and `losses` count judged queries. `p` is the two-sided p-value of the paired t-test; `p_holm` is
     corrected for the number of runs that are compared with the first. Both are 1 if no query differs, and None if
@@ -43,7 +43,8 @@ def compare(values: Sequence[Sequence[float]]) -> list[Comparison]:
 def paired_t_test(first: Sequence[float], other: Sequence[float]) -> float | None:
     """Return the two-sided p-value of Student's t-test on the differences (scipy's `ttest_rel`).
 
-    1 if there is no difference; None if all differences, or the only one, are equal: without variance there is no test.
+    Return 1 if no query differs. Return None if all differences are equal, as for a single query: there is no test
+    without variance.
     """
     differences = [b - a for a, b in zip(first, other, strict=True)]
     if all(abs(difference) <= TOLERANCE for difference in differences):

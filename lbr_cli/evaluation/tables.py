@@ -21,9 +21,9 @@ ONE_RUN = ("measure", "run", "value")
 SEVERAL_RUNS = (*ONE_RUN, "change", "p", "wins", "ties", "losses")
 COVERAGE = ("run", "judged queries", "missing", "unjudged", f"judged in top {TOP}")
 NUMERIC = {"weight", "value", "change", "p", "wins", "ties", "losses", *COVERAGE[1:]}
-MACHINE = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
-NAME_WIDTH = 12  # minimum for the name of a run
-UNLIMITED = 10_000  # columns
+VALUE_COLUMNS = ("value", "change", "p", "p_holm", "wins", "ties", "losses")
+NAME_WIDTH = 12  # minimum width of the names of runs
+UNLIMITED = 10_000  # columns of a terminal
 
 
 def _rows(evaluation: Evaluation) -> Iterator[list[str]]:
@@ -33,9 +33,9 @@ def _rows(evaluation: Evaluation) -> Iterator[list[str]]:
         for run in evaluation.runs:
             row = [measure, run.run, f"{run.means[measure]:.{digits}f}"]
             if run is not evaluation.runs[0]:
-                compared = run.comparisons[measure]
-                counts = (compared.wins, compared.ties, compared.losses)
-                row += [signed(evaluation.change(run, measure), digits), _p(compared), *map(str, counts)]
+                comparison = run.comparisons[measure]
+                counts = (comparison.wins, comparison.ties, comparison.losses)
+                row += [signed(evaluation.change(run, measure), digits), _p(comparison), *map(str, counts)]
             yield row + [""] * (len(_header(evaluation)) - len(row))
 
 
@@ -45,10 +45,10 @@ def signed(difference: float, digits: int = 4) -> str:
     return text[1:] if float(text) == 0 else text
 
 
-def _p(compared: Comparison) -> str:
-    if compared.p_holm is None:
+def _p(comparison: Comparison) -> str:
+    if comparison.p_holm is None:
         return "-"
-    return "<0.0001" if compared.p_holm < 0.0001 else f"{compared.p_holm:.4f}"
+    return "<0.0001" if comparison.p_holm < 0.0001 else f"{comparison.p_holm:.4f}"
 
 
 def _coverage(evaluation: Evaluation) -> Iterator[list[str]]:
@@ -73,7 +73,7 @@ def _legend(evaluation: Evaluation) -> str:
 
 
 def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
-    """Return tables of at most `width` columns, None for any; `styled` prints the best value of a measure bold.
+    """Return tables of at most `width` columns, None for no limit; `styled` prints the best value of a measure in bold.
 
     Numbers are never truncated: in a narrower terminal, lines wrap.
     """
@@ -107,7 +107,7 @@ def as_table(evaluation: Evaluation, width: int | None, *, styled: bool) -> str:
 
 
 def empty_table(header: Sequence[str], name_width: int = NAME_WIDTH) -> Table:
-    """Return a table of rich without rows; only names of runs are broken, at `name_width` or more columns."""
+    """Return a table of rich without rows. Only names of runs may wrap, at `name_width` or more columns."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -160,10 +160,10 @@ def as_json(evaluation: Evaluation) -> str:
 
 
 def as_tsv(evaluation: Evaluation) -> str:
-    lines: list[list[str]] = [["measure", "run", *MACHINE]]
+    lines: list[list[str]] = [["measure", "run", *VALUE_COLUMNS]]
     for measure in evaluation.measures:
         for number, run in enumerate(evaluation.runs):
-            values = map(_values(evaluation, number, measure).get, MACHINE)
+            values = map(_values(evaluation, number, measure).get, VALUE_COLUMNS)
             lines.append([measure, _field(run.run), *("" if value is None else repr(value) for value in values)])
     return tsv_rows(lines)
 
@@ -177,13 +177,13 @@ def _field(text: str) -> str:
 
 
 def _values(evaluation: Evaluation, number: int, measure: str) -> dict[str, Any]:
-    """Return the fields of `MACHINE` that a run has."""
+    """Return the values of a run by name: those of `VALUE_COLUMNS`, without comparisons for the first run."""
     run = evaluation.runs[number]
     values: dict[str, Any] = {"value": run.means[measure]}
     if number:
-        compared = run.comparisons[measure]
-        values |= {"change": evaluation.change(run, measure), "p": compared.p, "p_holm": compared.p_holm}
-        values |= {"wins": compared.wins, "ties": compared.ties, "losses": compared.losses}
+        comparison = run.comparisons[measure]
+        values |= {"change": evaluation.change(run, measure), "p": comparison.p, "p_holm": comparison.p_holm}
+        values |= {"wins": comparison.wins, "ties": comparison.ties, "losses": comparison.losses}
     return values
 
 
@@ -197,7 +197,7 @@ def _per_query(evaluation: Evaluation) -> Iterator[tuple[str, str, dict[str, flo
 def per_query_jsonl(evaluation: Evaluation) -> bytes:
     """Return one JSON object for each run and judged query."""
     objects = ({"run": run, "query_id": query_id, **values} for run, query_id, values in _per_query(evaluation))
-    return b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in objects)
+    return b"".join(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE) for values in objects)
 
 
 def per_query_tsv(evaluation: Evaluation) -> bytes:

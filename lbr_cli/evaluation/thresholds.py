@@ -1,4 +1,4 @@
-"""The least values that runs have to reach: a check before a ranking is published."""
+"""Thresholds for the measures of runs: a check before a ranking is published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE = 'example: --fail-below "nDCG@10=0.4"'
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The least mean of a measure of ir_measures."""
+    """A measure of ir_measures, and the least mean that a run has to reach."""
 
     measure: Any
     least: float
@@ -30,7 +30,7 @@ def parse_threshold(text: str) -> Threshold:
     except ValueError:
         least = math.nan
     if not name or not math.isfinite(least):
-        raise UsageError(f"--fail-below {text}: not a measure, = and a number", hint=EXAMPLE)
+        raise UsageError(f"--fail-below {text}: invalid threshold, not measure=number", hint=EXAMPLE)
     measures = parse_measures([name])
     if len(measures) != 1:
         raise UsageError(f"--fail-below {text}: {len(measures)} measures, and one is needed", hint="repeat the option")

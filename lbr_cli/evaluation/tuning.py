@@ -1,8 +1,8 @@
 """Find the weight of the first-stage score, from a run with the scores of both stages and judgments.
 
-Each weight of a grid gets the mean of a measure over the judged queries, as `lbr evaluate` computes it for the run that
-`lbr rerank --interpolate` writes. The best weight has the highest mean; of equal ones, the lowest. Cross-validation
-estimates what it is worth for other queries: each fold is evaluated with the best weight of the other folds.
+`tune` computes for each weight of a grid the mean of a measure over the judged queries, as `lbr evaluate` does for the
+run that `lbr rerank --interpolate` writes. The best weight has the highest mean; of equal ones, it is the lowest.
+Cross-validation estimates the mean for other queries: each fold is evaluated with the best weight of the other folds.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def weight_text(weight: float) -> str:
 
 
 def grid(step: float) -> list[float]:
-    """Return the weights from 0 to 1 in steps, and 1. They are decimal, as a user types them."""
+    """Return the weights from 0 to 1 in steps, and 1: multiples of the decimal number that the user typed."""
     exact = Decimal(repr(step))
     return [*(float(exact * number) for number in range(math.ceil(1 / exact))), 1.0]
 
@@ -69,7 +69,7 @@ def grid(step: float) -> list[float]:
 def tune(
     run: RerankedRun, judgments: Judgments, measure: Any, weights: Sequence[float], folds: int, progress: Progress
 ) -> Tuning:
-    """Evaluate each weight. `measure` is one of ir_measures. InputError if fewer than two queries are judged.
+    """Evaluate each weight. `measure` is one of ir_measures. InputError if the run has fewer than two judged queries.
 
     The judged queries of the run, sorted by id, are assigned to the folds in turn. A judged query that is missing from
     the run counts 0, as in `lbr evaluate`.
@@ -84,11 +84,11 @@ def tune(
         (evaluated,) = evaluate(judgments, [run.interpolated(weight, queries)], [measure]).runs
         values[weight] = evaluated.values[str(measure)]
 
-    def total(weight: float, some: Sequence[str]) -> float:
-        return math.fsum(values[weight][query_id] for query_id in some)  # exact: equal values have equal sums
+    def total(weight: float, query_ids: Sequence[str]) -> float:
+        return math.fsum(values[weight][query_id] for query_id in query_ids)  # exact: equal values have equal sums
 
-    def best(some: Sequence[str]) -> float:
-        return max(weights, key=lambda weight: total(weight, some))  # the first of equal ones
+    def best(query_ids: Sequence[str]) -> float:
+        return max(weights, key=lambda weight: total(weight, query_ids))  # the first of equal ones
 
     folded = []
     count = min(folds, len(queries))

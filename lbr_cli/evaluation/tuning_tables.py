@@ -39,7 +39,7 @@ def _summary(tuning: Tuning) -> list[str]:
 
 
 def as_table(tuning: Tuning, *, styled: bool) -> str:
-    """Return the table and the summary; `styled` prints the best weight bold."""
+    """Return the table and the summary; `styled` prints the best weight in bold."""
     from rich.console import Console
 
     table = empty_table(HEADER)

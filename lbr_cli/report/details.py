@@ -1,4 +1,4 @@
-"""The details that `--explain` adds to a line, as far as they have its form and belong to the text on the page."""
+"""Read the details that `--explain` adds to a line. Values of another form, or of another text, are ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from lbr_cli.core import Document
 from lbr_cli.float32 import round_trip_number
 
-DIGITS = 7
+DIGITS = 7  # labels of the family lb
 
 
 def has_passage(extra: Mapping[str, Any]) -> bool:
@@ -18,12 +18,12 @@ def has_passage(extra: Mapping[str, Any]) -> bool:
 
 
 def explained(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a line; for a mean over passages, those of the best passage."""
+    """Return the details of a line, and those of its best passage if the score is a mean over passages."""
     return {**extra["passage"], **extra} if has_passage(extra) else dict(extra)
 
 
 def passage_span(extra: Mapping[str, Any], document: Document) -> tuple[int, int] | None:
-    """Return start and end, in characters, of the passage in the text of a document; None if it is not in this text."""
+    """Return start and end, in characters, of the passage in the text of a document; None if the text differs."""
     if not has_passage(extra):
         return None
     start, text = extra["passage"].get("start"), extra["passage"].get("text")

@@ -15,5 +15,5 @@ def html_json(value: Any) -> str:
 
 
 def html_json_size(value: Any) -> int:
-    """Return the bytes of that JSON in UTF-8."""
+    """Return the size in bytes of the result of `html_json` in UTF-8."""
     return len(html_json(value).encode())

@@ -1,8 +1,8 @@
 """The tokens of documents that the tokens of a query match, as `--explain` writes them for late interaction.
 
 They are marked only in the text that was scored: if one of them is not at its offsets in the title and the text on
-the page, none of the document is marked. The page has them as arrays of numbers, for as many documents of each ranking
-as there is space for.
+the page, none in this document is marked. The page has them as arrays of numbers, for as many documents of each ranking
+as fit into it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lbr_cli.report.details import explained, has_passage, is_number, passage_sp
 from lbr_cli.report.html_json import html_json_size
 from lbr_cli.wording import counted, pair_name
 
-OTHER_TEXT = 0  # instead of the rows of a document whose text is not the one that was scored
+OTHER_TEXT = 0  # instead of rows, if the text of the document is not the one that was scored
 
 # Start and length of a token of the document in characters, then for each match the number of the query's token and the
 # similarity. A token that is in neither title nor text has its name instead of the start, and the length 0.
 Row = list[Any]
-Rows = dict[str, list[Row]]  # of the "title", of the "text", and "others"
+Rows = dict[str, list[Row]]  # "title", "text", and "others" for tokens outside both
 
 
 class Match(NamedTuple):
@@ -55,7 +55,7 @@ class _Unmarked:
 
 def matches_of(value: object) -> list[Match]:
     """Return the matches of a line, in the order of the query's tokens; none if the value has another form."""
-    matches = [_match(one) for one in value] if isinstance(value, list) else []
+    matches = [_match(item) for item in value] if isinstance(value, list) else []
     known = [match for match in matches if match is not None]
     return known if len(known) == len(matches) else []
 
@@ -79,8 +79,8 @@ def locate(
 ) -> Rows | None:
     """Return the rows of a document; None if a token is not at its offsets in the title and the text.
 
-    Offsets are those in `Document.contents`, of the `passage` of the text if there is one. The query's tokens are added
-    to `tokens`. White space at the ends of a token is not marked. Tokens that overlap are one row.
+    Offsets are in `Document.contents`, with the `passage` as text if there is one. The query's tokens are added to
+    `tokens`. White space at the ends of a token is not marked. Tokens that overlap are one row.
     """
     begin, end = passage or (0, len(document.text))
     scored = Document(document.doc_id, document.text[begin:end], document.title)
@@ -111,7 +111,7 @@ def _fits(match: Match, contents: str) -> bool:
 
 
 def _stripped(match: Match, contents: str) -> tuple[int, int]:
-    """Return the span of a match without the white space at its ends, unless it is nothing else; (0, 0) without one."""
+    """Return the span of a match without white space at its ends, unless it is all white space; (0, 0) without span."""
     if match.start is None:
         return 0, 0
     token = contents[match.start : match.end]
@@ -121,7 +121,7 @@ def _stripped(match: Match, contents: str) -> tuple[int, int]:
 
 
 def _rows(spans: list[tuple[int, int, Match]], tokens: Mapping[str, int]) -> list[Row]:
-    """Return the rows of one text in its order."""
+    """Return the rows of one text, ordered by start."""
     rows: list[Row] = []
     for start, end, match in sorted(spans, key=lambda span: span[:2]):
         if rows and start < rows[-1][0] + rows[-1][1]:
@@ -144,24 +144,24 @@ def add_matches(
     space: int,
     warn: Callable[[str], None],
 ) -> int:
-    """Add the matches of each query and run to the `queries` of the page; return for how many documents of a ranking.
+    """Add the matches of each query and run to the `queries` of the page; return how many documents a ranking shows.
 
-    It is less than `depth` if the matches of all would need more than `space` bytes. Warn of this, and of documents
-    whose matches cannot be marked.
+    The number is less than `depth` if all matches need more than `space` bytes. Warn of this, and of documents whose
+    matches cannot be marked.
     """
     unmarked = [_Unmarked() for _ in runs]
-    found = [
+    rankings = [
         [_Ranking(query["id"], run, of_run) for run, of_run in zip(runs, unmarked, strict=True)] for query in queries
     ]
     shown = depth
     for index in range(min(depth, max((len(ids) for run in runs for ids in run.rankings.values()), default=0))):
-        added = sum(ranking.add(index, documents) for of_query in found for ranking in of_query)
+        added = sum(ranking.add(index, documents) for of_query in rankings for ranking in of_query)
         if added > max(space, 0):
             shown = index
             warn(f"matched tokens are shown for {shown} documents of each ranking: more would make the page too large")
             break
         space -= added
-    for query, of_query in zip(queries, found, strict=True):
+    for query, of_query in zip(queries, rankings, strict=True):
         of_page = [ranking.of_page(shown) for ranking in of_query]
         if any(of_page):
             query["matches"] = of_page
@@ -182,7 +182,7 @@ class _Ranking:
         self._rows: list[Rows | int | None] = []
 
     def add(self, index: int, documents: Mapping[str, Document]) -> int:
-        """Add the rows of the document at an index of the ranking. Return how many bytes they need."""
+        """Add the rows of the document at an index of the ranking. Return their size in bytes."""
         if index >= len(self._doc_ids):
             return 0
         doc_id = self._doc_ids[index]
@@ -195,7 +195,7 @@ class _Ranking:
     def of_page(self, count: int) -> dict[str, Any] | None:
         """Return the query's tokens and the rows of the first documents; None if there are no matches."""
         rows = self._rows[:count]
-        return {"tokens": list(self._tokens), "rows": rows} if any(one is not None for one in rows) else None
+        return {"tokens": list(self._tokens), "rows": rows} if any(row is not None for row in rows) else None
 
     def _located(
         self, matches: Sequence[Match], doc_id: str, extra: Mapping[str, Any], document: Document | None

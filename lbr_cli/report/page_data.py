@@ -22,10 +22,10 @@ from lbr_cli.report.details import shown_details
 from lbr_cli.report.html_json import html_json_size
 from lbr_cli.report.matches import add_matches
 
-MAX_BYTES = 13_500_000  # of the content, so that a page stays below 15 MB
-MIN_TEXT_BYTES = 1_000_000  # for texts, however large the rankings and titles are
+MAX_BYTES = 13_500_000  # size of the content, so that a page stays below 15 MB
+MIN_TEXT_BYTES = 1_000_000  # reserved for texts, even if rankings and titles are large
 MAX_MATCH_BYTES = 4_000_000  # for the matched tokens of late interaction
-TOP = 10
+TOP = 10  # texts below index 2 * TOP of all rankings are truncated first, unless they are relevant
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ def page_data(
 ) -> dict[str, Any]:
     """Return the content of the page: the first `depth` documents of each query and run, and the measures if judged.
 
-    The first run is the one that others are compared with. `warn` receives what cannot be shown.
+    The other runs are compared with the first. `warn` receives a message about details that cannot be shown.
     """
     documents = _DocumentIndex()
     judged_ids = judged.judgments if judged else ()
-    # in the order of the first run that has them, then those that are judged but in no run
+    # in the order of the first run that has them, then judged queries that are in no run
     query_ids = dict.fromkeys([*(query_id for run in runs for query_id in run.rankings), *judged_ids])
     queries = [_query(query_id, runs, texts, depth, judged, documents) for query_id in query_ids]
     space = MAX_BYTES - html_json_size(queries)
-    # most of the space is for the texts
+    # a third at most, because texts need most of the space
     matches_depth = add_matches(queries, runs, texts.documents, depth, min(space // 3, MAX_MATCH_BYTES), warn)
     return {
         "runs": [run.name for run in runs],
@@ -151,7 +151,7 @@ def _documents(documents: _DocumentIndex, texts: Texts, space: int) -> list[list
 
 
 def _common_length(lengths: Sequence[int], sizes: Sequence[int], space: int) -> int:
-    """Return the maximum length of a text for which all fit; `lengths` are in characters, `sizes` in bytes."""
+    """Return the largest maximum length for which all texts fit; `lengths` are in characters, `sizes` in bytes."""
 
     def needed(limit: int) -> int:
         sizes_within = (size * min(n, limit) / max(n, 1) for n, size in zip(lengths, sizes, strict=True))
@@ -161,7 +161,7 @@ def _common_length(lengths: Sequence[int], sizes: Sequence[int], space: int) -> 
 
 
 def _measures(judged: PageMeasures) -> list[dict[str, Any]]:
-    """Return for each measure and run the mean and its difference to the first run, with confidence intervals."""
+    """Return for each measure and run the mean and its difference from the first run, with confidence intervals."""
     evaluation = judged.evaluation
     measures = []
     for name in judged.measures:
@@ -174,9 +174,9 @@ def _measures(judged: PageMeasures) -> list[dict[str, Any]]:
             if not is_count:
                 row["interval"] = interval(values)
             if run is not evaluation.runs[0]:
-                compared = run.comparisons[name]
-                row |= {"change": evaluation.change(run, name), "p": compared.p_holm}
-                row["counts"] = [compared.wins, compared.ties, compared.losses]
+                comparison = run.comparisons[name]
+                row |= {"change": evaluation.change(run, name), "p": comparison.p_holm}
+                row["counts"] = [comparison.wins, comparison.ties, comparison.losses]
                 if not is_count:
                     row["change_interval"] = interval([b - a for a, b in zip(first, values, strict=True)])
             rows.append(row)

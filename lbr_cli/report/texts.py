@@ -20,9 +20,9 @@ from lbr_cli.report.page_data import Texts
 
 @dataclass(frozen=True, slots=True)
 class TextFileOptions:
-    """How to read the files of texts; `dataset` has those that no file is given for.
+    """How to read the files of texts. `dataset` has the texts for which there is no file.
 
-    `needs_queries` if a file without any query of the runs is an error.
+    With `needs_queries`, a file without any query of the runs is an error.
     """
 
     fields: Fields = Fields()
@@ -58,8 +58,8 @@ def find_texts(
         query_texts = _read_queries(runs, queries, options, progress) | query_texts
     elif dataset is not None and dataset.has("queries"):
         ids = {query_id for run in runs for query_id in run.rankings}
-        found = dataset.queries(ids, options.topic_field)
-        query_texts = {query_id: query.text or "" for query_id, query in found.items()} | query_texts
+        known = dataset.queries(ids, options.topic_field)
+        query_texts = {query_id: query.text or "" for query_id, query in known.items()} | query_texts
     missing = shown.keys() - documents.keys()
     if not corpora and missing and dataset is not None and dataset.has("docs"):
         documents |= dataset.documents(missing, options.fields)
@@ -69,7 +69,7 @@ def find_texts(
 
 
 def _read_queries(runs: Sequence[Run], path: str, options: TextFileOptions, progress: Progress) -> dict[str, str]:
-    """Return the texts of a queries file."""
+    """Return the texts of the queries of the runs in a file. InputError if the file has none and one is needed."""
     name = display_name(path)
     progress.status(f"reading {name}")
     needed = {query_id for run in runs for query_id in run.rankings}
@@ -85,7 +85,7 @@ def _read_queries(runs: Sequence[Run], path: str, options: TextFileOptions, prog
 def _read_documents(
     missing: set[str], corpora: Sequence[str], fields: Fields, progress: Progress, *, needed: bool
 ) -> dict[str, Document]:
-    """Return the missing documents that the corpora hold. InputError if there is none and one is `needed`."""
+    """Return the missing documents that are in the corpora. InputError if none is and one is `needed`."""
     wanted = WantedDocuments(missing)
     for path in corpora:
         progress.status(f"reading {display_name(path)}")

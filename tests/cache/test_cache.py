@@ -220,7 +220,7 @@ def a_folder(path: Path) -> None:
         (no_database, "file is not a database; delete it, and a new one will be created"),
         (damaged_schema, "the schema is damaged; delete it, and a new one will be created"),
         (foreign, "is not a cache of lbr"),
-        (newer, "is of another version of lbr (layout 3, this one writes 2)"),
+        (newer, "was written by another version of lbr (layout 3, this version writes 2)"),
         (a_folder, "unable to open database file"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -68,7 +68,9 @@ def test_scores_that_are_off(chat_model: Path, monkeypatch: pytest.MonkeyPatch) 
     lines = []
     with (
         Console(bar=False, quiet=True) as console,
-        pytest.raises(RunError, match=r"self-test: [\d.]+ and [\d.]+ together, but [\d.]+ and [\d.]+ alone in float32"),
+        pytest.raises(
+            RunError, match=r"self-test failed: scores [\d.]+ and [\d.]+, but [\d.]+ and [\d.]+ one by one in float32"
+        ),
     ):
         lines.extend(examine(resolve(str(chat_model), "lb"), Settings("cpu", "float32"), console))
 

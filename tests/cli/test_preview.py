@@ -26,7 +26,7 @@ def test_it_reads_joins_and_counts(files: Path, lbr: Program) -> None:
         "candidates  4, 1 of them without a text\n"
         "duplicates  1\n"
         "to score    2 pairs\n"
-        "tokens      not counted, overlap reads words\n"
+        "tokens      not counted: --engine overlap uses no tokenizer\n"
         "output      jsonl\n"
     )
     assert not (files / "out.jsonl").exists()
@@ -54,7 +54,7 @@ def test_a_tokenizer_that_is_not_here_is_not_fetched(files: Path, lbr: Program) 
     ended = lbr(*DRY, env={"HF_HOME": str(files / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9"})
     assert ended.code == 0
     assert (
-        "tokens      not counted, the tokenizer of lightblue/lb-reranker-0.5B-v1.0 is not on this machine\n"
+        "tokens      not counted: the tokenizer of lightblue/lb-reranker-0.5B-v1.0 is not on this machine\n"
         in ended.out
     )
 
@@ -121,7 +121,7 @@ def test_the_first_window_where_a_document_is_cut(files: Path, lbr: Program, min
         (["--manifest", "m.json"], "--manifest has no effect: --show-prompt makes no ranking"),
         (
             ["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "-m", "lb"],
-            "--show-prompt: the server's own template makes the prompt",
+            "--show-prompt: the server makes the prompt with its own chat template",
         ),
         (["-m", "lb"], "model lightblue/lb-reranker-0.5B-v1.0: not on this machine"),
     ],

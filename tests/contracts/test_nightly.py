@@ -215,7 +215,9 @@ def test_a_place_for_scores_that_are_not_kept(files: Path, lbr: Program) -> None
 def test_what_is_no_size(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--cache", "--cache-size", "big")
     assert ended.code == 2
-    assert ended.err == "lbr: --cache-size big: invalid size\nlbr: hint: a number and a unit: 500MB, 2GB\n"
+    assert (
+        ended.err == "lbr: --cache-size big: invalid size\nlbr: hint: use a number and a unit, such as 500MB or 2GB\n"
+    )
 
 
 # ---------------------------------------------------------------- lbr cache

@@ -458,7 +458,7 @@ def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
     assert ended.code == 0
     assert re.search(r"^tokens +\d+ in 7 texts: .*; 0 truncated at 1023$", ended.out, re.MULTILINE)
     ended = lbr(*arguments, "--family", "lb", stdin=PAIRS.encode(), env=env)
-    assert "tokens      not counted: the server makes the prompts, and no --tokenizer is named\n" in ended.out
+    assert "tokens      not counted: the server makes the prompts; add --tokenizer to count their tokens\n" in ended.out
 
 
 def test_a_manifest_holds_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:

@@ -36,10 +36,14 @@ def test_runs_at_or_above_their_thresholds_pass(thresholds: list[str], judged: P
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("RR", "--fail-below RR: not a measure, = and a number", 'example: --fail-below "nDCG@10=0.4"'),
-        ("=1", "--fail-below =1: not a measure, = and a number", 'example: --fail-below "nDCG@10=0.4"'),
-        ("RR=nan", "--fail-below RR=nan: not a measure, = and a number", 'example: --fail-below "nDCG@10=0.4"'),
-        ("RR=high", "--fail-below RR=high: not a measure, = and a number", 'example: --fail-below "nDCG@10=0.4"'),
+        ("RR", "--fail-below RR: invalid threshold, not measure=number", 'example: --fail-below "nDCG@10=0.4"'),
+        ("=1", "--fail-below =1: invalid threshold, not measure=number", 'example: --fail-below "nDCG@10=0.4"'),
+        ("RR=nan", "--fail-below RR=nan: invalid threshold, not measure=number", 'example: --fail-below "nDCG@10=0.4"'),
+        (
+            "RR=high",
+            "--fail-below RR=high: invalid threshold, not measure=number",
+            'example: --fail-below "nDCG@10=0.4"',
+        ),
         ("P@{1,2}=1", "--fail-below P@{1,2}=1: 2 measures, and one is needed", "repeat the option"),
     ],
 )

@@ -165,7 +165,7 @@ def test_missing_queries_count_zero_and_a_weight_of_chance_is_warned_of(tmp_path
 
 def test_a_run_without_some_candidates_is_warned_of(samples: Path, lbr: Program) -> None:
     assert lbr(*COMMAND, "--top-k", "3", "-o", "reranked.jsonl").code == 0
-    assert "without some of the candidates: " in lbr(*TUNE, "--step", "0.5").err
+    assert "with missing candidates: " in lbr(*TUNE, "--step", "0.5").err
 
 
 @pytest.mark.parametrize("step", [0.05, 0.1, 0.3, 0.001, 1, 0.07])

@@ -1,7 +1,7 @@
 // Matched tokens of late-interaction models: marked in the texts, and listed below them.
 
 const STRENGTHS = 4; // kinds of marks, from the least to the most similar
-const OTHER_TEXT = 0; // instead of the rows of a document whose text is not the one that was scored
+const OTHER_TEXT = 0; // instead of rows, if the text of the document is not the one that was scored
 
 /** The matches of a query in one run. */
 class MatchedTokens {
@@ -12,12 +12,12 @@ class MatchedTokens {
     [this.least, this.most] = best.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
   }
 
-  /** What is known of the document at a rank of the ranking; null if there are no matches. */
+  /** The rows of the document at an index of the ranking, or OTHER_TEXT; null if there are no matches. */
   of(index) {
     return this.rows[index] ?? null;
   }
 
-  /** The spans of rows in a text, which may be cut: [from, to, properties of the mark]. */
+  /** The spans of rows in a text, which may be truncated: [from, to, properties of the mark]. */
   spans(text, rows = []) {
     const ends = unitsOf(text, rows.flatMap(([start, length]) => [start, start + length]));
     return rows
@@ -44,7 +44,7 @@ class MatchedTokens {
       .join(", ");
   }
 
-  /** A list of the matches of a document, which is filled when it is opened. */
+  /** A list of the matches of a document, which is filled when the user opens it. */
   list(rows, title, text, isOpen, toggled) {
     const list = make("details", { className: "matches", open: isOpen }, make("summary", {}, "matched tokens"));
     const fill = () => list.childElementCount > 1 || list.append(make("ul", {}, this.items(rows, title, text)));

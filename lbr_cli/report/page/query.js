@@ -136,7 +136,7 @@ class QueryView {
     return item;
   }
 
-  /** Whether something is open, and what notes that it is opened or closed. */
+  /** Whether a part of the page is open, and a function that stores whether the user opens or closes it. */
   kept(name) {
     return [this.opened.has(name), (on) => this.opened[on ? "add" : "delete"](name)];
   }

@@ -54,7 +54,7 @@ function wordSpans(text, words) {
   return [...wordsOf(text)].filter((word) => words.has(word[2])).map(([from, to]) => [from, to, {}]);
 }
 
-/** The indexes in UTF-16 units of ascending numbers of characters. */
+/** Convert ascending offsets in characters (code points) to offsets in UTF-16 units. */
 function unitsOf(text, characters) {
   let [units, passed] = [0, 0];
   return characters.map((wanted) => {
@@ -63,7 +63,7 @@ function unitsOf(text, characters) {
   });
 }
 
-/** A text with spans marked, which are in order and disjoint, and, if given, the passage that its score comes from. */
+/** A text with marked spans (ordered and disjoint) and, if given, the passage that its score comes from. */
 function marked(text, spans, passage = null) {
   const whole = document.createDocumentFragment();
   const inside = make("span", { className: "passage", title: "the passage with the best score" });
