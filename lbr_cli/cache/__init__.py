@@ -52,7 +52,8 @@ def open_database(location: CacheLocation) -> Iterator[Database]:
     except UnknownFile as error:
         raise RunError(f"{location.file} {error}") from error
     except sqlite3.Error as error:
-        hint = "delete the file; a new one will be created" if _is_damage(error) or _is_full(error) else ""
+        hint = "delete the file; a new one will be created" if _is_damage(error) else ""
+        hint = "free some space on its disk" if _is_full(error) else hint
         raise RunError(f"{location.file}: {error}", hint=hint) from error
 
 
