@@ -24,7 +24,7 @@ from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-UNWINDING = 2.0  # seconds in which the program stops, and further signals are ignored
+UNWINDING = 2.0  # seconds after a signal in which further signals are ignored, so that the program can stop
 
 # each command and its line in `lbr --help`
 COMMANDS = {
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM; unwinding removes temporary files. Typer would swallow KeyboardInterrupt."""
+    """Raised by SIGINT and SIGTERM, so that unwinding removes temporary files. Typer catches KeyboardInterrupt."""
 
     raised_at = -math.inf
 
@@ -65,7 +65,7 @@ def lbr(
 
 def program() -> typer.core.TyperGroup:
     """Return the command line. It imports no command."""
-    # without rich, help is plain text that can be searched and piped
+    # without rich, the help is plain text, which can be searched and piped
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
     app = typer.Typer(rich_markup_mode=None, context_settings=settings)
     app.callback()(lbr)
@@ -150,7 +150,7 @@ def _run() -> int:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Handle a signal: raise Stopped, but not again within `UNWINDING`.
 
-    A later signal raises again, because the first may be lost, for example in a destructor.
+    A later signal raises it again, because Python discards an exception in a destructor.
     """
     now = time.monotonic()
     if now - Stopped.raised_at > UNWINDING:

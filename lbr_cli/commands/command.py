@@ -63,8 +63,8 @@ def flag(text: str) -> Any:
 class OptionGroup:
     """The options under one heading of --help, each a field with `option` or `flag` as its default.
 
-    `given` names those on the command line; environment variables do not count. The constructor raises UsageError for
-    options that exclude each other.
+    `given` has the names of the options on the command line; environment variables do not count. The constructor
+    raises UsageError for options that exclude each other.
     """
 
     heading: ClassVar[str] = ""
@@ -96,18 +96,18 @@ class OptionGroup:
         return {name: getattr(self, name) for name in self.names()}
 
     def refuse(self, names: Iterable[str], reason: str) -> None:
-        """UsageError if one of the options is on the command line."""
+        """Raise UsageError if one of the options `names` is on the command line."""
         refuse(self.given, names, reason)
 
     def check_utf8(self, *names: str) -> None:
-        """UsageError for an option that is not UTF-8."""
+        """Raise UsageError for a text that is not UTF-8."""
         for name in names:
             if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name) or ""):
                 raise UsageError(f"{flag_of(name)}: not UTF-8")
 
 
 def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
-    """UsageError for the first of the named options that was given, because it has no effect."""
+    """Raise UsageError for the first of `names` in `given`, an option without effect."""
     for name in names:
         if name in given:
             raise UsageError(f"{flag_of(name)} has no effect: {reason}")
@@ -238,5 +238,5 @@ def _on_command_line(ctx: typer.Context, name: str) -> bool:
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of an option."""
+    """Return the flag of an option, such as --max-length for max_length."""
     return f"--{name.replace('_', '-')}"

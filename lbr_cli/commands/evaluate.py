@@ -111,7 +111,7 @@ def _text(evaluation: Evaluation, format_: str) -> str:
 
 
 def _check_paths(options: EvaluateOptions) -> None:
-    """UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
+    """Raise UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
     for path in options.runs:
         if is_measure(path) and not os.path.exists(path):
             raise UsageError(f"{path}: file not found", hint='several measures go into one --measures: "nDCG@10 RR"')

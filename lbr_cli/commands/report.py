@@ -89,7 +89,7 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
         if queries is None and not has_queries:
             queries = queries_beside([inputs.before], corpora, console)
         if queries is None and not has_queries:
-            inputs.refuse(QUERY_FIELDS, "no file of queries is read")
+            inputs.refuse(QUERY_FIELDS, "no queries file is read")
         elif queries is not None:
             written.check(QUERIES, queries)
         texts = find_texts(runs, corpora, queries, shown, page.depth, console)

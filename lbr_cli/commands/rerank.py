@@ -77,7 +77,7 @@ def rerank(
 
 
 def check_engine_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
-    """UsageError for an option that has no effect on the engine."""
+    """Raise UsageError for an option that has no effect on the engine."""
     if engine.has_model:
         engine.refuse_unread(given)
         if engine.is_rerank_server:

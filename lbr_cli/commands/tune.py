@@ -46,12 +46,12 @@ class TuneOptions(OptionGroup):
             raise UsageError("--step nan: not a number from 0 to 1")
 
     def parsed_measure(self) -> Any:
-        """Return the measure of ir_measures. UsageError for several, and for one that counts."""
+        """Return the measure of ir_measures. UsageError for several measures, and for one that is a count."""
         measures = parse_measures([self.measure], "--measure")
         if len(measures) != 1:
             raise UsageError(f"--measure {self.measure}: {len(measures)} measures, and one is needed")
         if measures[0].NAME.startswith("Num"):
-            raise UsageError(f"--measure {self.measure}: a count, and a measure with a mean is needed")
+            raise UsageError(f"--measure {self.measure}: a count; choose a measure that has a mean")
         return measures[0]
 
 

@@ -33,7 +33,7 @@ def ranking_of_texts(query: object, texts: Iterable[object]) -> Ranking:
 
 
 def merged_rankings(run: Iterable[Ranking], progress: Progress) -> list[Ranking]:
-    """Return the rankings of a run, one for each query, with each document once.
+    """Return the rankings of a run, merged by query, with each document once.
 
     Duplicate pairs are merged with a warning. InputError for a query or a document without a text, or with two.
     """
@@ -111,14 +111,14 @@ def _scores(query_id: object, candidates: object) -> dict[str, float]:
 
 
 def _number(value: object, location: str) -> float:
-    """Return a score or rank of the first stage."""
+    """Return a score or rank of the first stage. InputError if it is not a finite number."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise InputError(f"score and rank have to be finite numbers, not {value!r}", location)
     return float(value)
 
 
 def _check_found(wanted: Mapping[str, object], texts: Mapping[str, object], argument: str) -> None:
-    """InputError with counts and examples if some of the ids that the run names have no text."""
+    """Raise InputError, with counts and examples, if ids of the run have no text."""
     missing = [key for key in wanted if key not in texts]
     if missing:
         alike = similar(missing, (key for key in texts if isinstance(key, str)), RUN, argument)

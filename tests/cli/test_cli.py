@@ -160,7 +160,7 @@ def test_names_of_files_and_options_are_escaped_in_messages(files: Path, lbr: Pr
         ended = lbr(*wrong)
         assert (ended.code, ended.err.count("\n"), ended.err.count("\x1b")) == (2, 2, 0)
     ended = lbr("cache", "info", "--cache-dir", "c\n\x1b[2J")
-    assert ended.out == "c\\n\\x1b[2J/scores.sqlite: not there yet\n"
+    assert ended.out == "c\\n\\x1b[2J/scores.sqlite: does not exist yet\n"
     if sys.platform == "linux":  # file names may be any bytes
         ended = lbr("rerank", os.fsdecode(b"caf\xe9\n.trec"), *OVERLAP[2:])
         assert os.fsencode(ended.err) == b"lbr: caf\xe9\\n.trec: cannot be read: No such file or directory\n"

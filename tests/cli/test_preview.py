@@ -76,7 +76,7 @@ def test_it_accepts_what_the_job_accepts(files: Path, lbr: Program) -> None:
         assert lbr(*command, *options).code == 0
         refused = lbr(*command, *options, "--output-format", "trec")
         assert (refused.code, refused.out) == (2, "")
-        assert "query '', document 'd1': an empty id cannot go into trec output" in refused.err
+        assert "query '', document 'd1': an empty id cannot be written to trec output" in refused.err
 
 
 def test_the_prompt_of_the_first_pair(files: Path, lbr: Program, chat_model: Path) -> None:

@@ -52,7 +52,7 @@ def test_input_output_and_environment_are_those_of_the_call(tmp_path: Path, lbr:
     assert (ended.code, len(ended.out)) == (0, 300_000)
     (tmp_path / "folder").mkdir()
     ended = lbr("cache", "info", env={"LBR_CACHE_DIR": "c"}, cwd=tmp_path / "folder")
-    assert ended.out == "c/scores.sqlite: not there yet\n"
+    assert ended.out == "c/scores.sqlite: does not exist yet\n"
 
 
 def test_a_killed_fork_has_the_exit_code_of_its_signal(files: Path, lbr_start: Starter) -> None:

@@ -227,7 +227,7 @@ def cached(model: Path, lbr: Program) -> None:
 
 
 def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
-    assert lbr("cache", "info", "--cache-dir", "c").out == "c/scores.sqlite: not there yet\n"
+    assert lbr("cache", "info", "--cache-dir", "c").out == "c/scores.sqlite: does not exist yet\n"
     assert lbr("cache", "clear", "--cache-dir", "c").out == "0 entries removed from c/scores.sqlite\n"
     assert not (tmp_path / "c").exists()
     cached(chat_model, lbr)
@@ -380,7 +380,7 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
         (["--manifest", "out.trec", "-o", "./out.trec"], "--manifest out.trec: the same file as --output ./out.trec"),
         (["--manifest", "-"], "--manifest -: the same file as standard output"),
         (["--manifest", "/dev/stdout"], "--manifest /dev/stdout: the same file as standard output"),
-        (["--manifest", ""], "--manifest: an empty name"),
+        (["--manifest", ""], "--manifest: empty file name"),
         (["--manifest", "./docs.jsonl"], "--manifest ./docs.jsonl: would overwrite the corpus docs.jsonl"),
         (["--manifest", "run.trec"], "--manifest run.trec: would overwrite the run run.trec"),
         (["--manifest", "queries.tsv"], "--manifest queries.tsv: would overwrite the queries file queries.tsv"),

@@ -507,7 +507,7 @@ def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Pr
     ("arguments", "message"),
     [
         (["--qrels", "before.trec", "qrels.txt"], "hint: this looks like a run"),
-        (["--qrels", "qrels.txt", "qrels.txt"], "hint: four fields are judgments; a TREC run has six fields"),
+        (["--qrels", "qrels.txt", "qrels.txt"], "hint: lines of qrels have four fields; a TREC run has six fields"),
         (["--qrels", "q.jsonl", "before.trec"], "q.jsonl:1: no grade (relevance, rel, grade, label, judgment, score)"),
         (["--qrels", "beir.tsv", "before.trec"], "beir.tsv:1: the grade is not an integer of at most nine digits: 1.0"),
     ],

@@ -219,7 +219,7 @@ def test_lines_without_both_scores_are_refused(
         (["--measure", "nDCG"], ""),
         (["--measure", "nope@10"], "lbr: --measure nope@10: unknown measure nope"),
         (["--measure", "P@{1,5}"], "lbr: --measure P@{1,5}: 2 measures, and one is needed"),
-        (["--measure", "NumRet"], "lbr: --measure NumRet: a count, and a measure with a mean is needed"),
+        (["--measure", "NumRet"], "lbr: --measure NumRet: a count; choose a measure that has a mean"),
         (["--plot", "w.pdf"], "lbr: --plot w.pdf: unknown extension"),
         (["--plot", "reranked.svg"], "lbr: --plot reranked.svg: would overwrite the run reranked.jsonl"),
         (["--step", "0"], "lbr: Invalid value for '--step'"),

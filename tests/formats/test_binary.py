@@ -70,5 +70,5 @@ def test_letor_is_no_run(tmp_path: Path, lbr: Program) -> None:
     (tmp_path / "run").write_text("2 qid:10 1:0.1 2:0.3 3:0.4 # docid = GX-1\n")
     ended = lbr("rerank", "run")
     assert ended.code == 2
-    assert ended.err.startswith("lbr: run:1: LETOR (grade qid:ID feature:value …): it holds features, and no run\n")
+    assert ended.err.startswith("lbr: run:1: a LETOR file (grade qid:ID feature:value …), not a run\n")
     assert "awk" in ended.err

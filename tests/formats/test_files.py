@@ -212,7 +212,7 @@ def test_a_zstd_frame_that_needs_a_dictionary(tmp_path: Path) -> None:
         with pytest.raises(InputError) as error:
             lines(tmp_path, content)
         assert str(error.value) == f"{tmp_path}/f:{line}: the zstd data needs a dictionary"
-        assert error.value.hint == "decompress it before: zstd -dc -D DICTIONARY"
+        assert error.value.hint == "decompress the file first: zstd -dc -D DICTIONARY"
 
 
 PAIRS = '{"qid":"q1","query":"fig","id":"d1","text":"x"}\n{"qid":"q1","query":"fig","id":"d2","text":"y"}\n'

@@ -272,5 +272,5 @@ def test_fields_need_a_corpus_or_jsonl(files: Path, lbr: Program) -> None:
     assert (ended.code, ended.err) == (
         2,
         "lbr: run.trec: has no fields that --id-field, --text-field or --title-field could name\n"
-        "lbr: hint: they are for a --corpus, or for candidates in JSONL\n",
+        "lbr: hint: these options are for a --corpus, or for candidates in JSONL\n",
     )

@@ -343,7 +343,7 @@ def test_help_into_a_pipe_that_is_closed_and_onto_a_full_disk(files: Path, argum
 
 
 def test_an_empty_name_and_odd_descriptors_are_wrong_usage(files: Path, lbr: Program) -> None:
-    assert lbr(*OVERLAP, "-o", "").err == "lbr: --output: an empty name\n"
+    assert lbr(*OVERLAP, "-o", "").err == "lbr: --output: empty file name\n"
     for name in ("/dev/fd/99999999999999999999", "/dev/fd/77", "/dev/fd/\u0667"):
         ended = lbr(*OVERLAP, "-o", name)
         assert (ended.code, ended.out) == (2, "")

@@ -41,7 +41,7 @@ def test_an_id_a_blank_and_the_text_where_no_tab_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("q2 no tab", "q:2: a query line is an id, a tab and the text; there is none here"),
+        ("q2 no tab", "q:2: a query line is an id, a tab and the text; this line has no tab"),
         ("q1\tb", "q:2: query q1 has another text at "),
     ],
 )
@@ -149,7 +149,7 @@ def test_texts_with_tabs_are_no_columns(tmp_path: Path) -> None:
     texts, warnings = query_texts(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n")
     assert texts == ["ripe", "a\ttram\tgauge"]
     assert warnings == [
-        f"{tmp_path}/q:2: 1 of 2 lines have more than two columns, which are joined to one query text; name the "
+        f"{tmp_path}/q:2: 1 of 2 lines have more than two columns, which are joined into one query text; name the "
         "columns with --query-columns"
     ]
     with pytest.raises(UsageError, match=r"--topic-field has no effect: the lines of .* have different .* \(2, 4\)"):
@@ -215,4 +215,4 @@ def test_a_report_reads_the_same_field(files: Path, lbr: Program) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert "Is a fig ripe?" in ended.out
     (files / "queries.tsv").unlink()
-    assert lbr(*command, "--topic-field", "x").err == "lbr: --topic-field has no effect: no file of queries is read\n"
+    assert lbr(*command, "--topic-field", "x").err == "lbr: --topic-field has no effect: no queries file is read\n"

@@ -69,7 +69,7 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ended = lbr("rerank", "own.json", *options, *OPTIONS)
         assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: own.json: {message}\nlbr: hint: {hint}\n")
     assert lbr("rerank", "own.json", "--subset", "en", "--split", "test", *OPTIONS).out == twin
-    refused = {"twin.trec": "twin.trec:1: is not JSON: --subset", "plain.json": "plain.json: --subset en:"}
+    refused = {"twin.trec": "twin.trec:1: is not a JSON run: --subset", "plain.json": "plain.json: --subset en:"}
     for name, where in refused.items():
         write(files, {"plain.json": json.dumps(SCORES)})
         ended = lbr("rerank", name, "--subset", "en", *OPTIONS)
@@ -85,7 +85,7 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ('{"q1": {"d1": NaN}}', '"q1", "d1": the score is nan'),
         ('{\n"q1": {"d1": 1e999}}', '"q1", "d1": the score is inf'),
         ('{"q1": {"d1": {"x": 1}}}', '"q1", "d1": a number is needed, this is an object'),
-        ('{"q1": {"d1": 1, "d1": 2}}', 'the key "d1" occurs twice in one object'),
+        ('{"q1": {"d1": 1, "d1": 2}}', 'duplicate key "d1" in an object'),
         ('{"mteb_model_meta": {}, "default": {"test": {"q1": {"d1": []}}}}', '"default", "test", "q1", "d1": a number'),
         ('{"mteb_model_meta": {}, "default": [1]}', '"default": an object is needed, this is an array'),
         ('{"search_results": {"q1": [1]}}', '"search_results", "q1": an object of documents and scores is needed'),

@@ -422,7 +422,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: 
         lines(path)
     noun = {"parquet": "a Parquet file", "file": "an Arrow file", "stream": "an Arrow stream"}[form]
     assert str(error.value) == f"{path}: is {noun}, and pyarrow is not installed"
-    assert error.value.hint.startswith("pip install 'lbr-cli[parquet]' reads it; or ")
+    assert error.value.hint.startswith("install it: pip install 'lbr-cli[parquet]'; or ")
     assert ("duckdb" in error.value.hint and str(path) in error.value.hint) == (form == "parquet")
 
 

@@ -90,8 +90,8 @@ def test_an_id_with_a_blank_is_refused_before_any_work(files: object, tmp_path: 
     ended = lbr("rerank", "-", "-o", "out.trec", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: query 'q 1', document 'my doc': an id with a blank cannot go into trec output\n"
-        "lbr: hint: --output-format jsonl has room for any id\n"
+        "lbr: query 'q 1', document 'my doc': an id with a blank cannot be written to trec output\n"
+        "lbr: hint: --output-format jsonl supports any id\n"
     )
     assert lbr("rerank", "-", "-o", "out.jsonl", "--engine", "overlap", stdin=line).code == 0
 
@@ -107,7 +107,7 @@ def test_a_query_id_that_would_be_a_comment_is_refused(lbr: Program) -> None:
     line = b'{"query_id":"#1","doc_id":"#d","query":"a","text":"a"}\n'
     ended = lbr("rerank", "--output-format", "trec", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.out) == (2, "")
-    assert "a query id that begins with #, as a comment does, cannot go into trec output" in ended.err
+    assert "a query id that begins with #, as a comment does, cannot be written to trec output" in ended.err
     assert Trec().why_not_writable("1", "#d") == ""
 
 

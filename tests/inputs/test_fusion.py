@@ -291,5 +291,5 @@ def test_the_fused_run_may_replace_a_run_and_no_other_file_is_lost(folder: Path,
     write(folder, {"blank.jsonl": '{"qid":"a b","id":"d"}\n'})
     ended = lbr("fuse", "sparse.trec", "blank.jsonl", "-o", "dense.trec")
     assert ended.code == 2
-    assert "an id with a blank cannot go into trec output" in ended.err
+    assert "an id with a blank cannot be written to trec output" in ended.err
     assert (folder / "dense.trec").read_text() == expected

@@ -86,8 +86,8 @@ def test_a_query_that_comes_back_is_an_error_after_the_first_answer(lbr: Program
     ended = lbr(*STREAM, stdin=jsonl(pair("a", "x"), pair("b", "x"), pair("a", "y")))
     assert (ended.code, len(ended.records)) == (1, 2)
     assert ended.err == (
-        "lbr: standard input:3: query a comes back: its lines ended at line 1\n"
-        "lbr: hint: without --stream lines can be in any order\n"
+        "lbr: standard input:3: the lines of query a are not adjacent: earlier ones end at line 1\n"
+        "lbr: hint: sort the lines by query, or omit --stream\n"
     )
 
 
@@ -185,7 +185,7 @@ def test_a_query_of_its_own_beside_it_is_an_error(lbr: Program, key: str) -> Non
 def test_a_trec_run_has_queries_of_its_own(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--query", "fig")
     assert ended.code == 2
-    assert ended.err.startswith("lbr: run.trec:1: has queries of its own, and --query is for input that has none\n")
+    assert ended.err.startswith("lbr: run.trec:1: has queries of its own, and --query is for input without queries\n")
 
 
 def test_lines_come_out_byte_for_byte(lbr: Program) -> None:
