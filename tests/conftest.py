@@ -19,7 +19,7 @@ from hypothesis import settings
 from support.files import DOCS, QUERIES, RUN, write
 from support.fork_server import Forked, Refused, Server, level_of, program_environment
 from support.paths import DATA
-from support.program import Ended, Program, Starter, finished, fresh
+from support.program import Program, Result, Starter, finished, fresh
 from support.tokenizers import chat_tokenizer
 
 pytest.register_assert_rewrite("support.agreement", "support.plain_loop")
@@ -85,7 +85,7 @@ def lbr_start(tmp_path: Path, fork_server: str | None) -> Starter:
 def lbr(lbr_start: Starter) -> Program:
     """Run `lbr` in the test's folder: `lbr("rerank", "run.trec", stdin=b"…")`. See `lbr_start`."""
 
-    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
         return finished(lbr_start(*arguments, env=env, cwd=cwd), stdin)
 
     return run
@@ -95,7 +95,7 @@ def lbr(lbr_start: Starter) -> Program:
 def lbr_process(tmp_path: Path) -> Program:
     """Run `lbr` like the fixture `lbr`, always in a new interpreter: for tests of imports, start-up and signals."""
 
-    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
         return finished(fresh(arguments, cwd or tmp_path, program_environment(env)), stdin)
 
     return run

@@ -16,7 +16,7 @@ from lbr_cli.datasets import load_dataset
 from lbr_cli.errors import LbrError, RunError, UsageError
 from lbr_cli.formats.corpus import Fields
 from support.files import DOCS, QUERIES, RUN, write
-from support.program import Ended, Program
+from support.program import Program, Result
 
 QRELS = "q1 0 d2 1\nq2 0 d2 0\n"
 
@@ -107,14 +107,14 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """Run `lbr` in this process, which has the registered data sets."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Ended:
+    def run(*arguments: str) -> Result:
         code, error_text = 0, ""
         try:
             program()([*arguments], prog_name="lbr", standalone_mode=False)
         except LbrError as error:
             code, error_text = error.exit_code, f"{error}\n{error.hint}"
         out, err = capsys.readouterr()
-        return Ended(code, out, err + error_text)
+        return Result(code, out, err + error_text)
 
     return run
 

@@ -14,17 +14,17 @@ from lbr_cli.errors import InputError, RunError
 from lbr_cli.reference import Reference, ReferencePair, compare, read_reference
 from lbr_cli.reference_pairs import REFERENCE_PAIRS
 from support.files import write
-from support.program import Ended, Program
+from support.program import Program, Result
 
 CPU = ("--device", "cpu", "--dtype", "float32")
 VERSIONS = {"lbr": "0.1.0", "torch": "2.13.0"}
 
 
-def doctor(lbr: Program, *arguments: str) -> Ended:
+def doctor(lbr: Program, *arguments: str) -> Result:
     return lbr("doctor", "--model", "minilm", *CPU, *arguments)
 
 
-def finding(ended: Ended, name: str) -> str:
+def finding(ended: Result, name: str) -> str:
     return next(line[14:] for line in ended.out.splitlines() if line.startswith(f"{name} "))
 
 

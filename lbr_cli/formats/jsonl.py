@@ -201,7 +201,7 @@ class _Record:
         return "" if value is None else f"{self._file}:{self.number}"
 
     def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
-        """Return the candidate with its unknown keys and those of `extra`. `fallback` is the id of one without an id."""
+        """Return the candidate with its unknown keys and `extra`. `fallback` is the id of a candidate without one."""
         doc_id = self.doc_id()
         doc_id = fallback if doc_id is None else doc_id
         if doc_id is None:

@@ -80,9 +80,7 @@ class RunJson(RunFormat):
             return values, f"{json.dumps(subset)}, {json.dumps(split)}, "
         for option, value in self._chosen.items():
             if value is not None:
-                raise InputError(
-                    f"--{option} {value}: the run has no subsets and splits, unlike predictions of MTEB", file
-                )
+                raise InputError(f"--{option} {value}: only predictions of MTEB have subsets and splits", file)
         if isinstance(values.get(RESULTS), dict):
             return values[RESULTS], f'"{RESULTS}", '
         return values, ""

@@ -214,7 +214,7 @@ def a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (torn, "database disk image is malformed; delete it, and a new one will be created"),
         (no_database, "file is not a database; delete it, and a new one will be created"),
@@ -225,7 +225,7 @@ def a_folder(path: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, spoil: object, said: str) -> None:
+def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, spoil: object, message: str) -> None:
     rows = filled(tmp_path, 1000)
     path = tmp_path / "scores.sqlite"
     spoil(path)  # type: ignore[operator]
@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, 
             cache.put({key(-1): b"new"}, "m")
     (warning,) = listener.warnings
     assert warning.startswith(f"no score cache in this run: {path}")
-    assert warning.endswith(said)
+    assert warning.endswith(message)
     assert before in (True, path.read_bytes() if path.is_file() else None)
 
 

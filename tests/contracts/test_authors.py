@@ -20,7 +20,7 @@ from lbr_cli.core import RawTemplate
 from lbr_cli.families import Template
 from support import checkpoints
 from support.engines import local_scores
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.tokenizers import chat_tokenizer, tokenizer_of_file
 
 MAX_POSITIONS = checkpoints.MAX_POSITIONS
@@ -340,7 +340,7 @@ def by_author(case: Case, folder: Path, dtype: torch.dtype) -> list[float]:
 def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
     expected = by_author(case, folder, torch.float32)
     found = local_scores(folder, case.family, "float32", QUERIES, DOCUMENTS, case.chosen)
-    assert farthest([score.value for score in found], expected) < 1e-4
+    assert max_difference([score.value for score in found], expected) < 1e-4
     assert max(expected) - min(expected) > 0.05  # or agreement would mean nothing
     assert [score.details["probability"] for score in found] == pytest.approx(
         [1 / (1 + math.exp(-score / case.temperature)) for score in expected], abs=1e-4
@@ -357,6 +357,6 @@ def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)
     expected = by_author(case, folder, torch.float32)
-    plain = farthest(by_author(case, folder, torch.bfloat16), expected)
+    plain = max_difference(by_author(case, folder, torch.bfloat16), expected)
     found = local_scores(folder, case.family, "bfloat16", QUERIES, DOCUMENTS, case.chosen)
-    assert farthest([score.value for score in found], expected) <= 1.5 * plain
+    assert max_difference([score.value for score in found], expected) <= 1.5 * plain

@@ -375,7 +375,7 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--manifest", "out.trec", "-o", "./out.trec"], "--manifest out.trec: the same file as --output ./out.trec"),
         (["--manifest", "-"], "--manifest -: the same file as standard output"),
@@ -390,9 +390,9 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
         (["--manifest", "m.json", "--dry-run"], "--manifest has no effect: --dry-run makes no ranking"),
     ],
 )
-def test_a_manifest_that_makes_no_sense(options: list[str], said: str, files: Path, lbr: Program) -> None:
+def test_a_manifest_that_makes_no_sense(options: list[str], message: str, files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
-    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (2, "", f"lbr: {said}")
+    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (2, "", f"lbr: {message}")
     assert (files / "queries.tsv").read_text() == QUERIES
 
 

@@ -20,7 +20,7 @@ from lbr_cli.errors import MissingError, RequestError, RunError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetch, resolve
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
-from support.agreement import PAIRS, QUERIES, agree, at, checkpoint, scored, values
+from support.agreement import PAIRS, QUERIES, assert_agreement, checkpoint, local_setup, scored, values
 from support.long_job import start_long_job
 from support.paths import ROOT
 from support.program import Program
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
-    model, _, settings = at(folder, "lb", workers=Workers(workers))
+    model, _, settings = local_setup(folder, "lb", workers=Workers(workers))
     return model, settings
 
 
@@ -59,7 +59,7 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
         if index in (2, 5):
             _kill_a_worker(prepared.workers[0])
         found.append(scores)
-    agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
+    assert_agreement(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
     assert progress.pairs == len(queries) * len(documents)
 
 
@@ -182,7 +182,7 @@ def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
     documents = [Document(str(index), f"figs number {index % 5}") for index in range(12)]
     queries = [Query(text, text) for text in QUERIES]
     found = [values(scored(model, name, settings, queries, documents, RecordedProgress())) for name in ("local", "ray")]
-    agree(found[1], found[0], 1e-6)
+    assert_agreement(found[1], found[0], 1e-6)
 
 
 def on_ray_of(model: Any) -> tuple[Any, Any]:

@@ -219,8 +219,8 @@ def test_scores_of_two_tokenizers_have_different_keys(tmp_path: Path) -> None:
     )
     change(changed, "normalizer")
     config = changed / "tokenizer_config.json"
-    said = json.loads(config.read_text()) | {"tokenizer_class": "XLMRobertaTokenizer"}
-    write(changed, {config.name: json.dumps(said)})
+    values = json.loads(config.read_text()) | {"tokenizer_class": "XLMRobertaTokenizer"}
+    write(changed, {config.name: json.dumps(values)})
     model = fetch(resolve(str(changed)), RecordedProgress())
     chosen = prepare_engine("local", model, Settings("cpu", "float32")).spec
     other = prepare_engine("local", model, Settings("cpu", "float32", tokenizer="transformers")).spec

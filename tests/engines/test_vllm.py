@@ -27,10 +27,10 @@ from support.agreement import (
     QUERIES,
     TOLERANCE,
     Reference,
-    agree,
-    at_server,
+    assert_agreement,
     checkpoint,
     scores,
+    server_setup,
     values,
 )
 from support.paths import ROOT
@@ -66,7 +66,9 @@ def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
         check=True,
     )
     scale = 1 if dtype == "float32" or name.startswith("lb") else 5  # log-odds go from about -10 to 10
-    agree(json.loads(ended.stdout.splitlines()[-1]), Reference(folder).scores(name), scale * TOLERANCE[dtype])
+    assert_agreement(
+        json.loads(ended.stdout.splitlines()[-1]), Reference(folder).scores(name), scale * TOLERANCE[dtype]
+    )
 
 
 def test_stdout_is_for_results(folder: Path, lbr: Program) -> None:
@@ -123,16 +125,18 @@ def test_a_vllm_server_agrees_is_killed_and_comes_back(folder: Path, lbr: Progra
     environment = {"LBR_CACHE": "1"}
     with vllm_serves(folder, port) as process:
         for name in FAMILIES:
-            model, engine, settings = at_server(folder, server, name)
-            agree(values(scores(model, engine, settings)), Reference(folder).scores(name), TOLERANCE["float32"])
-        model, engine, settings = at_server(folder, server, "lb", tokenizer=False)
+            model, engine, settings = server_setup(folder, server, name)
+            assert_agreement(
+                values(scores(model, engine, settings)), Reference(folder).scores(name), TOLERANCE["float32"]
+            )
+        model, engine, settings = server_setup(folder, server, "lb", tokenizer=False)
         scorer = Scorer(model.family, prepare_engine(engine, model, settings).load, RecordedProgress())
         plain = [text for text in QUERIES if "<|" not in text]
         found = [scorer.score_query(Query(text, text), DOCUMENTS[:3]) for text in plain]
         expected = [
             row[:3] for row, text in zip(Reference(folder).scores("lb", 20), QUERIES, strict=True) if "<|" not in text
         ]
-        agree(values(found), expected, TOLERANCE["float32"])
+        assert_agreement(values(found), expected, TOLERANCE["float32"])
 
         with subprocess.Popen(
             [sys.executable, "-c", f"import time, os; time.sleep(4); os.killpg({process.pid}, {int(signal.SIGKILL)})"]

@@ -440,7 +440,7 @@ def test_what_is_read_is_not_written_over(judged: Path, lbr: Program, output: st
 
 def test_standard_output_is_not_appended_to_an_input(judged: Path) -> None:
     command = f"exec {sys.executable} -m lbr_cli evaluate --qrels qrels.txt before.trec"
-    for more, said in (
+    for more, message in (
         (">> qrels.txt", "standard output: would overwrite the qrels qrels.txt"),
         ("--per-query q.tsv >> q.tsv", "standard output: the same file as --per-query q.tsv"),
     ):
@@ -453,7 +453,7 @@ def test_standard_output_is_not_appended_to_an_input(judged: Path) -> None:
             text=True,
             check=False,
         )
-        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"lbr: {said}\n")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"lbr: {message}\n")
         assert (judged / "qrels.txt").read_bytes() == before
 
 

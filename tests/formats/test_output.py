@@ -389,7 +389,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ("-o docs.jsonl", "--output docs.jsonl: would overwrite the corpus docs.jsonl"),
         ("-o $PWD/./docs.jsonl", "--output {0}/./docs.jsonl: would overwrite the corpus docs.jsonl"),
@@ -420,14 +420,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("--manifest m >> m", "--manifest m: the same file as standard output"),
     ],
 )
-def test_an_input_is_never_overwritten(files: Path, options: str, said: str) -> None:
+def test_an_input_is_never_overwritten(files: Path, options: str, message: str) -> None:
     write(files, {"run.jsonl": '{"query":"x","documents":["x"]}\n', "hard2.tsv": "d9\tx\n", ".o.lbr-tmp": "d9\tx\n"})
     (files / "link.jsonl").symlink_to("docs.jsonl")
     os.link(files / "docs.jsonl", files / "hard.jsonl")
     whole = f"{sys.executable} -m lbr_cli {options.replace(' -', ' --engine overlap --quiet -', 1)}"
     before = contents(files)
     code, out, err = bash(files, whole if options.startswith("rerank") else f"LBR {options}")
-    assert (code, out, err.decode()) == (2, b"", f"lbr: {said.format(files)}\n")
+    assert (code, out, err.decode()) == (2, b"", f"lbr: {message.format(files)}\n")
     (files / "m").unlink(missing_ok=True)  # created by the shell
     assert contents(files) == before
 

@@ -17,7 +17,7 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import load_candidates
 from support.files import DOCS, QUERIES, write
-from support.program import Ended, Program
+from support.program import Program, Result
 from support.progress import RecordedProgress
 
 SPARSE = "q1 Q0 d1 1 9.5 a\nq1 Q0 d2 2 8.1 a\nq2 Q0 d2 1 7.0 a\n"
@@ -251,7 +251,7 @@ def test_the_manifest_has_the_digest_of_every_run(folder: Path, lbr: Program) ->
     assert not {"fuse", "fuse_k"} & options.keys()
 
 
-def rows(ended: Ended) -> list[list[str]]:
+def rows(ended: Result) -> list[list[str]]:
     return [line.split() for line in ended.out.splitlines()]
 
 

@@ -299,9 +299,9 @@ def bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
     dense: dict[str, Any] = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
     dense["activation_function"] = "torch.nn.modules.activation.Tanh"
-    said = {"prompts": {"query": "q: "}, "similarity_fn_name": "dot", "truncate_dim": None, "model_type": None}
+    config = {"prompts": {"query": "q: "}, "similarity_fn_name": "dot", "truncate_dim": None, "model_type": None}
     pooling = {"kind": "Pooling", "pooling_mode": "mean", "include_prompt": True}
-    return checkpoints.bi_encoder(folder, "Bert", tokenizer, pooling, dense, **said)
+    return checkpoints.bi_encoder(folder, "Bert", tokenizer, pooling, dense, **config)
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ from lbr_cli.progress import Console
 from support import checkpoints
 from support.engines import answered, load
 from support.files import write
-from support.plain_loop import engine, farthest, plain_scores, scores
+from support.plain_loop import engine, max_difference, plain_scores, scores
 from support.program import Program
 from support.tokenizers import chat_tokenizer
 
@@ -284,8 +284,8 @@ def test_gguf_files(quantised: bool, tmp_path: Path, lbr: Program, chat_model: P
     model.save_pretrained(plain)
     AutoTokenizer.from_pretrained(chat_model).save_pretrained(plain)
     expected = plain_scores(plain, torch.float32)
-    assert farthest(scores(engine(path, dtype="float32")), expected) < 1e-5
-    assert (farthest(expected, plain_scores(chat_model, torch.float32)) > 1e-5) is quantised
+    assert max_difference(scores(engine(path, dtype="float32")), expected) < 1e-5
+    assert (max_difference(expected, plain_scores(chat_model, torch.float32)) > 1e-5) is quantised
     ended = lbr("rerank", "-m", "tiny.gguf", "--family", "lb", "--dtype", "float32", "--no-progress", stdin=LINE)
     assert (ended.code, len(ended.records)) == (0, 1)
     assert len(ended.err.splitlines()) == 2
@@ -295,7 +295,7 @@ def test_gguf_files(quantised: bool, tmp_path: Path, lbr: Program, chat_model: P
 def test_gguf_tokenizers_compose_letters_as_qwens_do(tmp_path: Path, chat_model: Path) -> None:
     path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf")
     expected = plain_scores(chat_model, torch.float32, [("e\u0301", "e\u0301coute")])
-    assert farthest(scores(engine(path, dtype="float32"), [("e\u0301", "e\u0301coute")]), expected) < 1e-5
+    assert max_difference(scores(engine(path, dtype="float32"), [("e\u0301", "e\u0301coute")]), expected) < 1e-5
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -> None:

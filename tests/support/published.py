@@ -28,9 +28,10 @@ ROUNDING = 2**-8  # half a step of bfloat16, relative: cross-encoder values are 
 
 @dataclass(frozen=True)
 class Published:
-    """`key` is the field of `lbr rerank --explain` with the published value.
+    """The published values of the four documents.
 
-    The source takes the prompts of a bi-encoder from its files.
+    `key` is the field of the values in the output of `lbr rerank --explain`. The source takes the prompts of a
+    bi-encoder from its files.
     """
 
     values: Sequence[float]

@@ -29,7 +29,7 @@ from lbr_cli.scoring import Scorer
 from support import checkpoints
 from support.engines import load, local_scores
 from support.files import write
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.program import Program
 from support.progress import RecordedProgress
 from support.tokenizers import chat_tokenizer
@@ -105,7 +105,7 @@ def check_next_token(folder: Path, name: str) -> None:
     found = [score for query in QUERIES for score in scorer.score_query(Query(query, query), documents)]
     assert [score.value for score in found] == pytest.approx(expected, rel=2e-4, abs=1e-5)
     of_base = local_scores(base, name, "float32", QUERIES, DOCUMENTS, CHOSEN.get(name, {}))
-    assert farthest([score.value for score in of_base], expected) > 0.01
+    assert max_difference([score.value for score in of_base], expected) > 0.01
     assert [bool(score.details["truncated"]) for score in found] == [len(text) > 1000 for text in DOCUMENTS] * 2
 
 
@@ -235,7 +235,7 @@ def test_an_encoder_decoder_gives_the_scores_of_the_merged_folder(tmp_path: Path
         for one in (folder, tmp_path / "merged", base)
     )
     assert found == pytest.approx(expected, rel=2e-4)
-    assert farthest(found, of_base) > 0.01
+    assert max_difference(found, of_base) > 0.01
 
 
 @pytest.mark.slow

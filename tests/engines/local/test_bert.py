@@ -18,7 +18,7 @@ from lbr_cli.engines.local.bert import Bert
 from lbr_cli.engines.local.bert_loading import CLASSIFIER, ENCODER, load_bert
 from lbr_cli.models import resolve
 from support.engines import answered, load
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 9, 2, 7, 1], [4, 8, 3, 0, 0]])
@@ -163,7 +163,7 @@ def test_vectors_are_those_of_the_reference(dtype: str, minilm: Path) -> None:
     assert type(fast.model) is Bert
     assert type(plain.model) is BertModel
     for one, other in zip(answered(fast, texts), answered(plain, texts), strict=True):
-        assert farthest(one.values, other.values) < (1e-5 if dtype == "float32" else 0.02)
+        assert max_difference(one.values, other.values) < (1e-5 if dtype == "float32" else 0.02)
 
 
 def test_scores_of_a_cross_encoder_are_those_of_the_reference(minilm: Path, tmp_path: Path) -> None:
@@ -177,4 +177,4 @@ def test_scores_of_a_cross_encoder_are_those_of_the_reference(minilm: Path, tmp_
     assert fast.attention == "text by text, without padding"
     assert plain.attention == "padded batches of similar lengths, masked"
     for one, other in zip(answered(fast, pairs), answered(plain, pairs), strict=True):
-        assert farthest(one.values, other.values) < 1e-5
+        assert max_difference(one.values, other.values) < 1e-5

@@ -19,7 +19,7 @@ from lbr_cli.progress import Console
 from support import checkpoints
 from support.engines import load, local_scores
 from support.files import write
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.program import Program
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread </s>")
@@ -81,9 +81,9 @@ def tokenizer(name: str) -> Any:
 
 @pytest.fixture(scope="module", params=FOLDERS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name, modules, said = FOLDERS[request.param]
+    name, modules, config = FOLDERS[request.param]
     path = tmp_path_factory.mktemp("bi-encoder") / "tiny"
-    return checkpoints.bi_encoder(path, name, tokenizer(name), *(dict(module) for module in modules), **said)
+    return checkpoints.bi_encoder(path, name, tokenizer(name), *(dict(module) for module in modules), **config)
 
 
 def transformer(folder: Path, name: str = "bert", **config: Any) -> Path:
@@ -103,7 +103,7 @@ def theirs(folder: Path, queries: tuple[str, ...], documents: tuple[str, ...]) -
 def test_scores_are_those_of_sentence_transformers(folder: Path) -> None:
     expected = theirs(folder, QUERIES, DOCUMENTS)
     found = local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
-    assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
+    assert max_difference([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
     assert max(expected) - min(expected) > 0.05
     assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
 
@@ -165,8 +165,8 @@ def family(folder: Path, **chosen: str) -> object:
 
 
 def test_prompts_are_the_folders_unless_chosen(tmp_path: Path) -> None:
-    said = {"prompts": {"query": "q: ", "document": "p: ", "passage": "x: "}, "similarity_fn_name": "dot"}
-    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("cls"), **said)
+    config = {"prompts": {"query": "q: ", "document": "p: ", "passage": "x: "}, "similarity_fn_name": "dot"}
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("cls"), **config)
     assert family(folder) == BiEncoder("q: ", "p: ", "dot")
     assert family(folder, query_prompt="", document_prompt="text: ") == BiEncoder("", "text: ", "dot")
 

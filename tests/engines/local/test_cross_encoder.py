@@ -23,7 +23,7 @@ from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.errors import RequestError
 from lbr_cli.models import resolve
 from support.engines import answered, load
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.program import Program
 
 PAIRS = [
@@ -91,7 +91,7 @@ def test_logits_equal_the_plain_loop(folder: Path, budget: int | None) -> None:
     exact = plain(folder)
     loaded = engine(folder, dtype="float32", batch_tokens=budget)
     loaded.check(PAIRS)
-    assert farthest(logits(loaded), exact) < 1e-5
+    assert max_difference(logits(loaded), exact) < 1e-5
     assert max(exact) - min(exact) > 0.1
     assert [answer.truncated for answer in answers(loaded)] == [len(pair.document) > 1000 for pair in PAIRS]
 
@@ -102,7 +102,7 @@ def test_bfloat16_logits_stand_no_farther_from_float32_than_a_plain_loop(
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)
     exact = plain(folder)
-    assert farthest(logits(engine(folder, dtype="bfloat16")), exact) <= 1.5 * farthest(
+    assert max_difference(logits(engine(folder, dtype="bfloat16")), exact) <= 1.5 * max_difference(
         plain(folder, torch.bfloat16), exact
     )
 
@@ -117,8 +117,8 @@ def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypat
 
     before = logits(loaded)
     loaded.model.register_forward_hook(overflows)
-    assert farthest(logits(loaded), before) < 0.1
-    assert farthest(logits(loaded), plain(folder)) < 0.1
+    assert max_difference(logits(loaded), before) < 0.1
+    assert max_difference(logits(loaded), plain(folder)) < 0.1
 
 
 def test_a_query_without_room_is_refused(folder: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder:
     )
     ended = lbr("rerank", "-m", str(folder), "--dtype", "float32", stdin=lines.encode())
     assert ended.code == 0
-    assert farthest([record["score"] for record in ended.records], plain(folder)) < 1e-5
+    assert max_difference([record["score"] for record in ended.records], plain(folder)) < 1e-5
     assert f"{len(PAIRS)} pairs (3 truncated)" in ended.err
     counted = lbr("rerank", "-m", str(folder), "--dry-run", stdin=lines.encode())
     assert counted.code == 0

@@ -25,8 +25,8 @@ from support.late_interaction import (
     QUERIES,
     multi_vector,
     pylate,
-    spelt_apart,
     stanford,
+    without_special_tokens,
     word_pieces,
 )
 from support.paths import ROOT
@@ -69,14 +69,20 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "stanford": lambda folder: stanford(folder),
     "stanford, attended": lambda folder: stanford(folder, attend_to_mask_tokens=True, query_maxlen=10),
     "stanford with punctuation": lambda folder: stanford(folder, mask_punctuation=False, doc_maxlen=40),
-    **{f"pylate, {name}": lambda folder, said=said: pylate(folder, **said) for name, said in PYLATE_FOLDERS.items()},
+    **{
+        f"pylate, {name}": lambda folder, settings=settings: pylate(folder, **settings)
+        for name, settings in PYLATE_FOLDERS.items()
+    },
 }
 
 
 def reference(folder: Path) -> list[float]:
     """Return the scores of sentence-transformers, which would read special tokens in texts as such."""
     model = MultiVectorEncoder(str(folder), device="cpu")
-    queries, documents = model.encode_query(spelt_apart(QUERIES)), model.encode_document(spelt_apart(DOCUMENTS))
+    queries, documents = (
+        model.encode_query(without_special_tokens(QUERIES)),
+        model.encode_document(without_special_tokens(DOCUMENTS)),
+    )
     return model.similarity(queries, documents).flatten().tolist()
 
 

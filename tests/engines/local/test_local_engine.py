@@ -24,7 +24,7 @@ from lbr_cli.models import LocalModel, fetch, resolve
 from lbr_cli.scoring import QueryDocuments, Scorer
 from support.engines import answered, ask, load
 from support.files import write
-from support.plain_loop import DOCUMENTS, PAIRS, QUERIES, engine, farthest, plain_scores, scores
+from support.plain_loop import DOCUMENTS, PAIRS, QUERIES, engine, max_difference, plain_scores, scores
 from support.program import Program
 from support.progress import RecordedProgress
 from support.tokenizers import chat_tokenizer
@@ -34,22 +34,22 @@ from support.tokenizers import chat_tokenizer
 def test_float32_scores_equal_the_plain_loop(chat_model: Path, budget: int | None) -> None:
     plain = plain_scores(chat_model, torch.float32)
     ours = scores(engine(chat_model, dtype="float32", batch_tokens=budget))
-    assert farthest(ours, plain) < 1e-5
+    assert max_difference(ours, plain) < 1e-5
     assert sorted(range(len(PAIRS)), key=ours.__getitem__) == sorted(range(len(PAIRS)), key=plain.__getitem__)
     assert max(plain) - min(plain) > 0.01  # or agreement would mean nothing
 
 
 def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(chat_model: Path) -> None:
     exact = plain_scores(chat_model, torch.float32)
-    plain = farthest(plain_scores(chat_model, torch.bfloat16), exact)
-    assert farthest(scores(engine(chat_model, dtype="bfloat16")), exact) <= 1.5 * plain
+    plain = max_difference(plain_scores(chat_model, torch.bfloat16), exact)
+    assert max_difference(scores(engine(chat_model, dtype="bfloat16")), exact) <= 1.5 * plain
 
 
 def test_a_score_does_not_depend_on_its_companions(chat_model: Path) -> None:
     loaded = engine(chat_model, dtype="float32", batch_tokens=4096)
     alone = [scores(loaded, [pair])[0] for pair in PAIRS]
-    assert farthest(scores(loaded), alone) < 1e-6
-    assert farthest(scores(loaded, PAIRS[::-1])[::-1], alone) < 1e-6
+    assert max_difference(scores(loaded), alone) < 1e-6
+    assert max_difference(scores(loaded, PAIRS[::-1])[::-1], alone) < 1e-6
 
 
 def test_the_same_questions_give_the_same_bits(chat_model: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path, monke
 
     loaded.model.base_model.norm.register_forward_hook(overflows)
     assert all(math.isfinite(score) for score in scores(loaded))
-    assert farthest(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
+    assert max_difference(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
     assert loaded.model.dtype == torch.bfloat16
     assert loaded.model.base_model.rotary_emb.inv_freq.dtype == torch.float32
 
@@ -111,7 +111,7 @@ def test_half_precision_weights_computed_in_float32_lose_nothing_more(
     wide = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
     round_weights(exact.model)
-    assert farthest(scores(wide), scores(exact)) < 1e-6
+    assert max_difference(scores(wide), scores(exact)) < 1e-6
     assert wide.description == "cpu, bfloat16 computed in float32"
     layers = [module for module in wide.model.modules() if isinstance(module, Float32Linear)]
     assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
@@ -159,8 +159,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on(chat_model: Path, error: Exc
     whole = scores(engine(chat_model, dtype="float32"))
     small = engine(chat_model, dtype="float32")
     broken(small, error, above=500)
-    assert farthest(scores(small), whole) < 1e-6
-    assert farthest(scores(small), whole) < 1e-6  # again, from the first budget on
+    assert max_difference(scores(small), whole) < 1e-6
+    assert max_difference(scores(small), whole) < 1e-6  # again, from the first budget on
 
 
 def test_a_pair_that_does_not_fit_alone_is_named(chat_model: Path) -> None:
@@ -299,7 +299,7 @@ def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_pa
         "rerank", "-m", str(chat_model), "--family", "lb", "--dtype", "float32", "--explain", stdin=lines.encode()
     )
     assert ended.code == 0
-    assert farthest([record["score"] for record in ended.records], plain_scores(chat_model, torch.float32)) < 1e-5
+    assert max_difference([record["score"] for record in ended.records], plain_scores(chat_model, torch.float32)) < 1e-5
     first = ended.records[0]
     assert list(first)[-3:] == ["digits", "mass", "truncated"]
     assert first["mass"] == pytest.approx(sum(first["digits"]))

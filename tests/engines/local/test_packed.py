@@ -33,7 +33,7 @@ from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import LbRev
 from lbr_cli.models import resolve
 from support.engines import answered, ask, load
-from support.plain_loop import PAIRS, engine, farthest, plain_scores, scores
+from support.plain_loop import PAIRS, engine, max_difference, plain_scores, scores
 
 TINY: dict[str, Any] = {
     "vocab_size": 64,
@@ -182,7 +182,10 @@ def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Pa
     sizes.clear()
     found = answered(loaded, requests)
     assert sum(sizes) < 0.6 * alone
-    assert farthest([LbRev().score([one]).value for one in found], [LbRev().score([one]).value for one in plain]) < 1e-6
+    assert (
+        max_difference([LbRev().score([one]).value for one in found], [LbRev().score([one]).value for one in plain])
+        < 1e-6
+    )
     once = sum(sizes)
     (batch,) = loaded.answer([requests])
     assert batch.tokens == once
@@ -194,7 +197,7 @@ def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest
     monkeypatch.setenv("LBR_COMPILE", "on")
     loaded = engine(chat_model, dtype="float32")
     assert loaded.description == "cpu, float32, compiled"
-    assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
+    assert max_difference(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from lbr_cli.core import Document, Query
 from lbr_cli.engines import prepare_engine
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
-from support.agreement import DOCUMENTS, PAIRS, QUERIES, agree, at, checkpoint, scored, values
+from support.agreement import DOCUMENTS, PAIRS, QUERIES, assert_agreement, checkpoint, local_setup, scored, values
 from support.long_job import start_long_job, stored_scores
 from support.program import Program
 from support.progress import RecordedProgress
@@ -35,23 +35,23 @@ def children(process: int) -> list[int]:
 
 @pytest.mark.slow
 def test_scores_are_those_of_one_device(folder: Path) -> None:
-    model, _, settings = at(folder, "lb")
+    model, _, settings = local_setup(folder, "lb")
     queries = [Query(text, text) for text in QUERIES]
     one = scored(model, "local", settings, queries, DOCUMENTS, RecordedProgress())
     two = scored(model, "local", replace(settings, device="cpu,cpu"), queries, DOCUMENTS, RecordedProgress())
-    agree(values(two), values(one), 1e-5)
+    assert_agreement(values(two), values(one), 1e-5)
 
 
 @pytest.mark.slow
 def test_the_identity_of_a_score_is_that_of_one_device(folder: Path) -> None:
-    model, _, settings = at(folder, "lb")
+    model, _, settings = local_setup(folder, "lb")
     two = prepare_engine("local", model, replace(settings, device="cpu, cpu"))
     assert two.spec == prepare_engine("local", model, settings).spec
 
 
 @pytest.mark.slow
 def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folder: Path) -> None:
-    model, _, settings = at(folder, "lb")
+    model, _, settings = local_setup(folder, "lb")
     engine = prepare_engine("local", model, replace(settings, device="cpu,cpu")).load()
     queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
     items = [QueryDocuments(query, [Document("d1", "x"), Document("d2", "y")]) for query in queries]

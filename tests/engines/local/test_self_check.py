@@ -15,7 +15,7 @@ from lbr_cli.engines.local.packed import Packed
 from lbr_cli.engines.local.self_check import made_up_prompts
 from lbr_cli.errors import MissingError
 from support import checkpoints
-from support.plain_loop import PAIRS, engine, farthest, plain_scores, scores
+from support.plain_loop import PAIRS, engine, max_difference, plain_scores, scores
 from support.tokenizers import chat_tokenizer
 
 SOME_PAIRS = PAIRS[::5]
@@ -39,7 +39,7 @@ def causal(folder: Path, name: str) -> Path:
 def test_an_architecture_that_packing_would_change_is_padded(name: str, reason: str, tmp_path: Path) -> None:
     folder = causal(tmp_path / "tiny", name)
     loaded = engine(folder, device="cpu", dtype="float32")
-    assert farthest(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
+    assert max_difference(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
     assert re.fullmatch(f"cpu, float32, padded for {reason}", loaded.description)
     assert re.fullmatch(f"padded batches of similar lengths, for {reason}", loaded.attention)
 
@@ -58,7 +58,7 @@ def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatc
         "padded for attention of its own kind (hidden states differ by 0.01 of their norm when packed)"
         in loaded.description
     )
-    assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
+    assert max_difference(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
 def test_a_model_that_neither_way_reads_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_float32_arithmetic_that_is_wrong_is_not_used(
     monkeypatch.setattr(Float32Linear, "forward", forward)
     loaded = engine(chat_model, device="cpu", dtype="bfloat16")
     assert "weights converted to float32" in loaded.description
-    assert farthest(scores(loaded), expected) < 1e-5
+    assert max_difference(scores(loaded), expected) < 1e-5
 
 
 def test_made_up_prompts_share_a_prefix_and_fit(chat_model: Path) -> None:
