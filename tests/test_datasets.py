@@ -122,7 +122,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 RERANK = ("rerank", "--engine", "overlap", "--quiet", "-o", "out")
 
 
-def test_a_data_set_gives_what_the_same_files_give(files: Path, small: str, inside: Program) -> None:
+def test_a_data_set_scores_like_the_same_files(files: Path, small: str, inside: Program) -> None:
     assert inside(*RERANK, "run.trec", "-c", "docs.jsonl").code == 0
     expected = (files / "out").read_text()
     (files / "queries.tsv").unlink()
@@ -145,7 +145,7 @@ def test_files_replace_parts_of_a_data_set(files: Path, small: str, inside: Prog
     assert ended.err.startswith("--dataset has no effect: RUN, --corpus and --queries name all its parts\n")
 
 
-def test_evaluate_and_report_take_judgments_and_texts(files: Path, small: str, inside: Program) -> None:
+def test_evaluate_and_report_read_judgments_and_texts(files: Path, small: str, inside: Program) -> None:
     write(files, {"qrels": QRELS})
     table = inside("evaluate", "run.trec", "--qrels", "qrels", "--quiet")
     assert (table.code, inside("evaluate", "run.trec", "--dataset", small, "--quiet").out) == (0, table.out)
@@ -168,7 +168,7 @@ def test_the_manifest_names_the_data_set(files: Path, small: str, inside: Progra
     assert (manifest["options"]["dataset"], manifest["options"].get("run")) == (small, None)
 
 
-def test_documents_that_are_not_in_the_store(files: Path, small: str, inside: Program) -> None:
+def test_missing_documents_of_a_data_set(files: Path, small: str, inside: Program) -> None:
     write(files, {"run.trec": RUN + "q2 Q0 d9 2 1.0 x\n", "none.trec": "q1 Q0 x 1 1 t\n"})
     ended = inside(*RERANK, "run.trec", "--dataset", small)
     assert ended.code == 2
@@ -206,7 +206,9 @@ def test_unknown_data_sets_and_fields_are_errors(small: str, inside: Program) ->
     assert inside(*RERANK, "--dataset", small, "--id-field", "x").err.startswith("--id-field has no effect")
 
 
-def test_without_ir_datasets(small: str, inside: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ir_datasets_a_data_set_is_an_error(
+    small: str, inside: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ir_datasets", None)
     ended = inside(*RERANK, "--dataset", small)
     assert (ended.code, ended.err) == (
@@ -242,11 +244,13 @@ class Plain(NamedTuple):
         (Titled("a", None, "x"), Fields(), Document("a", "x")),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
-def test_the_text_of_documents(register: Callable[..., str], record: Any, fields: Fields, expected: Document) -> None:
+def test_texts_of_documents_of_all_types(
+    register: Callable[..., str], record: Any, fields: Fields, expected: Document
+) -> None:
     assert load_dataset(register([record])).documents({"a"}, fields) == {"a": expected}
 
 
-def test_failures_of_downloads_may_pass(register: Callable[..., str]) -> None:
+def test_failed_downloads_are_run_errors(register: Callable[..., str]) -> None:
     def failing() -> Iterator[Hit]:
         yield Hit("q", "d", float("nan"))
         raise ConnectionError("no route to host")

@@ -32,7 +32,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: fa
 
 
 class Stop(BaseException):
-    """The process is killed."""
+    """Raised as if the process were killed."""
 
 
 class FakeEngine:
@@ -136,7 +136,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_scores(family: Family,
     size=st.integers(1, 9),
     windows=st.lists(st.sampled_from([1, 10, 100]), min_size=9, max_size=9),
 )
-def test_a_job_that_is_killed_again_and_again_computes_no_pair_twice(
+def test_a_job_that_is_killed_repeatedly_computes_each_pair_once(
     family: Family, kills: list[int], size: int, windows: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("cache")
@@ -199,7 +199,7 @@ def test_windows_are_whole_queries_and_grow_to_what_the_engine_prefers(family: F
 
 
 @pytest.mark.parametrize("family", [LbRev(), BiEncoder()], ids=lambda family: family.name)
-def test_a_family_that_shares_documents_gets_all_of_them_at_once_the_longest_first(family: Family) -> None:
+def test_a_family_that_shares_documents_has_one_sorted_window(family: Family) -> None:
     engine = FakeEngine()
     run(family, engine, None)
     *before, window = engine.windows
@@ -230,9 +230,7 @@ def test_a_query_is_yielded_as_soon_as_it_and_those_before_it_are_complete(famil
 
 @every_family
 @pytest.mark.parametrize("planned", [True, False], ids=["job", "stream"])
-def test_scores_are_stored_long_before_the_end_in_whichever_order_a_window_is_computed(
-    family: Family, planned: bool, tmp_path: Path
-) -> None:
+def test_scores_are_stored_before_their_window_is_complete(family: Family, planned: bool, tmp_path: Path) -> None:
     class Backwards(FakeEngine):
         def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
             return super().answer(window[::-1] for window in windows)
@@ -286,7 +284,7 @@ def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypa
     assert not any(engine.computed[request] > 1 for request in engine.computed)
 
 
-def test_a_row_that_is_damaged_after_the_plan_is_computed(tmp_path: Path) -> None:
+def test_a_row_that_is_damaged_after_the_plan_is_recomputed(tmp_path: Path) -> None:
     plain = run(Classifier(), FakeEngine(), tmp_path)
     engine = FakeEngine()
     with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
@@ -350,7 +348,7 @@ def test_the_engine_checks_and_computes_only_what_is_not_cached(tmp_path: Path) 
     assert loaded == [3, 4]
 
 
-def test_other_pairs_than_those_of_the_plan_are_refused() -> None:
+def test_pairs_that_are_not_in_the_plan_are_refused() -> None:
     scorer = new_scorer(Classifier(), FakeEngine(), Cache(None, RecordedProgress()))
     plan = scorer.plan(lambda: [(QUERIES[0], DOCUMENTS[0])])
     with pytest.raises(ValueError, match="the pairs are not those of the plan"):
@@ -363,9 +361,7 @@ def test_other_pairs_than_those_of_the_plan_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "pair"), [("text 5", "query q0, document text 5"), ("query 2", "query q2, document text 0")]
 )
-def test_an_error_names_the_pair_that_it_is_about(
-    family: Family, window: int, planned: bool, text: str, pair: str
-) -> None:
+def test_an_error_names_its_pair(family: Family, window: int, planned: bool, text: str, pair: str) -> None:
     engine = FakeEngine(size=4, window=window, refused=text)
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     if planned:
@@ -401,7 +397,7 @@ def test_answers_before_an_error_are_stored(tmp_path: Path) -> None:
         assert cache.kept == 3
 
 
-def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
+def test_details_and_warnings_are_cached(tmp_path: Path) -> None:
     score = Score(0.1 + 0.2, {"digits": [1e-300, 5e-324, 0.1], "mass": -0.0, "truncated": True}, "why")
     pair = (Pair("q", "d"),)
     with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:

@@ -52,19 +52,19 @@ def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_float32_scores_are_those_of_a_plain_loop(engine: Engines, reference: Reference, name: str) -> None:
+def test_float32_scores_equal_a_plain_loop(engine: Engines, reference: Reference, name: str) -> None:
     assert_agreement(values(scores(*engine(name, "float32"))), reference.scores(name), TOLERANCE["float32"])
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_workers_give_the_scores_of_a_plain_loop(folder: Path, reference: Reference) -> None:
-    """Of `lb-rev`, which shares documents between queries; `test_ray` compares `lb` with the local engine."""
+def test_scores_of_workers_equal_a_plain_loop(folder: Path, reference: Reference) -> None:
+    """The family is `lb-rev`, which shares documents between queries; `test_ray` compares `lb` with the local engine."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'lbr-cli[ray]'")
     model, _, settings = local_setup(folder, "lb-rev", workers=Workers(1))
     assert_agreement(values(scores(model, "ray", settings)), reference.scores("lb-rev"), TOLERANCE["float32"])
 
 
-def test_bfloat16_scores_are_near(folder: Path, reference: Reference) -> None:
+def test_bfloat16_scores_are_close_to_float32(folder: Path, reference: Reference) -> None:
     found = values(scores(*local_setup(folder, "lb", "bfloat16")))
     assert_agreement(found, reference.scores("lb"), TOLERANCE["bfloat16"])

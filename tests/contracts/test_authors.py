@@ -337,7 +337,7 @@ def by_author(case: Case, folder: Path, dtype: torch.dtype) -> list[float]:
     return [case.reference(tokenizer, model, query, document) for query, document in PAIRS]
 
 
-def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
+def test_float32_scores_equal_the_formula_of_the_authors(case: Case, folder: Path) -> None:
     expected = by_author(case, folder, torch.float32)
     found = local_scores(folder, case.family, "float32", QUERIES, DOCUMENTS, case.chosen)
     assert max_difference([score.value for score in found], expected) < 1e-4
@@ -352,7 +352,7 @@ def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
 
 @pytest.mark.slow  # many processors have no fast bfloat16 arithmetic
 @pytest.mark.parametrize("wide", [False, True])
-def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(
+def test_bfloat16_scores_are_as_close_to_float32_as_a_plain_loop(
     case: Case, folder: Path, wide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)

@@ -78,12 +78,12 @@ def test_code_in_prose_is_on_one_line(page: Page) -> None:
     assert [line for line in page.prose.splitlines() if line.count("`") % 2] == []
 
 
-def test_every_page_is_in_the_index() -> None:
+def test_every_page_is_linked_from_the_index() -> None:
     index = Page(ROOT / "docs" / "README.md")
     assert {page.path.name for page in DOCS} - {"README.md"} <= set(index.links)
 
 
-def test_lengths() -> None:
+def test_pages_are_short() -> None:
     assert README.text.count("\n") <= 160
     assert {str(page): lines for page in DOCS if (lines := page.text.count("\n")) > 220} == {}
 
@@ -194,7 +194,7 @@ def test_the_readme_names_every_extra() -> None:
     assert set(SPAN.findall(sentence)) == set(project["optional-dependencies"]) - {"bench", "dev"}
 
 
-def test_the_set_up_commands_have_lines_of_their_own() -> None:
+def test_each_set_up_command_is_on_its_own_line() -> None:
     commands = re.findall(r"^ {4}(python3 -m venv .*)$", README.text, re.MULTILINE)
     assert commands == [
         "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt '.[minilm]' && "

@@ -30,7 +30,7 @@ def _needs_server(fork_server: str | None) -> None:
         ["cache", "info", "--cache-dir", "c"],
     ],
 )
-def test_a_fork_ends_like_a_new_process(
+def test_exit_codes_and_outputs_equal_those_of_a_new_process(
     arguments: list[str], files: Path, lbr_start: Starter, lbr: Program, lbr_process: Program
 ) -> None:
     job = lbr_start(*arguments)

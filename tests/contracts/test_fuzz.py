@@ -137,7 +137,7 @@ def results(folder: Path, inputs: Inputs, **options: Any) -> list[tuple[str, str
 
 @given(jobs())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-def test_every_job_gives_what_plain_python_gives(tmp_path_factory: pytest.TempPathFactory, files: Files) -> None:
+def test_output_equals_plain_python(tmp_path_factory: pytest.TempPathFactory, files: Files) -> None:
     folder = tmp_path_factory.mktemp("job")
     assert results(folder, files.write(folder)) == expected(files)
 
@@ -145,7 +145,7 @@ def test_every_job_gives_what_plain_python_gives(tmp_path_factory: pytest.TempPa
 @pytest.mark.slow
 @given(jobs(), st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-def test_broken_bytes_give_a_clean_error_or_a_right_answer(
+def test_damaged_input_is_an_error_or_has_correct_output(
     tmp_path_factory: pytest.TempPathFactory, files: Files, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("job")
@@ -206,7 +206,7 @@ LINE = st.binary(max_size=30) | st.sampled_from(
 
 
 @given(st.lists(LINE, max_size=8).map(b"\n".join))
-def test_a_stream_of_anything_ends_cleanly(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_stream_ends_without_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("stream")
     (folder / "run").write_bytes(content)
     try:

@@ -25,7 +25,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minilm: Path) -> dict
     return {}
 
 
-def test_examples_run_one_after_the_other(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_run_in_order(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     for example in EXAMPLES[:-1]:
         exec(example, names)
     assert names["best"] == "Vinegar dissolves the limescale in a kettle."
@@ -33,7 +33,7 @@ def test_examples_run_one_after_the_other(names: dict[str, Any], capsys: pytest.
 
 
 @pytest.mark.filterwarnings("default")  # of pandas and PyTerrier
-def test_the_recipe_is_a_transformer_of_pyterrier(names: dict[str, Any]) -> None:
+def test_the_pyterrier_example_is_a_transformer(names: dict[str, Any]) -> None:
     pt = pytest.importorskip("pyterrier", reason="pyterrier is not installed: pip install pyterrier")
     pd = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
     exec(RECIPE, names)

@@ -1,4 +1,4 @@
-"""The engine openai against a stand-in server: its requests, the answers that it accepts, retries and errors."""
+"""The engine openai against a fake server: its requests, the answers that it accepts, retries and errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def reranked(lbr: Program, server: Serving, *more: str, **env: str) -> Any:
         (Behaviour(takes_ids=False, caps=9), False, 9, "chat messages, top 9 tokens"),
     ],
 )
-def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
+def test_the_best_request_that_a_server_supports_is_chosen(
     folder: Path, behaviour: Behaviour, tokenizer: bool, top: int | None, how: str
 ) -> None:
     listening = RecordedProgress()
@@ -105,7 +105,7 @@ def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
         assert score.details["mass"] == pytest.approx(sum(score.details["digits"]), abs=1e-9)
 
 
-def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
+def test_token_ids_equal_those_of_the_local_engine(folder: Path) -> None:
     with serving.serving(folder) as server:
         model, name, settings = server_setup(folder, server, "lb")
         scores(model, name, settings)
@@ -117,7 +117,7 @@ def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
     assert max(map(len, sent)) == LENGTH
 
 
-def test_a_server_without_token_ids_is_sent_messages_and_that_is_said(folder: Path) -> None:
+def test_a_server_without_token_ids_receives_messages_with_a_warning(folder: Path) -> None:
     with serving.serving(folder, CHAT_ONLY) as server:
         model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(UsageError, match="--max-length has no effect"):
@@ -129,7 +129,7 @@ def test_a_server_without_token_ids_is_sent_messages_and_that_is_said(folder: Pa
             prepare_engine(name, qwen, Settings(server=settings.server))
 
 
-def test_a_limit_of_the_server_shortens_documents(folder: Path) -> None:
+def test_documents_are_truncated_to_the_limit_of_the_server(folder: Path) -> None:
     with serving.serving(folder, Behaviour(reads=350)) as server:
         model, name, _ = server_setup(folder, server, "lb")
         prepared = prepare_engine(name, model, Settings(server=Server(server.url)))
@@ -154,7 +154,7 @@ def test_labels_are_matched_exactly() -> None:
     assert label_logprobs([Token(None, "7", -1.0), Token(None, "7", -1.0)], ("7",), None) == [-1.0]
 
 
-def test_what_chance_drew_does_not_count() -> None:
+def test_a_sampled_token_outside_the_top_is_ignored() -> None:
     tokens = [Token(None, "6", -9.0), Token(None, "a", -0.1), Token(None, "b", -3.0)]
     assert [token.text for token in top_k(tokens, 2)] == ["a", "b"]
 
@@ -179,13 +179,13 @@ def test_what_chance_drew_does_not_count() -> None:
         {"choices": [{"logprobs": {"top_logprobs": [{"7": -0.1, "6": -0.2}]}}]},
     ],
 )
-def test_what_is_not_surely_an_answer_is_none(answer: Any) -> None:
+def test_invalid_responses_are_refused(answer: Any) -> None:
     with pytest.raises(BadResponse):
         parse_logprobs(answer)
 
 
-def test_a_label_that_is_not_told_has_no_probability(folder: Path) -> None:
-    """Of digits it counts as 0; a ratio of two has no value then, and none is made up."""
+def test_a_label_without_a_log_probability_is_an_error(folder: Path) -> None:
+    """A missing digit counts as 0, but log-odds need the values of both labels."""
     with serving.serving(folder, TOP_5) as server:
         model, name, settings = server_setup(folder, server, "next-token", tokenizer=False)
         with pytest.raises(
@@ -201,7 +201,7 @@ def scores_of(model: Any, name: str, settings: Settings) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [pytest.param(VLLM, id="ids"), pytest.param(CHAT_ONLY, id="messages")])
-def test_one_request_in_five_goes_wrong_and_no_score_does(
+def test_scores_are_correct_if_a_fifth_of_the_requests_fails(
     folder: Path, short_pauses: None, behaviour: Behaviour
 ) -> None:
     kinds = [
@@ -253,7 +253,7 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(
         ("other", "5 invalid responses: it read"),
     ],
 )
-def test_what_does_not_pass_ends_the_job(folder: Path, short_pauses: None, wrong: str, message: str) -> None:
+def test_permanent_failures_end_the_job(folder: Path, short_pauses: None, wrong: str, message: str) -> None:
     with serving.serving(folder, failure=lambda number: wrong if number > 2 else "") as server:
         model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(RunError) as error:
@@ -261,14 +261,14 @@ def test_what_does_not_pass_ends_the_job(folder: Path, short_pauses: None, wrong
     assert str(error.value).startswith(f"{server.url}: {message}")
 
 
-def test_a_server_that_points_elsewhere_is_not_followed(folder: Path, short_pauses: None) -> None:
+def test_redirects_are_not_followed(folder: Path, short_pauses: None) -> None:
     with serving.serving(folder, failure=lambda number: "307") as server:
         model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(MissingError, match=r"307: points to http://127\.0\.0\.1:9/v1/elsewhere$"):
             scores(model, name, settings)
 
 
-def test_a_base_url_without_its_v1(folder: Path, short_pauses: None) -> None:
+def test_a_base_url_without_v1_is_an_error_with_a_hint(folder: Path, short_pauses: None) -> None:
     with serving.serving(folder, Behaviour(listed=None), lambda number: "404") as server:
         model, name, _ = server_setup(folder, server, "lb", tokenizer=False)
         url = server.url.removesuffix("/v1")
@@ -277,7 +277,7 @@ def test_a_base_url_without_its_v1(folder: Path, short_pauses: None) -> None:
     assert error.value.hint == "the URL of most servers ends in /v1"
 
 
-def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
+def test_after_a_server_failure_a_job_continues_from_the_cache(
     folder: Path, short_pauses: None, tmp_path: Path
 ) -> None:
     listening = RecordedProgress()
@@ -304,7 +304,7 @@ def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
     assert_agreement(values(found), Reference(folder).scores("lb"), 1e-6)
 
 
-def test_as_many_requests_at_a_time_as_are_allowed_and_across_queries(folder: Path) -> None:
+def test_concurrent_requests_reach_the_limit_across_queries(folder: Path) -> None:
     def failure(number: int) -> str:
         until = time.monotonic() + 5
         while number > 1 and server.most_at_once < 9 and time.monotonic() < until:
@@ -321,7 +321,7 @@ def test_as_many_requests_at_a_time_as_are_allowed_and_across_queries(folder: Pa
 
 
 @pytest.mark.parametrize(("behaviour", "tokenizer"), [(VLLM, True), (CHAT_ONLY, False)])
-def test_the_key_is_sent_and_stands_nowhere(
+def test_the_key_is_sent_and_never_written(
     folder: Path, lbr: Program, tmp_path: Path, behaviour: Behaviour, tokenizer: bool
 ) -> None:
     with serving.serving(folder, behaviour, key=KEY) as server:
@@ -343,8 +343,8 @@ def test_the_key_is_sent_and_stands_nowhere(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["", "500", "429", "cut", "malformed"])
-def test_an_error_shows_no_key(folder: Path, lbr: Program, wrong: str) -> None:
-    """The server says the key in its own words, and so would a traceback."""
+def test_errors_do_not_contain_the_key(folder: Path, lbr: Program, wrong: str) -> None:
+    """The response of the server contains the key, and a traceback would contain it, too."""
     with serving.serving(folder, key="another" if not wrong else KEY, failure=lambda number: wrong) as server:
         ended = reranked(lbr, server, LBR_API_KEY=KEY)
     assert ended.code == (1 if wrong else 2)
@@ -357,7 +357,7 @@ def test_an_error_shows_no_key(folder: Path, lbr: Program, wrong: str) -> None:
         )
 
 
-def test_what_is_meant_for_openai_goes_to_openai_alone(folder: Path, lbr: Program, monkeypatch: Any) -> None:
+def test_openai_variables_apply_only_to_openai(folder: Path, lbr: Program, monkeypatch: Any) -> None:
     theirs = {"OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "org", "OPENAI_PROJECT_ID": "pro", "OPENAI_ADMIN_KEY": KEY}
     with serving.serving(folder) as server:
         assert reranked(lbr, server, **theirs, OPENAI_CUSTOM_HEADERS=f"X-Mine: {KEY}").code == 0
@@ -372,7 +372,7 @@ def test_what_is_meant_for_openai_goes_to_openai_alone(folder: Path, lbr: Progra
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
-def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_an_invalid_key_is_refused_without_printing_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("LBR_API_KEY", key)
     with pytest.raises(UsageError) as error:
         api_key("http://localhost:8000/v1")
@@ -394,7 +394,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.
         *(f"http://user:{KEY}@host/v1", f"http://{KEY}@host/v1", f"http://host/v1?key={KEY}", f"http://host/v1#{KEY}"),
     ],
 )
-def test_a_base_url_holds_host_port_and_path(url: str) -> None:
+def test_a_base_url_with_other_parts_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="--base-url: ") as error:
         checked_url(url)
     assert KEY not in f"{error.value} {error.value.hint}"
@@ -403,7 +403,7 @@ def test_a_base_url_holds_host_port_and_path(url: str) -> None:
 # --------------------------------------------------------------------------------------------------- command line
 
 
-def test_the_whole_command(folder: Path, lbr: Program) -> None:
+def test_the_command_line_equals_the_local_engine(folder: Path, lbr: Program) -> None:
     with serving.serving(folder) as server:
         remote = reranked(lbr, server, "--tokenizer", str(folder))
     local = lbr(
@@ -428,7 +428,7 @@ def test_a_server_with_five_top_tokens_is_warned_about(folder: Path, lbr: Progra
     )
 
 
-def test_a_second_run_asks_the_server_nothing(folder: Path, lbr: Program) -> None:
+def test_a_second_run_sends_no_request(folder: Path, lbr: Program) -> None:
     with serving.serving(folder) as server:
         runs = [reranked(lbr, server, "--tokenizer", str(folder), "--cache-dir", "c", LBR_CACHE="1") for _ in range(2)]
         other = reranked(lbr, server, "--cache-dir", "c", LBR_CACHE="1")
@@ -438,8 +438,8 @@ def test_a_second_run_asks_the_server_nothing(folder: Path, lbr: Program) -> Non
     assert server.request_count == 2 * (2 + 7)  # its models, a probe, and each pair
 
 
-def test_a_server_that_has_changed_is_asked_anew(folder: Path, lbr: Program) -> None:
-    """The remembered choices are used until a score is missing."""
+def test_a_changed_server_is_probed_again(folder: Path, lbr: Program) -> None:
+    """The memo is used until a score has to be computed."""
     tokenizer = ("--tokenizer", str(folder), "--cache-dir", "c")
     more = PAIRS + '{"query_id": "3", "query": "bread", "documents": ["bread", "salt"]}\n'
     with serving.serving(folder) as server:
@@ -453,7 +453,7 @@ def test_a_server_that_has_changed_is_asked_anew(folder: Path, lbr: Program) -> 
     assert len(server.prompts) == 1 + 9
 
 
-def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
+def test_a_dry_run_sends_no_request(folder: Path, lbr: Program) -> None:
     arguments = ("rerank", "--engine", "openai", "--base-url", "http://127.0.0.1:1/v1", "--dry-run", "-m", "tiny")
     env = {"LBR_DEVICE": "cuda"}  # does not apply
     ended = lbr(*arguments, "--family", "lb", "--tokenizer", str(folder), stdin=PAIRS.encode(), env=env)
@@ -463,13 +463,13 @@ def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
     assert "tokens      not counted: the server makes the prompts, and no --tokenizer is named\n" in ended.out
 
 
-def test_a_manifest_holds_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:
+def test_a_manifest_has_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:
     options = ("rerank", "--engine", "overlap", "--manifest", "made.json")
     assert lbr(*options, stdin=PAIRS.encode(), env={"LBR_BASE_URL": f"http://me:{KEY}@host/v1"}).code == 0
     assert KEY not in (tmp_path / "made.json").read_text()
 
 
-def test_what_is_not_about_the_pair_ends_the_job_with_1(folder: Path, short_pauses: None) -> None:
+def test_a_failure_of_the_server_is_a_run_error(folder: Path, short_pauses: None) -> None:
     with serving.serving(folder, failure=lambda number: "404" if number > 4 else "") as server:
         model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(RunError, match="404: failure,"):
@@ -500,7 +500,7 @@ def test_a_socks_proxy_needs_a_package(folder: Path, lbr: Program) -> None:
     )
 
 
-def test_nobody_is_there(lbr: Program, tmp_path: Path) -> None:
+def test_a_server_that_is_not_running_is_an_error(lbr: Program, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -512,28 +512,28 @@ def test_nobody_is_there(lbr: Program, tmp_path: Path) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_model_that_the_server_has_not(folder: Path, lbr: Program) -> None:
+def test_a_model_that_the_server_does_not_have_is_an_error(folder: Path, lbr: Program) -> None:
     with serving.serving(folder, Behaviour(listed=("one", "two"))) as server:
         ended = reranked(lbr, server)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"lbr: {server.url}: has no model tiny\nlbr: hint: --model is one of: one, two\n"
 
 
-def test_a_short_name_is_known_to_the_server_by_its_hub_id(folder: Path, lbr: Program) -> None:
+def test_an_alias_is_sent_as_the_hub_id_that_the_server_lists(folder: Path, lbr: Program) -> None:
     with serving.serving(folder, Behaviour(listed=("lightblue/lb-reranker-0.5B-v1.0",))) as server:
         ended = lbr("rerank", "--engine", "openai", "--base-url", server.url, stdin=PAIRS.encode())
     assert ended.code == 0
     assert {body["model"] for body in server.bodies} == {"lightblue/lb-reranker-0.5B-v1.0"}
 
 
-def test_a_server_that_returns_no_probabilities(folder: Path, lbr: Program, monkeypatch: Any) -> None:
+def test_a_server_without_log_probabilities_is_an_error(folder: Path, lbr: Program, monkeypatch: Any) -> None:
     with serving.serving(folder, NO_LOGPROBS) as server:
         ended = reranked(lbr, server)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"lbr: {server.url}: returns no log-probabilities: the response has none\n"
 
 
-def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: Program) -> None:
+def test_a_text_that_exceeds_the_context_length_names_its_pair(folder: Path, lbr: Program) -> None:
     with serving.serving(folder, Behaviour(takes_ids=False, reads=500)) as server:
         ended = lbr(
             *("rerank", "--engine", "openai", "--base-url", server.url, "--model", "tiny", "--family", "lb"),
@@ -574,7 +574,7 @@ def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: 
         ),
     ],
 )
-def test_options_that_make_no_sense(lbr: Program, arguments: list[str], message: str) -> None:
+def test_invalid_options_are_errors(lbr: Program, arguments: list[str], message: str) -> None:
     ended = lbr("rerank", *arguments, stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[0] == f"lbr: {message}"
@@ -587,7 +587,7 @@ def test_a_stream_is_answered_line_by_line(folder: Path, lbr: Program) -> None:
     assert ended.out == whole.out
 
 
-def test_errors_go_from_process_to_process() -> None:
+def test_errors_can_be_pickled() -> None:
     import pickle
 
     errors: list[LbrError] = [

@@ -43,7 +43,7 @@ def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
+def test_a_killed_worker_is_replaced_and_its_requests_are_repeated(folder: Path) -> None:
     model, settings = on_ray(folder)
     documents = [Document(str(index), f"{index} bread needs salt " * (1 + index % 7)) for index in range(90)]
     queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
@@ -70,9 +70,7 @@ def _kill_a_worker(worker: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_name_the_failed_pair_or_the_lost_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     model, settings = on_ray(folder)
     prepared: Any = prepare_engine("ray", model, settings)
@@ -95,7 +93,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
 
 
 @pytest.mark.slow
-def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_with_another_model_or_version_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = on_ray(folder, workers=1)
     monkeypatch.setattr(engine, "file_digests", lambda model: {"model.safetensors": "of another node"})
     with pytest.raises(MissingError, match=rf"^node [\d.]+: {folder} holds other files than where the"):
@@ -111,7 +109,7 @@ def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.Monk
         worker.spec()
 
 
-def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_worker_has_to_compute_in_the_same_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     model, settings = on_ray(folder)
     expected = engine.Deployment(engine.__version__, engine.fingerprint(engine.file_digests(model)))
@@ -120,7 +118,7 @@ def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, m
         worker.answer([], replace(worker.spec(), dtype="float16"))
 
 
-def test_room_is_counted_node_by_node() -> None:
+def test_workers_are_counted_node_by_node() -> None:
     assert cluster.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
     assert cluster.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
     assert cluster.room_for({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
@@ -141,7 +139,7 @@ def test_a_signal_inside_ray_is_not_a_system_error(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_the_job_and_keeps_its_scores(folder: Path, tmp_path: Path) -> None:
     process = start_long_job(folder, tmp_path, "--engine", "ray", "--progress")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
@@ -151,8 +149,8 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, code: int) -> None:
-    """Ray would end the program in its own way, with 0."""
+def test_a_signal_while_ray_starts_ends_the_job(folder: Path, tmp_path: Path, number: int, code: int) -> None:
+    """Ray itself would end the program with exit code 0."""
     script = (
         "import os, sys, threading\nfrom lbr_cli.commands import main\nimport ray\n"
         "real = ray.init\n"
@@ -175,7 +173,7 @@ def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, cod
 
 
 @pytest.mark.slow
-def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
+def test_bi_encoders_score_like_the_local_engine(minilm: Path) -> None:
     model = fetch(resolve("minilm"), RecordedProgress())
     assert isinstance(model.family, BiEncoder)
     _, settings = on_ray_of(model)
@@ -192,7 +190,7 @@ def on_ray_of(model: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.slow
-def test_the_whole_command(folder: Path, lbr: Program) -> None:
+def test_the_command_line_equals_the_local_engine(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32", "--device", "cpu")
     found = lbr(*options, "--engine", "ray", "--workers", "2", stdin=PAIRS.encode())
     local = lbr(*options, stdin=PAIRS.encode())
@@ -205,7 +203,7 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
 
 
 @pytest.mark.slow
-def test_more_than_there_is(folder: Path, lbr: Program) -> None:
+def test_unavailable_clusters_and_resources_are_errors(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--engine", "ray")
     ended = lbr(*options, "--ray-address", "127.0.0.1:1", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (1, "")

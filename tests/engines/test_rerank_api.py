@@ -144,13 +144,13 @@ def test_a_base_url_without_a_path_gets_the_prefix_of_the_dialect(dialect: str) 
     assert server.paths[-1] == f"{server.url.removeprefix(server.root)}/rerank"
 
 
-def test_a_server_of_jina_at_the_root_is_found_by_its_models() -> None:
+def test_a_jina_server_without_a_prefix_is_detected() -> None:
     with reranking(Behaviour("jina", models=({"id": "tiny", "owned_by": "infinity"},), root=True)) as server:
         scores(scorer_of(server, "jina"))
     assert server.paths == ["/v1/models", "/models", "/rerank", "/rerank"]
 
 
-def test_an_alias_is_the_hub_id_that_the_server_lists() -> None:
+def test_an_alias_is_sent_as_the_hub_id_that_the_server_lists() -> None:
     with reranking(Behaviour("jina", models=({"id": "BAAI/bge-reranker-v2-m3", "owned_by": "vllm"},))) as server:
         scores(scorer_of(server, "jina", name="bge-v2-m3"))
     assert {body["model"] for body in server.bodies} == {"BAAI/bge-reranker-v2-m3"}
@@ -160,7 +160,7 @@ def test_an_alias_is_the_hub_id_that_the_server_lists() -> None:
     ("behaviour", "names"),
     [(Behaviour("jina", models=VLLM), "tiny"), (Behaviour("tei", info=TEI_INFO), "tiny, some/model")],
 )
-def test_a_model_that_the_server_does_not_have(behaviour: Behaviour, names: str) -> None:
+def test_a_model_that_the_server_does_not_have_is_an_error(behaviour: Behaviour, names: str) -> None:
     with reranking(behaviour) as server, pytest.raises(MissingError, match=r"has no model another$") as error:
         scores(scorer_of(server, behaviour.dialect, name="another"))
     assert error.value.hint == f"--model is one of: {names}"
@@ -187,7 +187,7 @@ def test_documents_of_a_query_are_sent_in_batches(dialect: str, more: Any, sizes
     assert found == (right(texts, ["q"]) if dialect == "tei" else activated(right(texts, ["q"])))
 
 
-def test_the_limits_of_tei_are_those_of_its_info() -> None:
+def test_the_limits_of_tei_are_read_from_its_info() -> None:
     info = {**TEI_INFO, "max_client_batch_size": 8, "max_concurrent_requests": 16}
     texts = [f"text {number}" for number in range(80)]
     with reranking(Behaviour("tei", most=8, info=info), wait=lambda: time.sleep(0.01)) as server:
@@ -198,7 +198,7 @@ def test_the_limits_of_tei_are_those_of_its_info() -> None:
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_limit_of_documents_is_found_and_kept(dialect: str, status: int) -> None:
+def test_the_maximum_of_documents_is_found_once(dialect: str, status: int) -> None:
     texts = [f"text {number}" for number in range(64)]
     with reranking(Behaviour(dialect, most=9, too_many=status)) as server:
         found = values(scores(scorer_of(server, dialect, concurrency=1, documents_per_request=32), texts, ["q", "r"]))
@@ -207,7 +207,7 @@ def test_a_limit_of_documents_is_found_and_kept(dialect: str, status: int) -> No
 
 
 @pytest.mark.parametrize("dialect", ["tei", "jina", "voyage"])
-def test_a_document_that_is_too_long_is_truncated_alone_and_counted(dialect: str) -> None:
+def test_only_a_document_that_is_too_long_is_truncated(dialect: str) -> None:
     texts = [f"text {number}" for number in range(20)]
     texts[13] = "long " * 100
     models = VLLM if dialect == "jina" else None
@@ -222,7 +222,7 @@ def test_a_document_that_is_too_long_is_truncated_alone_and_counted(dialect: str
 
 
 @pytest.mark.parametrize("dialect", ["jina", "cohere"])
-def test_a_document_that_no_request_can_hold_names_its_pair(dialect: str) -> None:
+def test_a_document_that_the_server_refuses_names_its_pair(dialect: str) -> None:
     with reranking(Behaviour(dialect, longest=50)) as server:
         scorer = scorer_of(server, dialect)
         with pytest.raises(RequestError) as error:
@@ -258,7 +258,7 @@ def test_scores_are_assigned_by_index(dialect: str, expected: list[float], chanc
     st.sampled_from(DIALECTS),
     st.lists(st.integers(-2, 5) | st.sampled_from([None, True, 1.0, "0"]), max_size=6),
 )
-def test_indexes_are_complete_and_distinct_or_refused(dialect: str, indexes: list[Any]) -> None:
+def test_missing_and_duplicate_indexes_are_refused(dialect: str, indexes: list[Any]) -> None:
     form = dialects.DIALECTS[dialect]
     results = [{"index": index, form.score: 0.5} for index in indexes]
     answer = {form.results: results} if form.results else results
@@ -288,7 +288,7 @@ def test_a_response_without_results_is_refused(dialect: str, response: Any) -> N
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_one_request_in_five_goes_wrong_and_no_score_does(dialect: str) -> None:
+def test_scores_are_correct_if_a_fifth_of_the_requests_fails(dialect: str) -> None:
     texts = [f"text {number}" for number in range(12)]
     queries = [f"query {number}" for number in range(6)]
     expected = right(texts, queries) if dialect == "tei" else activated(right(texts, queries))
@@ -346,7 +346,7 @@ def test_a_wrong_path_is_a_usage_error_with_the_usual_path(dialect: str) -> None
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_the_whole_command(lbr: Program, dialect: str) -> None:
+def test_the_command_line(lbr: Program, dialect: str) -> None:
     with reranking(Behaviour(dialect)) as server:
         ended = reranked(lbr, server, dialect)
     assert ended.code == 0
@@ -359,7 +359,7 @@ def test_the_whole_command(lbr: Program, dialect: str) -> None:
         assert [line["score"] for line in lines] == pytest.approx(sorted(row, reverse=True), rel=1e-6)
 
 
-def test_a_failed_job_publishes_nothing_and_the_next_one_goes_on(lbr: Program, tmp_path: Path) -> None:
+def test_a_failed_job_writes_no_output_and_the_next_one_continues(lbr: Program, tmp_path: Path) -> None:
     cached = ("--cache-dir", "cache", "-o", "out.jsonl", "--concurrency", "1")
     with reranking(Behaviour("cohere"), lambda number: "402" if number else "") as server:
         ended = reranked(lbr, server, "cohere", *cached, LBR_CACHE="1")
@@ -387,7 +387,7 @@ def test_scores_of_another_commit_of_the_model_are_not_reused(lbr: Program) -> N
         assert "(0 cached" in lbr(*arguments, stdin=more.encode(), env={"LBR_CACHE": "1"}).err
 
 
-def test_the_key_is_sent_and_never_shown(lbr: Program, tmp_path: Path) -> None:
+def test_the_key_is_sent_and_never_printed(lbr: Program, tmp_path: Path) -> None:
     with reranking(Behaviour("voyage"), key=KEY) as server:
         ended = reranked(lbr, server, "voyage", "--manifest", "made.json", LBR_API_KEY=KEY, LBR_CACHE="1")
         refused = reranked(lbr, server, "voyage", LBR_API_KEY=f"{KEY}x")
@@ -404,7 +404,7 @@ def test_the_key_is_sent_and_never_shown(lbr: Program, tmp_path: Path) -> None:
     assert made["options"]["dialect"] == "voyage"
 
 
-def test_the_key_of_a_hosted_service_is_for_its_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_a_hosted_service_is_sent_only_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JINA_API_KEY", "CO_API_KEY", "VOYAGE_API_KEY"):
         monkeypatch.setenv(name, name)
     monkeypatch.delenv("LBR_API_KEY", raising=False)
@@ -447,7 +447,7 @@ def test_options_that_do_not_fit_together_are_refused(lbr: Program, arguments: l
 
 @pytest.mark.parametrize("engine", ["local", "vllm", "openai", "ray"])
 @pytest.mark.parametrize("option", ["dialect", "documents_per_request"])
-def test_options_of_rerank_servers_are_for_no_other_engine(engine: str, option: str) -> None:
+def test_options_of_rerank_servers_are_refused_by_other_engines(engine: str, option: str) -> None:
     flag = f"--{option.replace('_', '-')}"
     with pytest.raises(UsageError, match=f"^{flag} has no effect: it is not for --engine {engine}$"):
         EngineOptions(engine=engine).refuse_unread(frozenset({option}))

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
+def test_vllm_in_process_agrees(folder: Path, name: str, dtype: str) -> None:
     """Each in a process of its own, as vLLM takes one model a process."""
     code = "import json, sys; from support.agreement import vllm_scores; print(json.dumps(vllm_scores(*sys.argv[1:])))"
     ended = subprocess.run(
@@ -71,7 +71,7 @@ def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
     )
 
 
-def test_stdout_is_for_results(folder: Path, lbr: Program) -> None:
+def test_only_results_are_on_stdout(folder: Path, lbr: Program) -> None:
     stdin = json.dumps({"query_id": "1", "query": "figs", "documents": ["figs", "salt"]}).encode()
     ended = lbr("rerank", "-m", str(folder), "--family", "lb", "--engine", "vllm", stdin=stdin, env=SPACE)
     assert ended.code == 0
@@ -115,7 +115,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_a_vllm_server_agrees_is_killed_and_comes_back(folder: Path, lbr: Program, tmp_path: Path) -> None:
+def test_a_vllm_server_agrees_before_and_after_a_restart(folder: Path, lbr: Program, tmp_path: Path) -> None:
     port = free_port()
     server = Serving(f"http://127.0.0.1:{port}/v1")
     documents = [f"salt and figs number {number} " * (1 + number % 40) for number in range(300)]

@@ -50,7 +50,7 @@ def values_of(folder: Path, run: str, measure: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("measure", ["nDCG@10", "AP"])
-def test_it_finds_the_weight_of_an_exhaustive_search(samples: Path, lbr: Program, measure: str) -> None:
+def test_the_best_weight_is_that_of_an_exhaustive_search(samples: Path, lbr: Program, measure: str) -> None:
     values = {}
     for percent in range(0, 101, 20):
         weight = percent / 100
@@ -139,7 +139,7 @@ def test_the_table_has_the_best_weight_and_the_command(samples: Path, lbr: Progr
     assert (samples / "weights.svg").read_bytes() == (samples / "again.svg").read_bytes()
 
 
-def test_missing_queries_count_zero_and_a_weight_of_chance_is_warned_of(tmp_path: Path, lbr: Program) -> None:
+def test_missing_queries_count_zero_and_a_chance_weight_is_a_warning(tmp_path: Path, lbr: Program) -> None:
     run = [
         {
             **LINE,
@@ -163,7 +163,7 @@ def test_missing_queries_count_zero_and_a_weight_of_chance_is_warned_of(tmp_path
     assert "may be due to chance" not in lbr(*TUNE, "--measure", "nDCG@1").err
 
 
-def test_a_run_without_some_candidates_is_warned_of(samples: Path, lbr: Program) -> None:
+def test_a_run_without_some_candidates_is_a_warning(samples: Path, lbr: Program) -> None:
     assert lbr(*COMMAND, "--top-k", "3", "-o", "reranked.jsonl").code == 0
     assert "without some of the candidates: " in lbr(*TUNE, "--step", "0.5").err
 

@@ -94,14 +94,14 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ('{\n"query_id": "1"\n}', "not JSONL, and not a run of the form {query id: {document id: score}}"),
     ],
 )
-def test_an_invalid_run_is_refused_with_its_place(content: str, message: str, files: Path, lbr: Program) -> None:
+def test_an_invalid_run_is_an_error_with_its_location(content: str, message: str, files: Path, lbr: Program) -> None:
     write(files, {"own.json": content})
     ended = lbr("rerank", "own.json", *OPTIONS)
     where = f"own.json:{message}" if message[0].isdigit() else f"own.json: {message}"
     assert (ended.code, ended.out, ended.err.startswith(f"lbr: {where}")) == (2, "", True), ended.err
 
 
-def test_evaluate_reads_it(files: Path, lbr: Program) -> None:
+def test_evaluate_reads_json_runs(files: Path, lbr: Program) -> None:
     write(files, {"own.json": json.dumps(SCORES), "twin.trec": TWIN, "qrels": "q1 0 d2 1\n"})
     own, twin = (lbr("evaluate", name, "--qrels", "qrels", "--format", "json") for name in ("own.json", "twin.trec"))
     assert own.code == twin.code == 0

@@ -105,7 +105,7 @@ def problem(folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_causal_architecture_gets_its_own_scores_or_is_refused(part: int, tmp_path: Path) -> None:
+def test_every_causal_architecture_scores_like_its_own_code_or_is_refused(part: int, tmp_path: Path) -> None:
     names = NAMES[part::PARTS]
     tokenizer = chat_tokenizer()
     problems = {}

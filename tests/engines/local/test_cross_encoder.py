@@ -97,7 +97,7 @@ def test_logits_equal_the_plain_loop(folder: Path, budget: int | None) -> None:
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_bfloat16_logits_stand_no_farther_from_float32_than_a_plain_loop(
+def test_bfloat16_logits_are_as_close_to_float32_as_a_plain_loop(
     folder: Path, wide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)
@@ -107,7 +107,7 @@ def test_bfloat16_logits_stand_no_farther_from_float32_than_a_plain_loop(
     )
 
 
-def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_are_not_finite_are_recomputed_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(folder, dtype="bfloat16")
 
@@ -121,7 +121,7 @@ def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypat
     assert max_difference(logits(loaded), plain(folder)) < 0.1
 
 
-def test_a_query_without_room_is_refused(folder: Path) -> None:
+def test_a_query_that_exceeds_the_maximum_length_is_refused(folder: Path) -> None:
     loaded = engine(folder)
     long = Pair("fig " * 130, "x")
     for ask in (lambda: loaded.check([*PAIRS, long]), lambda: list(loaded.answer([[*PAIRS, long]]))):
@@ -132,7 +132,7 @@ def test_a_query_without_room_is_refused(folder: Path) -> None:
         assert caught.value.request == long
 
 
-def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder: Path, lbr: Program) -> None:
+def test_the_command_line_scores_like_the_plain_loop(folder: Path, lbr: Program) -> None:
     lines = "".join(
         json.dumps({"query_id": f"q{number}", "doc_id": "d", "query": pair.query, "text": pair.document}) + "\n"
         for number, pair in enumerate(PAIRS)
@@ -147,7 +147,7 @@ def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder:
 
 
 @pytest.mark.parametrize("limit", [4, 5, 6])
-def test_the_least_limits_end_well(folder: Path, lbr: Program, limit: int) -> None:
+def test_very_small_maximum_lengths_are_no_traceback(folder: Path, lbr: Program, limit: int) -> None:
     ended = lbr("rerank", "-m", str(folder), "--max-length", str(limit), stdin=b'{"query":"figs","documents":["a b"]}')
     assert ended.code == (0 if limit == 6 else 2)  # "figs" is two tokens, and three are special
     assert "Traceback" not in ended.err

@@ -100,7 +100,7 @@ def prompts() -> tuple[list[list[int]], list[str]]:
 
 @pytest.mark.parametrize("config", PACKED, ids=lambda config: config.model_type)
 @pytest.mark.parametrize("budget", [1, 100, 5000])
-def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, budget: int) -> None:
+def test_packed_hidden_states_equal_those_of_single_prompts(config: Any, budget: int) -> None:
     model = made(config)
     rows, groups = prompts()
     plain = one_by_one(model, rows)
@@ -110,7 +110,7 @@ def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, 
 
 
 @pytest.mark.parametrize(("config", "reason"), PADDED, ids=lambda value: getattr(value, "model_type", value))
-def test_models_that_cannot_be_packed_are_told_by_their_configuration(config: Any, reason: str) -> None:
+def test_models_that_cannot_be_packed_are_detected_and_padded(config: Any, reason: str) -> None:
     rows, groups = prompts()
     model = made(config)
     if getattr(config, "attn_logit_softcapping", None):
@@ -128,7 +128,7 @@ TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so t
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 60))
-def test_whatever_prompts_share_their_hidden_states_stay(groups: list[list[list[int]]], budget: int) -> None:
+def test_shared_prefixes_do_not_change_hidden_states(groups: list[list[list[int]]], budget: int) -> None:
     rows = [row for group in groups for row in group]
     keys = [number for number, group in enumerate(groups) for _ in group]
     assert (read(READER, rows, keys, budget) - one_by_one(PLAIN, rows)).abs().max() < 1e-4
@@ -171,7 +171,7 @@ def rev_engine(folder: Path, **options: Any) -> PromptEngine:
     return loaded
 
 
-def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Path) -> None:
+def test_a_document_prefix_is_read_once_for_all_queries(chat_model: Path) -> None:
     requests = [ask(LbRev(), *pair)[0] for pair in PAIRS]
     loaded = rev_engine(chat_model)
     plain = [answered(loaded, [request])[0] for request in requests]
@@ -193,7 +193,7 @@ def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Pa
 
 @pytest.mark.slow  # runs the C++ compiler
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
-def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_model_scores_like_the_plain_loop(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LBR_COMPILE", "on")
     loaded = engine(chat_model, dtype="float32")
     assert loaded.description == "cpu, float32, compiled"
@@ -203,7 +203,7 @@ def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("mode", "dtype", "pairs"), [("off", "bfloat16", 10_000), ("auto", "float32", 10_000), ("auto", "bfloat16", 10)]
 )
-def test_nothing_is_compiled_where_it_would_not_pay(
+def test_small_jobs_and_float32_are_not_compiled(
     mode: str, dtype: str, pairs: int, chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LBR_COMPILE", mode)
@@ -213,7 +213,7 @@ def test_nothing_is_compiled_where_it_would_not_pay(
     assert loaded.description == f"cpu, {dtype}"
 
 
-def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_error(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setenv("LBR_COMPILE", "on")
     message = r"LBR_COMPILE=on: no working compiler: neither g\+\+ nor clang\+\+ is installed"
@@ -224,7 +224,7 @@ def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatc
         engine(chat_model)
 
 
-def test_prompts_that_turn_their_positions_otherwise_are_not_read_together() -> None:
+def test_prompts_with_different_rope_factors_are_not_batched() -> None:
     rope = {"rope_type": "longrope", "short_factor": [1.0, 1.2, 1.4, 2.0], "long_factor": [2.0, 4.0, 8.0, 16.0]}
     more = {"rope_theta": 10000.0, "original_max_position_embeddings": 100, "factor": 9.0}
     config = Phi3Config(**TINY | {"num_key_value_heads": 4, "pad_token_id": 0}, rope_parameters=rope | more)

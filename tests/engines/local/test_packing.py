@@ -41,8 +41,8 @@ def read_back(row: Row, carried: Group | None) -> list[tuple[list[int], list[int
 
 
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=6), min_size=1, max_size=4), st.lists(st.integers(1, 5)))
-def test_each_prompt_sees_its_own_tokens_at_their_positions(groups: list[list[list[int]]], cuts: list[int]) -> None:
-    """However the members are cut into rows."""
+def test_each_prompt_attends_to_its_own_tokens(groups: list[list[list[int]]], cuts: list[int]) -> None:
+    """The result does not depend on how the members are split into rows."""
     rows = [row for group in groups for row in group]
     ordered = members(prompts(rows), [number for number, group in enumerate(groups) for _ in group])
     assert sorted(int(member.request.document) for member in ordered) == list(range(len(rows)))
@@ -68,7 +68,7 @@ def test_each_prompt_sees_its_own_tokens_at_their_positions(groups: list[list[li
 
 
 @given(st.lists(TOKENS, min_size=1, max_size=6))
-def test_the_prefix_is_what_all_share_and_leaves_each_a_token(rows: list[list[int]]) -> None:
+def test_the_common_prefix_is_the_longest_that_leaves_each_row_a_token(rows: list[list[int]]) -> None:
     prefix = common_prefix(rows)
     assert all(row[: len(prefix)] == prefix and len(row) > len(prefix) for row in rows)
     if len(rows) == 1:
@@ -79,7 +79,7 @@ def test_the_prefix_is_what_all_share_and_leaves_each_a_token(rows: list[list[in
 
 
 @given(TOKENS, TOKENS)
-def test_a_row_shares_what_it_begins_with_and_keeps_one_token(prefix: list[int], row: list[int]) -> None:
+def test_a_row_shares_its_prefix_except_for_the_last_token(prefix: list[int], row: list[int]) -> None:
     shared = shared_length(prefix, row)
     assert prefix[:shared] == row[:shared]
     assert shared < len(row)
@@ -94,14 +94,14 @@ def test_prompts_of_similar_length_share_a_segment() -> None:
     assert all(segment.shared == 5 for segment in segments[1:])
 
 
-def test_a_prompt_alone_is_read_without_a_prefix() -> None:
+def test_a_single_prompt_has_no_prefix() -> None:
     prompt = Prompt(Embedding("x"), [1, 2, 3], False)
     row = pack([Member(prompt, Group(()), 0, 3)], None)
     assert (row.tokens, row.positions, row.last) == ([1, 2, 3], [0, 1, 2], [2])
     assert (row.carried, row.carried_at) == (None, None)
 
 
-def test_planning_needs_no_torch() -> None:
+def test_packing_does_not_import_torch() -> None:
     code = f"""
 import sys, types
 for name in ("torch", "transformers", "tokenizers"):

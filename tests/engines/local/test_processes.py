@@ -34,7 +34,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_scores_are_those_of_one_device(folder: Path) -> None:
+def test_scores_equal_those_of_one_device(folder: Path) -> None:
     model, _, settings = local_setup(folder, "lb")
     queries = [Query(text, text) for text in QUERIES]
     one = scored(model, "local", settings, queries, DOCUMENTS, RecordedProgress())
@@ -43,14 +43,14 @@ def test_scores_are_those_of_one_device(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_identity_of_a_score_is_that_of_one_device(folder: Path) -> None:
+def test_cache_keys_equal_those_of_one_device(folder: Path) -> None:
     model, _, settings = local_setup(folder, "lb")
     two = prepare_engine("local", model, replace(settings, device="cpu, cpu"))
     assert two.spec == prepare_engine("local", model, settings).spec
 
 
 @pytest.mark.slow
-def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folder: Path) -> None:
+def test_errors_name_the_failed_pair_or_process(folder: Path) -> None:
     model, _, settings = local_setup(folder, "lb")
     engine = prepare_engine("local", model, replace(settings, device="cpu,cpu")).load()
     queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
@@ -71,7 +71,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folde
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", ["child", "interrupt", "kill"])
-def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Path, tmp_path: Path, stop: str) -> None:
+def test_an_interrupted_job_keeps_its_scores_and_ends_its_processes(folder: Path, tmp_path: Path, stop: str) -> None:
     process = start_long_job(folder, tmp_path, "--device", "cpu,cpu")
     workers = children(process.pid)
     if stop == "child":
@@ -94,7 +94,7 @@ def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Pa
 
 
 @pytest.mark.slow
-def test_the_whole_command(folder: Path, lbr: Program) -> None:
+def test_the_command_line(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32")
     two = lbr(*options, "--device", "cpu,cpu", stdin=PAIRS.encode())
     one = lbr(*options, "--device", "cpu", stdin=PAIRS.encode())
@@ -113,7 +113,7 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
         ("cpu,cpu:7", "lbr: --device cpu:7: not on this machine"),
     ],
 )
-def test_a_list_of_devices_that_cannot_be_used(folder: Path, lbr: Program, device: str, message: str) -> None:
+def test_invalid_lists_of_devices_are_errors(folder: Path, lbr: Program, device: str, message: str) -> None:
     ended = lbr("rerank", "--model", str(folder), "--family", "lb", "--device", device, stdin=PAIRS.encode())
     assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", message)
 

@@ -36,7 +36,7 @@ def causal(folder: Path, name: str) -> Path:
         ("Nemotron", r"attention of its own kind \(it fails: .+ when packed\)"),
     ],
 )
-def test_an_architecture_that_packing_would_change_is_padded(name: str, reason: str, tmp_path: Path) -> None:
+def test_an_architecture_with_different_packed_scores_is_padded(name: str, reason: str, tmp_path: Path) -> None:
     folder = causal(tmp_path / "tiny", name)
     loaded = engine(folder, device="cpu", dtype="float32")
     assert max_difference(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
@@ -44,7 +44,7 @@ def test_an_architecture_that_packing_would_change_is_padded(name: str, reason: 
     assert re.fullmatch(f"padded batches of similar lengths, for {reason}", loaded.attention)
 
 
-def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_packed_attention_is_not_used(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model gets its own attention and its own last layer back."""
     read = Packed.read
 
@@ -61,7 +61,7 @@ def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatc
     assert max_difference(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
-def test_a_model_that_neither_way_reads_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_packed_and_padded_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.own_hidden_states", lambda model, rows: torch.ones(len(rows), 32))
     with pytest.raises(
         MissingError, match="a Qwen2ForCausalLM cannot be read in padded batches: hidden states differ by"
@@ -70,9 +70,7 @@ def test_a_model_that_neither_way_reads_is_refused(chat_model: Path, monkeypatch
 
 
 @pytest.mark.parametrize("problem", ["wrong", "fails"])
-def test_float32_arithmetic_that_is_wrong_is_not_used(
-    problem: str, chat_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_float32_arithmetic_is_not_used(problem: str, chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights become float32, and the model's own code computes."""
 
     def forward(self: Float32Linear, inputs: torch.Tensor) -> torch.Tensor:
@@ -90,7 +88,7 @@ def test_float32_arithmetic_that_is_wrong_is_not_used(
     assert max_difference(scores(loaded), expected) < 1e-5
 
 
-def test_made_up_prompts_share_a_prefix_and_fit(chat_model: Path) -> None:
+def test_made_up_prompts_share_a_prefix_and_fit_the_model(chat_model: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(chat_model)
     model = transformers.AutoModelForCausalLM.from_pretrained(chat_model)
     for longest in (1, 2, 3, 9, 512):
