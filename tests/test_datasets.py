@@ -35,7 +35,7 @@ class Titled(NamedTuple):
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
-    """Register a data set with these parts, and return its id. Asking for more than the wanted documents fails."""
+    """Register a data set with these parts, and return its id. A lookup of documents that are not wanted fails."""
     monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
     ir_datasets = pytest.importorskip("ir_datasets")
     formats, registry = ir_datasets.formats, ir_datasets.util.Registry(allow_overwrite=True)
@@ -91,7 +91,7 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., s
 
 @pytest.fixture
 def small(register: Callable[..., str]) -> str:
-    """The data set with the same run, queries, documents and judgments as the files of the tests."""
+    """Return the data set with the same run, queries, documents and judgments as the files of the tests."""
     from ir_datasets.formats import GenericQuery
 
     documents = [

@@ -34,12 +34,12 @@ LOCAL: Any = {"family": "lb", "device": "cpu", "dtype": "float32"}
 
 
 def options(values: dict[str, Any]) -> list[str]:
-    """The arguments of the command line for these options."""
+    """Return the arguments of the command line for these options."""
     return [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def scores_of_command(lbr: Program, model: Path, folder: Path, *more: str, cached: int = 0) -> list[float]:
-    """The scores of `TEXTS` on the command line, with the cache in a folder, which has so many of them."""
+    """Return the scores of `TEXTS` on the command line; `folder` is the cache, which has `cached` of them."""
     line = json.dumps({"query": QUERY, "documents": TEXTS})
     arguments = ("-m", str(model), *options(LOCAL), "--cache", "--cache-dir", str(folder), *more)
     ended = lbr("rerank", *arguments, stdin=line.encode())
@@ -51,7 +51,7 @@ def scores_of_command(lbr: Program, model: Path, folder: Path, *more: str, cache
 
 @pytest.fixture
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No engine can be prepared: scores come from the cache."""
+    """Make the preparation of an engine fail, so that scores can only come from the cache."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("an engine is prepared")

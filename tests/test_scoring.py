@@ -73,7 +73,7 @@ class FakeEngine:
 
 
 def values(request: Request) -> Any:
-    """Numbers that depend on the texts."""
+    """Return numbers that depend on the texts."""
     seed = sum(repr(request).encode())
     if isinstance(request, Embedding):
         return np.array([seed % 7 + 1, seed % 11, seed % 13], dtype=np.float32)

@@ -50,7 +50,7 @@ class Case:
 
 
 def known(case: Case, cache: Path) -> bool:
-    """Score the pair, and tell whether its score was known."""
+    """Score the pair, and return whether its score was cached."""
     listener = RecordedProgress()
     with Cache(CacheLocation(cache, 10**9), listener) as opened:
         model = resolve(str(case.folder), case.family, chosen=case.chosen)

@@ -37,7 +37,7 @@ def key(number: int) -> bytes:
 
 
 def ran(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A process that runs `code` with the folder as argument."""
+    """Run `code` in a process, with the folder as argument, and return the completed process."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [sys.executable, "-c", code, str(folder), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)

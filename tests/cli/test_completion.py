@@ -29,7 +29,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, capsys: Capture, **variables: str) -> tuple[object, str]:
-    """The exit code and the output of the program for a shell that sets these variables."""
+    """Return the exit code and the output of the program for a shell that sets these variables."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as raised:

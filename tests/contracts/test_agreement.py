@@ -42,7 +42,7 @@ def reference(folder: Path) -> Reference:
 
 @pytest.fixture(params=["local", "plain", "server"])
 def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
-    """How each engine is set up for a family and a precision."""
+    """Yield a function that returns the setup of an engine for a family and a precision."""
     kind = request.param
     if kind == "server":
         with serving(folder) as server:
@@ -59,7 +59,7 @@ def test_float32_scores_equal_a_plain_loop(engine: Engines, reference: Reference
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_scores_of_workers_equal_a_plain_loop(folder: Path, reference: Reference) -> None:
-    """The family is `lb-rev`, which shares documents between queries; `test_ray` compares `lb` with the local engine."""
+    """The family is `lb-rev`, which shares documents between queries; `test_ray` compares `lb`."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'lbr-cli[ray]'")
     model, _, settings = local_setup(folder, "lb-rev", workers=Workers(1))
     assert_agreement(values(scores(model, "ray", settings)), reference.scores("lb-rev"), TOLERANCE["float32"])

@@ -113,7 +113,7 @@ def bge_gemma(tokenizer: Any, model: Any, query: str, document: str) -> float:
 
 
 def shortened(whole: Callable[[str], list[int]], document: str, most: int) -> list[int]:
-    """The ids with the longest beginning of the document that fits."""
+    """Return the ids with the longest beginning of the document that fits."""
     end = len(document)
     while len(row := whole(document[:end])) > most:
         # a character has four bytes, and so at most four tokens: no step of an eighth of the excess is too long

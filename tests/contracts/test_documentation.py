@@ -94,7 +94,7 @@ def test_a_page_begins_with_a_command_that_can_be_copied(page: Page) -> None:
 
 
 def help_of(call: str) -> str:
-    """The help of a command, at a width at which each option has one line for its name."""
+    """Return the help of a command, at a width at which each option has one line for its name."""
     with redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as environment:
         environment.setenv("COLUMNS", "120")
         program()([*call.split(), "--help"], prog_name="lbr", standalone_mode=False)
@@ -103,7 +103,7 @@ def help_of(call: str) -> str:
 
 @pytest.fixture(scope="module")
 def options() -> dict[str, dict[str, set[str]]]:
-    """The options of each command, by the headings of its help."""
+    """Return the options of each command, by the headings of its help."""
     by_call = {}
     for call in CALLS:
         parts = HEADING.split(help_of(call))

@@ -39,7 +39,7 @@ TEXT = st.lists(WORD, max_size=6).map(" ".join)
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a job and what they mean."""
+    """The files of a job, and its expected pairs and texts."""
 
     run: bytes
     corpus: bytes
@@ -47,7 +47,7 @@ class Files:
     pairs: list[tuple[str, str, float]]
     documents: dict[str, str]
     texts: dict[str, str]
-    by_place: bool  # the run says no scores, only ranks
+    by_rank: bool  # the run has ranks and no scores
 
     def write(self, folder: Path) -> Inputs:
         (folder / "run").write_bytes(self.run)
@@ -111,7 +111,7 @@ def jobs(draw: st.DrawFn) -> Files:
 
 
 def overlap(query: str, document: str) -> float:
-    """The share of the query's distinct words, said once more."""
+    """Return the share of the query's distinct words, computed independently of lbr."""
     wanted = set(re.findall(r"\w+", query.casefold()))
     there = set(re.findall(r"\w+", document.casefold()))
     return len(wanted & there) / len(wanted) if wanted else 0.0
@@ -121,7 +121,7 @@ def expected(files: Files) -> list[tuple[str, str, int, float]]:
     rows = []
     for query_id in dict.fromkeys(q for q, _, _ in files.pairs):
         first = [(d, score) for q, d, score in files.pairs if q == query_id]
-        if not files.by_place:
+        if not files.by_rank:
             first.sort(key=lambda pair: -pair[1])
         scored = [(d, float32(overlap(files.texts[query_id], files.documents[d]))) for d, _ in first]
         scored.sort(key=lambda pair: -pair[1])

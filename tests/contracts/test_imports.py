@@ -92,7 +92,7 @@ def room(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The rooms of this package that a file imports from, other than for types alone."""
+    """Return the layers of the package that a file imports from, except for type annotations."""
     names = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
@@ -122,7 +122,7 @@ def test_families_and_formats_import_no_engine_library(path: Path) -> None:
 
 
 def loaded(code: str, names: tuple[str, ...]) -> list[str]:
-    """Which of the modules, or of those in these packages, are loaded when some code has run."""
+    """Return those of the modules and packages that are imported after some code has run."""
     prints = f"import sys\ntry:\n    {code}\nfinally:\n    print(*sys.modules, file=sys.stderr)"
     ended = subprocess.run([sys.executable, "-c", prints], capture_output=True, text=True, check=False)
     modules = ended.stderr.splitlines()[-1].split()

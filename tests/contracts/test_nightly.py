@@ -52,7 +52,7 @@ def cached_start(lbr_start: Starter, tmp_path: Path) -> Starter:
 
 
 def answering(cached_start: Starter, model: Path, *more: str) -> Any:
-    """A job that has answered its first query, of two pairs, and waits for the next."""
+    """Start a job, and return it when it has answered its first query, of two pairs, and waits for the next."""
     job = cached_start("-", "--stream", "-m", str(model), "--family", "lb", *more)
     assert job.stdin
     assert job.stdout

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minilm: Path) -> dict[str, Any]:
-    """The names that the examples of one page define."""
+    """Return the names that the examples of one page define."""
     monkeypatch.setenv("LBR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("LBR_DEVICE", "cpu")
     return {}

@@ -29,7 +29,7 @@ def ask(query: str, document: str) -> NextToken:
 
 
 def whole(tokenizer: Any, request: NextToken) -> list[int]:
-    """The ids that transformers gives for the conversation."""
+    """Return the ids that transformers gives for the conversation."""
     assert isinstance(request.template, Chat)
     messages = [
         {"role": "system", "content": request.template.system},

@@ -64,7 +64,7 @@ def test_a_killed_worker_is_replaced_and_its_requests_are_repeated(folder: Path)
 
 
 def _kill_a_worker(worker: Any) -> None:
-    """As a node that goes, or a kernel that lacks memory, does."""
+    """Kill a worker, as the loss of a node or a lack of memory does."""
     pid = ray.get(worker.__ray_call__.remote(lambda worker: os.getpid()))
     os.kill(pid, signal.SIGKILL)
 

@@ -50,12 +50,12 @@ WITH_CUTOFF |= {"iprec_at_recall": "IPrec"}
 
 @pytest.fixture
 def judged(tmp_path: Path) -> Path:
-    """A folder with qrels.txt and two runs, before.trec and after.trec."""
+    """Return a folder with qrels.txt and two runs, before.trec and after.trec."""
     return write(tmp_path, {"qrels.txt": QRELS, "before.trec": BEFORE, "after.trec": AFTER})
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A program run in a folder."""
+    """Run a Python program in a folder, and return the completed process."""
     environment = {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
@@ -637,7 +637,7 @@ def test_a_run_in_json_is_read(judged: Path, indent: int | None) -> None:
 
 
 def run_jq(folder: Path, hint: str) -> str:
-    """What the command of a hint prints."""
+    """Return the output of the command in a hint."""
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     command = hint.removeprefix("lbr: hint: convert it: ")

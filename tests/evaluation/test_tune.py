@@ -31,7 +31,7 @@ SECOND = {"query_id": "q2", "doc_id": "d2", "score": 1, "first_stage_score": 1, 
 
 @pytest.fixture
 def samples(tmp_path: Path, lbr: Program) -> Path:
-    """The samples and their run, reranked by shared words."""
+    """Return the samples and their run, reranked by shared words."""
     shutil.copytree(ROOT / "samples", tmp_path, dirs_exist_ok=True)
     assert lbr(*COMMAND, "-o", "reranked.jsonl").code == 0
     return tmp_path
@@ -42,7 +42,7 @@ def jsonl(lines: Iterable[dict[str, Any]]) -> str:
 
 
 def values_of(folder: Path, run: str, measure: str) -> dict[str, float]:
-    """The value of each query, by ir_measures; a query without results has none."""
+    """Return the value of each query, by ir_measures; a query without results has none."""
     qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels.txt")))
     ranked = ir_measures.read_trec_run(str(folder / run))
     parsed = {"nDCG@10": ir_measures.nDCG @ 10, "AP": ir_measures.AP}[measure]

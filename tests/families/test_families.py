@@ -72,7 +72,7 @@ def test_the_probability_of_a_score_is_that_of_its_details(family: Family) -> No
 
 
 def labels(family: Family) -> int:
-    """The number of values in an answer to the first request of a family."""
+    """Return the number of values in an answer to the first request of a family."""
     (request,) = ask(family, "q", "d")
     return max(len(request.labels), 1) if isinstance(request, NextToken) else 1
 

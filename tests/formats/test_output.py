@@ -58,7 +58,7 @@ def refuse(number: int) -> Any:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that other users may enter."""
+    """Return a folder that other users may enter."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)

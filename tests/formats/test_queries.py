@@ -106,7 +106,7 @@ COLUMNS = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--q
 def query_texts(
     path: Path, content: str, field: str | None = None, columns: str | None = None
 ) -> tuple[list[str], list[str]]:
-    """The texts of the queries, and the warnings."""
+    """Return the texts of the queries, and the warnings."""
     write(path, {"q": content})
     warnings: list[str] = []
     names = tuple(columns.split(",")) if columns else None

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random causal model whose vocabulary has yes and no."""
+    """Return a random causal model whose vocabulary has yes and no."""
     return str(checkpoints.causal(tmp_path_factory.mktemp("model") / "tiny", "Qwen3"))
 
 

@@ -61,7 +61,7 @@ LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text":
 
 
 def detected(folder: Path, **config: Any) -> object:
-    """The family that a folder with this configuration is of."""
+    """Return the family that is detected for a folder with this configuration."""
     write(folder, {"config.json": json.dumps(config)})
     return family_of(folder, "")
 
@@ -207,7 +207,7 @@ class MineForSequenceClassification(transformers.PreTrainedModel):
 
 @pytest.fixture
 def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A classifier that comes with code of its own, which leaves a file where it runs."""
+    """Return a classifier that comes with code of its own, which leaves a file where it runs."""
     folder = tmp_path / "mine"
     module = types.ModuleType("mine")
     monkeypatch.setitem(sys.modules, "mine", module)
@@ -223,7 +223,7 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def own_score(folder: Path) -> float:
-    """What the code of `with_code` computes for "ripe figs" and "figs turn purple"."""
+    """Return the score that the code of `with_code` computes for "ripe figs" and "figs turn purple"."""
     tensors = load_file(folder / "model.safetensors")
     ids = checkpoints.bytes_tokenizer()("ripe figs", "figs turn purple")["input_ids"]
     mean = tensors["embed.weight"][ids].mean(0)

@@ -112,7 +112,7 @@ def test_an_uncached_model_is_an_error_if_offline(files: Path, lbr: Program) -> 
 
 
 def silent_port() -> Iterator[int]:
-    """A port that takes a connection and never answers."""
+    """Yield a port that accepts a connection and never responds."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -180,7 +180,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Not a word."""
+        """Log nothing."""
 
 
 def oid(data: bytes) -> str:
@@ -189,7 +189,7 @@ def oid(data: bytes) -> str:
 
 @pytest.fixture
 def hub(chat_model: Path) -> Iterator[tuple[str, type[Hub]]]:
-    """The tiny chat model under the name of the default model."""
+    """Serve the tiny chat model under the name of the default model."""
 
     class Ours(Hub):
         folder, name = chat_model, LB
@@ -281,7 +281,7 @@ def test_weights_in_the_older_form_are_downloaded(
 
 
 def bi_encoder(folder: Path) -> Path:
-    """A bi-encoder whose Dense module is stored as `pytorch_model.bin`."""
+    """Return a bi-encoder whose Dense module is stored as `pytorch_model.bin`."""
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
     dense = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
     return checkpoints.bi_encoder(folder, "Bert", tokenizer, {"kind": "Pooling", "pooling_mode": "mean"}, dense)

@@ -29,14 +29,14 @@ def match(query_token: str, document_token: str, start: int | None, similarity: 
 
 
 def run_of(*extras: dict[str, Any], name: str = "run") -> Run:
-    """A run of one query, with documents d, d1, d2 ..."""
+    """Return a run of one query, with documents d, d1, d2 ..."""
     ids = [f"d{number or ''}" for number in range(len(extras))]
     candidates = {doc_id: Candidate(doc_id, extra=extra) for doc_id, extra in zip(ids, extras, strict=True)}
     return Run(name, {"q": ids}, {"q": candidates})
 
 
 def shown(matches: object, document: Document | None = DOCUMENT, **extra: Any) -> tuple[Any, list[str]]:
-    """What the page has of the matches of a document, and the warnings."""
+    """Return the matches of a document in the data of the page, and the warnings."""
     warnings: list[str] = []
     documents = {document.doc_id: document} if document else {}
     runs = [run_of({}), run_of({"matches": matches, **extra})]

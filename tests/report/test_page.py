@@ -55,12 +55,12 @@ class Visit:
             self.complaints.append(f"request: {request.url}")
 
     def rows(self) -> list[str]:
-        """The ids of the queries in the order of the table."""
+        """Return the ids of the queries in the order of the table."""
         ids: list[str] = self.page.locator("#queries tbody tr:not([hidden]) a").all_inner_texts()
         return ids
 
     def changes(self) -> list[float]:
-        """The gains of the queries in the order of the table, with a minus sign for losses."""
+        """Return the gains of the queries in the order of the table, with a minus sign for losses."""
         texts = self.page.locator("#queries td:nth-child(4)").all_inner_texts()
         return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
 
@@ -70,13 +70,13 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for pages, made once."""
+    """Return a folder for pages that all tests share."""
     return tmp_path_factory.mktemp("pages")
 
 
 @pytest.fixture
 def samples(pages: Path, lbr: Program) -> Path:
-    """The page of the samples: BM25 beside shared words, explained, and beside an interpolation of the two."""
+    """Write the page of the samples: BM25, overlap, and an interpolation of the two."""
     made = pages / "samples.html"
     if not made.exists():
         run, corpus = str(SAMPLES / "run.trec"), str(SAMPLES / "docs.jsonl")
@@ -91,7 +91,7 @@ def samples(pages: Path, lbr: Program) -> Path:
 
 @pytest.fixture
 def strange(pages: Path, lbr: Program) -> Path:
-    """A page without judgments, of texts that are not for the faint-hearted."""
+    """Write a page without judgments, whose texts contain markup and special characters."""
     made = pages / "strange.html"
     if not made.exists():
         texts = [f"😀{EVIL}", f"{ARABIC} لشبونة عاصمة البرتغال", "x" * 3000, "七時に起きる"]
@@ -117,7 +117,7 @@ def strange(pages: Path, lbr: Program) -> Path:
 
 @pytest.fixture
 def matching(pages: Path, lbr: Program) -> Path:
-    """A page with matched tokens of a query, in one run of two."""
+    """Return a page with matched tokens of a query, in one run of two."""
     made = pages / "matching.html"
     if not made.exists():
         title, text = "Figs", f"😀 Ripe figs\n{EVIL} late figs"

@@ -25,14 +25,14 @@ SAMPLES = ROOT / "samples"
 
 
 def data_of(html: str) -> dict[str, Any]:
-    """The data that a page holds."""
+    """Return the data that a page holds."""
     found: dict[str, Any] = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', html)[0])
     return found
 
 
 @pytest.fixture
 def reranked(tmp_path: Path, lbr: Program) -> Path:
-    """The samples' run by shared words, explained, in JSONL."""
+    """Rerank the run of the samples with overlap and --explain, and return the JSONL file."""
     command = ["rerank", str(SAMPLES / "run.trec"), "-c", str(SAMPLES / "docs.jsonl"), "--engine", "overlap"]
     assert lbr(*command, "--explain", "-o", "after.jsonl").code == 0
     return tmp_path / "after.jsonl"

@@ -49,7 +49,7 @@ def sizes() -> Iterator[tuple[str, float]]:
 
 
 def own_scores(folder: Path) -> list[float]:
-    """The expectation of the digit by the model's own forward pass, prompt by prompt."""
+    """Return the expected digit by the model's own forward pass, prompt by prompt."""
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     digits = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
@@ -91,7 +91,7 @@ def built(name: str, tokenizer: Any, folder: Path) -> bool:
 
 
 def problem(folder: Path) -> str:
-    """How lbr treats a model wrongly; "" for right scores and for a refusal."""
+    """Return how lbr fails on a model; "" for correct scores and for a refusal."""
     try:
         ours = scores(engine(folder, device="cpu", dtype="float32"), SOME_PAIRS)
     except LbrError as error:

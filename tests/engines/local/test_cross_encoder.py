@@ -35,7 +35,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT with one label and random weights, of 128 positions."""
+    """Return a BERT with one label and random weights, of 128 positions."""
     found = tmp_path_factory.mktemp("models") / "tiny-cross"
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     torch.manual_seed(3)

@@ -66,7 +66,7 @@ def test_a_truncated_document_scores_like_its_beginning(chat_model: Path) -> Non
 
 
 def only(loaded: Any, *requests: Request) -> tuple[Sequence[tuple[Request, Answer]], int]:
-    """Answers and tokens of requests that are computed as one batch."""
+    """Return the answers and the number of tokens of requests that are computed as one batch."""
     (batch,) = loaded.answer([requests])
     return batch.answers, batch.tokens
 
@@ -262,7 +262,7 @@ def encoder(folder: Path, **settings: Any) -> Encoder:
 
 
 def plain_vectors(folder: Path) -> list[Any]:
-    """Mean pooling and normalising, text by text."""
+    """Return mean-pooled, normalised vectors, computed text by text."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     found = []

@@ -78,7 +78,7 @@ def one_by_one(model: Any, rows: list[list[int]]) -> torch.Tensor:
 
 @torch.inference_mode()
 def read(backbone: Packed | Padded, rows: list[list[int]], keys: list[Any], budget: int) -> torch.Tensor:
-    """The hidden states of rows, in their order."""
+    """Return the hidden states of rows, in their order."""
     prompts = [Prompt(Embedding(str(number)), row, False) for number, row in enumerate(rows)]
     found: dict[Request, torch.Tensor] = {}
     for batch, _, hidden in backbone.read(prompts, keys, TokenBudget(budget)):
@@ -87,7 +87,7 @@ def read(backbone: Packed | Padded, rows: list[list[int]], keys: list[Any], budg
 
 
 def prompts() -> tuple[list[list[int]], list[str]]:
-    """Three groups, one of a single prompt, of lengths between 1 and 900 tokens."""
+    """Return the prompts of three groups, one with a single prompt, of 1 to 900 tokens."""
     torch.manual_seed(2)
     rows, groups = [], []
     for group, prefix, lengths in (("a", 40, (1, 1, 7, 8, 9, 300, 900)), ("b", 3, (5,)), ("c", 0, (2, 30))):
@@ -135,7 +135,7 @@ def test_shared_prefixes_do_not_change_hidden_states(groups: list[list[list[int]
 
 
 def read_tokens(model: Any) -> list[int]:
-    """A list that fills with the tokens of each row that the model reads."""
+    """Return a list that grows by the number of tokens of each row that the model reads."""
     sizes: list[int] = []
     model.base_model.register_forward_pre_hook(
         lambda module, arguments, options: sizes.append(options["input_ids"].numel()), with_kwargs=True

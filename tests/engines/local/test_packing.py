@@ -22,7 +22,7 @@ def prompts(rows: Sequence[list[int]]) -> list[Prompt]:
 
 
 def read_back(row: Row, carried: Group | None) -> list[tuple[list[int], list[int]]]:
-    """For each prompt of a row, the tokens that its last token sees, and their positions."""
+    """Return the tokens that the last token of each prompt attends to, and their positions."""
     found: dict[int, tuple[list[int], list[int]]] = {}
     for segment in row.segments:
         if segment.outputs is None:

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process has started, without the tracker of multiprocessing."""
+    """Return the processes that a process has started, without the tracker of multiprocessing."""
     pids = [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
