@@ -24,7 +24,7 @@ from support.tokenizers import chat_tokenizer
 
 pytest.register_assert_rewrite("support.agreement", "support.plain_loop")
 
-settings.register_profile("lbr", deadline=None)  # the machine may be busy
+settings.register_profile("lbr", deadline=None)  # tests share the processor
 settings.load_profile("lbr")
 FORK_SERVER = pytest.StashKey[str]()
 
@@ -35,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the fork server in the main process, and give each of several workers one thread of torch."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests in the background of a script; `lbr` would ignore it
+    # a background process of a script ignores SIGINT, and so would `lbr`
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return

@@ -128,7 +128,7 @@ def test_a_data_set_scores_like_the_same_files(files: Path, small: str, inside: 
     (files / "queries.tsv").unlink()
     for arguments in (["--dataset", small], ["run.trec", "--dataset", small]):
         ended = inside(*RERANK, *arguments)
-        assert (ended.code, ended.out) == (0, "")  # what ir_datasets prints is on stderr
+        assert (ended.code, ended.out) == (0, "")  # ir_datasets prints on stderr
         assert (files / "out").read_text() == expected
 
 

@@ -102,7 +102,7 @@ def test_document_scores_are_the_first_maximum_or_mean() -> None:
         "number": 1,
         "start": 0,
         "text": "w0 w1 w2 w3",
-    }  # the others were not looked for
+    }  # further passages are not computed
     assert folded.value == 1.0
 
 
@@ -144,13 +144,13 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
 
 def test_passages_are_cached_up_to_a_limit() -> None:
     cache = SpanCache(2 * (len(TEN) + 3 * SPAN_BYTES))
-    texts = [TEN, TEN.upper(), TEN[::-1]]  # one more than there is room for
+    texts = [TEN, TEN.upper(), TEN[::-1]]  # one more than the cache can hold
     first, second, third = (cache.get(text, 4, 3) for text in texts)
     assert [list(found) for found in (first, second, third)] == [list(passage_spans(text, 4, 3)) for text in texts]
     assert cache.get(texts[2], 4, 3) is third
     assert cache.get(texts[1], 4, 3) is second
     assert cache.get(texts[0], 4, 3) is not first
-    assert cache.get(texts[2], 4, 3) is not third  # the one that was used longest ago
+    assert cache.get(texts[2], 4, 3) is not third  # the least recently used one
     long = cache.get(TEN * 9, 4, 3)  # has no room
     assert list(long) == list(passage_spans(TEN * 9, 4, 3))
     assert cache.get(TEN * 9, 4, 3) is not long

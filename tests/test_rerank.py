@@ -70,7 +70,7 @@ def test_first_stage_order_is_that_of_the_input_otherwise() -> None:
 
 
 def test_float32_ties_keep_the_first_stage_order() -> None:
-    # the first two are one float32
+    # the first two are equal as float32
     scores = {0: Score(0.1), 1: Score(0.1 + 1e-12), 2: Score(0.2)}
     lines = new_order(candidates(3, 2, 1), scores)
     assert [line.candidate.doc_id for line in lines] == ["d2", "d0", "d1"]
@@ -231,7 +231,7 @@ def test_interpolation_is_the_weighted_mean_of_both(pairs: list[tuple[int, int]]
 
 
 def test_interpolation_scales_scored_candidates_only(files: Path, lbr: Program) -> None:
-    # d3, far below the depth, would make the others all but equal
+    # d3, below the depth, would make the scaled scores of the others almost equal
     run = b"q1 Q0 d2 1 9 x\nq1 Q0 d1 2 8 x\nq1 Q0 d3 3 -1000 x\n"
     command = ("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "--depth", "2")
     assert lbr(*command, "--interpolate", "0.25", stdin=run).out == (

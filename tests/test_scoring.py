@@ -24,7 +24,8 @@ from lbr_cli.families import BiEncoder, Classifier, Lb, LbRev
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer, requests_of
 from support.progress import RecordedProgress
 
-QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]  # two have the text of another
+# the last two have the texts of the first two
+QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]
 DOCUMENTS = [Document(f"text {number}", f"text {number}") for number in range(7)]
 ITEMS = [QueryDocuments(query, DOCUMENTS) for query in QUERIES]
 FAMILIES: list[Family] = [Lb(), Classifier(), LbRev(), BiEncoder()]
@@ -121,7 +122,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_scores(family: Family,
     plain = run(family, FakeEngine(), None)
     engine, progress = FakeEngine(window=window), RecordedProgress()
     assert run(family, engine, tmp_path) == plain
-    assert set(engine.computed.values()) == {1}  # also of pairs with equal texts
+    assert set(engine.computed.values()) == {1}  # also for pairs with equal texts
     warm = FakeEngine(lasts=0)
     assert run(family, warm, tmp_path, progress) == plain
     assert (progress.pairs, progress.cached, progress.tokens) == (len(plain), len(plain), 0)
@@ -149,7 +150,7 @@ def test_a_job_that_is_killed_repeatedly_computes_each_pair_once(
             assert lasts != 10**9
         computed += engine.computed
     assert found == run(family, FakeEngine(), None)
-    if isinstance(family, BiEncoder):  # queries are encoded again in each run in which one of their pairs is missing
+    if isinstance(family, BiEncoder):  # queries are encoded again in each run that misses one of their pairs
         computed = Counter({text: count for text, count in computed.items() if "query" not in repr(text)})
     assert set(computed.values()) <= {1}
 
@@ -192,7 +193,7 @@ def test_windows_are_whole_queries_and_grow_to_what_the_engine_prefers(family: F
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     plan = scorer.plan(lambda: ((item.query, document) for item in items for document in item.documents))
     assert [item for item, _ in scorer.score(items, plan)] == items
-    assert list(map(len, engine.windows[:3])) == [3, 12, 33]  # of queries with 3, 4, 5, 3, 4, … documents
+    assert list(map(len, engine.windows[:3])) == [3, 12, 33]  # queries have 3, 4, 5, 3, 4, … documents
     assert all(30 <= len(window) < 35 for window in engine.windows[2:-1])
     flat = [request for window in engine.windows for request in window]
     assert flat == [requests_of(family, item.query, document)[0] for item in items for document in item.documents]
@@ -203,12 +204,12 @@ def test_a_family_that_shares_documents_has_one_sorted_window(family: Family) ->
     engine = FakeEngine()
     run(family, engine, None)
     *before, window = engine.windows
-    if isinstance(family, BiEncoder):  # what the pairs of a query share comes before all documents
+    if isinstance(family, BiEncoder):  # requests that the pairs of a query share precede those of all documents
         assert [[request.document for request in shared] for shared in before] == [[f"query {n}" for n in range(4)]]
     else:
         assert before == []
     texts = [request.document for request in window]
-    assert texts == sorted(texts)  # equally long ones
+    assert texts == sorted(texts)  # all have equal length
     documents = [Document(str(size), "x" * size) for size in (3, 1, 2)]
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     scorer.score_query(QUERIES[0], documents)
@@ -224,7 +225,7 @@ def test_a_query_is_yielded_as_soon_as_it_and_those_before_it_are_complete(famil
         yielded_after = [engine.batches for _ in scorer.score(ITEMS, scorer.plan(pairs))]
     if family.shares == "query":  # two batches a query; the texts of the last two are those of the first two
         assert yielded_after == [2, 4, 6, 8, 8, 8]
-    else:  # a query needs all of the seven documents
+    else:  # a query needs all seven documents
         assert yielded_after == [engine.batches] * 6
 
 
@@ -235,7 +236,7 @@ def test_scores_are_stored_before_their_window_is_complete(family: Family, plann
         def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
             return super().answer(window[::-1] for window in windows)
 
-    engine = Backwards(size=3, lasts=4)  # the second batch ends what the queries of a bi-encoder need
+    engine = Backwards(size=3, lasts=4)  # the second batch completes the queries of a bi-encoder
     with pytest.raises(Stop):
         run(family, engine, tmp_path, planned=planned)
     progress = RecordedProgress()
@@ -318,7 +319,7 @@ def test_the_requests_of_a_pair_are_built_at_most_three_times(
         return requests(self, query, document)
 
     monkeypatch.setattr(type(family), "requests", counted)
-    for passes in (3, 1):  # looked up, checked and scored; then only looked up
+    for passes in (3, 1):  # passes: lookup, check and scoring; in the second run only the lookup
         built.clear()
         run(family, FakeEngine(), tmp_path)
         alike = Counter((query.text or "", document.doc_id) for query, document in pairs())
@@ -407,7 +408,7 @@ def test_details_and_warnings_are_cached(tmp_path: Path) -> None:
         assert scores.get([key, unknown]) == [score, None]
         assert scores.contains([unknown, key]) == [False, True]
         assert other.get([other.key(pair)]) == [None]
-        assert not ScoreCache(cache, b"", "m").enabled  # all models would share their scores
+        assert not ScoreCache(cache, b"", "m").enabled  # without an identity, all models would share scores
         (back,) = scores.get([key])
         assert back
         assert math.copysign(1, back.details["mass"]) == -1

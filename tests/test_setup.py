@@ -207,7 +207,7 @@ def test_a_loaded_engine_overrides_the_memo(chat: Case, tmp_path: Path, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(setup, "prepare_engine", lambda name, model, settings: wrong(model, settings))
         assert not known(chat, tmp_path / "cache")
-    # what is remembered of this machine says cuda; a pair that has to be computed shows that it is not
+    # the memo has cuda; when a pair has to be computed, the loaded engine corrects it
     assert known(chat, tmp_path / "cache")
     assert not known(replace(chat, text="Bread"), tmp_path / "cache")
     assert known(replace(chat, text="Bread"), tmp_path / "cache")
@@ -326,7 +326,7 @@ def test_code_in_another_repository_disables_the_cache(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_an_error(chat: Case, tmp_path: Path) -> None:
     (chat.folder / "gone.json").symlink_to(tmp_path / "nowhere")
-    assert not known(chat, tmp_path / "cache")  # loading does not read it either
+    assert not known(chat, tmp_path / "cache")  # loading does not read this file
     with (
         Cache(None, RecordedProgress()) as cache,
         pytest.raises(MissingError, match=r"gone\.json: cannot be read: No such file or directory"),

@@ -265,7 +265,7 @@ with Cache(CacheLocation(Path(sys.argv[1]), 10**9), listener) as cache:
 
 @pytest.mark.parametrize("folder_too", [True, False])
 def test_a_read_only_file_is_a_warning(folder_too: bool) -> None:
-    folder = Path("/tmp") / f"lbr-read-only-{os.getpid()}-{folder_too}"  # where another user may come to
+    folder = Path("/tmp") / f"lbr-read-only-{os.getpid()}-{folder_too}"  # a folder that other users can enter
     folder.mkdir()
     try:
         filled(folder, 10)

@@ -60,9 +60,9 @@ def test_wrong_scores_fail(chat_model: Path, monkeypatch: pytest.MonkeyPatch) ->
     read = Packed.read
 
     def wrong(self: Packed, prompts: Any, keys: Any, budget: Any) -> Any:
-        checked = "self-check" in keys  # when it is loaded, it is still right
+        checked = "self-check" in keys  # the check while the model is loaded passes
         for batch, tokens, hidden in read(self, prompts, keys, budget):
-            yield batch, tokens, hidden if checked else hidden.flip(0)  # each gets the other's score
+            yield batch, tokens, hidden if checked else hidden.flip(0)  # swaps the scores
 
     monkeypatch.setattr(Packed, "read", wrong)
     lines = []

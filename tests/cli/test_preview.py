@@ -69,7 +69,7 @@ def test_a_dry_run_fails_if_the_job_would_fail(files: Path, lbr: Program, chat_m
 
 
 def test_a_dry_run_accepts_what_the_job_accepts(files: Path, lbr: Program) -> None:
-    # an empty id can be read and written in the same format, and not written in TREC
+    # an empty id can be written in the input format, but not in TREC
     write(files, {"run.tsv": "\td1\t1\n", "queries.tsv": "\tripe fig\n"})
     command = ["rerank", "run.tsv", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap"]
     for options in ([], ["--dry-run"]):

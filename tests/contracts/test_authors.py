@@ -186,7 +186,7 @@ def mt5(tokenizer: Any, model: Any, query: str, document: str) -> float:
 
 def pair(tokenizer: Any, model: Any, query: str, document: str) -> Any:
     roberta = "Roberta" in type(model).__name__
-    limit = MAX_POSITIONS - 2 if roberta else MAX_POSITIONS  # its table begins behind the padding id
+    limit = MAX_POSITIONS - 2 if roberta else MAX_POSITIONS  # position embeddings begin after the padding id
     options = {"truncation": "only_second", "max_length": limit, "split_special_tokens": True}
     return tokenizer([query], [document], return_tensors="pt", **options)
 
@@ -215,7 +215,7 @@ class Case:
     kind: str = "AutoModelForCausalLM"
     family: str | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0  # of the probability
+    temperature: float = 1.0  # the probability is the sigmoid of score / temperature
 
 
 TEVATRON = Template.parse(
@@ -341,12 +341,12 @@ def test_float32_scores_equal_the_formula_of_the_authors(case: Case, folder: Pat
     expected = by_author(case, folder, torch.float32)
     found = local_scores(folder, case.family, "float32", QUERIES, DOCUMENTS, case.chosen)
     assert max_difference([score.value for score in found], expected) < 1e-4
-    assert max(expected) - min(expected) > 0.05  # or agreement would mean nothing
+    assert max(expected) - min(expected) > 0.05  # equal scores would agree trivially
     assert [score.details["probability"] for score in found] == pytest.approx(
         [1 / (1 + math.exp(-score / case.temperature)) for score in expected], abs=1e-4
     )
     cut = [score.details["truncated"] for score in found]
-    reads_all = case.kind == SEQ2SEQ  # T5 has no table of positions
+    reads_all = case.kind == SEQ2SEQ  # T5 has no maximum of positions
     assert cut == [len(document) > 1000 and not reads_all for _, document in PAIRS]
 
 

@@ -47,7 +47,7 @@ def test_only_results_are_on_stdout_with_a_model(files: Path, lbr: Program, chat
         line.split()[:3] for line in sorted(RUN.splitlines())
     ]
     assert all(len(line.split()) == 6 for line in ended.out.splitlines())
-    # a model of random weights does not answer in digits, and that is all there is to say
+    # a model with random weights does not answer in digits, which is the only message
     assert ended.err.splitlines() == [
         "lbr: warning: 3 of 3 pairs: the digits 1 to 7 hold less than half of the probability: this model does not "
         "answer in digits"

@@ -18,7 +18,7 @@ from support.paths import ROOT
 
 FAMILY = CONTRIBUTING.text.partition("## Add a family\n")[2].partition("\n## ")[0]
 EDITS = re.compile(r"`(lbr_cli/[\w/]+\.py)`|^( *)```diff\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-# the twin of the example: the same prompt and labels in a prompt file
+# the same prompt and labels as in the example, in a prompt file
 PROMPT = 'system = "Answer A or B."\nuser = "Query: {query}\\nText: {document}"\n'
 SCORES = """
 import sys

@@ -23,7 +23,7 @@ from support.sessions import outputs
 
 MODEL = "minilm"
 MANY_STEPS = 20
-VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # time, and precision of the processor
+VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # times and precisions
 NUMBER = re.compile(r"-?\d+\.\d+")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*(?![a-z-])")
 HEADING = re.compile(r"^(\S.*):$", re.MULTILINE)

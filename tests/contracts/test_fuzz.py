@@ -24,7 +24,7 @@ from lbr_cli.inputs.stream import stream
 from lbr_cli.job import Job, run
 from support.progress import RecordedProgress
 
-# ids hold anything but what separates fields or begins a file of another kind
+# ids of any characters, except separators of fields and first bytes of other formats
 ID = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters=" \t\n\r\ufeff")
     | st.sampled_from(list('0"[\\é\u2028\xa0')),

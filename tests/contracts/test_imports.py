@@ -14,7 +14,7 @@ from lbr_cli.commands import COMMANDS
 from support.paths import ROOT
 
 PACKAGE = ROOT / "lbr_cli"
-# what a module may import of this package, by the start of its name; the longest start that fits counts
+# the modules of this package that a module may import, by prefix of its name; the longest prefix applies
 ALLOWED: dict[str, tuple[str, ...]] = {
     "encodings": (),
     "core": ("encodings",),
@@ -139,7 +139,7 @@ def test_server_engines_import_no_tokenizer(engine: str) -> None:
     assert loaded(f"import lbr_cli.engines.{engine}", ("torch", "transformers", "tokenizers")) == []
 
 
-@pytest.mark.slow  # imports torch and transformers in a process of its own
+@pytest.mark.slow  # imports torch and transformers in a new process
 def test_the_local_engine_imports_no_model_code_of_transformers() -> None:
     """Torch's compiler and scipy, which this code imports, take longer than ten scores."""
     names = ("transformers.modeling_utils", "transformers.masking_utils", "torch._dynamo", "scipy", "sklearn")

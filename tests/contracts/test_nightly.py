@@ -40,7 +40,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # a job in the background of a script ignores SIGINT, and so would ours
+        # a background job of a script ignores SIGINT, and so would its children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
@@ -117,7 +117,7 @@ def test_four_concurrent_jobs_share_a_cache(
     (err,) = {err for _, err in ended}
     assert err.startswith(b"lbr: warning: 6 of 6 pairs: the digits 1 to 7 hold less than half")
     assert len(err.splitlines()) == 1
-    # what the others have computed by then decides which pairs are computed together
+    # batches depend on which scores the other jobs have stored
     rankings = [[json.loads(line) for line in out.splitlines()] for out, _ in ended]
     for ranking in rankings[1:]:
         assert [(one["query_id"], one["doc_id"]) for one in ranking] == [
@@ -183,7 +183,7 @@ def test_further_signals_during_shutdown_are_ignored(files: Path) -> None:
         job = started(files, "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "-o", "out.trec")
         while not (files / ".out.trec.lbr-tmp").exists():
             time.sleep(0.01)
-        time.sleep(0.1)  # it is made, and in a moment looked after
+        time.sleep(0.1)  # the file exists before its `with` block begins
         job.send_signal(signal.SIGTERM)
         while job.poll() is None:
             job.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])

@@ -187,7 +187,7 @@ def test_document_ids_may_contain_a_hash(data: Path) -> None:
     assert any("#" in qrel.doc_id for qrel in qrels(str(data / "wild" / "qrels.test.with-comments")))
 
 
-# name: who reads it, the line it is refused at, a part of the message, a part of the hint
+# name: reader, line of the error, part of the message, part of the hint
 REFUSED = {
     "pyterrier.light_results": ("run", 1, "unknown format: this line has 3 fields", "six fields"),
     "ranx.qrels.json": (
@@ -222,5 +222,5 @@ def test_unsupported_files_are_refused_with_a_hint(data: Path, name: str) -> Non
 
 def test_every_file_is_tested(data: Path) -> None:
     there = {path.name for path in (data / "wild").iterdir() if not path.name.startswith(".")}
-    others = {"SOURCE.md", "LICENSE.trec_eval.md", "out.test", "out.test.aqc"}  # what trec_eval prints is no input
+    others = {"SOURCE.md", "LICENSE.trec_eval.md", "out.test", "out.test.aqc"}  # output of trec_eval is not input
     assert there == {*RUNS, *QUERIES, *CORPORA, *QRELS, *REFUSED, *others}

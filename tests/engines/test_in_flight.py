@@ -32,7 +32,7 @@ def test_chunks_are_started_in_their_order_up_to_the_limit_and_before_results_ar
 
     def start(chunk: int) -> Future[int]:
         started.append(Future())
-        if len(started) == 3:  # the limit: now two of them finish, the later one first
+        if len(started) == 3:  # the limit is reached: two of them finish, the later one first
             started[2].set_result(2)
             started[0].set_result(0)
         elif len(started) > 3:

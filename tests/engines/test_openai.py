@@ -92,7 +92,7 @@ def test_the_best_request_that_a_server_supports_is_chosen(
         model, name, settings = server_setup(folder, server, "lb", tokenizer=tokenizer)
         prepared = prepare_engine(name, model, settings)
         scorer = Scorer(model.family, prepared.load, listening)
-        # a server that is sent messages shortens nothing
+        # messages are not truncated
         documents = DOCUMENTS if tokenizer else DOCUMENTS[:3]
         found = [scorer.score_query(Query(text, text), documents) for text in QUERIES if tokenizer or "<|" not in text]
     assert scorer.description == f"{server.url}: {how}"
@@ -296,7 +296,7 @@ def test_after_a_server_failure_a_job_continues_from_the_cache(
         pytest.raises(RunError),
     ):
         scored(server)
-    done = len(server.prompts) - 1  # but for the one that tried the server out
+    done = len(server.prompts) - 1  # without the probe
     assert done == 9
     with serving.serving(folder) as again:
         found = scored(again)
@@ -312,7 +312,7 @@ def test_concurrent_requests_reach_the_limit_across_queries(folder: Path) -> Non
         return ""
 
     with serving.serving(folder, failure=failure) as server:
-        model, name, settings = server_setup(folder, server, "lb", concurrency=9)  # more than a query has documents
+        model, name, settings = server_setup(folder, server, "lb", concurrency=9)  # more than the documents of a query
         scores(model, name, settings)
     assert server.most_at_once == 9
 
@@ -331,7 +331,7 @@ def test_the_key_is_sent_and_never_written(
     assert ended.code == 0
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert KEY not in ended.out + ended.err
-    assert all(line.startswith("lbr: ") for line in ended.err.splitlines())  # no log of a library
+    assert all(line.startswith("lbr: ") for line in ended.err.splitlines())  # no library logs
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes()
@@ -434,7 +434,7 @@ def test_a_second_run_sends_no_request(folder: Path, lbr: Program) -> None:
         other = reranked(lbr, server, "--cache-dir", "c", LBR_CACHE="1")
     assert runs[0].out == runs[1].out
     assert "(7 cached, 0 truncated)" in runs[1].err
-    assert "(0 cached, 0 truncated)" in other.err  # by messages: other prompts
+    assert "(0 cached, 0 truncated)" in other.err  # messages are other prompts than token ids
     assert server.request_count == 2 * (2 + 7)  # its models, a probe, and each pair
 
 

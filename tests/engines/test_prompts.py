@@ -91,13 +91,13 @@ def test_only_the_document_is_truncated(query: str, document: str, room: int, af
         return
     assert len(prompt.ids) <= limit
     assert prompt.truncated == (len(expected) > limit)
-    # what the model reads is what it would read had the document been that short from the start
+    # the prompt equals that of a document with only the text that is left
     readings = [
         unlimited.prompt(NextToken(request.template, request.before, document[:end], (after,), request.labels)).ids
         for end in range(len(document) + 1)
     ]
     assert prompt.ids in readings
-    # and no more is lost than a character of it and what its tokens merge with
+    # the unused tokens are at most those of one character and its merges
     if prompt.truncated:
         assert limit - len(prompt.ids) <= 12
 

@@ -29,7 +29,7 @@ from support.progress import RecordedProgress
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
 cluster = pytest.importorskip("lbr_cli.engines.ray.cluster")
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all tests
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,8 @@ def test_a_killed_worker_is_replaced_and_its_requests_are_repeated(folder: Path)
         if index in (2, 5):
             _kill_a_worker(prepared.workers[0])
         found.append(scores)
-    assert_agreement(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
+    # other batches change scores of a model with random weights more
+    assert_agreement(values(found), values(expected), 1e-5)
     assert progress.pairs == len(queries) * len(documents)
 
 
@@ -84,7 +85,7 @@ def test_errors_name_the_failed_pair_or_the_lost_worker(folder: Path, monkeypatc
         with pytest.raises(RequestError, match=message) as caught:
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
         assert caught.value.hint.startswith("shorten the query")
-        assert scorer.counts.pairs == (0 if planned else 4)  # of q0 and q1, whose texts are equal
+        assert scorer.counts.pairs == (0 if planned else 4)  # the pairs of q0 and q1, whose texts are equal
     for worker in prepared.workers:
         ray.kill(worker, no_restart=True)
     scorer = Scorer(model.family, lambda pairs: cluster, RecordedProgress())

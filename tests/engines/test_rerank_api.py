@@ -366,7 +366,7 @@ def test_a_failed_job_writes_no_output_and_the_next_one_continues(lbr: Program, 
     assert ended.code == 1
     assert f"lbr: {server.url}: 402: failure" in ended.err
     assert not (tmp_path / "out.jsonl").exists()
-    # another server has another port, so that its scores are others
+    # another server has another port, and therefore other cache keys
     with reranking(Behaviour("cohere")) as other:
         assert "(0 cached" in reranked(lbr, other, "cohere", *cached, LBR_CACHE="1").err
         again = reranked(lbr, other, "cohere", *cached, LBR_CACHE="1")

@@ -45,7 +45,7 @@ pytestmark = [
     ),
 ]
 SPACE = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-START = 300  # seconds that a server may take
+START = 300  # seconds until the server responds
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_values_equal_the_published_output_of_trec_eval(data: Path, run: str, ou
 
 @pytest.mark.slow
 def test_values_of_twenty_runs_with_ties_equal_pytrec_eval(data: Path, tmp_path: Path) -> None:
-    # the same five collections, each with its scores as they are and rounded until most of them are equal
+    # five collections, with their scores and with scores that are rounded until most are ties
     names = {"ndcg_cut_10": "nDCG@10", "recip_rank": "RR", "map": "AP", "P_1": "P@1", "recall_100": "R@100"}
     runs = 0
     ties = 0
@@ -129,7 +129,7 @@ def test_values_equal_pytrec_eval_for_any_ties_and_grades(documents: dict[str, t
     scores = {"q": {doc_id: score for doc_id, (score, _) in documents.items()}}
     measures_ = {"ndcg", "map", "P_1", "recip_rank"}
     theirs = dict.fromkeys(measures_, 0.0)
-    if any(grade >= 0 for grade in grades["q"].values()):  # it never comes back from others
+    if any(grade >= 0 for grade in grades["q"].values()):  # pytrec_eval does not return for other grades
         theirs = pytrec_eval.RelevanceEvaluator(grades, measures_).evaluate(scores)["q"]
     lines = "".join(f"q Q0 {doc_id} 1 {score!r} x\n" for doc_id, (score, _) in documents.items())
     with tempfile.NamedTemporaryFile("w", suffix=".trec", encoding="utf-8") as run:
@@ -578,7 +578,7 @@ def test_the_t_test_equals_the_textbook() -> None:
     assert paired_t_test(first, other) == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
     assert paired_t_test([0.1], [0.2]) is None
     assert paired_t_test([0.1, 0.2], [0.1, 0.2]) == 1.0
-    assert paired_t_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]) is None  # there is no spread to test against
+    assert paired_t_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]) is None  # the variance is 0
 
 
 def test_similar_query_ids_are_a_warning(judged: Path, lbr: Program) -> None:

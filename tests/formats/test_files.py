@@ -63,7 +63,7 @@ MARK = b"\xef\xbb\xbf"
 def test_byte_order_marks_are_dropped_at_the_start_of_every_line(tmp_path: Path) -> None:
     assert lines(tmp_path, MARK + MARK + b"a\n" + MARK + b"b") == [(1, b"a"), (2, b"b")]
     assert lines(tmp_path, gzip.compress(MARK + b"a") + gzip.compress(b"\n" + MARK)) == [(1, b"a")]
-    # inside a line, and in part, they are characters as any other
+    # inside a line, and if incomplete, they are part of the text
     kept = [b"a" + MARK, MARK[:2] + b"b", MARK[:1]]
     assert lines(tmp_path, b"\n".join(kept)) == list(enumerate(kept, 1))
 
@@ -263,7 +263,7 @@ def test_lines_separated_by_carriage_returns_are_refused(files: Path, lbr: Progr
         f"lbr: {path}:1: a carriage return inside the line; lines have to end in a line feed\n"
         f"lbr: hint: replace the carriage returns: tr '\\r' '\\n' < {path}\n"
     )
-    if name != "lines":  # of a file of several lines only some are separated so
+    if name != "lines":  # in a file of several lines, only some records are separated by carriage returns
         write(files, {path: (content + content).replace("\n", "\r", content.count("\n") + 1)})
         ended = lbr(*command)
         assert (ended.code, ended.out) == (2, "")

@@ -143,7 +143,7 @@ RESERVED = {
 
 @given(st.dictionaries(st.text().filter(lambda key: key not in {*RESERVED, "query", "text", "title", "doc"}), JSON))
 def test_unknown_keys_are_copied(extra: dict[str, Any]) -> None:
-    # "qid" and the other spellings of ids are unknown keys where the first spelling is there
+    # "qid" and other names of ids are unknown keys if the first name is present
     (line,) = read({"query_id": "q", "doc_id": "d", **extra})
     out = json.loads(Jsonl().write(line.query, [RankedCandidate(line.candidate, 1, 1, 0.5)], OutputOptions("t")))
     assert {key: value for key, value in out.items() if key not in RESERVED} == extra

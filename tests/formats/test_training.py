@@ -42,7 +42,7 @@ def test_the_lines_are_written_again_with_scores_in_the_order_of_the_texts(tmp_p
     assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "out").read_text() == ended.out
     assert lbr(*OVERLAP, "--output-format", "training", "-o", "train.jsonl").code == 0
     assert (tmp_path / "train.jsonl").read_text() == ended.out
-    assert lbr(*OVERLAP).out == ended.out  # scores are replaced
+    assert lbr(*OVERLAP).out == ended.out  # existing scores are replaced
 
 
 def test_scores_are_those_of_the_same_texts_in_jsonl(files: Path, lbr: Program, minilm: Path) -> None:

@@ -67,7 +67,7 @@ def test_scores_equal_those_of_ranx(folder: Path, lbr: Program) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-@example(rankings=[["a", "c", "d"], ["a", "c", "d"], ["b", "a", "d"]], k=0)  # 1/3 + 1/3 + 1/3 and 1
+@example(rankings=[["a", "c", "d"], ["a", "c", "d"], ["b", "a", "d"]], k=0)  # 1/3 + 1/3 + 1/3 equals 1
 @given(rankings=runs_of_a_query, k=st.sampled_from([0, 1, 60, 1000]))
 def test_scores_are_sums_of_reciprocal_ranks_in_any_order_of_the_runs(
     tmp_path: Path, rankings: list[list[str]], k: int
@@ -79,7 +79,7 @@ def test_scores_are_sums_of_reciprocal_ranks_in_any_order_of_the_runs(
     }
     computed = scores(paths, k)
     assert computed == {doc: pytest.approx(float(score), abs=1e-12) for doc, score in exact.items()}
-    for one, other in itertools.combinations(exact, 2):  # equal ranks are a tie, in whatever order they are added
+    for one, other in itertools.combinations(exact, 2):  # equal ranks are a tie, in any order of addition
         assert (computed[one] > computed[other]) == (exact[one] > exact[other])
     assert all(scores(order, k) == computed for order in itertools.permutations(paths))
 

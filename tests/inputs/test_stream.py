@@ -54,7 +54,7 @@ def test_a_whole_query_is_answered_at_once(tmp_path: Path, record: Any) -> None:
     for _ in range(3):
         job.stdin.write(jsonl(record))
         job.stdin.flush()
-        # were anything held back, this would wait for ever
+        # blocks if an answer is buffered
         assert json.loads(job.stdout.readline())["doc_id"] == "1"
         assert json.loads(job.stdout.readline())["doc_id"] == "0"
     job.stdin.close()

@@ -342,7 +342,7 @@ def test_a_token_without_an_embedding_is_refused(chat_model: Path, tmp_path: Pat
     rows = load_file(chat_model / "model.safetensors")["model.embed_tokens.weight"].shape[0]
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|never|>"]})
     tokenizer.save_pretrained(tmp_path / "tiny")
-    assert lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE).code == 0  # no text becomes a special token
+    assert lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE).code == 0  # the token occurs in no text
     tokenizer.add_tokens(["purple", "figs"])
     tokenizer.save_pretrained(tmp_path / "tiny")
     ended = lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE)

@@ -275,7 +275,7 @@ def test_gguf_files_are_read(quantised: bool, tmp_path: Path, lbr: Program, chat
     with pytest.raises(UsageError, match=r"tiny\.gguf: a GGUF file does not name its family") as error:
         resolve(str(path))
     assert error.value.hint == FAMILY_HINT
-    plain = tmp_path / "plain"  # the weights that the file holds, as a folder
+    plain = tmp_path / "plain"  # a folder with the weights of the file
     model = AutoModelForCausalLM.from_pretrained(chat_model)
     held = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
     model.load_state_dict(held.state_dict())
@@ -347,7 +347,7 @@ def test_a_head_that_is_not_linear_is_refused(config: Any, dtype: torch.dtype) -
         LlamaConfig(**checkpoints.SIZES, tie_word_embeddings=True),
         GPT2Config(n_embd=32, n_layer=1, n_head=4),
         Qwen3Config(**checkpoints.SIZES),
-        PhiConfig(**checkpoints.SIZES),  # whose head has a bias
+        PhiConfig(**checkpoints.SIZES),  # the head has a bias
         OPTConfig(hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32),
         BloomConfig(hidden_size=32, n_layer=2, n_head=4),
         MptConfig(d_model=32, n_heads=4, n_layers=2),
@@ -376,12 +376,12 @@ def test_a_classifier_that_attends_to_padding_is_refused(dtype: str, tmp_path: P
     ended = lbr("rerank", "-m", "tiny", "--dtype", dtype, stdin=LINE)
     assert (ended.code, ended.out) == (2, "")
     reads = "lbr: unsupported model: the scores of a XLNetForSequenceClassification depend on padding\n"
-    # where a processor computes in bfloat16 it comes to that: XLNet's own code mixes precisions
+    # on processors with bfloat16 arithmetic, XLNet's own code fails first, because it mixes precisions
     fails = "lbr: tiny: cannot be computed in bfloat16 on cpu: expected scalar type Float but found BFloat16\n"
     assert ended.err in (reads, f"{fails}lbr: hint: try --dtype float32\n" if dtype == "bfloat16" else reads)
 
 
-def test_empty_position_embeddings_are_no_limit() -> None:
+def test_the_maximum_length_is_that_of_positions_and_tokenizer() -> None:
     tokenizer = checkpoints.bytes_tokenizer()
     assert longest_input(tokenizer, XLNetConfig(d_model=8, n_head=1)) == UNLIMITED
     assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 77

@@ -79,7 +79,7 @@ def test_positions_are_those_in_the_passage() -> None:
     found, _ = shown(matches, passage=passage)
     assert found["rows"] == [{"title": [[0, 4, 1, 0.5]], "text": [[5, 4, 0, 0.5]]}]
     of_mean, _ = shown("not those of a mean", passage=passage | {"matches": matches})
-    assert of_mean is None  # the line's own value has precedence
+    assert of_mean is None  # the value of the line takes precedence over that of the passage
     run = run_of({"passage": passage | {"matches": matches}})
     (query,) = page_data([run, run], Texts({}, {"d": DOCUMENT}), 10)["queries"]
     assert query["matches"] == [found, found]

@@ -249,7 +249,7 @@ def test_another_measure_changes_the_table(browser: Any, samples: Path) -> None:
     assert visit.page.locator("#queries td").all_inner_texts() != before
 
 
-def test_texts_are_shown_as_text(browser: Any, strange: Path) -> None:
+def test_markup_in_texts_is_shown_as_text(browser: Any, strange: Path) -> None:
     visit = Visit(browser, strange)
     assert "There are no judgments" in visit.page.locator("#measures").inner_text()
     visit.page.locator("#queries tbody a").click()

@@ -80,7 +80,7 @@ def test_the_page_has_rankings_texts_and_grades(reranked: Path, lbr: Program) ->
     assert kettle["lists"][0][0][1] == 8.1815
     grades = {shown["documents"][row[0]][0]: row[1:] for row in kettle["grades"]}
     assert grades["home-01"][0] == 3
-    assert grades["home-07"][1] == [None, None]  # relevant, and in no list
+    assert grades["home-07"][1] == [None, None]  # relevant, but in no ranking
     assert shown["coverage"][0][:2] == [0, 0]
 
 
@@ -88,7 +88,7 @@ def test_without_judgments_the_page_has_rankings_only(reranked: Path, lbr: Progr
     shown = data_of(report(lbr, str(reranked)))
     assert (shown["measures"], shown["curves"], shown["judged"]) == ([], [], 0)
     assert all("grades" not in query and "values" not in query for query in shown["queries"])
-    assert all(len(row) == 1 for row in shown["documents"])  # ids alone: nothing says their texts
+    assert all(len(row) == 1 for row in shown["documents"])  # ids without texts
 
 
 def test_texts_in_the_lines_are_used_without_a_corpus(tmp_path: Path, lbr: Program) -> None:
@@ -130,7 +130,7 @@ def test_ranks_are_those_of_the_whole_run(tmp_path: Path, lbr: Program) -> None:
     assert query["lists"][1] == [[2, 299.0, 299], [3, 298.0, 298]]
     grades = {shown["documents"][number][0]: [grade, *ranks] for number, grade, ranks in query["grades"]}
     assert grades == {"d150": [1, 150, 149], "zz": [1, None, None]}
-    assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, and in no run: it counts
+    assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, but in no run
     assert shown["coverage"][0][0] == 1
     assert "lbr: warning: a.trec: 1 of 2 judged queries are missing, and count 0" in ended.err
 
@@ -192,13 +192,14 @@ def test_texts_are_truncated_to_limit_the_size_of_the_page(letter: str) -> None:
     assert few["documents"] == [["d0"]]
     assert MIN_TEXT_BYTES < MAX_BYTES
     titled = {doc_id: Document(doc_id, "text", letter * 1_000_000) for doc_id in list(many)[:20]}
-    assert all(row[2] for row in page_data([run, run], Texts({}, titled), depth=20)["documents"])  # beside heavy titles
+    # texts are kept beside large titles
+    assert all(row[2] for row in page_data([run, run], Texts({}, titled), depth=20)["documents"])
 
 
 def test_the_confidence_interval_is_that_of_the_bootstrap() -> None:
     values = [0.0, 1.0] * 200
     low, high = interval(values)
-    assert low == pytest.approx(0.5 - 1.96 * 0.5 / 20, abs=0.01)  # what the normal distribution says
+    assert low == pytest.approx(0.5 - 1.96 * 0.5 / 20, abs=0.01)  # the value of the normal distribution
     assert high == pytest.approx(0.5 + 1.96 * 0.5 / 20, abs=0.01)
     assert interval(values) == (low, high)
     assert interval([0.25]) == (0.25, 0.25)

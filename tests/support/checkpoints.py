@@ -86,7 +86,7 @@ def saved(folder: Path, kind: str, config: Any, tokenizer: Any) -> Path:
     model = getattr(transformers, kind)(config)
     for name, weight in model.named_parameters():
         if weight.dim() == 1 and "norm" not in name.lower():
-            weight.data.normal_(0, 0.3)  # biases, which begin as zeros
+            weight.data.normal_(0, 0.3)  # biases, which are initialised with zeros
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

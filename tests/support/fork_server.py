@@ -43,12 +43,12 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "evaluation": ("ir_measures", "pytrec_eval", "scipy.stats", "matplotlib.figure", "rich.table", "rich.console"),
     "local": ("lbr_cli.engines.local", "lbr_cli.engines.openai"),
-    # what the local engine imports, without the libraries that read HF_HOME and HF_ENDPOINT
+    # imports of the local engine, without the libraries that read HF_HOME and HF_ENDPOINT
     "hub": ("torch._dynamo", "torch.distributed.tensor", "torch.nn.attention.flex_attention", "scipy.optimize"),
 }
 # read when the program runs, not when a module is imported
 LATE = ("LBR_", "OPENAI_", "NO_PROXY", "RAY_", "PATH", "PWD", "OLDPWD", "SHLVL", "_")
-LATE_OF_HUB = ("HF_",)  # of a level that has not imported huggingface_hub
+LATE_OF_HUB = ("HF_",)  # also late in a level that has not imported huggingface_hub
 # variables of the user, and those that pytest, torch and scikit-learn set in the process that imports them
 DROPPED = ("LBR_", "PYTEST_", "COLUMNS", "LINES", "KMP_", "TORCHINDUCTOR_")
 START = dict(os.environ)
@@ -73,7 +73,7 @@ def main(folder: str) -> None:
 
 def _wait_for_levels(listeners: dict[str, socket.socket]) -> Call | None:
     """Fork the server of a level with its first call. Return the call to run in a forked child, else None."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # servers of levels are not waited for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the servers of levels are reaped automatically
     while listeners:
         ready, _, _ = select.select([0, *listeners.values()], [], [])
         if 0 in ready:
@@ -151,7 +151,7 @@ def _import(names: Sequence[str]) -> None:
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the client has gone
+    with contextlib.suppress(OSError):  # the client has closed the connection
         connection.sendall(json.dumps(message).encode() + b"\n")
 
 
@@ -190,7 +190,7 @@ class QuickExit:
     """The last exit handler: ends the process without freeing thousands of modules, which takes half a second."""
 
     def __init__(self) -> None:
-        self.code: int | None = None  # how a program ends; None for a server, which ends like any process
+        self.code: int | None = None  # the exit code of a program; None for a server, which exits normally
         atexit.register(self)
 
     def __call__(self) -> None:
@@ -217,7 +217,7 @@ class Server:
         # the path of a socket has 107 bytes at most
         self.folder = tempfile.mkdtemp(prefix="lbr-tests-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
         environment = program_environment()
-        # pipes, as the programs have: the standard streams of Python differ for files and terminals
+        # pipes, as programs under test have: Python's standard streams differ for files and terminals
         self._process = subprocess.Popen(
             [sys.executable, __file__, self.folder],
             env=environment,
@@ -238,7 +238,7 @@ class Server:
 
     def close(self) -> None:
         """End the server, and print what it reported."""
-        _, err = self._process.communicate()  # the end of its standard input ends it
+        _, err = self._process.communicate()  # closing its standard input ends it
         sys.stderr.write(err.decode())
         shutil.rmtree(self.folder)
 

@@ -22,8 +22,8 @@ DOCUMENTS = (
     "Jupiter, the largest planet in our solar system, has a prominent red spot.",
     "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
 )
-ABSOLUTE, RELATIVE = 0.01, 0.01  # of the source: for cross-encoders, and for bi-encoders
-ROUNDING = 2**-8  # half a step of bfloat16, relative: cross-encoder values are rounded to it
+ABSOLUTE, RELATIVE = 0.01, 0.01  # tolerances of the source for cross-encoders and for bi-encoders
+ROUNDING = 2**-8  # relative rounding error of bfloat16, in which cross-encoder values are published
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def serving(
                 content = content[: len(content) // 2].ljust(len(content))
             if wrong == "page":
                 content = b"<html>Bad Gateway".ljust(len(content))
-            if wrong == "short":  # cut in the middle
+            if wrong == "short":  # in the middle of the response
                 content, self.close_connection = content[: len(content) // 2], True
             self.wfile.write(content)
 
@@ -223,6 +223,6 @@ def corrupted(answer: dict[str, Any], wrong: str) -> Any:
         else:
             top = logprobs["top_logprobs"][0]
             top[next(iter(top))] = BAD_VALUES[wrong]
-    if wrong == "other":  # of another prompt
+    if wrong == "other":  # as if the server had read another prompt
         answer["usage"]["prompt_tokens"] += 1
     return answer

@@ -34,7 +34,7 @@ from support.program import Program
 from support.progress import RecordedProgress
 from support.tokenizers import chat_tokenizer
 
-# of peft and of transformers, about each other
+# warnings of peft and transformers about each other
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("FutureWarning", "UserWarning")]
 QUERIES = ("Ripe FIGS", "трамвай für Müller")
 DOCUMENTS = ("x", "", "Figs turn purple.", "Москва, naïve écoute 🙂", "bread needs salt and figs turn purple " * 90)
@@ -164,7 +164,7 @@ def test_classifier_heads_of_adapters_are_used(name: str, tmp_path: Path) -> Non
     targets_only = {"target_modules": targets, "exclude_modules": ".*pooler.*"}
     folder = adapt(tmp_path / "adapter", base, model, task_type="SEQ_CLS", modules_to_save=modules, **targets_only)
     expected = pair_scores(unmerged(folder, kind, base, **options), tokenizer)
-    family = "classifier" if name == "Llama" else None  # a causal classifier without a prompt
+    family = "classifier" if name == "Llama" else None  # a causal classifier without a prompt needs it
     found = local_scores(folder, family, "float32", QUERIES, DOCUMENTS)
     assert [score.value for score in found] == pytest.approx(expected, rel=2e-4, abs=1e-5)
     assert max(expected) - min(expected) > 0.1
@@ -259,7 +259,7 @@ def test_the_path_of_a_base_model_is_relative_and_part_of_the_cache_key(tmp_path
     assert {name for name, digest in file_digests(model).items() if before[name] != digest} == {"base/config.json"}
 
 
-def test_the_base_model_of_an_adapter_is_downloaded_when_it_is_loaded(tmp_path: Path) -> None:
+def test_an_adapter_of_a_hub_model_is_resolved_without_a_download(tmp_path: Path) -> None:
     folder = set_base(causal(tmp_path), "lightblue/lb-reranker-0.5B-v1.0", revision="v1")
     model = resolve(str(folder))
     assert isinstance(model, HubModel)
@@ -343,7 +343,7 @@ def test_adapters_that_are_not_merged_are_refused(changed: dict[str, Any], messa
     assert error.value.exit_code == 2
 
 
-def test_folders_with_an_adapter_and_a_model_are_refused(tmp_path: Path) -> None:
+def test_folders_with_more_than_one_adapter_are_refused(tmp_path: Path) -> None:
     folder = causal(tmp_path)
     config = folder / "adapter_config.json"
     refused = {

@@ -64,7 +64,7 @@ def test_logits_equal_transformers(labels: int, tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_masked_tokens_have_finite_hidden_states(tmp_path: Path) -> None:
+def test_masked_tokens_have_the_hidden_states_of_transformers(tmp_path: Path) -> None:
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
     own = saved(tmp_path)
     expected = own(IDS, attention_mask=mask, token_type_ids=TYPES).last_hidden_state

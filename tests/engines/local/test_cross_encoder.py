@@ -74,7 +74,7 @@ def plain(folder: Path, dtype: torch.dtype = torch.float32) -> list[float]:
     found = []
     for pair in PAIRS:
         encoded = tokenizer(
-            [pair.query],  # in lists, for else a tokenizer takes an empty document for none at all
+            [pair.query],  # in lists, because a tokenizer ignores an empty document that is not in a list
             [pair.document],
             truncation="only_second",
             max_length=128,

@@ -47,7 +47,7 @@ def test_a_causal_model_scores_close_to_float32(chat_model: Path) -> None:
 def test_the_batch_does_not_change_a_score(chat_model: Path) -> None:
     together = scores(engine(chat_model, device="cpu", dtype="int8"))
     one_by_one = scores(engine(chat_model, device="cpu", dtype="int8", batch_tokens=1))
-    assert max_difference(together, one_by_one) < 1e-6  # of the head, which computes in float32
+    assert max_difference(together, one_by_one) < 1e-6  # rounding of the head, which computes in float32
 
 
 def test_the_head_of_a_cross_encoder_is_not_quantised(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_each_text_is_encoded_once(tmp_path: Path) -> None:
         alone.score_query(query, documents[:1])
     for document in documents[1:]:
         alone.score_query(queries[0], [document])
-    again = 12 * (len(documents) - 1) + 8 * (len(queries) - 1)  # the first query, and the first document
+    again = 12 * (len(documents) - 1) + 8 * (len(queries) - 1)  # tokens of the first query and the first document
     assert scorer.counts.tokens == alone.counts.tokens - again
 
 

@@ -36,7 +36,7 @@ def test_float32_scores_equal_the_plain_loop(chat_model: Path, budget: int | Non
     ours = scores(engine(chat_model, dtype="float32", batch_tokens=budget))
     assert max_difference(ours, plain) < 1e-5
     assert sorted(range(len(PAIRS)), key=ours.__getitem__) == sorted(range(len(PAIRS)), key=plain.__getitem__)
-    assert max(plain) - min(plain) > 0.01  # or agreement would mean nothing
+    assert max(plain) - min(plain) > 0.01  # equal scores would agree trivially
 
 
 def test_bfloat16_scores_are_as_close_to_float32_as_a_plain_loop(chat_model: Path) -> None:
@@ -162,7 +162,7 @@ def test_out_of_memory_halves_the_batch(chat_model: Path, error: Exception) -> N
     small = engine(chat_model, dtype="float32")
     broken(small, error, above=500)
     assert max_difference(scores(small), whole) < 1e-6
-    assert max_difference(scores(small), whole) < 1e-6  # again, from the first budget on
+    assert max_difference(scores(small), whole) < 1e-6  # a second call begins with the first budget
 
 
 def test_a_pair_that_exceeds_the_memory_is_named(chat_model: Path) -> None:

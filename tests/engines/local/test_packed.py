@@ -123,7 +123,7 @@ def test_models_that_cannot_be_packed_are_detected_and_padded(config: Any, reaso
 MODEL = made(Qwen2Config(**TINY))
 PLAIN = made(Qwen2Config(**TINY))
 READER = Packed(MODEL)
-TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so that prompts often begin alike
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few token ids, so that prompts often share a prefix
 
 
 @settings(max_examples=60)

@@ -14,7 +14,7 @@ from lbr_cli.engines.local import packing
 from lbr_cli.engines.local.packing import Group, Member, Row, common_prefix, members, pack, shared_length
 from lbr_cli.engines.prompts import Prompt
 
-TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so that prompts often begin alike
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few token ids, so that prompts often share a prefix
 
 
 def prompts(rows: Sequence[list[int]]) -> list[Prompt]:
@@ -62,7 +62,7 @@ def test_each_prompt_attends_to_its_own_tokens(groups: list[list[list[int]]], cu
             assert row.tokens[row.carried_at] == list(row.carried.prefix)
         carried = row.carried
         total += len(row.tokens)
-    # a prefix is read once, also by a group that is cut into several rows
+    # a prefix is read once, also if its group is split into several rows
     prefixes = {id(member.group): len(member.group.prefix) for member in ordered}
     assert total == sum(prefixes.values()) + sum(len(member.prompt.ids) - member.shared for member in ordered)
 
@@ -89,7 +89,7 @@ def test_a_row_shares_its_prefix_except_for_the_last_token(prefix: list[int], ro
 def test_prompts_of_similar_length_share_a_segment() -> None:
     rows = [[7] * 5 + [number] * length for number, length in enumerate((100, 90, 80, 79, 10))]
     segments = pack(members(prompts(rows), ["q"] * 5), None).segments
-    assert [len(segment.spans) for segment in segments] == [1, 3, 1, 1]  # the prefix, 100 to 80, 79, 10
+    assert [len(segment.spans) for segment in segments] == [1, 3, 1, 1]  # the prefix; lengths 100 to 80; 79; 10
     assert [segment.outputs for segment in segments] == [None, slice(0, 3), slice(3, 4), slice(4, 5)]
     assert all(segment.shared == 5 for segment in segments[1:])
 

@@ -60,7 +60,7 @@ def test_errors_name_the_failed_pair_or_process(folder: Path) -> None:
         scorer = Scorer(model.family, lambda pairs: engine, RecordedProgress())
         with pytest.raises(RequestError, match=r"^query q2, document d1: the prompt has \d+ tokens without a document"):
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
-    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):  # not a call that waits for ever
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):  # an error, and no call that blocks
         engine.check([lambda: None])  # type: ignore[list-item]
     for process in children(os.getpid()):
         os.kill(process, signal.SIGKILL)
