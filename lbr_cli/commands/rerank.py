@@ -91,7 +91,7 @@ def check_engine_options(given: frozenset[str], engine: EngineOptions, cache: Ca
 
 
 def chosen_model(model: RerankerOptions, engine: EngineOptions, server: Server | None) -> Model | None:
-    """Return the model, None for an engine without one. `server` is that of the settings. Nothing is downloaded."""
+    """Return the model, None for an engine without one. `server` is the server of the settings. Downloads nothing."""
     if not engine.has_model:
         return None
     if server is None:

@@ -82,9 +82,9 @@ def tune(options: TuneOptions) -> None:
         run = read_reranked(options.run, console)
         check_match(run.interpolated(0.0), judgments, display_name(options.qrels), console)
         tuning = tuner.tune(run, judgments, measure, tuner.grid(options.step), options.folds, console)
-        alone = tuning.means[0.0]
-        if tuning.best and tuning.held_out <= alone:
-            value = f"{tuning.measure} is {tuning.held_out:.4f} with tuned weights, and {alone:.4f} with weight 0"
+        weight_0 = tuning.means[0.0]
+        if tuning.best and tuning.held_out <= weight_0:
+            value = f"{tuning.measure} is {tuning.held_out:.4f} with tuned weights, and {weight_0:.4f} with weight 0"
             console.warn(f"the best weight may be due to chance: on held-out queries {value}")
         if picture and picture_format:
             picture.write(plot.plot_weights(tuning, picture_format))

@@ -108,13 +108,13 @@ def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: F
             format_ = TSV
         name = stream.name
         documents.formats[name] = format_
-        every = itertools.chain(head, lines)
+        all_lines = itertools.chain(head, lines)
         if format_ == JSONL:
-            _read_jsonl(every, name, documents, fields, note, bad)
+            _read_jsonl(all_lines, name, documents, fields, note, bad)
         elif format_ == TREC_TEXT:
-            _read_trec_text(every, name, documents, fields.elements, bad)
+            _read_trec_text(all_lines, name, documents, fields.elements, bad)
         else:
-            _read_tsv(every, name, documents, fields, bad)
+            _read_tsv(all_lines, name, documents, fields, bad)
 
 
 def _format(line: bytes, fields: Fields) -> str | None:

@@ -16,7 +16,7 @@ import orjson
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import JSON_RECORDS, CarriageReturnError, decoded, shell_command
 
-INSTRUCTION = "instruction"  # the key of an instruction that replaces that of the model for one query
+INSTRUCTION = "instruction"  # the key of an instruction for one query, which replaces the instruction of the model
 ID_TYPES = "a string or a 64-bit integer"
 # many digits or an exponent: a float or a 64-bit integer may not represent the number
 LONG_NUMBER = re.compile(rb"[0-9][0-9.]{14}|[0-9][eE]")

@@ -5,10 +5,10 @@
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
     {"query-id": …, "corpus-ids": ["id", …]}                                            `top_ranked` of MTEB, best first
 
-Options may name the id, text and title of a candidate, also by dotted paths: the hits of a search engine, one a line,
-are candidates. The output has the id as "doc_id", and keeps the keys that the options name.
-"instruction", beside the query or in an object that is the query, replaces that of the model. Unknown keys are copied
-to the output with the same values.
+Options may name the id, text and title of a candidate, also by dotted paths, so that the hits of a search engine, one a
+line, are candidates. The output has the id as "doc_id", and keeps the keys that the options name. "instruction", beside
+the query or inside a query object, replaces the instruction of the model. Unknown keys are copied to the output with
+the same values.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class _Record:
         return Candidate(doc_id, document, self._score(), self._number("rank", "an integer", int), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
-        """Return all values except that of the first present key of each list."""
+        """Return all values except, for each list of keys, the value of its first key that is present."""
         used = {first_key(keys, self.values) for keys in read}
         return {key: value for key, value in self.values.items() if key not in used}
 

@@ -148,9 +148,9 @@ def _from_columns(
 ) -> Parsed:
     """Yield the queries of a TSV file with the numbers of their lines.
 
-    `columns` names the columns; the last one is the rest of the line. Without it: if all lines have the same number of
-    columns, and more than two, they are those of STANDARD. Otherwise there are two. `topic_field` is the column that
-    holds the query, by default the title. `warn` is called if columns are ignored or joined without an option.
+    `columns` names the columns; the last one is the rest of the line. If it is None, the columns are those of STANDARD
+    if all lines have the same number of columns, more than two; otherwise an id and a text. `topic_field` is the column
+    that holds the query, by default the title. `warn` is called if columns are ignored or joined without an option.
     """
     rows = _decoded(lines, name)
     widths = {text.count("\t") + 1 for _, text in rows}

@@ -55,9 +55,9 @@ class RunJson(RunFormat):
         return RunJson(subset, split)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
-        kept = list(lines)
-        scores, where = self._scores(_parsed(kept, file), file)
-        number = kept[0][0]
+        numbered_lines = list(lines)
+        scores, where = self._scores(_parsed(numbered_lines, file), file)
+        number = numbered_lines[0][0]
         for query_id, documents in scores.items():
             query, location = Query(query_id), f"{where}{json.dumps(query_id, ensure_ascii=False)}"
             if not isinstance(documents, dict):

@@ -88,7 +88,7 @@ def similar(missing: Iterable[str], others: Iterable[str], file: str, other_file
 def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fields, file: str) -> str:
     """Describe how a missing document id of `file` differs from the first id of the corpora that looks like it, or "".
 
-    Reads those of the corpora that are files again, up to LIMIT documents.
+    The corpora that are files are read again, up to LIMIT documents.
     """
     ids = _Missing(missing, file)
     paths = (shard for path in corpora for shard in shards(path))

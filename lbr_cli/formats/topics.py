@@ -114,7 +114,7 @@ def _sgml(text: str, file: str) -> Iterator[Topic]:
     for tag in TAG.finditer(text):
         closing, name = tag[1], tag[2].lower()
         inline = text[text.rfind("\n", 0, tag.start()) + 1 : tag.start()].strip(" \t")
-        follows = field == TOPICS[1] and not closing and not text[start : tag.start()].strip()  # another tag directly
+        follows = field == TOPICS[1] and not closing and not text[start : tag.start()].strip()  # directly after a tag
         if topic is not None and name not in SGML_TAGS and name != field and not follows and (inline or closing):
             continue  # part of a text
         if topic is not None:

@@ -3,8 +3,8 @@
     query_id Q0 doc_id rank score tag
 
 The second field and those after the sixth are ignored. A line whose first non-blank is `#` is a comment. trec_eval
-ignores the rank and orders by score, as float32, and equal scores by document id: so every written score is at least
-one float32 step below the one before it, and every evaluator reads the written order.
+ignores the rank: it orders by score, as float32, and ties by document id. Every written score is therefore at least one
+float32 step below the score before it, so that every evaluator reads the written order.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
     <TEXT> … </TEXT>
     </DOC>
 
-This is SGML, not XML: tags are in upper or lower case and need not be closed. The text is that of all text elements, or
-of the whole document if there are none. Tags and comments become blanks, character references their characters, and
-runs of white space one space. No entity is declared or expanded.
+This is SGML, not XML: tags are in upper or lower case and need not be closed. The text is the content of all text
+elements, or of the whole document if there are none. Tags and comments become blanks, character references become their
+characters, and each run of white space becomes one space. No entity is declared or expanded.
 """
 
 from __future__ import annotations

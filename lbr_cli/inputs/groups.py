@@ -50,9 +50,9 @@ def merged(known: Query, other: Query, known_text_at: str, other_text_at: str, *
 class CandidateGroup:
     """The candidates of one query, by document id.
 
-    `text_line` is the line of the query's text, `lines` are those of the candidates, in the same order. `text_lines`
-    are the lines of document texts that come later than their candidates. Lines are numbers of `Locations`, in an
-    array of 8 bytes each, because runs of a million lines are common.
+    `text_line` is the line of the query's text, `lines` has the lines of the candidates, in the same order, and
+    `text_lines` those of document texts that follow their candidates. Lines are numbers of `Locations`, in an array of
+    8 bytes each, because runs of a million lines are common.
     """
 
     query: Query
@@ -101,8 +101,8 @@ class CandidateGroup:
     def merge(self, candidate: Candidate, number: int, text_number: int, locations: Locations) -> None:
         """Add a candidate of another run, or its score, text and unknown keys to the candidate of the same document.
 
-        The lines of the candidate and of its text are `number` and `text_number`. InputError for another text. Of two
-        values of one key, that of the earlier run is kept, unless it is null.
+        The lines of the candidate and of its text are `number` and `text_number`. InputError for another text. If both
+        runs have a key, the value of the earlier run is kept, unless it is null.
         """
         doc_id = candidate.doc_id
         known = self.candidates.setdefault(doc_id, candidate)

@@ -133,7 +133,7 @@ def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: boo
     candidates = []
     for doc_id, candidate in group.candidates.items():
         if candidate.document is None and (document := documents.get(doc_id)) is not None:
-            # the id of the document is shared by all queries; that of the line is freed
+            # all queries share the id of the document, and the id of the line is freed
             candidate = Candidate(document.doc_id, document, candidate.score, candidate.rank, candidate.extra)
         if candidate.document is not None or not skip:
             candidates.append(candidate)

@@ -121,9 +121,9 @@ def _check_found(wanted: Mapping[str, object], texts: Mapping[str, object], argu
     """Raise InputError, with counts and examples, if ids of the run have no text."""
     missing = [key for key in wanted if key not in texts]
     if missing:
-        alike = similar(missing, (key for key in texts if isinstance(key, str)), RUN, argument)
+        similar_ids = similar(missing, (key for key in texts if isinstance(key, str)), RUN, argument)
         message = f"{len(missing)} of {len(wanted)} ids of the run not found: {first_few(missing)}"
-        raise InputError(f"{message}; {alike}" if alike else message, argument)
+        raise InputError(f"{message}; {similar_ids}" if similar_ids else message, argument)
 
 
 def _document(doc_id: str, documents: Texts) -> Document:

@@ -135,7 +135,7 @@ class InputOptions(TextOptions):
         if self.dataset is not None and self.corpus and (self.queries or self.query is not None) and self.has_run:
             self.refuse(("dataset",), "RUN, --corpus and --queries name all its parts")
         if not self.has_run:
-            self.refuse(("query", "input_format", "subset", "split"), "the run is that of --dataset")
+            self.refuse(("query", "input_format", "subset", "split"), "--dataset has the run")
         if self.query is not None:
             self.refuse(("queries", *QUERY_OPTIONS), "--query is the only query")
         if len(self.runs) <= 1:
