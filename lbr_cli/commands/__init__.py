@@ -78,7 +78,7 @@ def program() -> typer.core.TyperGroup:
 def main() -> NoReturn:
     """Run the program and exit with 0, 1, 2, 130 or 143 (see docs/exit-codes-and-messages.md)."""
     for number in EXIT_CODES:
-        if signal.getsignal(number) != signal.SIG_IGN:  # a script's background jobs ignore it
+        if signal.getsignal(number) != signal.SIG_IGN:  # background jobs of a script ignore SIGINT
             signal.signal(number, _stop)
     # a job creates millions of objects and few cycles: with the default thresholds, collection takes most of the time
     gc.set_threshold(200_000, 100, 100)
@@ -87,7 +87,7 @@ def main() -> NoReturn:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         code = _flushed(_run())
-    except Stopped as stop:  # while an error was printed
+    except Stopped as stop:  # raised while an error was printed
         code = stop.code
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)

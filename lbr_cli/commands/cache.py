@@ -21,7 +21,7 @@ from lbr_cli.models import ALIASES, label
 from lbr_cli.progress import printable
 from lbr_cli.wording import counted
 
-ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
+ROW = "{:>10}{:>10}  {:<12}{}"  # the name is last, because it may be long
 DAYS = {"d": 1, "w": 7}
 OLDER_THAN = option("DAYS", "Time since the last use, in days or weeks: 30d, 8w.", ...)
 MODEL = option("MODEL", "Model, as in lbr rerank --model.", short="-m", unset="all", autocompletion=completion(ALIASES))

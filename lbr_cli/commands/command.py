@@ -23,11 +23,11 @@ from typer.models import OptionInfo
 from lbr_cli.errors import UsageError
 
 EXAMPLES = "Examples:\n"  # begins the last section of a command's docstring
-LAST_HEADING = "Diagnostics"  # of options without a group, --help among them, if other options have one
-MAX_WIDTH = 120  # of the help
+LAST_HEADING = "Diagnostics"  # heading of options without a group, such as --help, if other options have a group
+MAX_WIDTH = 120  # columns of the help
 NAME_WIDTH = 34  # longer names have their help on the next line
 ENV_PREFIX = "LBR_"
-BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # in which Typer puts placeholders
+BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # Typer writes them around placeholders
 
 
 def option(
@@ -168,7 +168,7 @@ def _parameter(name: str, hint: Any, default: Any, heading: str = "", readers: S
             default.envvar = f"{ENV_PREFIX}{name.upper()}"
         if readers:
             default.help = f"{default.help.removesuffix('.')} ({', '.join(readers)})."
-        default.rich_help_panel = heading  # kept beside the option, also without rich
+        default.rich_help_panel = heading  # Typer stores it with the option, also without rich
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 

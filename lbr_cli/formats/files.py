@@ -101,7 +101,7 @@ class CarriageReturns:
         self._suspect: int | None = None
 
     def check(self, data: bytes, line: int) -> None:
-        """Raise CarriageReturnError for a `line` whose `data` contains carriage returns, if it is refused."""
+        """Raise CarriageReturnError if `data`, which contains carriage returns, is refused; `line` is its number."""
         _, *later = [part for part in data.split(b"\r") if part.strip(b" \t\n")] or [b""]
         records = [self._is_record(part) for part in later]
         if records and all(records):

@@ -17,7 +17,7 @@ Groups = dict[str, "CandidateGroup"]  # by query id
 
 @dataclass(slots=True)
 class DuplicateCount:
-    """Counts the duplicate pairs of a run. `first` is the location and the ids of the first, for the warning."""
+    """Counts the duplicate pairs of a run; with the policy "error", the first one is an error."""
 
     locations: Locations
     policy: Literal["warn", "error"]

@@ -18,7 +18,7 @@ from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
 from lbr_cli.inputs.locations import Locations
 from lbr_cli.wording import first_few, pair_name
 
-RUN, QUERIES, DOCUMENTS, TEXTS = "run", "queries", "documents", "texts"  # arguments
+RUN, QUERIES, DOCUMENTS, TEXTS = "run", "queries", "documents", "texts"  # names of arguments
 Run = Mapping[str, Mapping[str, float]]
 Texts = Mapping[str, "str | Mapping[str, Any] | Document"]
 
