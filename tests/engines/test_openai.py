@@ -419,7 +419,7 @@ def test_the_command_line_equals_the_local_engine(folder: Path, lbr: Program) ->
     assert remote.err.endswith(f"with tiny ({server.url}: token ids, each label)\n")
 
 
-def test_a_server_with_five_top_tokens_is_warned_about(folder: Path, lbr: Program) -> None:
+def test_a_server_with_five_top_tokens_is_a_warning(folder: Path, lbr: Program) -> None:
     with serving.serving(folder, TOP_5) as server:
         ended = reranked(lbr, server, "--quiet")
     assert ended.code == 0
