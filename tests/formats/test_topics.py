@@ -106,7 +106,7 @@ def test_a_missing_field_is_an_error_that_names_the_option(files: Path, lbr: Pro
     write(files, {"queries.tsv": "<top>\n<num>q1\n<desc>ripe fig colour\n</top>\n<top><num>q2<desc>tram gauge</top>\n"})
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
     assert ended.err == (
-        "lbr: queries.tsv:1: topic q1 has no title\nlbr: hint: it has desc; choose one with --topic-field\n"
+        "lbr: queries.tsv:1: topic q1 has no title\nlbr: hint: the topic has desc; choose one with --topic-field\n"
     )
     chosen = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--topic-field", "description")
     assert chosen.out.startswith("q1 Q0 d1 1 0.33333334 ")
@@ -142,7 +142,7 @@ def test_text_outside_the_fields_is_a_field(tmp_path: Path) -> None:
     mixed = "<t><topic number='1'>A <b>ripe</b> fig.</topic></t>"
     with pytest.raises(InputError) as error:
         texts(tmp_path, mixed)
-    assert error.value.hint == "it has b, topic; choose one with --topic-field"
+    assert error.value.hint == "the topic has b, topic; choose one with --topic-field"
     assert texts(tmp_path, mixed, "Topic") == {"1": "A ripe fig."}
 
 
@@ -207,7 +207,7 @@ def test_only_topics_that_the_run_names_need_a_title(files: Path, lbr: Program) 
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: topics.xml:1: topic q2 has no title\nlbr: hint: it has nothing else; choose one with --topic-field\n"
+        "lbr: topics.xml:1: topic q2 has no title\nlbr: hint: the topic has nothing else; choose one with --topic-field\n"
     )
 
 
