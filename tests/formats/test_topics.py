@@ -207,7 +207,8 @@ def test_only_topics_that_the_run_names_need_a_title(files: Path, lbr: Program) 
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: topics.xml:1: topic q2 has no title\nlbr: hint: the topic has nothing else; choose one with --topic-field\n"
+        "lbr: topics.xml:1: topic q2 has no title\n"
+        "lbr: hint: the topic has nothing else; choose one with --topic-field\n"
     )
 
 
