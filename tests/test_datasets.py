@@ -16,7 +16,7 @@ from lbr_cli.datasets import load_dataset
 from lbr_cli.errors import LbrError, RunError, UsageError
 from lbr_cli.formats.corpus import Fields
 from support.files import DOCS, QUERIES, RUN, write
-from support.program import Ended, Program
+from support.program import Program, Result
 
 QRELS = "q1 0 d2 1\nq2 0 d2 0\n"
 
@@ -35,7 +35,7 @@ class Titled(NamedTuple):
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
-    """Register a data set with these parts, and return its id. Asking for more than the wanted documents fails."""
+    """Register a data set with these parts, and return its id. A lookup of documents that are not wanted fails."""
     monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
     ir_datasets = pytest.importorskip("ir_datasets")
     formats, registry = ir_datasets.formats, ir_datasets.util.Registry(allow_overwrite=True)
@@ -91,7 +91,7 @@ def register(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., s
 
 @pytest.fixture
 def small(register: Callable[..., str]) -> str:
-    """The data set with the same run, queries, documents and judgments as the files of the tests."""
+    """Return the data set with the same run, queries, documents and judgments as the files of the tests."""
     from ir_datasets.formats import GenericQuery
 
     documents = [
@@ -107,14 +107,14 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """Run `lbr` in this process, which has the registered data sets."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Ended:
+    def run(*arguments: str) -> Result:
         code, error_text = 0, ""
         try:
             program()([*arguments], prog_name="lbr", standalone_mode=False)
         except LbrError as error:
             code, error_text = error.exit_code, f"{error}\n{error.hint}"
         out, err = capsys.readouterr()
-        return Ended(code, out, err + error_text)
+        return Result(code, out, err + error_text)
 
     return run
 
@@ -122,13 +122,13 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 RERANK = ("rerank", "--engine", "overlap", "--quiet", "-o", "out")
 
 
-def test_a_data_set_gives_what_the_same_files_give(files: Path, small: str, inside: Program) -> None:
+def test_a_data_set_scores_like_the_same_files(files: Path, small: str, inside: Program) -> None:
     assert inside(*RERANK, "run.trec", "-c", "docs.jsonl").code == 0
     expected = (files / "out").read_text()
     (files / "queries.tsv").unlink()
     for arguments in (["--dataset", small], ["run.trec", "--dataset", small]):
         ended = inside(*RERANK, *arguments)
-        assert (ended.code, ended.out) == (0, "")  # what ir_datasets prints is on stderr
+        assert (ended.code, ended.out) == (0, "")  # ir_datasets prints on stderr
         assert (files / "out").read_text() == expected
 
 
@@ -145,7 +145,7 @@ def test_files_replace_parts_of_a_data_set(files: Path, small: str, inside: Prog
     assert ended.err.startswith("--dataset has no effect: RUN, --corpus and --queries name all its parts\n")
 
 
-def test_evaluate_and_report_take_judgments_and_texts(files: Path, small: str, inside: Program) -> None:
+def test_evaluate_and_report_read_judgments_and_texts(files: Path, small: str, inside: Program) -> None:
     write(files, {"qrels": QRELS})
     table = inside("evaluate", "run.trec", "--qrels", "qrels", "--quiet")
     assert (table.code, inside("evaluate", "run.trec", "--dataset", small, "--quiet").out) == (0, table.out)
@@ -168,7 +168,7 @@ def test_the_manifest_names_the_data_set(files: Path, small: str, inside: Progra
     assert (manifest["options"]["dataset"], manifest["options"].get("run")) == (small, None)
 
 
-def test_documents_that_are_not_in_the_store(files: Path, small: str, inside: Program) -> None:
+def test_missing_documents_of_a_data_set(files: Path, small: str, inside: Program) -> None:
     write(files, {"run.trec": RUN + "q2 Q0 d9 2 1.0 x\n", "none.trec": "q1 Q0 x 1 1 t\n"})
     ended = inside(*RERANK, "run.trec", "--dataset", small)
     assert ended.code == 2
@@ -206,7 +206,9 @@ def test_unknown_data_sets_and_fields_are_errors(small: str, inside: Program) ->
     assert inside(*RERANK, "--dataset", small, "--id-field", "x").err.startswith("--id-field has no effect")
 
 
-def test_without_ir_datasets(small: str, inside: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ir_datasets_a_data_set_is_an_error(
+    small: str, inside: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ir_datasets", None)
     ended = inside(*RERANK, "--dataset", small)
     assert (ended.code, ended.err) == (
@@ -242,11 +244,13 @@ class Plain(NamedTuple):
         (Titled("a", None, "x"), Fields(), Document("a", "x")),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
-def test_the_text_of_documents(register: Callable[..., str], record: Any, fields: Fields, expected: Document) -> None:
+def test_texts_of_documents_of_all_types(
+    register: Callable[..., str], record: Any, fields: Fields, expected: Document
+) -> None:
     assert load_dataset(register([record])).documents({"a"}, fields) == {"a": expected}
 
 
-def test_failures_of_downloads_may_pass(register: Callable[..., str]) -> None:
+def test_failed_downloads_are_run_errors(register: Callable[..., str]) -> None:
     def failing() -> Iterator[Hit]:
         yield Hit("q", "d", float("nan"))
         raise ConnectionError("no route to host")

@@ -1,4 +1,4 @@
-"""Scores as text."""
+"""Scores as decimal text and as float32."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_printed_score_reads_back_as_the_same_float32(value: float) -> None:
 
 
 @given(FLOATS)
-def test_no_shorter_decimal_would_do(value: float) -> None:
+def test_a_printed_score_is_the_shortest_decimal(value: float) -> None:
     digits = len(round_trip_text(value).lstrip("-").split("e")[0].replace(".", "").strip("0"))
     assert digits <= max(6, len(np.format_float_scientific(np.float32(value), unique=True).split("e")[0].strip("-")))
 
@@ -38,10 +38,10 @@ def test_float32_rounds_as_numpy_does(value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["1e-05", "0", "-3", "+2.5", ".5", "5.", "1E+3", "00012"])
-def test_decimal_numbers(text: str) -> None:
+def test_decimal_numbers_are_parsed(text: str) -> None:
     assert parse_number(text) == float(text)
 
 
 @pytest.mark.parametrize("text", ["", "1_0", "inf", "nan", "0x10", "1e999", "\uff11", "1,5", "1e", "--1", " 1", "1\r"])
-def test_what_is_no_finite_decimal_number(text: str) -> None:
+def test_other_numbers_are_refused(text: str) -> None:
     assert parse_number(text) is None

@@ -33,7 +33,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"ALL_PROXY": "http://p:1", "NO_PROXY": "*"}, HTTPS, ""),
     ],
 )
-def test_the_variable_that_applies(
+def test_the_variable_that_applies_is_used(
     environment: dict[str, str], url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in environment.items():
@@ -66,7 +66,7 @@ def test_the_variable_that_applies(
         ),
     ],
 )
-def test_what_cannot_be_used_is_named(
+def test_unsupported_settings_are_errors(
     environment: dict[str, str], url: str, message: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.network.find_spec", lambda name: None)
@@ -77,7 +77,7 @@ def test_what_cannot_be_used_is_named(
     assert (str(error.value), error.value.hint) == (message, hint)
 
 
-def test_what_does_not_apply_is_hidden_from_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_variables_are_hidden_from_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.network.find_spec", lambda name: None)
     given = {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "SSL_CERT_FILE": "/no/such.pem"}
     for variable, value in given.items():
@@ -89,6 +89,6 @@ def test_what_does_not_apply_is_hidden_from_clients(monkeypatch: pytest.MonkeyPa
     assert {name: os.environ[name] for name in given} == given
 
 
-def test_a_socks_proxy_is_where_the_hub_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_of_a_socks_proxy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@proxy.example")
     assert socks_address(HTTPS) == ("proxy.example", 1080)

@@ -29,7 +29,7 @@ LONG = "Nothing to see here. " * 3 + "Ripe figs turn purple in colour. " + "Brea
         (1, 1, TEN.split()),
     ],
 )
-def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: int, texts: list[str]) -> None:
+def test_passages_begin_a_stride_apart(words: int, stride: int, texts: list[str]) -> None:
     assert [TEN[start:end] for start, end in passage_spans(TEN, words, stride)] == texts
 
 
@@ -48,12 +48,12 @@ def test_windows_begin_a_stride_apart_and_end_with_the_text(words: int, stride: 
         ("", [""]),
     ],
 )
-def test_what_a_word_is(text: str, words: list[str]) -> None:
+def test_words_are_split_in_all_scripts(text: str, words: list[str]) -> None:
     assert [text[start:end] for start, end in passage_spans(text, 1, 1)] == words
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(1, 9), st.data())
-def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, data: st.DataObject) -> None:
+def test_every_word_is_in_a_passage_of_limited_length(text: str, words: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, words))
     spans = list(passage_spans(text, words, stride))
     assert spans == sorted(set(spans))
@@ -64,18 +64,18 @@ def test_every_word_is_in_a_window_and_no_window_is_long(text: str, words: int, 
 
 
 @pytest.mark.parametrize("piece", ["ก" + "ั" * 1000, "コ" + "ー" * 1000, "(" * 1000 + "x", "e" + "\u0301" * 1000])
-def test_nothing_that_goes_on_and_on_makes_a_window_long(piece: str) -> None:
+def test_text_without_word_boundaries_has_short_passages(piece: str) -> None:
     text = piece * 30
     assert all(end - start <= LONGEST * 5 for start, end in passage_spans(text, 5, 2))
 
 
-def test_a_text_of_one_window_is_read_as_it_is() -> None:
+def test_a_text_of_one_passage_is_unchanged() -> None:
     document = Document("d", "  some  words \n", "A title")
     (passage,) = Passages("max").split(document)
     assert (passage.document, passage.number, passage.total, passage.start) == (document, 1, 1, 0)
 
 
-def test_the_title_goes_with_each_window() -> None:
+def test_each_passage_has_the_title() -> None:
     passages = Passages("max", 4, 3).split(Document("d", TEN, "A title"))
     assert [passage.document.title for passage in passages] == ["A title"] * 3
     assert [(passage.number, passage.total, passage.start) for passage in passages] == [
@@ -85,7 +85,7 @@ def test_the_title_goes_with_each_window() -> None:
     ]
 
 
-def test_the_score_of_a_document() -> None:
+def test_document_scores_are_the_first_maximum_or_mean() -> None:
     scores = [Score(1.0, {"truncated": True, "mass": 0.1}), Score(3.0, {"truncated": False, "mass": 0.9}), Score(3.0)]
     passage = {"number": 2, "of": 3, "start": 9, "text": "w3 w4 w5 w6"}
     best = Passages("max", 4, 3)
@@ -102,7 +102,7 @@ def test_the_score_of_a_document() -> None:
         "number": 1,
         "start": 0,
         "text": "w0 w1 w2 w3",
-    }  # the others were not looked for
+    }  # further passages are not computed
     assert folded.value == 1.0
 
 
@@ -121,7 +121,7 @@ def long(files: Path) -> Path:
     return write(files, {"docs.jsonl": "".join(f"{json.dumps(document)}\n" for document in documents)})
 
 
-def test_on_the_command_line(long: Path, lbr: Program) -> None:
+def test_passages_on_the_command_line(long: Path, lbr: Program) -> None:
     # the query is "ripe fig colour": a window of six words holds two of its words, the first holds none
     window = ("--passage-words", "6", "--passage-stride", "3")
     assert run_with(lbr, "--passages", "max", *window) == [("d1", 0.6666667), ("d2", 0.33333334)]
@@ -142,21 +142,21 @@ def test_explain_shows_the_passage(long: Path, lbr: Program) -> None:
     assert "lbr: 2 queries, 3 pairs as 12 passages (0 truncated) in " in ended.err
 
 
-def test_windows_are_remembered_as_far_as_there_is_room() -> None:
+def test_passages_are_cached_up_to_a_limit() -> None:
     cache = SpanCache(2 * (len(TEN) + 3 * SPAN_BYTES))
-    texts = [TEN, TEN.upper(), TEN[::-1]]  # one more than there is room for
+    texts = [TEN, TEN.upper(), TEN[::-1]]  # one more than the cache can hold
     first, second, third = (cache.get(text, 4, 3) for text in texts)
     assert [list(found) for found in (first, second, third)] == [list(passage_spans(text, 4, 3)) for text in texts]
     assert cache.get(texts[2], 4, 3) is third
     assert cache.get(texts[1], 4, 3) is second
     assert cache.get(texts[0], 4, 3) is not first
-    assert cache.get(texts[2], 4, 3) is not third  # the one that was used longest ago
+    assert cache.get(texts[2], 4, 3) is not third  # the least recently used one
     long = cache.get(TEN * 9, 4, 3)  # has no room
     assert list(long) == list(passage_spans(TEN * 9, 4, 3))
     assert cache.get(TEN * 9, 4, 3) is not long
 
 
-def test_in_a_stream(long: Path, lbr: Program) -> None:
+def test_passages_in_a_stream(long: Path, lbr: Program) -> None:
     lines = [
         {"query": "ripe fig colour", "documents": [{"text": LONG, "score": 1.0}, {"text": "", "title": "Figs"}]},
         {"query": "bread", "documents": ["bread"]},
@@ -168,7 +168,7 @@ def test_in_a_stream(long: Path, lbr: Program) -> None:
     assert [record["passage"]["text"] for record in ended.records] == ["Ripe figs turn purple in colour.", "", "bread"]
 
 
-def test_the_manifest_has_the_windows_that_were_used(long: Path, lbr: Program) -> None:
+def test_the_manifest_has_the_passage_options(long: Path, lbr: Program) -> None:
     command = (
         "rerank",
         "run.trec",
@@ -190,7 +190,7 @@ def test_the_manifest_has_the_windows_that_were_used(long: Path, lbr: Program) -
     )
 
 
-def test_passages_that_are_too_long_for_the_model_are_warned_of(long: Path, lbr: Program, minilm: Path) -> None:
+def test_truncated_passages_are_a_warning(long: Path, lbr: Program, minilm: Path) -> None:
     command = ("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--max-length", "6", "--passages", "max")
     ended = lbr(*command, "--passage-words", "5", "--quiet")
     expected = "passages are longer than the model reads; fewer --passage-words make them shorter"
@@ -217,13 +217,13 @@ def test_the_dry_run_counts_passages(long: Path, lbr: Program) -> None:
         ),
     ],
 )
-def test_options_that_make_no_sense(files: Path, lbr: Program, options: list[str], message: str) -> None:
+def test_invalid_options_are_errors(files: Path, lbr: Program, options: list[str], message: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
     assert ended.code == 2
     assert ended.err.startswith(f"lbr: {message}")
 
 
-def test_passages_are_known_scores_the_second_time(long: Path, lbr: Program, minilm: Path) -> None:
+def test_scores_of_passages_are_cached(long: Path, lbr: Program, minilm: Path) -> None:
     cached = {"LBR_CACHE": "1", "LBR_CACHE_DIR": str(long / "cache")}
     command = ("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--passages", "max", "--passage-words", "6")
     first, second = lbr(*command, env=cached), lbr(*command, env=cached)

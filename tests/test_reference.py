@@ -14,17 +14,17 @@ from lbr_cli.errors import InputError, RunError
 from lbr_cli.reference import Reference, ReferencePair, compare, read_reference
 from lbr_cli.reference_pairs import REFERENCE_PAIRS
 from support.files import write
-from support.program import Ended, Program
+from support.program import Program, Result
 
 CPU = ("--device", "cpu", "--dtype", "float32")
 VERSIONS = {"lbr": "0.1.0", "torch": "2.13.0"}
 
 
-def doctor(lbr: Program, *arguments: str) -> Ended:
+def doctor(lbr: Program, *arguments: str) -> Result:
     return lbr("doctor", "--model", "minilm", *CPU, *arguments)
 
 
-def finding(ended: Ended, name: str) -> str:
+def finding(ended: Result, name: str) -> str:
     return next(line[14:] for line in ended.out.splitlines() if line.startswith(f"{name} "))
 
 
@@ -61,7 +61,7 @@ def test_recorded_scores_agree(minilm: Path, lbr: Program, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_file_of_another_model(chat_model: Path, minilm: Path, lbr: Program, tmp_path: Path) -> None:
+def test_a_file_of_another_model_is_an_error(chat_model: Path, minilm: Path, lbr: Program, tmp_path: Path) -> None:
     call = ("doctor", "--model", str(chat_model), "--family", "lb", *CPU)
     assert lbr(*call, "--record", "lb.json").code == 0
     assert lbr(*call, "--check", "lb.json").code == 0
@@ -83,7 +83,7 @@ def test_a_file_of_another_model(chat_model: Path, minilm: Path, lbr: Program, t
         (reference("bfloat16", score=0.6), "pair 2: score 0.5 recorded, 0.6 computed, 0.1 apart, 0.05 allowed"),
     ],
 )
-def test_differences(computed: Reference, problem: str) -> None:
+def test_differences_fail(computed: Reference, problem: str) -> None:
     with pytest.raises(RunError) as error:
         compare("old.json", reference(), computed)
     versions = "lbr 0.1.0, torch 2.13.0, cpu, "
@@ -100,7 +100,7 @@ def test_differences(computed: Reference, problem: str) -> None:
         (reference("bfloat16 computed in float32"), reference(score=0.54)),
     ],
 )
-def test_differences_within_the_tolerance(recorded: Reference, computed: Reference) -> None:
+def test_differences_within_the_tolerance_pass(recorded: Reference, computed: Reference) -> None:
     assert compare("old.json", recorded, computed).startswith("passed: 2 pairs, ")
 
 
@@ -121,7 +121,7 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
         (lambda values: values["pairs"][0].pop("query"), 'scores.json: "pairs[0].query" is missing'),
     ],
 )
-def test_invalid_files(change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path) -> None:
+def test_invalid_files_are_errors(change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path) -> None:
     values = json.loads(reference().to_json())
     change(values)
     write(tmp_path, {"scores.json": json.dumps(values)})
@@ -140,7 +140,7 @@ def test_invalid_files(change: Callable[[dict[str, Any]], object], message: str,
         (b"\xff", "scores.json: invalid JSON: "),
     ],
 )
-def test_files_that_are_not_json_objects(content: bytes, message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_json_objects_are_errors(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_bytes(content)
     with pytest.raises(InputError) as error:
         read_reference(str(tmp_path / "scores.json"))
@@ -169,14 +169,14 @@ def test_an_invalid_file_fails_before_the_model_is_loaded(lbr: Program, tmp_path
         ),
     ],
 )
-def test_options_without_effect(arguments: list[str], message: str, lbr: Program, tmp_path: Path) -> None:
+def test_options_without_effect_are_errors(arguments: list[str], message: str, lbr: Program, tmp_path: Path) -> None:
     write(tmp_path, {"p.toml": 'text = "{query} {document}"'})
     ended = lbr("doctor", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"lbr: {message}")
 
 
-def test_a_failed_test_leaves_the_old_file(chat_model: Path, lbr: Program, tmp_path: Path) -> None:
+def test_a_failed_test_keeps_the_old_file(chat_model: Path, lbr: Program, tmp_path: Path) -> None:
     write(tmp_path, {"scores.json": "old"})
     ended = lbr("doctor", "--model", str(chat_model), "--family", "monot5", "--record", "scores.json")
     assert ended.code == 2

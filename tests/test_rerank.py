@@ -1,4 +1,4 @@
-"""Order: of the first stage, of scored and of unscored candidates."""
+"""The order of candidates: first stage, scored and unscored; depth, interpolation and thresholds."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ def order(items: Iterable[Candidate]) -> list[str]:
     return [candidate.doc_id for candidate in items]
 
 
-def test_first_stage_order_is_by_score_where_all_have_one() -> None:
+def test_first_stage_order_is_by_score_if_all_have_one() -> None:
     assert order(first_stage_order(candidates(1, 3, 2, 3, ranks=[1, 2, 3, 4]))) == ["d1", "d3", "d2", "d0"]
 
 
-def test_else_by_rank_where_all_have_one() -> None:
+def test_first_stage_order_is_by_rank_if_all_have_one() -> None:
     assert order(first_stage_order(candidates(1, None, 2, ranks=[3, 1, 1]))) == ["d1", "d2", "d0"]
 
 
-def test_else_by_place() -> None:
+def test_first_stage_order_is_that_of_the_input_otherwise() -> None:
     assert order(first_stage_order(candidates(1, None, 2, ranks=[3, None, 1]))) == ["d0", "d1", "d2"]
 
 
-def test_ties_keep_first_stage_order_and_scores_are_compared_as_written() -> None:
-    # the first two are one float32
+def test_float32_ties_keep_the_first_stage_order() -> None:
+    # the first two are equal as float32
     scores = {0: Score(0.1), 1: Score(0.1 + 1e-12), 2: Score(0.2)}
     lines = new_order(candidates(3, 2, 1), scores)
     assert [line.candidate.doc_id for line in lines] == ["d2", "d0", "d1"]
@@ -89,7 +89,7 @@ def scorer(engine: Lookup | None = None) -> Scorer:
     return Scorer(Classifier(), lambda pairs: found, RecordedProgress())
 
 
-def test_depth_counts_candidates_that_have_a_text_and_the_rest_follows() -> None:
+def test_depth_counts_candidates_with_a_text() -> None:
     ((_, lines),) = rerank([ranking("1", None, "3", "9")], scorer(), Method(depth=2))
     assert [(line.candidate.doc_id, line.score) for line in lines] == [("d2", 3), ("d0", 1), ("d1", None), ("d3", None)]
     assert [document.doc_id for _, document in pairs_to_score([ranking("1", None, "3", "9")], Method(depth=2))] == [
@@ -98,7 +98,7 @@ def test_depth_counts_candidates_that_have_a_text_and_the_rest_follows() -> None
     ]
 
 
-def test_top_k_cuts_what_is_written_and_not_what_is_scored() -> None:
+def test_top_k_limits_the_output_and_not_the_scoring() -> None:
     work = scorer()
     ((_, lines),) = rerank([ranking("1", "2", "3")], work, Method(top_k=1))
     assert [line.candidate.doc_id for line in lines] == ["d2"]
@@ -112,7 +112,7 @@ def test_top_k_cuts_what_is_written_and_not_what_is_scored() -> None:
     st.sampled_from([None, 0.5]),
     st.sampled_from([None, 3]),
 )
-def test_a_threshold_removes_lines_and_changes_no_other(
+def test_a_threshold_removes_lines_without_changing_others(
     pairs: list[tuple[float, int]], score: float, as_probability: bool, weight: float | None, depth: int | None
 ) -> None:
     documents = [
@@ -141,14 +141,14 @@ def test_a_threshold_removes_lines_and_changes_no_other(
     assert (work.counts.written, work.counts.empty) == (len(every) + len(kept), not kept)
 
 
-def test_a_written_score_is_at_least_itself() -> None:
+def test_a_written_score_as_threshold_keeps_its_line() -> None:
     model = float(np.float32(0.1) / np.float32(3))
     for threshold in (model, round_trip_number(model), model + 1e-12):
         ((_, lines),) = rerank([ranking(repr(model))], scorer(), Method(min_score=threshold))
         assert len(lines) == 1
 
 
-def test_the_threshold_of_a_long_document_is_for_its_own_score() -> None:
+def test_a_threshold_applies_to_the_score_of_the_document() -> None:
     passages = Passages("mean", 1, 1)
     ((_, lines),) = rerank([ranking("1 3", "0 2")], scorer(), Method(passages=passages, min_score=1.5))
     assert [(line.candidate.doc_id, line.score) for line in lines] == [("d0", 2)]
@@ -156,7 +156,7 @@ def test_the_threshold_of_a_long_document_is_for_its_own_score() -> None:
     assert [len(lines) for _, lines in rerank([ranking("1 3", "0 2")], scorer(), method)] == [1]
 
 
-def test_candidates_without_a_score_reach_no_threshold() -> None:
+def test_candidates_without_a_score_are_below_any_threshold() -> None:
     rankings = [ranking("1", None, "3"), ranking("-1", "-2"), Ranking(Query("q2"), candidates(3, 2))]
     work = scorer()
     found = [lines for _, lines in rerank(rankings, work, Method(min_score=0))]
@@ -167,7 +167,7 @@ def test_candidates_without_a_score_reach_no_threshold() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 100))
-def test_the_order_of_computing_never_shows(values: list[int], seed: int) -> None:
+def test_the_order_of_computation_does_not_change_the_output(values: list[int], seed: int) -> None:
     ((_, lines),) = rerank([ranking(*map(str, values))], scorer(Lookup(seed)))
     expected = sorted(range(len(values)), key=lambda index: (-values[index], index))
     assert [line.candidate.doc_id for line in lines] == [f"d{index}" for index in expected]
@@ -183,7 +183,7 @@ def test_equal_texts_are_scored_once() -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_a_score_that_is_no_number_is_never_written(value: str) -> None:
+def test_a_score_that_is_not_finite_is_an_error(value: str) -> None:
     with pytest.raises(RunError, match=f"query q, document d1: the score is {value}"):
         list(rerank([ranking("1", value)], scorer()))
 
@@ -202,7 +202,7 @@ def test_depth_on_the_command_line(files: object, lbr: Program) -> None:
     assert "lbr: 1 query, 2 pairs (0 truncated)" in ended.err
 
 
-def test_values_are_brought_to_a_range_from_0_to_1() -> None:
+def test_scores_are_scaled_to_a_range_from_0_to_1() -> None:
     assert normalised([3.0, 1.0, 2.0]) == [1.0, 0.0, 0.5]
     assert normalised([2.0, 2.0]) == [0.0, 0.0]
     assert normalised([5e-324, 0.0]) == [1.0, 0.0]
@@ -230,8 +230,8 @@ def test_interpolation_is_the_weighted_mean_of_both(pairs: list[tuple[int, int]]
     assert [line.score for line in lines] == sorted((line.score for line in lines), reverse=True)  # type: ignore[type-var]
 
 
-def test_interpolation_is_over_the_candidates_that_are_scored(files: Path, lbr: Program) -> None:
-    # d3, far below the depth, would make the others all but equal
+def test_interpolation_scales_scored_candidates_only(files: Path, lbr: Program) -> None:
+    # d3, below the depth, would make the scaled scores of the others almost equal
     run = b"q1 Q0 d2 1 9 x\nq1 Q0 d1 2 8 x\nq1 Q0 d3 3 -1000 x\n"
     command = ("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "--depth", "2")
     assert lbr(*command, "--interpolate", "0.25", stdin=run).out == (
@@ -261,13 +261,13 @@ def test_interpolation_needs_first_stage_scores(files: Path, lbr: Program, run: 
 
 
 @pytest.mark.parametrize("weight", ["-0.1", "1.1", "nan"])
-def test_a_weight_is_from_0_to_1(files: Path, lbr: Program, weight: str) -> None:
+def test_a_weight_that_is_not_from_0_to_1_is_an_error(files: Path, lbr: Program, weight: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--interpolate", weight)
     assert (ended.code, ended.out) == (2, "")
     assert "--interpolate" in ended.err.splitlines()[0]
 
 
-def test_interpolation_in_a_stream_and_below_it_what_has_no_text(files: Path, lbr: Program) -> None:
+def test_interpolation_in_a_stream(files: Path, lbr: Program) -> None:
     line = (
         '{{"query_id":"{0}","query":"ripe fig","documents":[{{"text":"fig","score":{1}}},{{"text":"ripe fig"{2}}}]}}\n'
     )
@@ -304,14 +304,14 @@ def test_a_threshold_on_the_command_line(files: Path, lbr: Program) -> None:
     assert (old.code, (files / "out.trec").read_text()) == (2, "q2 Q0 d2 1 0.5 lbr-overlap\n")
 
 
-def test_lines_at_or_above_a_threshold(lbr: Program) -> None:
+def test_a_threshold_filters_plain_lines(lbr: Program) -> None:
     text = b"a fig\r\nno\na ripe fig"
     command = ("rerank", "--lines", "--query", "ripe fig", "--engine", "overlap", "--quiet")
     assert lbr(*command, "--min-score", "0.5", stdin=text).out == "a ripe fig\na fig\r\n"
     assert lbr(*command, "--min-score", "1.5", stdin=text).code == 2
 
 
-def test_a_stream_answers_only_queries_that_reach_the_threshold(lbr: Program) -> None:
+def test_a_threshold_filters_a_stream(lbr: Program) -> None:
     lines = b"".join(b'{"query":"fig","documents":["%s"]}\n' % text for text in (b"no", b"fig", b"no"))
     command = ("rerank", "--stream", "--engine", "overlap", "--quiet", "--min-score", "1")
     ended = lbr(*command, stdin=lines)
@@ -335,7 +335,7 @@ def test_a_stream_answers_only_queries_that_reach_the_threshold(lbr: Program) ->
         (["-m", "minilm", "--min-probability", "0.5", "--dry-run"], "--min-probability 0.5: scores of the family bi-"),
     ],
 )
-def test_thresholds_that_are_refused(files: Path, lbr: Program, arguments: list[str], message: str) -> None:
+def test_invalid_thresholds_are_errors(files: Path, lbr: Program, arguments: list[str], message: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"lbr: {message}")

@@ -34,12 +34,12 @@ LOCAL: Any = {"family": "lb", "device": "cpu", "dtype": "float32"}
 
 
 def options(values: dict[str, Any]) -> list[str]:
-    """The arguments of the command line for these options."""
+    """Return the arguments of the command line for these options."""
     return [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def scores_of_command(lbr: Program, model: Path, folder: Path, *more: str, cached: int = 0) -> list[float]:
-    """The scores of `TEXTS` on the command line, with the cache in a folder, which has so many of them."""
+    """Return the scores of `TEXTS` on the command line; `folder` is the cache, which has `cached` of them."""
     line = json.dumps({"query": QUERY, "documents": TEXTS})
     arguments = ("-m", str(model), *options(LOCAL), "--cache", "--cache-dir", str(folder), *more)
     ended = lbr("rerank", *arguments, stdin=line.encode())
@@ -51,7 +51,7 @@ def scores_of_command(lbr: Program, model: Path, folder: Path, *more: str, cache
 
 @pytest.fixture
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No engine can be prepared: scores come from the cache."""
+    """Make the preparation of an engine fail, so that scores can only come from the cache."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("an engine is prepared")
@@ -76,7 +76,7 @@ def test_scores_of_python_are_cached_for_the_command_line(lbr: Program, chat_mod
     assert all(abs(one - other) <= 1e-5 * max(1, abs(one)) for one, other in zip(scores, computed, strict=True))
 
 
-def test_passages_are_those_of_the_command_line(lbr: Program, chat_model: Path, tmp_path: Path) -> None:
+def test_passages_are_scored_like_on_the_command_line(lbr: Program, chat_model: Path, tmp_path: Path) -> None:
     passages: Any = {"passages": "mean", "passage_words": 8, "passage_stride": 3}
     expected = scores_of_command(lbr, chat_model, tmp_path / "command", *options(passages))
     scores = Reranker(chat_model, cache=False, **LOCAL, **passages).score(QUERY, TEXTS)
@@ -99,7 +99,7 @@ def test_a_model_is_loaded_once(monkeypatch: pytest.MonkeyPatch, chat_model: Pat
 
 
 @pytest.mark.parametrize("method", [{}, {"depth": 2}, {"top_k": 1}, {"interpolate": 0.4}])
-def test_a_reranked_mapping_is_the_trec_run_of_the_command_line(
+def test_a_reranked_mapping_equals_the_trec_run_of_the_command_line(
     lbr: Program, tmp_path: Path, method: dict[str, Any]
 ) -> None:
     lines = [f"{q} Q0 {d} 0 {score} x\n" for q, scores in RUN.items() for d, score in scores.items()]
@@ -129,7 +129,7 @@ def test_reranked_rankings_have_exact_scores_and_both_ranks() -> None:
     assert found == [("b", 1, 1.0, 2), ("a", 2, 0.0, 1), ("c", 3, None, 3)]
 
 
-def test_texts_may_be_empty_repeated_or_none_at_all() -> None:
+def test_texts_may_be_empty_or_duplicate_and_the_list_empty() -> None:
     reranker = Reranker(engine="overlap")
     assert reranker.score("tea", ["tea", "", "tea"]) == [1.0, 0.0, 1.0]
     assert reranker.score("", ["tea"]) == [0.0]
@@ -195,7 +195,7 @@ def test_unknown_arguments_are_type_errors() -> None:
         Reranker(engine="overlap").rerank([], k=3)  # type: ignore[call-overload]
 
 
-def test_environment_variables_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LBR_ENGINE", "overlap")
     assert Reranker().score("tea", ["tea"]) == [1.0]
     monkeypatch.setenv("LBR_ENGINE", "nonsense")
@@ -216,7 +216,7 @@ def test_a_closed_reranker_is_an_error() -> None:
         reranker.score("tea", ["tea"])
 
 
-def test_threads_take_turns(chat_model: Path, tmp_path: Path) -> None:
+def test_concurrent_threads_score_one_after_the_other(chat_model: Path, tmp_path: Path) -> None:
     reranker = Reranker(chat_model, cache_dir=tmp_path, **LOCAL)
     expected = reranker.score(QUERY, TEXTS)
     results: list[list[float]] = []
@@ -236,7 +236,7 @@ def test_a_damaged_cache_is_a_warning(chat_model: Path, tmp_path: Path, caplog: 
     assert caplog.messages[0].startswith("no score cache in this run: ")
 
 
-def test_the_arguments_are_the_options_of_the_command_line() -> None:
+def test_arguments_equal_the_options_of_the_command_line() -> None:
     groups = (RerankerOptions, DocumentOptions, EngineOptions, CacheOptions)
     assert [*Options.__annotations__] == [name for group in groups for name in group.names() if name != "model"]
     assert [*RankingOptions.__annotations__] == ScoringOptions.names()
@@ -247,7 +247,7 @@ def test_the_arguments_are_the_options_of_the_command_line() -> None:
             assert known <= {*(typing.get_args(hint) or (hint,))}, name
 
 
-def test_public_names_are_typed_and_found() -> None:
+def test_public_names_are_typed_and_exported() -> None:
     assert (ROOT / "lbr_cli" / "py.typed").is_file()
     assert {*lbr_cli.__all__} <= {*dir(lbr_cli)}
     assert all(getattr(lbr_cli, name) is not None for name in lbr_cli.__all__)

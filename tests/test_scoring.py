@@ -24,7 +24,8 @@ from lbr_cli.families import BiEncoder, Classifier, Lb, LbRev
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer, requests_of
 from support.progress import RecordedProgress
 
-QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]  # two have the text of another
+# the last two have the texts of the first two
+QUERIES = [Query(f"q{number}", f"query {number % 4}") for number in range(6)]
 DOCUMENTS = [Document(f"text {number}", f"text {number}") for number in range(7)]
 ITEMS = [QueryDocuments(query, DOCUMENTS) for query in QUERIES]
 FAMILIES: list[Family] = [Lb(), Classifier(), LbRev(), BiEncoder()]
@@ -32,7 +33,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: fa
 
 
 class Stop(BaseException):
-    """The process is killed."""
+    """Raised as if the process were killed."""
 
 
 class FakeEngine:
@@ -73,7 +74,7 @@ class FakeEngine:
 
 
 def values(request: Request) -> Any:
-    """Numbers that depend on the texts."""
+    """Return numbers that depend on the texts."""
     seed = sum(repr(request).encode())
     if isinstance(request, Embedding):
         return np.array([seed % 7 + 1, seed % 11, seed % 13], dtype=np.float32)
@@ -121,7 +122,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_scores(family: Family,
     plain = run(family, FakeEngine(), None)
     engine, progress = FakeEngine(window=window), RecordedProgress()
     assert run(family, engine, tmp_path) == plain
-    assert set(engine.computed.values()) == {1}  # also of pairs with equal texts
+    assert set(engine.computed.values()) == {1}  # also for pairs with equal texts
     warm = FakeEngine(lasts=0)
     assert run(family, warm, tmp_path, progress) == plain
     assert (progress.pairs, progress.cached, progress.tokens) == (len(plain), len(plain), 0)
@@ -136,7 +137,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_scores(family: Family,
     size=st.integers(1, 9),
     windows=st.lists(st.sampled_from([1, 10, 100]), min_size=9, max_size=9),
 )
-def test_a_job_that_is_killed_again_and_again_computes_no_pair_twice(
+def test_a_job_that_is_killed_repeatedly_computes_each_pair_once(
     family: Family, kills: list[int], size: int, windows: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("cache")
@@ -149,7 +150,7 @@ def test_a_job_that_is_killed_again_and_again_computes_no_pair_twice(
             assert lasts != 10**9
         computed += engine.computed
     assert found == run(family, FakeEngine(), None)
-    if isinstance(family, BiEncoder):  # queries are encoded again in each run in which one of their pairs is missing
+    if isinstance(family, BiEncoder):  # queries are encoded again in each run that misses one of their pairs
         computed = Counter({text: count for text, count in computed.items() if "query" not in repr(text)})
     assert set(computed.values()) <= {1}
 
@@ -192,23 +193,23 @@ def test_windows_are_whole_queries_and_grow_to_what_the_engine_prefers(family: F
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     plan = scorer.plan(lambda: ((item.query, document) for item in items for document in item.documents))
     assert [item for item, _ in scorer.score(items, plan)] == items
-    assert list(map(len, engine.windows[:3])) == [3, 12, 33]  # of queries with 3, 4, 5, 3, 4, … documents
+    assert list(map(len, engine.windows[:3])) == [3, 12, 33]  # queries have 3, 4, 5, 3, 4, … documents
     assert all(30 <= len(window) < 35 for window in engine.windows[2:-1])
     flat = [request for window in engine.windows for request in window]
     assert flat == [requests_of(family, item.query, document)[0] for item in items for document in item.documents]
 
 
 @pytest.mark.parametrize("family", [LbRev(), BiEncoder()], ids=lambda family: family.name)
-def test_a_family_that_shares_documents_gets_all_of_them_at_once_the_longest_first(family: Family) -> None:
+def test_a_family_that_shares_documents_has_one_sorted_window(family: Family) -> None:
     engine = FakeEngine()
     run(family, engine, None)
     *before, window = engine.windows
-    if isinstance(family, BiEncoder):  # what the pairs of a query share comes before all documents
+    if isinstance(family, BiEncoder):  # requests that the pairs of a query share precede those of all documents
         assert [[request.document for request in shared] for shared in before] == [[f"query {n}" for n in range(4)]]
     else:
         assert before == []
     texts = [request.document for request in window]
-    assert texts == sorted(texts)  # equally long ones
+    assert texts == sorted(texts)  # all have equal length
     documents = [Document(str(size), "x" * size) for size in (3, 1, 2)]
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     scorer.score_query(QUERIES[0], documents)
@@ -224,20 +225,18 @@ def test_a_query_is_yielded_as_soon_as_it_and_those_before_it_are_complete(famil
         yielded_after = [engine.batches for _ in scorer.score(ITEMS, scorer.plan(pairs))]
     if family.shares == "query":  # two batches a query; the texts of the last two are those of the first two
         assert yielded_after == [2, 4, 6, 8, 8, 8]
-    else:  # a query needs all of the seven documents
+    else:  # a query needs all seven documents
         assert yielded_after == [engine.batches] * 6
 
 
 @every_family
 @pytest.mark.parametrize("planned", [True, False], ids=["job", "stream"])
-def test_scores_are_stored_long_before_the_end_in_whichever_order_a_window_is_computed(
-    family: Family, planned: bool, tmp_path: Path
-) -> None:
+def test_scores_are_stored_before_their_window_is_complete(family: Family, planned: bool, tmp_path: Path) -> None:
     class Backwards(FakeEngine):
         def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
             return super().answer(window[::-1] for window in windows)
 
-    engine = Backwards(size=3, lasts=4)  # the second batch ends what the queries of a bi-encoder need
+    engine = Backwards(size=3, lasts=4)  # the second batch completes the queries of a bi-encoder
     with pytest.raises(Stop):
         run(family, engine, tmp_path, planned=planned)
     progress = RecordedProgress()
@@ -286,7 +285,7 @@ def test_a_long_run_of_cached_queries_is_not_read_ahead(tmp_path: Path, monkeypa
     assert not any(engine.computed[request] > 1 for request in engine.computed)
 
 
-def test_a_row_that_is_damaged_after_the_plan_is_computed(tmp_path: Path) -> None:
+def test_a_row_that_is_damaged_after_the_plan_is_recomputed(tmp_path: Path) -> None:
     plain = run(Classifier(), FakeEngine(), tmp_path)
     engine = FakeEngine()
     with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
@@ -320,7 +319,7 @@ def test_the_requests_of_a_pair_are_built_at_most_three_times(
         return requests(self, query, document)
 
     monkeypatch.setattr(type(family), "requests", counted)
-    for passes in (3, 1):  # looked up, checked and scored; then only looked up
+    for passes in (3, 1):  # passes: lookup, check and scoring; in the second run only the lookup
         built.clear()
         run(family, FakeEngine(), tmp_path)
         alike = Counter((query.text or "", document.doc_id) for query, document in pairs())
@@ -350,7 +349,7 @@ def test_the_engine_checks_and_computes_only_what_is_not_cached(tmp_path: Path) 
     assert loaded == [3, 4]
 
 
-def test_other_pairs_than_those_of_the_plan_are_refused() -> None:
+def test_pairs_that_are_not_in_the_plan_are_refused() -> None:
     scorer = new_scorer(Classifier(), FakeEngine(), Cache(None, RecordedProgress()))
     plan = scorer.plan(lambda: [(QUERIES[0], DOCUMENTS[0])])
     with pytest.raises(ValueError, match="the pairs are not those of the plan"):
@@ -363,9 +362,7 @@ def test_other_pairs_than_those_of_the_plan_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "pair"), [("text 5", "query q0, document text 5"), ("query 2", "query q2, document text 0")]
 )
-def test_an_error_names_the_pair_that_it_is_about(
-    family: Family, window: int, planned: bool, text: str, pair: str
-) -> None:
+def test_an_error_names_its_pair(family: Family, window: int, planned: bool, text: str, pair: str) -> None:
     engine = FakeEngine(size=4, window=window, refused=text)
     scorer = new_scorer(family, engine, Cache(None, RecordedProgress()))
     if planned:
@@ -401,7 +398,7 @@ def test_answers_before_an_error_are_stored(tmp_path: Path) -> None:
         assert cache.kept == 3
 
 
-def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
+def test_details_and_warnings_are_cached(tmp_path: Path) -> None:
     score = Score(0.1 + 0.2, {"digits": [1e-300, 5e-324, 0.1], "mass": -0.0, "truncated": True}, "why")
     pair = (Pair("q", "d"),)
     with Cache(CacheLocation(tmp_path, 10**9), RecordedProgress()) as cache:
@@ -411,7 +408,7 @@ def test_details_and_warnings_come_back_as_they_were(tmp_path: Path) -> None:
         assert scores.get([key, unknown]) == [score, None]
         assert scores.contains([unknown, key]) == [False, True]
         assert other.get([other.key(pair)]) == [None]
-        assert not ScoreCache(cache, b"", "m").enabled  # all models would share their scores
+        assert not ScoreCache(cache, b"", "m").enabled  # without an identity, all models would share scores
         (back,) = scores.get([key])
         assert back
         assert math.copysign(1, back.details["mass"]) == -1

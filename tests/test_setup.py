@@ -1,4 +1,4 @@
-"""The identity of a score: each part of it that changes makes a cache miss, and nothing else does."""
+"""The cache key of a score: a change of any of its parts is a cache miss, and no other change is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Case:
 
 
 def known(case: Case, cache: Path) -> bool:
-    """Score the pair, and tell whether its score was known."""
+    """Score the pair, and return whether its score was cached."""
     listener = RecordedProgress()
     with Cache(CacheLocation(cache, 10**9), listener) as opened:
         model = resolve(str(case.folder), case.family, chosen=case.chosen)
@@ -106,13 +106,13 @@ CHANGES: dict[str, Callable[[Case], Case]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_a_user_changes_is_a_miss(change: Callable[[Case], Case], chat: Case, tmp_path: Path) -> None:
+def test_changed_options_are_a_miss(change: Callable[[Case], Case], chat: Case, tmp_path: Path) -> None:
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     assert [known(change(chat), tmp_path / "cache") for _ in range(2)] == [False, True]
     assert known(chat, tmp_path / "cache")
 
 
-def test_changed_weights_are_a_miss_though_the_file_looks_the_same(chat: Case, tmp_path: Path) -> None:
+def test_changed_weights_of_equal_size_and_time_are_a_miss(chat: Case, tmp_path: Path) -> None:
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
     rewritten(chat.folder / "model.safetensors", last_byte)
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
@@ -132,7 +132,7 @@ def test_a_changed_template_is_a_miss(chat: Case, tmp_path: Path) -> None:
     assert not known(chat, tmp_path / "cache")
 
 
-def test_instructions_labels_and_prompts_are_ingredients(tmp_path: Path) -> None:
+def test_instructions_labels_and_prompts_are_part_of_the_key(tmp_path: Path) -> None:
     folder = checkpoints.causal(tmp_path / "model", "Qwen3")
     one, other = (Template.parse(f'text = "{word} {{query}} {{document}}"', "p.toml") for word in ("a", "b"))
     variants = [
@@ -147,7 +147,7 @@ def test_instructions_labels_and_prompts_are_ingredients(tmp_path: Path) -> None
     assert [known(variant, tmp_path / "cache") for variant in variants] == [True] * 6
 
 
-def test_pooling_prompts_and_similarity_are_ingredients(tmp_path: Path) -> None:
+def test_pooling_prompts_and_similarity_are_part_of_the_key(tmp_path: Path) -> None:
     folder = checkpoints.bi_encoder(
         tmp_path / "model",
         "Bert",
@@ -190,7 +190,7 @@ def test_another_device_or_engine_is_a_miss(chat: Case, tmp_path: Path, monkeypa
     assert not known(replace(chat, engine="other"), tmp_path / "cache")
 
 
-def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Case, tmp_path: Path) -> None:
+def test_folder_and_batch_options_are_not_part_of_the_key(chat: Case, tmp_path: Path) -> None:
     assert not known(chat, tmp_path / "cache")
     moved = shutil.copytree(chat.folder, tmp_path / "elsewhere")
     (moved / "README.md").write_text("a model")
@@ -199,9 +199,7 @@ def test_what_a_score_does_not_hang_on_is_no_ingredient(chat: Case, tmp_path: Pa
         assert known(replace(chat, settings=settings), tmp_path / "cache")
 
 
-def test_an_engine_that_is_loaded_has_the_last_word(
-    chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loaded_engine_overrides_the_memo(chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(model: Any, settings: Settings) -> Any:
         prepared = local.prepare(model, settings)
         return replace(prepared, spec=replace(prepared.spec, device="cuda"))
@@ -209,14 +207,14 @@ def test_an_engine_that_is_loaded_has_the_last_word(
     with monkeypatch.context() as patched:
         patched.setattr(setup, "prepare_engine", lambda name, model, settings: wrong(model, settings))
         assert not known(chat, tmp_path / "cache")
-    # what is remembered of this machine says cuda; a pair that has to be computed shows that it is not
+    # the memo has cuda; when a pair has to be computed, the loaded engine corrects it
     assert known(chat, tmp_path / "cache")
     assert not known(replace(chat, text="Bread"), tmp_path / "cache")
     assert known(replace(chat, text="Bread"), tmp_path / "cache")
     assert not known(chat, tmp_path / "cache")
 
 
-def test_a_new_scoring_version_forgets_how_an_engine_computed(
+def test_a_new_scoring_version_invalidates_the_memo(
     chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The choices of an older version, such as that of a tokenizer, may be wrong."""
@@ -234,7 +232,7 @@ def test_a_new_scoring_version_forgets_how_an_engine_computed(
     assert prepared == ["", ""]
 
 
-def test_a_score_that_is_damaged_after_the_lookup_is_computed(
+def test_a_score_that_is_damaged_after_the_lookup_is_recomputed(
     chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not known(chat, tmp_path / "cache")
@@ -242,7 +240,7 @@ def test_a_score_that_is_damaged_after_the_lookup_is_computed(
     assert not known(chat, tmp_path / "cache")
 
 
-def test_a_template_that_names_the_date_is_asked_again_in_each_run(
+def test_a_template_with_a_date_is_prepared_in_each_run(
     chat: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
@@ -276,7 +274,7 @@ def test_files_that_change_while_the_model_is_loaded_end_the_run(
     assert [known(chat, tmp_path / "cache") for _ in range(2)] == [False, True]
 
 
-def test_all_weights_that_may_be_loaded_count(chat: Case, tmp_path: Path) -> None:
+def test_all_weights_that_may_be_loaded_have_digests(chat: Case, tmp_path: Path) -> None:
     folder = chat.folder
     write(folder, {"adapter_model.safetensors": b"1", "pytorch_model.bin": b"1", os.fsdecode(b"\xff.txt"): b"1"})
     (folder / "w").mkdir()
@@ -297,7 +295,7 @@ def test_all_weights_that_may_be_loaded_count(chat: Case, tmp_path: Path) -> Non
     assert "w/shard.safetensors" not in file_digests(model)
 
 
-def test_modules_may_lie_anywhere(tmp_path: Path) -> None:
+def test_modules_may_be_outside_the_folder(tmp_path: Path) -> None:
     write(tmp_path, {"config.json": b"{}"})
     inside, outside = tmp_path / "model", tmp_path / "1_Pooling"
     inside.mkdir()
@@ -311,7 +309,7 @@ def test_modules_may_lie_anywhere(tmp_path: Path) -> None:
     ]
 
 
-def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path) -> None:
+def test_code_in_another_repository_disables_the_cache(tmp_path: Path) -> None:
     write(tmp_path, {"config.json": json.dumps({"auto_map": {"AutoModel": "other/repo--modeling.Model"}})})
     model = LocalModel("m", "m", BiEncoder(), tmp_path)
     assert not has_code_elsewhere(model)
@@ -326,9 +324,9 @@ def test_code_in_another_repository_keeps_scores_from_being_kept(tmp_path: Path)
     assert list(file_digests(replace(model, trusted=True))) == ["config.json", "modeling.py"]
 
 
-def test_a_file_that_goes_away_is_told(chat: Case, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(chat: Case, tmp_path: Path) -> None:
     (chat.folder / "gone.json").symlink_to(tmp_path / "nowhere")
-    assert not known(chat, tmp_path / "cache")  # loading does not read it either
+    assert not known(chat, tmp_path / "cache")  # loading does not read this file
     with (
         Cache(None, RecordedProgress()) as cache,
         pytest.raises(MissingError, match=r"gone\.json: cannot be read: No such file or directory"),
@@ -336,7 +334,7 @@ def test_a_file_that_goes_away_is_told(chat: Case, tmp_path: Path) -> None:
         Memo(cache).sha256(chat.folder / "gone.json")
 
 
-def test_a_gguf_file_is_told_by_its_file_digests(tmp_path: Path) -> None:
+def test_a_changed_gguf_file_has_another_digest(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF1")
     (tmp_path / "other.gguf").write_bytes(b"GGUF2")
     model = resolve(str(tmp_path / "m.gguf"), "lb")
@@ -354,7 +352,7 @@ def scores(case: Case, cache: Path | None, texts: list[str]) -> tuple[list[float
 
 
 @pytest.mark.slow
-def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Case, tmp_path: Path) -> None:
+def test_a_changed_byte_at_200_positions_changes_no_score(chat: Case, tmp_path: Path) -> None:
     source = random.Random(0)
     texts = [" ".join(source.choices(["ripe", "figs", "turn", "purple", "bread", "salt"], k=9)) for _ in range(60)]
     plain, _ = scores(chat, None, texts)
@@ -377,7 +375,7 @@ def test_a_byte_of_the_file_changed_in_200_places_in_turn(chat: Case, tmp_path: 
     assert known > 100 * len(texts)
 
 
-def test_a_warm_run_loads_neither_torch_nor_transformers(chat: Case, tmp_path: Path) -> None:
+def test_a_fully_cached_run_imports_neither_torch_nor_transformers(chat: Case, tmp_path: Path) -> None:
     lines = "".join(
         json.dumps({"query_id": "q", "query": "figs", "doc_id": str(i), "text": "fig " * i}) + "\n" for i in range(9)
     )
@@ -400,7 +398,7 @@ def test_a_warm_run_loads_neither_torch_nor_transformers(chat: Case, tmp_path: P
     assert f"with {chat.folder.name} (nothing computed)" in ended[1].stderr
 
 
-def test_the_samples_a_second_time(minilm: Path, tmp_path: Path, lbr: Program) -> None:
+def test_a_second_run_of_the_samples_is_fully_cached(minilm: Path, tmp_path: Path, lbr: Program) -> None:
     samples = ROOT / "samples"
     ask = ("rerank", str(samples / "run.trec"), "-c", str(samples / "docs.jsonl"), "-m", "minilm", "--cache")
     ended = [lbr(*ask, "--cache-dir", "cache", *more) for more in ([], ["--manifest", "m.json"])]

@@ -58,7 +58,7 @@ def cache_location(folder: str | None = None, size: str = DEFAULT_SIZE) -> Cache
         except RuntimeError:  # a user without a home
             return CacheLocation(NO_FOLDER, limit)
     if not folder:
-        raise UsageError("--cache-dir: an empty name")
+        raise UsageError("--cache-dir: empty folder name")
     return CacheLocation(Path(folder), limit)
 
 

@@ -24,7 +24,7 @@ from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
 from lbr_cli.progress import print_error
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-UNWINDING = 2.0  # seconds in which the program stops, and further signals are ignored
+UNWINDING = 2.0  # seconds after a signal in which further signals are ignored, so that the program can stop
 
 # each command and its line in `lbr --help`
 COMMANDS = {
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM; unwinding removes temporary files. Typer would swallow KeyboardInterrupt."""
+    """Raised by SIGINT and SIGTERM, so that unwinding removes temporary files. Typer catches KeyboardInterrupt."""
 
     raised_at = -math.inf
 
@@ -65,7 +65,7 @@ def lbr(
 
 def program() -> typer.core.TyperGroup:
     """Return the command line. It imports no command."""
-    # without rich, help is plain text that can be searched and piped
+    # without rich, the help is plain text, which can be searched and piped
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
     app = typer.Typer(rich_markup_mode=None, context_settings=settings)
     app.callback()(lbr)
@@ -78,7 +78,7 @@ def program() -> typer.core.TyperGroup:
 def main() -> NoReturn:
     """Run the program and exit with 0, 1, 2, 130 or 143 (see docs/exit-codes-and-messages.md)."""
     for number in EXIT_CODES:
-        if signal.getsignal(number) != signal.SIG_IGN:  # a script's background jobs ignore it
+        if signal.getsignal(number) != signal.SIG_IGN:  # background jobs of a script ignore SIGINT
             signal.signal(number, _stop)
     # a job creates millions of objects and few cycles: with the default thresholds, collection takes most of the time
     gc.set_threshold(200_000, 100, 100)
@@ -87,7 +87,7 @@ def main() -> NoReturn:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         code = _flushed(_run())
-    except Stopped as stop:  # while an error was printed
+    except Stopped as stop:  # raised while an error was printed
         code = stop.code
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)
@@ -150,7 +150,7 @@ def _run() -> int:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Handle a signal: raise Stopped, but not again within `UNWINDING`.
 
-    A later signal raises again, because the first may be lost, for example in a destructor.
+    A later signal raises it again, because Python discards an exception in a destructor.
     """
     now = time.monotonic()
     if now - Stopped.raised_at > UNWINDING:

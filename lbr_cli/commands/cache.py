@@ -21,7 +21,7 @@ from lbr_cli.models import ALIASES, label
 from lbr_cli.progress import printable
 from lbr_cli.wording import counted
 
-ROW = "{:>10}{:>10}  {:<12}{}"  # the name last: it may be long
+ROW = "{:>10}{:>10}  {:<12}{}"  # the name is last, because it may be long
 DAYS = {"d": 1, "w": 7}
 OLDER_THAN = option("DAYS", "Time since the last use, in days or weeks: 30d, 8w.", ...)
 MODEL = option("MODEL", "Model, as in lbr rerank --model.", short="-m", unset="all", autocompletion=completion(ALIASES))
@@ -34,12 +34,12 @@ def info(cache_dir: str | None = CACHE_DIR, cache_size: str = CACHE_SIZE) -> Non
     Examples:
         lbr cache info
     """
-    where = _location(cache_dir, cache_size)
-    if not os.path.exists(where.file):
-        _print(f"{where.file}: not there yet")
+    location = _location(cache_dir, cache_size)
+    if not os.path.exists(location.file):
+        _print(f"{location.file}: does not exist yet")
         return
-    with open_database(where) as database:
-        _print(f"{where.file}: {_bytes(database.size())} of {_bytes(where.limit)}")
+    with open_database(location) as database:
+        _print(f"{location.file}: {_bytes(database.size())} of {_bytes(location.limit)}")
         rows = database.models()
     _print(ROW.format("entries", "bytes", "last used", "model"))
     for row in rows:
@@ -78,21 +78,21 @@ cache = typer.core.TyperGroup(
 
 def _location(cache_dir: str | None, cache_size: str = DEFAULT_SIZE) -> CacheLocation:
     check_stdout()
-    where = cache_location(cache_dir, cache_size)
-    problem = where.problem()
+    location = cache_location(cache_dir, cache_size)
+    problem = location.problem()
     if problem:
         raise MissingError(f"no score cache: {problem}")
-    return where
+    return location
 
 
 def _remove(cache_dir: str | None, remove: Callable[[Database], int]) -> None:
     """Remove scores from the cache, if it exists, and print how many."""
-    where = _location(cache_dir)
+    location = _location(cache_dir)
     removed = 0
-    if os.path.exists(where.file):
-        with open_database(where) as database:
+    if os.path.exists(location.file):
+        with open_database(location) as database:
             removed = remove(database)
-    _print(f"{counted(removed, 'entry', 'entries')} removed from {where.file}")
+    _print(f"{counted(removed, 'entry', 'entries')} removed from {location.file}")
 
 
 def _clear(database: Database, model: str | None) -> int:
@@ -101,14 +101,14 @@ def _clear(database: Database, model: str | None) -> int:
         database.clear_memo()
         return removed
     names = {row.name for row in database.models()}
-    for name in (label(model), os.path.abspath(model)):  # the second if the folder no longer exists
+    for name in (label(model), os.path.abspath(model)):  # the path is the name of a folder that no longer exists
         if name in names:
             return database.remove_model(name)
     raise UsageError(f"--model {model}: no cached scores", hint="lbr cache info lists the models")
 
 
 def _print(line: str) -> None:
-    """Print one line. Names of files and models may contain control characters, which are escaped."""
+    """Print one line, with control characters escaped, which names of files and models may contain."""
     typer.echo(printable(line))
 
 

@@ -23,11 +23,11 @@ from typer.models import OptionInfo
 from lbr_cli.errors import UsageError
 
 EXAMPLES = "Examples:\n"  # begins the last section of a command's docstring
-LAST_HEADING = "Diagnostics"  # of options without a group, --help among them, if other options have one
-MAX_WIDTH = 120  # of the help
+LAST_HEADING = "Diagnostics"  # heading of options without a group, such as --help, if other options have a group
+MAX_WIDTH = 120  # columns of the help
 NAME_WIDTH = 34  # longer names have their help on the next line
 ENV_PREFIX = "LBR_"
-BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # in which Typer puts placeholders
+BRACES, ANGLES = (dict.fromkeys(map(ord, marks)) for marks in ("{}", "<>"))  # Typer writes them around placeholders
 
 
 def option(
@@ -63,8 +63,8 @@ def flag(text: str) -> Any:
 class OptionGroup:
     """The options under one heading of --help, each a field with `option` or `flag` as its default.
 
-    `given` names those on the command line; environment variables do not count. The constructor raises UsageError for
-    options that exclude each other.
+    `given` has the names of the options on the command line; environment variables do not count. The constructor
+    raises UsageError for options that exclude each other.
     """
 
     heading: ClassVar[str] = ""
@@ -96,18 +96,18 @@ class OptionGroup:
         return {name: getattr(self, name) for name in self.names()}
 
     def refuse(self, names: Iterable[str], reason: str) -> None:
-        """UsageError if one of the options is on the command line."""
+        """Raise UsageError if one of the options `names` is on the command line."""
         refuse(self.given, names, reason)
 
     def check_utf8(self, *names: str) -> None:
-        """UsageError for an option that is not UTF-8."""
+        """Raise UsageError for a text that is not UTF-8."""
         for name in names:
             if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name) or ""):
                 raise UsageError(f"{flag_of(name)}: not UTF-8")
 
 
 def refuse(given: Collection[str], names: Iterable[str], reason: str) -> None:
-    """UsageError for the first of the named options that was given, because it has no effect."""
+    """Raise UsageError for the first of `names` in `given`, an option without effect."""
     for name in names:
         if name in given:
             raise UsageError(f"{flag_of(name)} has no effect: {reason}")
@@ -168,7 +168,7 @@ def _parameter(name: str, hint: Any, default: Any, heading: str = "", readers: S
             default.envvar = f"{ENV_PREFIX}{name.upper()}"
         if readers:
             default.help = f"{default.help.removesuffix('.')} ({', '.join(readers)})."
-        default.rich_help_panel = heading  # kept beside the option, also without rich
+        default.rich_help_panel = heading  # Typer stores it with the option, also without rich
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
@@ -238,5 +238,5 @@ def _on_command_line(ctx: typer.Context, name: str) -> bool:
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of an option."""
+    """Return the flag of an option, such as --max-length for max_length."""
     return f"--{name.replace('_', '-')}"

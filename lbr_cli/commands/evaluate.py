@@ -74,9 +74,9 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.plot is not None:
         picture_format = checked_extension("--plot", options.plot, plot.ENDINGS)
     chosen = parse_measures(options.measures or DEFAULTS)
-    drawn = (chosen if options.measures else parse_measures(plot.CURVES)) if options.plot else []
+    plotted = (chosen if options.measures else parse_measures(plot.CURVES)) if options.plot else []
     if options.plot:
-        plot.check_curves(curves(drawn))
+        plot.check_curves(curves(plotted))
     thresholds = [parse_threshold(text) for text in options.fail_below or ()]
     _check_paths(options)
     with Console(bar=False, quiet=options.quiet) as console, ExitStack() as outputs:
@@ -90,16 +90,16 @@ def evaluate(options: EvaluateOptions) -> None:
         for run in runs:
             check_match(run, judgments, name, console)
         least = [threshold.measure for threshold in thresholds]
-        everything = judge(judgments, runs, list(dict.fromkeys([*chosen, *drawn, *least])))
-        evaluation = replace(everything, measures=[str(measure) for measure in chosen])
+        all_values = judge(judgments, runs, list(dict.fromkeys([*chosen, *plotted, *least])))
+        evaluation = replace(all_values, measures=[str(measure) for measure in chosen])
         if values_file and values_format:
             values_file.write(tables.PER_QUERY[values_format](evaluation))
         if picture_file and picture_format:
-            picture_file.write(plot.plot(everything, curves(drawn), plot.ENDINGS[picture_format]))
+            picture_file.write(plot.plot(all_values, curves(plotted), plot.ENDINGS[picture_format]))
         warn_coverage(evaluation, console)
         text = _text(evaluation, options.format)
     typer.echo(text, nl=False)
-    check_thresholds(thresholds, everything)
+    check_thresholds(thresholds, all_values)
 
 
 def _text(evaluation: Evaluation, format_: str) -> str:
@@ -111,7 +111,7 @@ def _text(evaluation: Evaluation, format_: str) -> str:
 
 
 def _check_paths(options: EvaluateOptions) -> None:
-    """UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
+    """Raise UsageError for inputs that cannot be read together, and for outputs that would overwrite an input."""
     for path in options.runs:
         if is_measure(path) and not os.path.exists(path):
             raise UsageError(f"{path}: file not found", hint='several measures go into one --measures: "nDCG@10 RR"')

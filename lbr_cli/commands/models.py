@@ -1,4 +1,4 @@
-"""`lbr models`: list the models and families that have a name; `lbr models fetch`: download a model."""
+"""`lbr models`: list the models with an alias, and the families; `lbr models fetch`: download a model."""
 
 from __future__ import annotations
 

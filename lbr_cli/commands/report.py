@@ -73,7 +73,7 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     paths = [inputs.before, *inputs.after]
     check_inputs({"run": paths, "corpus": corpora, QUERIES: [queries], "qrels": [qrels]}, written)
     measures = parse_measures(page.measures or DEFAULTS) if is_judged else []
-    shown = TextFileOptions(
+    text_options = TextFileOptions(
         inputs.fields(),
         inputs.topic_field,
         inputs.columns_of_queries(),
@@ -82,25 +82,25 @@ def report(inputs: ReportInput, page: PageOptions, quiet: bool = QUIET) -> None:
     )
     with Console(bar=False, quiet=quiet) as console, open_output(page.output, console.warn) as out:
         runs = [read_run(path, keep=True) for path in paths]
-        judged = _judged(inputs, runs, measures, console) if is_judged else None
-        if judged:
-            warn_coverage(judged.evaluation, console)
+        page_measures = _page_measures(inputs, runs, measures, console) if is_judged else None
+        if page_measures:
+            warn_coverage(page_measures.evaluation, console)
         has_queries = dataset is not None and dataset.has("queries")
         if queries is None and not has_queries:
             queries = queries_beside([inputs.before], corpora, console)
         if queries is None and not has_queries:
-            inputs.refuse(QUERY_FIELDS, "no file of queries is read")
+            inputs.refuse(QUERY_FIELDS, "no queries file is read")
         elif queries is not None:
             written.check(QUERIES, queries)
-        texts = find_texts(runs, corpora, queries, shown, page.depth, console)
+        texts = find_texts(runs, corpora, queries, text_options, page.depth, console)
         title = f"{runs[0].name} → {', '.join(run.name for run in runs[1:])}"
-        out.write(html(page_data(runs, texts, page.depth, judged, console.warn), title))
+        out.write(html(page_data(runs, texts, page.depth, page_measures, console.warn), title))
 
 
-def _judged(inputs: ReportInput, runs: list[Run], measures: list[Any], progress: Progress) -> PageMeasures:
+def _page_measures(inputs: ReportInput, runs: list[Run], measures: list[Any], progress: Progress) -> PageMeasures:
     judgments, name = judgments_of(inputs.qrels, inputs.dataset)
     for run in runs:
         check_match(run, judgments, name, progress)
-    everything = list(dict.fromkeys([*measures, *parse_measures(CURVES)]))
-    evaluation = evaluate(judgments, runs, everything)
-    return PageMeasures(judgments, evaluation, [str(measure) for measure in measures], curves(everything))
+    all_measures = list(dict.fromkeys([*measures, *parse_measures(CURVES)]))
+    evaluation = evaluate(judgments, runs, all_measures)
+    return PageMeasures(judgments, evaluation, [str(measure) for measure in measures], curves(all_measures))

@@ -77,7 +77,7 @@ def rerank(
 
 
 def check_engine_options(given: frozenset[str], engine: EngineOptions, cache: CacheOptions) -> None:
-    """UsageError for an option that has no effect on the engine."""
+    """Raise UsageError for an option that has no effect on the engine."""
     if engine.has_model:
         engine.refuse_unread(given)
         if engine.is_rerank_server:
@@ -91,7 +91,7 @@ def check_engine_options(given: frozenset[str], engine: EngineOptions, cache: Ca
 
 
 def chosen_model(model: RerankerOptions, engine: EngineOptions, server: Server | None) -> Model | None:
-    """Return the model, None for an engine without one. `server` is that of the settings. Nothing is downloaded."""
+    """Return the model, None for an engine without one. `server` is the server of the settings. Downloads nothing."""
     if not engine.has_model:
         return None
     if server is None:

@@ -46,12 +46,12 @@ class TuneOptions(OptionGroup):
             raise UsageError("--step nan: not a number from 0 to 1")
 
     def parsed_measure(self) -> Any:
-        """Return the measure of ir_measures. UsageError for several, and for one that counts."""
+        """Return the measure of ir_measures. UsageError for several measures, and for one that is a count."""
         measures = parse_measures([self.measure], "--measure")
         if len(measures) != 1:
             raise UsageError(f"--measure {self.measure}: {len(measures)} measures, and one is needed")
         if measures[0].NAME.startswith("Num"):
-            raise UsageError(f"--measure {self.measure}: a count, and a measure with a mean is needed")
+            raise UsageError(f"--measure {self.measure}: a count; choose a measure that has a mean")
         return measures[0]
 
 
@@ -82,9 +82,9 @@ def tune(options: TuneOptions) -> None:
         run = read_reranked(options.run, console)
         check_match(run.interpolated(0.0), judgments, display_name(options.qrels), console)
         tuning = tuner.tune(run, judgments, measure, tuner.grid(options.step), options.folds, console)
-        alone = tuning.means[0.0]
-        if tuning.best and tuning.held_out <= alone:
-            value = f"{tuning.measure} is {tuning.held_out:.4f} with tuned weights, and {alone:.4f} with weight 0"
+        weight_0 = tuning.means[0.0]
+        if tuning.best and tuning.held_out <= weight_0:
+            value = f"{tuning.measure} is {tuning.held_out:.4f} with tuned weights, and {weight_0:.4f} with weight 0"
             console.warn(f"the best weight may be due to chance: on held-out queries {value}")
         if picture and picture_format:
             picture.write(plot.plot_weights(tuning, picture_format))

@@ -36,11 +36,11 @@ def option_values(
 
 
 def _nothing(**values: Any) -> None:
-    """The options are parsed, and no command runs."""
+    """Do nothing: the options are parsed, and no command runs."""
 
 
 def _check_type(name: str, annotation: Any, value: Any) -> None:
-    """UsageError for a value that Typer would convert to another one, such as 1 to a text or True to a number."""
+    """Raise UsageError for a value that Typer would convert, such as 1 to a string or True to a number."""
     types = get_args(annotation) or (annotation,)
     if (str in types and not isinstance(value, str)) or isinstance(value, bool) != (bool in types):
         raise UsageError(f"Invalid value for '{flag_of(name)}': {value!r} is of the type {type(value).__name__}")

@@ -24,7 +24,7 @@ from lbr_cli.formats.trec import Trec
 from lbr_cli.formats.tsv_scores import COLBERT, TEVATRON
 from lbr_cli.wording import counted
 
-# the first that matches a file is its format
+# a file has the first format that matches its first data line
 RUN_FORMATS: tuple[RunFormat, ...] = (RunJson(), Training(), Jsonl(), TEVATRON, COLBERT, MsMarco(), Trec())
 
 __all__ = ["RUN_FORMATS", "Line", "OutputOptions", "RunFormat", "format_of_name", "parse_run", "run_format"]
@@ -36,11 +36,16 @@ def run_format(name: str) -> RunFormat:
 
 
 def format_of_name(path: str, input_format: RunFormat) -> RunFormat | None:
-    """Return the format for the ending of an output file, before .gz or .zst. `input_format` is that of the run."""
-    ending = os.path.splitext(path.removesuffix(".gz").removesuffix(".zst"))[1]
-    if ending and ending == input_format.kept_suffix:
+    """Return the format for the extension of an output file, without .gz or .zst; None if no format has it.
+
+    It is `input_format`, the format of the run, if its `kept_suffix` is the extension.
+    """
+    extension = os.path.splitext(path.removesuffix(".gz").removesuffix(".zst"))[1]
+    if not extension:
+        return None
+    if extension == input_format.kept_suffix:
         return input_format
-    return next((format_ for format_ in RUN_FORMATS if format_.can_write and ending and format_.suffix == ending), None)
+    return next((format_ for format_ in RUN_FORMATS if format_.can_write and format_.suffix == extension), None)
 
 
 def parse_run(
@@ -50,15 +55,15 @@ def parse_run(
     part: tuple[str | None, str | None] = (None, None),
     fields: CandidateFields | None = None,
 ) -> tuple[RunFormat, Iterator[Line]]:
-    """Return the format of a run and its lines. Without `format_`, the first data line shows the format.
+    """Return the format of a run and its lines. Without `format_`, the format is detected from the first data line.
 
-    `query` is the query of a run without queries, `part` the subset and the split of a run with several,
-    `fields` those of candidates in JSONL. Raises
-    InputError if no format matches; the iterator raises it for a line that is invalid in this format.
+    `query` is the query of a run without queries, `part` the subset and the split of a run with several, and `fields`
+    are the fields of candidates in JSONL. Raises InputError if no format matches, and if the format does not support
+    `query`, `part` or `fields`. The iterator raises InputError for an invalid line.
     """
     name = stream.name
     lines = numbered(stream)
-    head = []  # the lines up to the first that is not a comment; only TREC has comments
+    head = []  # comments, which only TREC has, and the first data line
     for line in lines:
         head.append(line)
         if not _is_comment(line[1]):
@@ -76,16 +81,17 @@ def parse_run(
     if query is not None:
         format_ = format_.for_query(query)
         if format_ is None:
-            hint = "it is for JSONL without queries, or for plain text with --lines"
-            raise InputError("has queries of its own, and --query is for input that has none", name, number, hint=hint)
+            hint = "--query is for JSONL without queries, or for plain text with --lines"
+            message = "has queries of its own, and --query is for input without queries"
+            raise InputError(message, name, number, hint=hint)
     if part != (None, None):
         format_ = format_.for_part(*part)
         if format_ is None:
-            raise InputError("is not JSON: --subset and --split are for predictions of MTEB", name, number)
+            raise InputError("is not a JSON run: --subset and --split are for predictions of MTEB", name, number)
     if fields is not None:
         if not isinstance(format_, Jsonl):
             message = "has no fields that --id-field, --text-field or --title-field could name"
-            raise InputError(message, name, hint="they are for a --corpus, or for candidates in JSONL")
+            raise InputError(message, name, hint="these options are for a --corpus, or for candidates in JSONL")
         format_ = format_.for_fields(fields)
     return format_, format_.read(itertools.chain(head, lines), name)
 
@@ -98,7 +104,7 @@ def _unknown(text: str, name: str, number: int) -> InputError:
     if text.lstrip().startswith("["):
         json_object(b"[", name, number)  # raises
     fields = len(text.split())
-    hint = "four fields are judgments; " if fields == 4 else ""
+    hint = "lines of qrels have four fields; " if fields == 4 else ""
     hint += f"a TREC run has six fields ({TREC}), an MS MARCO run three, separated by tabs (query, document, rank)"
     message = f"unknown format: this line has {counted(fields, 'field')}"
     return InputError(message, name, number, hint=f"{hint}; JSONL lines begin with {{")

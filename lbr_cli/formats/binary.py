@@ -1,4 +1,4 @@
-"""Files that are not text: their names, and commands that convert them to text."""
+"""Binary files: how they are detected, and commands that convert them to text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DUCKDB = "duckdb -c \"COPY (FROM '{name}') TO '/dev/stdout' (FORMAT json)\""
 
 
 class Kind(NamedTuple):
-    """A kind of file: its first bytes, what it is, and a command that writes it as text, or a hint."""
+    """A kind of binary file: its first bytes, its name with an article, and a command that converts it, or a hint."""
 
     first_bytes: re.Pattern[bytes]
     noun: str
     conversion: str
 
 
-# ids may begin as Parquet files do; PARE is encrypted
+# an id may begin with PAR1, so a control character has to follow; PARE begins an encrypted file
 PARQUET = Kind(re.compile(rb"PAR[1E][\x00-\x7f]{0,8}[\x00-\x08\x0e-\x1f]"), "a Parquet file", DUCKDB)
 ARROW_FILE = Kind(re.compile(rb"ARROW1\x00"), "an Arrow file", "load it with pyarrow and write JSON lines")
 ARROW_STREAM = Kind(re.compile(rb"\xff{4}"), "an Arrow stream", "load it with pyarrow and write JSON lines")
@@ -45,7 +45,7 @@ KINDS = (
 
 
 def refuse_binary(start: bytes, name: str) -> None:
-    """Raise InputError if `start`, the first bytes of a file or of what it decompresses to, is not text."""
+    """Raise InputError if `start`, the first bytes of a file, decompressed, is not text."""
     for kind in KINDS:
         if kind.first_bytes.match(start):
             raise InputError(f"is {kind.noun}", name, hint=f"{TEXT_HINT}; {conversion_hint(kind, name)}")

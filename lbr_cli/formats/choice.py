@@ -13,9 +13,10 @@ from lbr_cli.wording import pair_name
 
 
 def output_format(chosen: RunFormat | None, path: str, input_format: RunFormat) -> RunFormat:
-    """Return the `chosen` format, else that of the extension of `path`, else that of the input.
+    """Return the `chosen` format, else the format of the extension of `path`, else the format of the input.
 
-    JSONL for an input format that is only read. UsageError for training output of input without `pos` and `neg`.
+    JSONL replaces an input format that cannot be written. Raises UsageError for training output if the input has
+    another format.
     """
     if chosen and chosen.name == Training.name and input_format.name != Training.name:
         message = f"training output needs training input, which has query, pos and neg; this is {input_format.name}"
@@ -32,12 +33,12 @@ def check_tag(tag: str | None, format_: RunFormat) -> None:
 
 
 def check_ids(ranking: Ranking, input_format: RunFormat, format_: RunFormat) -> None:
-    """Raise UsageError for an id that cannot be written."""
+    """Raise UsageError for an id that `format_` cannot represent."""
     query_id = ranking.query.query_id
     # an id that was read can be written in the same format
     for candidate in ranking.candidates if format_.name != input_format.name else ():
         reason = format_.why_not_writable(query_id, candidate.doc_id)
         if reason:
             pair = pair_name(repr(query_id), repr(candidate.doc_id))
-            hint = "--output-format jsonl has room for any id"
-            raise UsageError(f"{pair}: {reason} cannot go into {format_.name} output", hint=hint)
+            hint = "--output-format jsonl supports any id"
+            raise UsageError(f"{pair}: {reason} cannot be written to {format_.name} output", hint=hint)

@@ -17,7 +17,7 @@ from lbr_cli.errors import InputError, RunError
 from lbr_cli.formats.binary import Kind, table_kind
 
 CHUNK = 1 << 18  # bytes
-COMPRESSED_CHUNK = 1 << 14  # a few bytes may decompress to a thousand times as many
+COMPRESSED_CHUNK = 1 << 14  # bytes; small, because data may decompress to a thousand times its size
 HEAD = 8  # bytes that show the kind of a file
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)  # bz2 raises OSError without errno
 
@@ -35,12 +35,12 @@ class Source:
         self._rest = self.head
 
     def read1(self, size: int) -> bytes:
-        """Return about `size` bytes or fewer, as soon as there are any; b"" at the end."""
+        """Return at most about `size` bytes, as soon as any are available; b"" at the end."""
         rest, self._rest = self._rest, b""
         return rest or self._read(size)
 
     def seekable(self) -> IO[bytes] | None:
-        """Return the file at its start, for reading in any order, with all its bytes in the digest; None for a pipe."""
+        """Return the file, positioned at its start, after all its bytes have updated the digest; None for a pipe."""
         if not self._file.seekable() or self._file.tell() != len(self.head):
             return None
         while self._digest and self.read1(CHUNK):
@@ -57,16 +57,16 @@ class Source:
 
 
 def _zstd() -> Any:
-    # as large as the tool's own --long=31: whoever compressed the file had that much memory
+    # 2 GiB, the largest window of the zstd tool (--long=31)
     return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
 
-# name, first bytes, a decompressor of one member, padding between members
+# name, first bytes, constructor of a decompressor of one member, padding between members
 COMPRESSIONS: tuple[tuple[str, re.Pattern[bytes], Callable[[], Any], bytes], ...] = (
     ("gzip", re.compile(rb"\x1f\x8b"), lambda: zlib.decompressobj(31), b"\x00"),
     ("bzip2", re.compile(rb"BZh[1-9][1\x17]"), bz2.BZ2Decompressor, b""),
     ("xz", re.compile(rb"\xfd7zXZ\x00"), lzma.LZMADecompressor, b"\x00"),
-    # a file of the parallel tool begins with a skippable frame
+    # a file of pzstd, the parallel tool, begins with a skippable frame
     ("zstd", re.compile(rb"(?s:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)"), _zstd, b""),
 )
 
@@ -75,7 +75,7 @@ def _decompressed(source: Source, start: Callable[[], Any], padding: bytes) -> I
     """Yield the data of all members of a file, each read as soon as its bytes are available.
 
     The readers of bz2, lzma and zstandard wait for more than one line of a pipe. They also ignore a truncated last
-    member and data of another kind after it; this function raises one of DAMAGE.
+    member and data of another kind after it, for which this function raises an error of DAMAGE.
     """
     member: Any = None
     while chunk := source.read1(COMPRESSED_CHUNK):
@@ -94,7 +94,7 @@ def _decompressed(source: Source, start: Callable[[], Any], padding: bytes) -> I
 
 
 class Contents:
-    """The decompressed bytes of a file. `head` holds the first few; `table` is the kind of a table, None for text."""
+    """The decompressed bytes of a file. `head` holds the first few; `table` is None unless the file is a table."""
 
     def __init__(self, name: str, source: Source) -> None:
         self.name = name
@@ -146,7 +146,7 @@ class Contents:
             return InputError(f"cannot be read: {error.strerror or error}", self.name)
         line = None if self.table else self._line
         if isinstance(error, zstandard.ZstdError) and "dictionary" in str(error).lower():
-            hint = "decompress it before: zstd -dc -D DICTIONARY"
+            hint = "decompress the file first: zstd -dc -D DICTIONARY"
             return InputError("the zstd data needs a dictionary", self.name, line, hint=hint)
         message = f"the {self._compression} data is cut off or damaged" + ("" if self.table else " here")
-        return InputError(message, self.name, line, hint="make the file again or copy it again")
+        return InputError(message, self.name, line, hint="create or copy the file again")

@@ -1,7 +1,7 @@
 """Corpora: JSONL or tables with the fields of BEIR, Anserini and MS MARCO v2, TRECTEXT, or TSV.
 
-A corpus is read once, front to back, and only wanted documents are kept in memory. The JSONL loop is flat because its
-speed is that of lbr's input (`benchmarks/reading.py`).
+A corpus is read once, front to back, and only wanted documents are kept in memory. The JSONL loop calls few
+functions, because it determines how fast lbr reads its input (`benchmarks/reading.py`).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Fields:
 
     Of several names, the first that is present is used. A dotted name is a path.
 
-    `columns` names the columns of TSV in order, None is id and text; columns other than id, title and text are skipped,
-    and the last one is the rest of the line, tabs included. `chosen` names the options for other formats that the user
-    has set; only these apply to TRECTEXT, which has its own usual elements.
+    `columns` names the columns of TSV in order; None means id and text. Columns other than id, title and text are
+    skipped, and the last column is the rest of the line, tabs included. `chosen` names the options for other formats
+    that the user has set; only these apply to TRECTEXT, which has default elements of its own.
     """
 
     ids: tuple[str, ...] = IDS
@@ -55,7 +55,7 @@ class Fields:
 
     @property
     def of_candidates(self) -> CandidateFields:
-        """The fields that the user has set, for candidates with their texts."""
+        """The fields that the user has set, as the fields of JSONL candidates."""
         names = {"--id-field": self.ids[0], "--text-field": self.texts[0], "--title-field": self.title}
         return CandidateFields(*(name if option in self.chosen else None for option, name in names.items()))
 
@@ -94,8 +94,8 @@ class WantedDocuments:
 def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
     """Add the wanted documents of a corpus to `documents`, and close the stream.
 
-    `note` receives a message if a record has several fields for one purpose. `bad` receives an InputError, with file
-    and line, for each invalid line, wanted or not; it raises the error or returns.
+    `note` receives a message if a document has several ids or texts. `bad` receives an InputError, with file and line,
+    for each invalid line, wanted or not; it raises the error or returns.
     """
     with stream:
         lines = enumerate(stream, 1)
@@ -108,13 +108,13 @@ def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: F
             format_ = TSV
         name = stream.name
         documents.formats[name] = format_
-        every = itertools.chain(head, lines)
+        all_lines = itertools.chain(head, lines)
         if format_ == JSONL:
-            _read_jsonl(every, name, documents, fields, note, bad)
+            _read_jsonl(all_lines, name, documents, fields, note, bad)
         elif format_ == TREC_TEXT:
-            _read_trec_text(every, name, documents, fields.elements, bad)
+            _read_trec_text(all_lines, name, documents, fields.elements, bad)
         else:
-            _read_tsv(every, name, documents, fields, bad)
+            _read_tsv(all_lines, name, documents, fields, bad)
 
 
 def _format(line: bytes, fields: Fields) -> str | None:
@@ -138,7 +138,7 @@ def _is_object(line: bytes) -> bool | None:
 
 
 def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
-    """Raise UsageError for options without effect on the corpora that were read; `warn` of a title field not found."""
+    """Raise UsageError for options without effect on the corpora, and `warn` if no document has the title field."""
     formats = set(documents.formats.values()) - {None}
     names = first_few(documents.formats)
     are = "is" if len(documents.formats) == 1 else "are"
@@ -146,14 +146,14 @@ def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None
         raise UsageError(f"{fields.chosen[0]} has no effect: {names} {are} TSV", hint="--tsv-columns names its columns")
     if fields.columns is not None and formats and TSV not in formats:
         hint = "--id-field, --text-field and --title-field name its keys"
-        found = " and ".join(sorted(filter(None, formats)))
-        raise UsageError(f"--tsv-columns has no effect: {names} {are} {found}", hint=hint)
+        others = " and ".join(sorted(filter(None, formats)))
+        raise UsageError(f"--tsv-columns has no effect: {names} {are} {others}", hint=hint)
     if "--title-field" in fields.chosen and documents.documents and not documents.has_title:
         warn(f'{names}: no document of the run has the title field "{fields.title}"')
 
 
 class _Line(NamedTuple):
-    """A valid line of JSONL, and the names under which it has its id and its text."""
+    """A valid line of JSONL, and the keys of its id and its text."""
 
     record: dict[str, Any]
     id_key: str
@@ -164,13 +164,13 @@ class _Line(NamedTuple):
 
 
 def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
-    """Add the wanted documents. Lines with the names of the line before, the usual case, need no call of `_line`."""
+    """Add the wanted documents. A line with the keys of the line before, the usual case, is read without `_line`."""
     loads, wanted, sample = orjson.loads, documents.wanted, documents.sample
     id_key, text_key, title_key = fields.ids[0], fields.texts[0], fields.title
-    preferred: frozenset[str] = frozenset()  # names that would be used instead of `id_key` and `text_key`
+    preferred: frozenset[str] = frozenset()  # keys that take precedence over `id_key` and `text_key`
     nested = [path for path in (*fields.ids, *fields.texts, title_key) if "." in path]
     is_sampled, noted = len(sample) >= SAMPLE, False
-    checked: Set[str] = frozenset()  # the names in the last document whose choices were noted, or were none
+    checked: Set[str] = frozenset()  # the keys of the last document that `_note_choices` has checked
     for number, raw in lines:
         record: Any = None
         try:
@@ -207,7 +207,7 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
 def _line(raw: bytes, record: Any, fields: Fields, nested: list[str], name: str, number: int) -> _Line | None:
     """Return a line; None if it is blank. InputError if it is invalid.
 
-    `record` is the parsed line, None if orjson refuses it; `nested` are the names that are paths.
+    `record` is the parsed line, None if orjson refuses it; `nested` are the names that are dotted paths.
     """
     if record is None and not raw.strip(BLANKS):
         return None

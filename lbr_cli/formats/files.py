@@ -1,6 +1,6 @@
 """Names, lines and line ends of input files.
 
-A line ends in `\\n` and nowhere else; every `\\r` before it is dropped. Old spreadsheet software ends lines in `\\r`
+A line ends at `\\n` only, and every `\\r` directly before it is dropped. Old spreadsheet software ends lines in `\\r`
 alone: such a file is one long line, and reading it as one would lose every record but the first. So a carriage return
 inside a line is refused, unless it is part of a text.
 """
@@ -18,7 +18,7 @@ STDIN = "-"
 STDIN_NAME = "standard input"
 BLANKS = b" \t\r\n"  # a line of only these is blank; a form feed can be an id
 UNPACK = {".gz": "gzip -dc", ".zst": "zstd -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc"}
-# two JSON values with a carriage return between them, which no JSON value contains
+# two JSON values with a carriage return between them; inside a JSON value, a comma would separate them
 JSON_RECORDS = re.compile(rb"[}\]][ \t]*\r\s*[{\[]")
 
 Numbered = Iterable[tuple[int, bytes]]  # lines with their numbers, from 1
@@ -30,7 +30,7 @@ def display_name(path: str) -> str:
 
 
 def shell_command(command: str, file: str, *, reads_stdin: bool = False) -> str:
-    """Return `command` applied to `file`, which is decompressed first if its name ends like a compressed file."""
+    """Return `command` applied to `file`, which is decompressed first if it has the extension of a compressed file."""
     if file == STDIN_NAME:
         return command
     name = shlex.quote(file)
@@ -81,7 +81,7 @@ class CarriageReturnError(InputError):
 
 
 def without_carriage_return(data: bytes, file: str, line: int) -> bytes:
-    """Return a line of ids and numbers without trailing carriage returns. Raises CarriageReturnError for any other."""
+    """Return a line of ids and numbers without trailing carriage returns. CarriageReturnError for any other."""
     data = data.rstrip(b"\r")
     if b"\r" in data:
         raise CarriageReturnError(file, line)
@@ -91,8 +91,8 @@ def without_carriage_return(data: bytes, file: str, line: int) -> bytes:
 class CarriageReturns:
     """Detects records separated by carriage returns in a format whose texts may contain carriage returns.
 
-    A line is refused if everything after each carriage return has the form of a record, or if one part has and the
-    line is the only one of the file.
+    A line is refused if each part after a carriage return has the form of a record. The only line of a file is refused
+    if any of these parts has.
     """
 
     def __init__(self, file: str, is_record: Callable[[bytes], bool]) -> None:
@@ -101,7 +101,7 @@ class CarriageReturns:
         self._suspect: int | None = None
 
     def check(self, data: bytes, line: int) -> None:
-        """Check a line that contains a carriage return."""
+        """Raise CarriageReturnError if `data`, which contains carriage returns, is refused; `line` is its number."""
         _, *later = [part for part in data.split(b"\r") if part.strip(b" \t\n")] or [b""]
         records = [self._is_record(part) for part in later]
         if records and all(records):
@@ -110,6 +110,6 @@ class CarriageReturns:
             self._suspect = line
 
     def finish(self, lines: int) -> None:
-        """Check a file of one line after its end; `lines` is the number of lines that are not blank."""
+        """Raise CarriageReturnError if the only line of the file is refused; `lines` counts the lines with data."""
         if lines == 1 and self._suspect is not None:
             raise CarriageReturnError(self._file, self._suspect)

@@ -42,8 +42,8 @@ class InputFiles:
         """Open a file for reading its text as bytes. The `name` of the stream is the file's name in messages.
 
         `exact` keeps byte-order marks and refuses tables. `columns` are those to read of a table, by default all.
-        Raises InputError if the file cannot be read or is not text, UsageError if `check` has not allowed it and the
-        command writes it, and MissingError for a table if pyarrow is not installed.
+        Raises InputError if the file cannot be read or is not text, UsageError if the command writes it and
+        `check` has not allowed that, and MissingError for a table if pyarrow is not installed.
         """
         files = shards(path)
         if len(files) == 1:

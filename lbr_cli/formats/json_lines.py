@@ -16,11 +16,11 @@ import orjson
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import JSON_RECORDS, CarriageReturnError, decoded, shell_command
 
-INSTRUCTION = "instruction"  # the key of an instruction that replaces that of the model for one query
+INSTRUCTION = "instruction"  # the key of an instruction for one query, which replaces the instruction of the model
 ID_TYPES = "a string or a 64-bit integer"
-# so many digits, or an exponent, that a float or 64 bits may not hold the number
+# many digits or an exponent: a float or a 64-bit integer may not represent the number
 LONG_NUMBER = re.compile(rb"[0-9][0-9.]{14}|[0-9][eE]")
-DEEPEST = 250  # orjson writes 254 levels
+DEEPEST = 250  # levels; orjson writes at most 254
 
 
 class Verbatim(float):
@@ -60,7 +60,7 @@ def _parse_json(data: bytes) -> Any:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        if "infinity" not in str(error):  # a number beyond the floats is valid JSON
+        if "infinity" not in str(error):  # a number too large for a float is valid JSON
             raise
     else:
         if not LONG_NUMBER.search(data):
@@ -131,7 +131,7 @@ def _not_jsonl(file: str, line: int, remedy: str) -> InputError:
 
 
 def add_nested(record: dict[str, Any], paths: Iterable[str]) -> None:
-    """Add the values at dotted paths, such as `_source.body`, under their paths. A key of that name is kept."""
+    """Add the value at each dotted path, such as `_source.body`, with the path as its key. An existing key is kept."""
     for path in paths:
         value = value_at(path, record)
         if value is not None:

@@ -5,10 +5,10 @@
     {"query": …, "documents": ["text", {"doc_id"?: …, "text": …}, …]}                               as web services take
     {"query-id": …, "corpus-ids": ["id", …]}                                            `top_ranked` of MTEB, best first
 
-Options may name the id, text and title of a candidate, also by dotted paths: the hits of a search engine, one a line,
-are candidates. The output has the id as "doc_id", and keeps the keys that the options name.
-"instruction", beside the query or in an object that is the query, replaces that of the model. Unknown keys are copied
-to the output with the same values.
+Options may name the id, text and title of a candidate, also by dotted paths, so that the hits of a search engine, one a
+line, are candidates. The output has the id as "doc_id", and keeps the keys that the options name. "instruction", beside
+the query or inside a query object, replaces the instruction of the model. Unknown keys are copied to the output with
+the same values.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from lbr_cli.formats.run_json import is_whole_run
 QUERY_IDS = ("query_id", "qid", "query-id", "q_id")
 DOC_IDS = ("doc_id", "docid", "_id", "id", "docno", "corpus-id")
 TEXTS = ("text", "contents", "body", "passage", "segment", "content")
-SCORES = ("score", "_score")  # the second of Elasticsearch and OpenSearch
+SCORES = ("score", "_score")  # `_score`: Elasticsearch and OpenSearch
 ID_LIST = "corpus-ids"
 LISTS = ("candidates", "documents", ID_LIST)
-# converts a run that is one object, {query: {document: score}}
+# the jq command that converts a run in one object, {query: {document: score}}
 REMEDY = (
     "jq -c 'to_entries[] | {query_id: .key, candidates: (.value | to_entries | map({doc_id: .key, score: .value}))}'"
 )
@@ -50,9 +50,9 @@ REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class CandidateFields:
-    """The keys or dotted paths of a candidate, None for the usual keys.
+    """The keys or dotted paths of the fields of a candidate; None means the default keys.
 
-    A line without the id or text that is named here is invalid.
+    A line is invalid if it does not have the id or text that is named here.
     """
 
     doc_id: str | None = None
@@ -61,14 +61,14 @@ class CandidateFields:
 
 
 class Jsonl(RunFormat):
-    """JSONL. With `query`, that of `--query`, a query in a line is an error."""
+    """JSONL. If `query` is the query of the option `--query`, a line must not have a query of its own."""
 
     name = "jsonl"
     suffix = ".jsonl"
     has_details = True
 
     def __init__(self, query: Query | None = None, fields: CandidateFields = CandidateFields()) -> None:
-        self._option = query
+        self._query_option = query
         self._fields = fields
 
     def matches(self, line: str) -> bool:
@@ -79,7 +79,7 @@ class Jsonl(RunFormat):
 
     def for_fields(self, fields: CandidateFields) -> Jsonl:
         """Return the variant that reads these fields."""
-        return Jsonl(self._option, fields)
+        return Jsonl(self._query_option, fields)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:
@@ -98,15 +98,16 @@ class Jsonl(RunFormat):
         return list(_nested(record, query, key, implied)), True
 
     def _query(self, record: _Record, fallback: str | None) -> tuple[Query, bool]:
-        """Return the query of a line, and whether its id is `fallback` because it has none."""
-        if self._option is not None:
+        """Return the query of a line, and whether its id is `fallback` because the line has no id."""
+        if self._query_option is not None:
             for key in (*QUERY_IDS, "query"):
                 if record.values.get(key) is not None:
-                    raise record.error(f'has a query of its own ("{key}"), and --query is for input that has none')
+                    raise record.error(f'has a query of its own ("{key}"), and --query is for input without queries')
             instruction = record.text([INSTRUCTION])
             if instruction is None:
-                return self._option, False
-            return replace(self._option, instruction=instruction, instruction_at=record.location(instruction)), False
+                return self._query_option, False
+            instruction_at = record.location(instruction)
+            return replace(self._query_option, instruction=instruction, instruction_at=instruction_at), False
         query_id, text, instruction = record.query()
         instruction_at = record.location(instruction)
         if query_id is not None:
@@ -149,7 +150,7 @@ class _Record:
         return _Record(values, self._file, self.number, where, self._fields)
 
     def id(self, keys: Sequence[str]) -> str | None:
-        """Return the value of the first of `keys` that is present, as an id."""
+        """Return the value of the first of `keys` that is present, as an id; None if none is present."""
         key = first_key(keys, self.values)
         value = None if key is None else as_id(self.values[key])
         if key is not None and value is None:
@@ -157,7 +158,7 @@ class _Record:
         return value
 
     def doc_id(self) -> str | None:
-        """Return the document id. InputError if the field that an option names is absent."""
+        """Return the document id, None if there is none. InputError if the field that `--id-field` names is missing."""
         if self._fields.doc_id is None:
             return self.id(DOC_IDS)
         value = value_at(self._fields.doc_id, self.values)
@@ -174,7 +175,7 @@ class _Record:
         return value
 
     def text(self, keys: Sequence[str]) -> str | None:
-        """Return the value of the first of `keys` that is not null."""
+        """Return the value of the first of `keys` that is not null; None if all are."""
         for key in keys:
             value = self.values.get(key)
             if isinstance(value, str):
@@ -196,11 +197,11 @@ class _Record:
         return query_id, nested.text(("text", "query")), of_query if instruction is None else instruction
 
     def location(self, value: object) -> str:
-        """Return the location of the line, or nothing if `value` is None."""
+        """Return FILE:LINE, or "" if `value` is None."""
         return "" if value is None else f"{self._file}:{self.number}"
 
     def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
-        """Return the candidate with its unknown keys and those of `extra`. `fallback` is the id if it has none."""
+        """Return the candidate with its unknown keys and `extra`. `fallback` is the id of a candidate without one."""
         doc_id = self.doc_id()
         doc_id = fallback if doc_id is None else doc_id
         if doc_id is None:
@@ -218,7 +219,7 @@ class _Record:
         return Candidate(doc_id, document, self._score(), self._number("rank", "an integer", int), extra or None)
 
     def others(self, *read: Sequence[str]) -> dict[str, Any]:
-        """Return all values except that of the first present key of each list."""
+        """Return all values except, for each list of keys, the value of its first key that is present."""
         used = {first_key(keys, self.values) for keys in read}
         return {key: value for key, value in self.values.items() if key not in used}
 
@@ -237,7 +238,7 @@ class _Record:
 
 
 def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[Line]:
-    # a text beside the list is not that of a document, and a pair line of the output would make it one
+    # a text beside the list belongs to no document, but in a line of the output it would look like the document's
     shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
     explicit: dict[str, bool] = {}
     for index, value in enumerate(record.values[key]):

@@ -1,4 +1,4 @@
-"""Plain text: every line that is not blank is a document for the one query, and is written again byte for byte."""
+"""Plain text: every line that is not blank is a document for the one query, and is written byte for byte."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Output(Protocol):
         ...
 
     def finish(self) -> None:
-        """Write every remaining byte, so that a full disk is noticed. A file is not published yet."""
+        """Write every remaining byte, which raises if the disk is full. A file is not published yet."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -44,18 +44,18 @@ class Output(Protocol):
 def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = None) -> Output:
     """Open the output `path`; `-` is standard output.
 
-    `warn` prints what cannot be kept of an old file. `digest`, of hashlib, is updated with every byte written. Raises
-    UsageError if the output cannot be written, or if a file exists and `clobber` is False, and RunError if another
-    process is writing the same file.
+    `warn` receives a message if a property of an old file cannot be kept. `digest`, of hashlib, is updated with every
+    byte written. Raises UsageError if the output cannot be written, or if a file exists and `clobber` is False, and
+    RunError if another process is writing the same file.
     """
     if not path:
-        raise UsageError("--output: an empty name")
+        raise UsageError("--output: empty file name")
     if path == STDOUT:
         check_stdout()
         return _Stream(sys.stdout.fileno(), "standard output", digest, close=False)
     try:
         number = descriptor(path)
-        if number is not None:  # opening it by name would forget the position
+        if number is not None:  # opening the path again would reset the position
             if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                 raise UsageError(f"{path}: cannot be written: open for reading only")
             return _Stream(number, path, digest, close=False)
@@ -79,13 +79,13 @@ def check_stdout() -> None:
 
 
 def descriptor(path: str) -> int | None:
-    """Return the number of the open descriptor that `path` names, as /dev/fd/3 and /dev/stdout do, else None."""
+    """Return the number of the descriptor that `path` names, such as 3 for /dev/fd/3; None for other paths."""
     match = DESCRIPTOR.fullmatch(path)
     return match and (int(match[1]) if match[1] else STANDARD[match[2]])
 
 
 class _Descriptor:
-    """Writes all of its data, also if a descriptor accepts only a part or is non-blocking."""
+    """Writes all data to a descriptor, even if it accepts only a part at a time or is non-blocking."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -112,7 +112,7 @@ class _Stream:
         self._name = name
         self._digest = digest
         self._close = close
-        self._sink: Any = None  # until the first write: an empty output has no header of a compressed file
+        self._sink: Any = None  # opened by the first write, so that an empty output has no compression header
 
     def write(self, data: bytes) -> None:
         with self._errors():

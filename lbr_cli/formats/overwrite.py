@@ -1,8 +1,8 @@
 """Refuse to write a file that the same command reads, and to write one file twice.
 
 Files are compared by device and inode, so links and other spellings of a path count; files that do not exist yet are
-compared by folder and name. The temporary file of an output is written, too. Devices and pipes may be read and written
-at once.
+compared by folder and name. The temporary file of an output counts as written. Devices and pipes may be read and
+written at the same time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from lbr_cli.formats.output import STDOUT, descriptor
 from lbr_cli.formats.temporary import temporary_path
 
 MAIN = "--output"
-PRINTED = "standard output"  # as an option: what the command prints
+PRINTED = "standard output"  # the option name of the text that a command prints
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The file that an option writes, if it is one, and its temporary file, if it has one."""
+    """An output. `file` identifies its file or descriptor, `temporary` its temporary file; None if it has none."""
 
     option: str
     label: str
@@ -46,7 +46,7 @@ class WrittenFiles:
 
     def _checked(self, option: str, path: str) -> _Written:
         if not path:
-            raise UsageError(f"{option}: an empty name")
+            raise UsageError(f"{option}: empty file name")
         number = 1 if path == STDOUT else descriptor(path)
         file, temporary = _identity(path, number), None
         if number is None and file is not None:
@@ -62,7 +62,7 @@ class WrittenFiles:
     def check(self, role: str, path: str, replaceable_by: Collection[str] = ()) -> None:
         """Raise UsageError if the input `path`, which is read as `role`, is written.
 
-        An option of `replaceable_by` may replace it, because it is read completely before.
+        An option in `replaceable_by` may replace the input, which is read completely before the rename.
         """
         read = _identity(path, 0 if path == STDIN else descriptor(path))
         what = f"{role} on standard input" if path == STDIN else f"{role} {path}"

@@ -1,8 +1,8 @@
 """Mode, owner and POSIX ACL of a file that a new one replaces.
 
-The new file gets those of the old one, as far as the file system and the rights of this user allow. If something cannot
-be kept, access is never wider than before, and a warning says what was lost: a finished result is worth more than its
-mode bits. POSIX ACLs are kept on Linux only; ACLs of macOS and of NFSv4 are not read.
+The new file gets those of the old one, as far as the file system and the rights of this user allow. If one cannot be
+kept, access is never wider than before, and a warning names it; the job does not fail, because its result is finished.
+POSIX ACLs are kept on Linux only; ACLs of macOS and of NFSv4 are not read.
 
 ACL layout: the value of the extended attribute `system.posix_acl_access` is a version (32 bits) and entries of tag
 (16 bits), permissions (16) and id (32), all little-endian (linux/posix_acl_xattr.h).
@@ -50,14 +50,14 @@ class Permissions:
         return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _read_acl(path))
 
     def apply(self, number: int, name: str, warn: Warn) -> None:
-        """Set them on the file open as `number`, which until now only its owner may read; warn about what is lost."""
+        """Set the permissions of the file open as `number`, so far private; warn about those that cannot be kept."""
         status = _set_owner(number, self.user, self.group)
         mode, acl = self.mode, self.acl
         if (status.st_uid, status.st_gid) != (self.user, self.group):
             now = f"{status.st_uid}:{status.st_gid}"
             warn(f"{name}: owner {self.user}:{self.group} of the old file cannot be kept; the owner is now {now}")
             mode &= 0o777  # setuid and setgid belong to the old owner
-        if status.st_gid != self.group:  # another group has other members
+        if status.st_gid != self.group:  # the new group has other members
             mode, acl = _limit_group(mode, acl)
         if acl is None:
             if not _remove_acl(number):  # inherited from the folder

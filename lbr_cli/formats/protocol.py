@@ -11,9 +11,9 @@ from lbr_cli.core import Candidate, Query, RankedCandidate
 
 
 class Line(NamedTuple):
-    """A candidate and the number of its line; `candidate` is None for a query that has none.
+    """A candidate and the number of its line; `candidate` is None for a query without candidates.
 
-    `implied`: the query has no id in the file, its line number is the id.
+    `implied`: the query has no id in the file, so its line number is its id.
     """
 
     number: int
@@ -24,9 +24,10 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """`tag` is the run tag of formats with `has_tag`; `explain` adds the details of scores where `has_details`.
+    """How to write a ranking.
 
-    `is_first_stage`: no model has scored the ranking, whose scores are those of its candidates.
+    `tag` is the run tag, for formats with `has_tag`. `explain` adds the details of scores, for formats with
+    `has_details`. `is_first_stage`: no model has scored the ranking, so its scores are those of the first stage.
     """
 
     tag: str
@@ -35,7 +36,7 @@ class OutputOptions:
 
 
 class RunFormat(ABC):
-    """A file format for runs: a subclass, which inherits the defaults."""
+    """The base class of file formats for runs. Its methods that are not abstract are the defaults."""
 
     name: str
     suffix: str  # of an output file that gets this format
@@ -49,11 +50,11 @@ class RunFormat(ABC):
         """Return whether a file whose first data line is `line` has this format."""
 
     def for_query(self, query: Query) -> RunFormat | None:
-        """Return the variant of this format whose lines contain no query and belong to `query`; None without one."""
+        """Return the variant of this format in which all candidates belong to `query`; None if there is none."""
         return None
 
     def for_part(self, subset: str | None, split: str | None) -> RunFormat | None:
-        """Return the variant of this format that reads one part of a file with several; None without one."""
+        """Return the variant of this format that reads one part of a file with several; None if there is none."""
         return None
 
     @abstractmethod

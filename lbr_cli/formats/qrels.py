@@ -75,7 +75,7 @@ def read_qrels(stream: io.BufferedReader) -> Iterator[tuple[int, Qrel]]:
 
 
 def _is_record(value: Any) -> bool:
-    """Return whether the value of a line is a judgment: an object that holds more than objects and arrays."""
+    """Return whether the value of a line is a judgment: an object with values that are not objects or arrays."""
     return isinstance(value, dict) and not all(isinstance(field, dict | list) for field in value.values())
 
 
@@ -111,7 +111,7 @@ def _no_field(noun: str, keys: tuple[str, ...], record: Mapping[str, Any], name:
 
 
 def _refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:
-    """Raise InputError if the lines of a file are JSON. The first one begins with a bracket, as an id may."""
+    """Raise InputError if a file whose first line begins with a bracket is JSON; an id may begin with one, too."""
     number, start = lines[0]
     value = _parsed(b"\n".join(data for _, data in lines))
     if value is None:

@@ -1,4 +1,4 @@
-"""Queries files: JSONL, tables (`_id/id/query_id/qid`, `text/query`), TSV, `id BLANK text`, or TREC topics."""
+"""Queries files: JSONL and tables (`_id/id/query_id/qid`, `text/query`), TSV, `id BLANK text`, or TREC topics."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _All:
 
 
 def table_columns(topic_field: str | None = None) -> TableColumns:
-    """Return the columns to read of a table with queries."""
+    """Return the columns to read of a table of queries."""
     return TableColumns((IDS, _text_keys(topic_field)), optional=(INSTRUCTION,))
 
 
@@ -65,10 +65,9 @@ def read_queries(
 ) -> dict[str, QueryLine]:
     """Return the queries of a file by id, in its order.
 
-    `topic_field` is the field that holds the query: a field of topics, a key of JSONL, a column of a table
-    or of TSV. `columns` names
-    the columns of TSV. Only queries in `wanted` (default: all) need a text. Raises InputError, with file and line, for
-    an invalid line and for an id with two texts; UsageError for an option without effect.
+    `topic_field` is the field that holds the query: a field of topics, a key of JSONL, or a column of a table or of
+    TSV. `columns` names the columns of TSV. Only queries in `wanted` (default: all) need a text. Raises InputError,
+    with file and line, for an invalid line and for an id with two texts; UsageError for an option without effect.
     """
     name = stream.name
     wanted = _All() if wanted is None else wanted
@@ -105,7 +104,7 @@ def _from_topics(lines: Numbered, name: str, topic_field: str, wanted: Container
     for number, data in lines:
         if SEPARATED.search(data):
             raise CarriageReturnError(name, number)
-        text += ["\n"] * (number - 1 - len(text))  # blank lines, so that line numbers stay right
+        text += ["\n"] * (number - 1 - len(text))  # blank lines, so that line numbers are correct
         text.append(decoded(data, name, number) + "\n")
     topics = list(read_topics("".join(text), name))
     for topic in topics:
@@ -149,9 +148,9 @@ def _from_columns(
 ) -> Parsed:
     """Yield the queries of a TSV file with the numbers of their lines.
 
-    `columns` names the columns; the last one is the rest of the line. Without it: if all lines have the same number of
-    columns, and more than two, they are those of STANDARD. Otherwise there are two. `topic_field` is the column that
-    holds the query, by default the title. `warn` is called if columns are ignored or joined without an option.
+    `columns` names the columns; the last one is the rest of the line. If it is None, the columns are those of STANDARD
+    if all lines have the same number of columns, more than two; otherwise an id and a text. `topic_field` is the column
+    that holds the query, by default the title. `warn` is called if columns are ignored or joined without an option.
     """
     rows = _decoded(lines, name)
     widths = {text.count("\t") + 1 for _, text in rows}
@@ -188,13 +187,13 @@ def _pairs(rows: list[tuple[int, str]], name: str, warn: Warn) -> Parsed:
     for number, line in rows:
         query_id, blank, text = line.partition(separator)
         if not blank:
-            what = "a tab" if separator == "\t" else "a tab or a blank"
-            raise InputError(f"a query line is an id, {what} and the text; there is none here", name, number)
+            needed = "tab" if separator == "\t" else "tab or blank"
+            raise InputError(f"a query line is an id, a {needed} and the text; this line has no {needed}", name, number)
         yield number, Query(query_id, text)
     joined = [number for number, text in rows if text.count("\t") > 1]
     if joined and separator == "\t":
         what = f"{len(joined)} of {len(rows)} lines have more than two columns, which are joined"
-        warn(f"{name}:{joined[0]}: {what} to one query text; name the columns with --query-columns")
+        warn(f"{name}:{joined[0]}: {what} into one query text; name the columns with --query-columns")
 
 
 def _text_index(columns: tuple[str, ...], topic_field: str | None, name: str) -> int:

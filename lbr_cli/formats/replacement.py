@@ -2,7 +2,7 @@
 
 The old file stays unchanged until the rename. A file that a rename cannot replace is refused when it is opened, before
 anything is computed: writing it in place could publish half a file. If the rename fails nevertheless, the complete
-temporary file stays, and the error names it. On systems other than Linux, a mount point or a sticky folder is noticed
+temporary file is kept, and the error names it. On systems other than Linux, a mount point or a sticky folder is noticed
 only at the rename.
 """
 

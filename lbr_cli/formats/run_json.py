@@ -26,11 +26,11 @@ from lbr_cli.formats.protocol import Line, RunFormat
 RESULTS, META = "search_results", "mteb_model_meta"
 FORM = "{query id: {document id: score}}"
 OPENING = re.compile(r'\{\s*"(?!(?:query|doc)")(?:[^"\\]|\\.)*"\s*:\s*\{')
-JSONL_KEYS = {"query_id", "qid", "query"}  # no keys of a run whose results are in an object of their own
+JSONL_KEYS = {"query_id", "qid", "query"}  # not keys of a run in one object
 
 
 class RunJson(RunFormat):
-    """`subset` and `split` choose among several in predictions of MTEB."""
+    """A run as one JSON object. `subset` and `split` choose a part of predictions of MTEB."""
 
     name = "json"
     suffix = ".json"
@@ -55,16 +55,16 @@ class RunJson(RunFormat):
         return RunJson(subset, split)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
-        kept = list(lines)
-        scores, where = self._scores(_parsed(kept, file), file)
-        number = kept[0][0]
+        numbered_lines = list(lines)
+        scores, where = self._scores(_parsed(numbered_lines, file), file)
+        number = numbered_lines[0][0]
         for query_id, documents in scores.items():
             query, location = Query(query_id), f"{where}{json.dumps(query_id, ensure_ascii=False)}"
             if not isinstance(documents, dict):
-                raise _bad(location, "an object of documents and scores", documents, file)
+                raise _wrong_type(location, "an object of documents and scores", documents, file)
             for doc_id, score in documents.items():
                 if type(score) not in (int, float):
-                    raise _bad(f"{location}, {json.dumps(doc_id, ensure_ascii=False)}", "a number", score, file)
+                    raise _wrong_type(f"{location}, {json.dumps(doc_id, ensure_ascii=False)}", "a number", score, file)
                 if not math.isfinite(score):
                     raise InputError(
                         f"{location}, {json.dumps(doc_id, ensure_ascii=False)}: the score is {score}", file
@@ -72,21 +72,21 @@ class RunJson(RunFormat):
                 yield Line(number, query, Candidate(doc_id, score=float(score)))
 
     def _scores(self, values: Mapping[str, Any], file: str) -> tuple[Mapping[str, Any], str]:
-        """The object with the scores, and the keys that lead to it."""
+        """Return the object with the scores, and the keys that lead to it, for messages."""
         if META in values:
             values = {key: value for key, value in values.items() if key != META}
-            subset, values = self._one("subset", values, "", file)
-            split, values = self._one("split", values, f"{json.dumps(subset)}, ", file)
+            subset, values = self._part("subset", values, "", file)
+            split, values = self._part("split", values, f"{json.dumps(subset)}, ", file)
             return values, f"{json.dumps(subset)}, {json.dumps(split)}, "
         for option, value in self._chosen.items():
             if value is not None:
-                raise InputError(f"--{option} {value}: it has no subsets and splits as predictions of MTEB have", file)
+                raise InputError(f"--{option} {value}: only predictions of MTEB have subsets and splits", file)
         if isinstance(values.get(RESULTS), dict):
             return values[RESULTS], f'"{RESULTS}", '
         return values, ""
 
-    def _one(self, noun: str, values: Mapping[str, Any], where: str, file: str) -> tuple[str, Mapping[str, Any]]:
-        """The chosen key of an object, or its only one, and its value."""
+    def _part(self, noun: str, values: Mapping[str, Any], where: str, file: str) -> tuple[str, Mapping[str, Any]]:
+        """Return the key that the option `noun` chooses, or the only key of `values`, and its value."""
         chosen, names = self._chosen[noun], ", ".join(values)
         if chosen is None and len(values) != 1:
             raise InputError(f"has {len(values)} {noun}s: {names}", file, hint=f"choose one with --{noun}")
@@ -94,7 +94,7 @@ class RunJson(RunFormat):
         if key not in values:
             raise InputError(f"has no {noun} {key}", file, hint=f"the {noun}s are: {names}")
         if not isinstance(values[key], dict):
-            raise _bad(where + json.dumps(key), "an object", values[key], file)
+            raise _wrong_type(where + json.dumps(key), "an object", values[key], file)
         return key, values[key]
 
 
@@ -112,7 +112,7 @@ def _is_nested(values: Mapping[str, Any]) -> bool:
 
 
 def _parsed(lines: list[tuple[int, bytes]], file: str) -> dict[str, Any]:
-    """The object in all lines. InputError for invalid JSON, a repeated key, or a value of another type."""
+    """Return the object in all lines. InputError for invalid JSON, a repeated key, or a value of another type."""
     value: Any
     text = "\n".join(decoded(data, file, number) for number, data in lines)
     try:
@@ -129,7 +129,7 @@ def _parsed(lines: list[tuple[int, bytes]], file: str) -> dict[str, Any]:
 
 
 class _RepeatedKeyError(ValueError):
-    """A key occurs twice in an object."""
+    """A duplicate key in an object."""
 
 
 def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -137,9 +137,9 @@ def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
-        raise _RepeatedKeyError(f"the key {json.dumps(repeated, ensure_ascii=False)} occurs twice in one object")
+        raise _RepeatedKeyError(f"duplicate key {json.dumps(repeated, ensure_ascii=False)} in an object")
     return values
 
 
-def _bad(where: str, needed: str, value: object, file: str) -> InputError:
+def _wrong_type(where: str, needed: str, value: object, file: str) -> InputError:
     return InputError(f"{where}: {needed} is needed, this is {json_kind(value)}", file)

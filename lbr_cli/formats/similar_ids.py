@@ -37,22 +37,22 @@ STEPS: Mapping[str, Callable[[str], str]] = {
 
 
 def _key(text: str, without: str = "") -> str:
-    """Return a value that is equal for all ids that look like `text`. `without` is a step that is not applied."""
-    if not without and text.isascii() and text.isprintable():  # fast, for all ids of a corpus
+    """Return a key that is equal for all ids that look alike. The step `without` is not applied."""
+    if not without and text.isascii() and text.isprintable():  # a shortcut: most ids of a corpus are ASCII
         return LEADING_ZEROS.sub("", text.strip().casefold())
     for name, step in STEPS.items():
         text = text if name == without else step(text)
     return text
 
 
-def _difference(one: str, other: str) -> str:
-    """Name what makes two ids with the same key differ."""
-    single = next((name for name, step in STEPS.items() if step(one) == step(other)), None)
-    return single or ", ".join(name for name in STEPS if _key(one, name) != _key(other, name))
+def _difference(first: str, second: str) -> str:
+    """Return the names of the steps that make two ids with the same key equal."""
+    single = next((name for name, step in STEPS.items() if step(first) == step(second)), None)
+    return single or ", ".join(name for name in STEPS if _key(first, name) != _key(second, name))
 
 
 class _Missing:
-    """Ids that are not found in `file`. As a container of wanted documents, compares each id and contains none."""
+    """Ids of `file` that are not found. As `WantedDocuments.wanted`, it compares each id and contains none."""
 
     def __init__(self, ids: Iterable[str], file: str) -> None:
         self._by_key: dict[str, str] = {}
@@ -76,28 +76,28 @@ class _Missing:
 
 
 class _EndOfSearch(Exception):
-    """Raised with the id that looks like a missing one, or with the last id that is compared."""
+    """Ends the search, with the id that looks like a missing one, or with the last id that is compared."""
 
 
-def similar(missing: Iterable[str], others: Iterable[str], here: str, there: str) -> str:
-    """Describe how a missing id of the file `here` differs from the first id in `there` that looks like it, or ""."""
-    known = _Missing(missing, here)
-    return next(filter(None, (known.hint(text, there) for text in others)), "")
+def similar(missing: Iterable[str], others: Iterable[str], file: str, other_file: str) -> str:
+    """Describe how a missing id of `file` differs from the first id of `other_file` that looks like it, or ""."""
+    ids = _Missing(missing, file)
+    return next(filter(None, (ids.hint(text, other_file) for text in others)), "")
 
 
-def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fields, here: str) -> str:
-    """Describe how a missing document id differs from the first id of the corpora that looks like it, or "".
+def similar_document(missing: Iterable[str], corpora: Sequence[str], fields: Fields, file: str) -> str:
+    """Describe how a missing document id of `file` differs from the first id of the corpora that looks like it, or "".
 
-    Reads the corpora that are files again, at most LIMIT documents.
+    The corpora that are files are read again, up to LIMIT documents.
     """
-    known = _Missing(missing, here)
-    files = (file for path in corpora for file in shards(path))
-    for path in filter(os.path.isfile, files):
+    ids = _Missing(missing, file)
+    paths = (shard for path in corpora for shard in shards(path))
+    for path in filter(os.path.isfile, paths):
         try:
             stream = InputFiles().open(path, columns=fields.table_columns)
-            read_corpus(stream, WantedDocuments(known), fields, lambda _: None, lambda _: None)
+            read_corpus(stream, WantedDocuments(ids), fields, lambda _: None, lambda _: None)
         except _EndOfSearch as end:
-            return known.hint(str(end.args[0]), display_name(path))
+            return ids.hint(str(end.args[0]), display_name(path))
         except InputError:  # the file has changed since
             continue
     return ""

@@ -1,4 +1,4 @@
-"""What all outputs share: compression by file name, a digest of the bytes, and the errors of a failed write."""
+"""Functions of all outputs: compression by file name, a digest of the bytes, and the errors of a failed write."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def compressed(path: str, file: Any, digest: Any) -> Any:
 
 
 class _Writer:
+    """Writes to a file, which stays open, and updates a digest."""
+
     def __init__(self, file: Any, digest: Any) -> None:
         self._file = file
         self._digest = digest
@@ -49,7 +51,7 @@ def open_error(name: str, error: OSError, hint: str = "") -> LbrError:
 
 @contextlib.contextmanager
 def write_errors(name: str) -> Iterator[None]:
-    """Raise RunError for a write in this block that fails, after the file was opened."""
+    """Raise RunError if a write in this block fails."""
     try:
         yield
     except OSError as error:

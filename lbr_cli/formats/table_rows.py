@@ -1,7 +1,7 @@
 """The rows of a table as JSON lines.
 
-Integers, numbers, strings, booleans, lists and structs are those of JSON. A dictionary-encoded column is its values,
-binary data has to be UTF-8 text, dates and times become strings, and a map becomes an object.
+Integers, floats, strings, booleans, lists and structs become the same types of JSON. Dictionary-encoded columns become
+their values, binary data has to be UTF-8 text, dates and times become strings, and maps become objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def json_lines(batch: pyarrow.RecordBatch, file: str, row: int) -> Iterator[bytes]:
-    """Yield the rows of a batch, whose first is number `row` of `file`. InputError for a value that is not JSON."""
+    """Yield the rows of a batch that begins at row `row` of `file`. InputError for a value that is not JSON."""
     import pyarrow as pa
 
     try:
@@ -40,7 +40,7 @@ def _lines(batch: pyarrow.RecordBatch) -> bytes:
 
 
 def _problem(batch: pyarrow.RecordBatch, error: Exception) -> str:
-    """Return what is wrong with a row: which column is not JSON, or not unambiguous."""
+    """Return why a row is not JSON, with the name of the invalid column if there is one."""
     import pyarrow as pa
 
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -68,7 +68,7 @@ def _values(column: pyarrow.Array) -> list[Any]:
 
 
 def _json_type(type_: pyarrow.DataType) -> pyarrow.DataType:
-    """Return the type that a type is read as."""
+    """Return the Arrow type to cast a column to, so that its values are JSON."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -108,7 +108,7 @@ def _is_finite(column: pyarrow.Array) -> bool:
 
 
 def _as_json(value: object) -> Any:
-    """Return a value that orjson does not write in a form that it does."""
+    """Return a value of a type that orjson does not support in a form that it does. TypeError if there is none."""
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value))
     if isinstance(value, bytes):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 EXTENSIONS = (".parquet", ".arrow")
-PRIVATE = (".", "_", "cache-")  # first characters of files of Spark and of the cache of `datasets`
+PRIVATE = (".", "_", "cache-")  # prefixes of hidden files, of Spark's metadata and of the cache of `datasets`
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 4096
 BUFFER = 1 << 20  # bytes of a column that are read at once
@@ -34,9 +34,10 @@ BUFFER = 1 << 20  # bytes of a column that are read at once
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """The columns that a reader uses: one at least of each tuple in `needed`, and those in `optional`.
+    """The columns that a reader uses: at least one of each tuple in `needed`, and those in `optional`.
 
-    Dots lead into structs. All columns are read if one that is needed is not found, so that a message can name them.
+    A dotted name is a path into structs. If a needed column is not found, all columns are read, so that a message can
+    name them.
     """
 
     needed: tuple[tuple[str, ...], ...]
@@ -44,7 +45,10 @@ class TableColumns:
 
 
 def shards(path: str) -> list[str]:
-    """Return the .parquet and .arrow files of a folder, also of its subfolders, in sorted order; otherwise the path."""
+    """Return the sorted .parquet and .arrow files of a folder and its subfolders; the path itself if it is a file.
+
+    InputError for a folder without such files.
+    """
     if path == STDIN or not os.path.isdir(path):
         return [path]
     files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if _is_shard(name)]
@@ -66,7 +70,7 @@ def table_lines(contents: Contents, kind: Kind, columns: TableColumns | None) ->
     try:
         import_module("pyarrow")
     except ImportError as error:
-        hint = f"pip install 'lbr-cli[parquet]' reads it; or {conversion_hint(kind, contents.name)}"
+        hint = f"install it: pip install 'lbr-cli[parquet]'; or {conversion_hint(kind, contents.name)}"
         raise MissingError(f"{contents.name}: is {kind.noun}, and pyarrow is not installed", hint=hint) from error
     return _lines(contents, kind, columns)
 
@@ -84,7 +88,7 @@ def _lines(contents: Contents, kind: Kind, columns: TableColumns | None) -> Iter
             row += batch.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"the data of {kind.noun.partition(' ')[2]} is damaged or unsupported: {first_line(error)}"
-        raise InputError(message, contents.name, hint="make the file again or copy it again") from error
+        raise InputError(message, contents.name, hint="create or copy the file again") from error
 
 
 def _batch_rows(size: int, rows: int) -> int:
@@ -132,7 +136,7 @@ def _arrow_streams(contents: Contents, columns: TableColumns | None) -> Iterator
 
 
 class _LastRead(io.BufferedReader):
-    """Keeps the result of the last read: the mark at the end of an Arrow stream, or b"" if there is none."""
+    """Keeps the bytes of the last read: the end-of-stream mark of an Arrow stream, or b"" if it has none."""
 
     last = b""
 

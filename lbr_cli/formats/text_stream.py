@@ -1,4 +1,4 @@
-"""Text and other bytes as streams: byte-order marks at the start of lines are removed."""
+"""Chunks of bytes as a stream, and chunks of text without byte-order marks at the start of lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lbr_cli.formats.compression import Contents
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-KIND_BYTES = 512  # bytes of text that may show that it is none
+KIND_BYTES = 512  # the first bytes, which show whether a file is binary
 LINE_MARK = b"\n" + codecs.BOM_UTF8
 LINE_MARKS = re.compile(b"\n(?:" + codecs.BOM_UTF8 + b")+")
 

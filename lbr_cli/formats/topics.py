@@ -5,7 +5,7 @@ SGML (TREC-1 on): `<top>` records whose tags are seldom closed and whose fields 
 topic. Topics without fields (Clinical Trials) are a number and a text. CLEF writes the language before the name of a
 field, `<EN-title>`. Blanks and line breaks inside a field become one space; repeated fields are joined with a space.
 
-An XML file may not declare entities: nothing in it expands, and nothing outside it is read.
+An XML file may not declare entities, so no entity is expanded and no other file is read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Topic(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The id, or ""."""
+        """The id; "" if there is none."""
         return next((self.fields[name] for name in NUMBERS if self.fields.get(name)), "")
 
     def add(self, name: str, text: str, file: str) -> None:
@@ -68,7 +68,7 @@ class Topic(NamedTuple):
         if names := self._in_languages(field):
             message = f"topic {self.number} has {field.lower()} in several languages: {', '.join(names)}"
             raise InputError(message, file, self.line, hint=f"choose one with --topic-field {names[0]}")
-        hint = f"it has {', '.join(self._others()) or 'nothing else'}; choose one with --topic-field"
+        hint = f"the topic has {', '.join(self._others()) or 'nothing else'}; choose one with --topic-field"
         raise InputError(f"topic {self.number} has no {field}", file, self.line, hint=hint)
 
     def find(self, field: str) -> str | None:
@@ -103,7 +103,7 @@ def read_topics(text: str, file: str) -> Iterator[Topic]:
     name = first[2].lower() if first and not text.lstrip().startswith(("<?", "<!")) else ""
     if name == "top":
         return _sgml(text, file)
-    # a file of bare topics has no root: add one, on the same line
+    # a file of bare topics has no root element: add one, without changing line numbers
     return iter(_XmlTopics(file).parse(f"<topics>{text}</topics>" if name in TOPICS else text))
 
 
@@ -114,7 +114,7 @@ def _sgml(text: str, file: str) -> Iterator[Topic]:
     for tag in TAG.finditer(text):
         closing, name = tag[1], tag[2].lower()
         inline = text[text.rfind("\n", 0, tag.start()) + 1 : tag.start()].strip(" \t")
-        follows = field == TOPICS[1] and not closing and not text[start : tag.start()].strip()  # another tag
+        follows = field == TOPICS[1] and not closing and not text[start : tag.start()].strip()  # directly after a tag
         if topic is not None and name not in SGML_TAGS and name != field and not follows and (inline or closing):
             continue  # part of a text
         if topic is not None:
@@ -172,7 +172,7 @@ class _XmlTopics:
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters
-        # expat would leave out an entity of a DTD that is used and not read
+        # expat omits an entity of an external DTD, which it does not read, without an error
         self._parser.EntityDeclHandler = lambda name, *_: self._refuse_entity("declares", name)
         self._parser.SkippedEntityHandler = lambda name, *_: self._refuse_entity("uses", name)
 
@@ -181,7 +181,7 @@ class _XmlTopics:
         try:
             self._parser.Parse(text, True)
         except expat.ExpatError as error:
-            hint = "& is written &amp; and < is written &lt;" if error.code in (4, 11) else ""
+            hint = "write & as &amp; and < as &lt;" if error.code in (4, 11) else ""
             message = f"not well-formed XML: {expat.ErrorString(error.code)}"
             raise InputError(message, self._file, error.lineno, hint=hint) from error
         if not self._topics:

@@ -3,7 +3,7 @@
     {"query": …, "pos": ["text", …], "neg": ["text", …], "pos_scores"?: […], "neg_scores"?: […], …}
 
 The output has the same lines with new `pos_scores` and `neg_scores`, the teacher scores for distillation, in the order
-of the texts. All other keys are copied. In other formats the query id is the number of the line, and the document ids
+of the texts. All other keys are copied. In other output formats the query id is the line number, and the document ids
 are pos-0, pos-1, … and neg-0, neg-1, …
 """
 

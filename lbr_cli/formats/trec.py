@@ -3,8 +3,8 @@
     query_id Q0 doc_id rank score tag
 
 The second field and those after the sixth are ignored. A line whose first non-blank is `#` is a comment. trec_eval
-ignores the rank and orders by score, as float32, and equal scores by document id: so every written score is at least
-one float32 step below the one before it, and every evaluator reads the written order.
+ignores the rank: it orders by score, as float32, and ties by document id. Every written score is therefore at least one
+float32 step below the score before it, so that every evaluator reads the written order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lbr_cli.float32 import LARGEST, float32, parse_number, round_trip_text, ste
 from lbr_cli.formats.files import decoded, without_carriage_return
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
-# makes a run of a LETOR file whose comments name the documents
+# the awk command that converts a LETOR file whose comments name the documents to a run
 LETOR = (
     """awk '{split($2, q, ":"); for (i = 3; i < NF; i++) if ($i == "docid") print q[2], "Q0", $(i + 2), 0, 0, "x"}'"""
 )
@@ -38,7 +38,7 @@ class Trec(RunFormat):
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         queries: dict[str, Query] = {}  # lines of a query need not follow each other
         for number, data in lines:
-            # str.split is faster than FIELDS, and equal if the line has no other blank
+            # str.split is faster than FIELDS, and gives the same fields if the line has no other blanks
             plain = data.isascii() and not OTHER_BLANKS.search(data)
             if not plain and b"\r" in data:
                 data = without_carriage_return(data, file, number)
@@ -49,8 +49,8 @@ class Trec(RunFormat):
                 raise InputError(f"a TREC run line has six fields ({FORM}), this one has {len(fields)}", file, number)
             score = parse_number(fields[4])
             if score is None and fields[1].startswith("qid:"):
-                message = "LETOR (grade qid:ID feature:value …): it holds features, and no run"
-                raise InputError(message, file, number, hint=f"take query and document from it: {LETOR}")
+                message = "a LETOR file (grade qid:ID feature:value …), not a run"
+                raise InputError(message, file, number, hint=f"convert it: {LETOR}")
             if score is None:
                 raise InputError(f"the score, field 5, is not a finite decimal number: {fields[4]}", file, number)
             query = queries.get(fields[0])
@@ -82,9 +82,9 @@ def falling_scores(rows: Sequence[RankedCandidate]) -> Iterator[float]:
 
 
 def _scores(rows: Sequence[RankedCandidate]) -> list[float]:
-    """Return the scores before they fall: +inf is as high as the line before allows.
+    """Return the scores before ties are broken; +inf means one step below the line before.
 
-    If no candidate is scored, they are the first-stage scores, or begin at 0 if one has none.
+    If no candidate is scored, they are the first-stage scores; if one of these is missing, they fall from 0.
     """
     if rows and all(row.score is None for row in rows):
         first_stage = [float32(row.candidate.score) for row in rows if row.candidate.score is not None]

@@ -6,9 +6,9 @@
     <TEXT> … </TEXT>
     </DOC>
 
-This is SGML, not XML: tags are in upper or lower case and need not be closed. The text is that of all text elements, or
-of the whole document if there are none. Tags and comments become blanks, character references their characters, and
-runs of white space one space. No entity is declared or expanded.
+This is SGML, not XML: tags are in upper or lower case and need not be closed. The text is the content of all text
+elements, or of the whole document if there are none. Tags and comments become blanks, character references become their
+characters, and each run of white space becomes one space. No entity is declared or expanded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BOUNDARY = re.compile(rb"<(/?)DOC(?:\s[^<>]*)?>", re.IGNORECASE)
 TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*)(?:\s[^<>]*|/)?>")
 COMMENT = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*>", re.DOTALL)
 REFERENCE = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9A-Fa-f]{1,6})|([A-Za-z][A-Za-z0-9]*));")
-# where an element that is not closed ends: a text, a title and an id
+# the end of an element that is not closed: a text, a title and an id
 NEXT_TEXT = re.compile(rf"<(?:{'|'.join(TEXTS)})[\s>]", re.IGNORECASE)
 NEXT_LINE = re.compile(r"\n\s*<")
 NEXT_TAG = re.compile("<")
@@ -44,7 +44,7 @@ SGML_ENTITIES = {"hyph": "-", "blank": " "}  # of ISO 8879, not of HTML
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """The names of elements in lower case, None for the usual ones."""
+    """The names of elements in lower case; None means the default elements."""
 
     doc_id: str | None = None
     text: str | None = None
@@ -69,9 +69,9 @@ def is_trec_text(line: bytes) -> bool | None:
 def read_documents(
     lines: Numbered, name: str, elements: Elements, bad: Callable[[InputError], None]
 ) -> Iterator[TrecDocument]:
-    """Yield the documents of a file, each in memory by itself.
+    """Yield the documents of a file, one in memory at a time.
 
-    `bad` receives an InputError, with file and line, for each invalid document. TRECWEB raises it.
+    `bad` receives an InputError, with file and line, for each invalid document. Raises InputError for TRECWEB.
     """
     for number, data in _documents(lines, name, bad):
         try:
@@ -83,7 +83,7 @@ def read_documents(
 
 
 def _documents(lines: Numbered, name: str, bad: Callable[[InputError], None]) -> Iterator[tuple[int, bytes]]:
-    """Yield the line and the bytes of each document between its tags."""
+    """Yield the line of the `<DOC>` and the bytes up to the `</DOC>` of each document."""
     start: int | None = None  # the line of the open <DOC>
     parts: list[bytes] = []
     for number, raw in lines:
@@ -117,7 +117,7 @@ def _check_outside(data: bytes, name: str, line: int, bad: Callable[[InputError]
 
 
 class _TrecWebError(InputError):
-    """TRECWEB, whose documents are HTML with the header of the server. No line of it is skipped."""
+    """A TRECWEB corpus, whose documents are HTML pages. `--bad-lines skip` does not skip it."""
 
     def __init__(self, file: str, line: int) -> None:
         hint = "extract the texts of the web pages and write JSONL"
@@ -207,7 +207,7 @@ def _spans(markup: str, names: tuple[str, ...], unclosed: re.Pattern[str]) -> li
 
 
 def _between(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """Return the spans between others that are in order."""
+    """Return the spans from 0 to `length` that are outside `spans`, which are sorted."""
     position, between = 0, []
     for start, end in spans:
         between.append((position, max(position, start)))

@@ -22,7 +22,7 @@ WHOLE = re.compile(r"[0-9]{1,18}")
 
 
 class TsvScores(RunFormat):
-    """One of the two forms: the names of its `columns`, of which those after `least` may be missing."""
+    """One of the two forms. `columns` are the names of its columns, of which the first `least` are required."""
 
     def __init__(self, name: str, columns: Sequence[str], least: int) -> None:
         self.name = name
@@ -45,12 +45,12 @@ class TsvScores(RunFormat):
             if not self._least <= len(fields) <= len(self._columns):
                 form = ", ".join(self._columns[: self._least])
                 message = f"a line has {self._least} tab-separated fields ({form}), this one has {len(fields)}"
-                raise InputError(message, file, number, hint="--input-format names another format")
+                raise InputError(message, file, number, hint="choose another format with --input-format")
             score = parse_number(fields[self._score])
             if score is None:
                 column = f"field {self._score + 1}"
                 message = f"the score, {column}, is not a finite decimal number: {fields[self._score]}"
-                raise InputError(message, file, number, hint="--input-format names another format")
+                raise InputError(message, file, number, hint="choose another format with --input-format")
             if "rank" in self._columns and not WHOLE.fullmatch(fields[2]):
                 message = f"the rank, field 3, is not a whole number: {fields[2]}"
                 raise InputError(message, file, number, hint="--input-format msmarco reads query texts and passages")

@@ -25,12 +25,13 @@ class Policies:
 class Inputs:
     """The files of a job and how to read them. `-` is standard input.
 
-    Several `runs` are fused, with the constant `fuse_k`. `dataset` is the id of a data set with the parts that no file
-    gives: the candidates without `runs`, the documents without `corpora`, the queries without `queries`. Otherwise, if
-    `queries` is None, a queries file is searched beside the runs. `query` is the query of a run without queries.
-    `lines`: the run is plain text, one document a line. `format` None detects the format of the run; `part` are its
-    subset and split, if it has several. `topic_field` and
-    `query_columns` are those of `read_queries`. `chosen` names the options of a queries file that the user has set.
+    Several `runs` are fused, with the constant `fuse_k`. `dataset` is the id of a data set of ir_datasets, which has
+    the parts that are not in files: the candidates without `runs`, the documents without `corpora`, the queries without
+    `queries`. Without a data set and `queries`, a queries file is searched beside the runs.
+
+    `query` is the query of a run without queries. `lines`: the run is plain text, one document a line. `format` None
+    detects the format of the run; `part` is the subset and the split of a run with several. `topic_field` and
+    `query_columns` are arguments of `read_queries`. `chosen` names the options of a queries file that the user has set.
     """
 
     runs: tuple[str, ...]
@@ -50,5 +51,5 @@ class Inputs:
 
     @property
     def run_name(self) -> str:
-        """The name of the run in messages, or the names of all."""
+        """The names of the runs, for messages."""
         return ", ".join(map(display_name, self.runs)) or f"{self.dataset} scoreddocs"

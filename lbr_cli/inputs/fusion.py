@@ -16,19 +16,19 @@ class Fusion:
 
     The score of a document is the sum of 1 / (k + rank) over the runs that have it, where a rank is a position in the
     first-stage order of a run. Candidates are in the order of the first run, followed by those that the next run adds,
-    in its order: this is the order of equal scores.
+    in its order; ties are ranked in this order.
     """
 
     def __init__(self, k: int) -> None:
         self._k = k
-        self._runs: Counter[str] = Counter()  # of each query
+        self._runs: Counter[str] = Counter()  # the number of runs that have each query
         self._count = 0
         self._groups: Groups = {}  # with scores in `FUSION_UNITS`
         self.locations = Locations()
 
     @property
     def partial(self) -> int:
-        """How many queries are not in every run."""
+        """The number of queries that are not in every run."""
         return sum(runs < self._count for runs in self._runs.values())
 
     def add(self, groups: Groups, run: str, start: int) -> None:
@@ -43,7 +43,7 @@ class Fusion:
             self._add(groups.pop(query_id), start)
 
     def fused(self) -> Groups:
-        """Return the groups of all runs, with their scores. To be called once."""
+        """Return the groups of all runs, with fused scores. Call it once: it converts the scores of the groups."""
         for group in self._groups.values():
             for doc_id, candidate in group.candidates.items():
                 score = (candidate.score or 0) / FUSION_UNITS

@@ -17,7 +17,7 @@ Groups = dict[str, "CandidateGroup"]  # by query id
 
 @dataclass(slots=True)
 class DuplicateCount:
-    """Counts the duplicate pairs of a run, or refuses the first if `policy` is "error"."""
+    """Counts the duplicate pairs of a run; with the policy "error", the first one is an error."""
 
     locations: Locations
     policy: Literal["warn", "error"]
@@ -32,7 +32,10 @@ class DuplicateCount:
 
 
 def merged(known: Query, other: Query, known_text_at: str, other_text_at: str, *, hint: str = "") -> Query:
-    """Return a query with the text and the instruction of two locations, FILE:LINE. InputError if they contradict."""
+    """Return the query with the text and the instruction of `known` or else of `other`. InputError if they differ.
+
+    `known_text_at` and `other_text_at` are the locations of the texts, FILE:LINE.
+    """
     if None not in (known.text, other.text) and known.text != other.text:
         raise InputError(f"query {known.query_id} has another text at {known_text_at}", other_text_at, hint=hint)
     if None not in (known.instruction, other.instruction) and known.instruction != other.instruction:
@@ -47,9 +50,9 @@ def merged(known: Query, other: Query, known_text_at: str, other_text_at: str, *
 class CandidateGroup:
     """The candidates of one query, by document id.
 
-    `text_line` is the line of the query's text, `lines` are those of the candidates, in the same order. `text_lines`
-    are the lines of document texts that come later than their candidates. Lines are numbers of `Locations`, 8 bytes
-    each in an array: runs of a million lines are usual.
+    `text_line` is the line of the query's text, `lines` has the lines of the candidates, in the same order, and
+    `text_lines` those of document texts that follow their candidates. Lines are numbers of `Locations`, in an array of
+    8 bytes each, because runs of a million lines are common.
     """
 
     query: Query
@@ -60,7 +63,7 @@ class CandidateGroup:
     text_lines: dict[str, int] = field(default_factory=dict)
 
     def add(self, line: Line, duplicates: DuplicateCount) -> None:
-        """Add the candidate of a line. InputError if the line contradicts an earlier one, or for a duplicate."""
+        """Add the candidate of a line. InputError if it conflicts with an earlier line, or for a duplicate pair."""
         number, query, candidate, implied = line
         locations = duplicates.locations
         self.add_query(query, number, locations, implied=implied)
@@ -83,23 +86,23 @@ class CandidateGroup:
             self.candidates[doc_id] = Candidate(doc_id, candidate.document, known.score, known.rank, known.extra)
 
     def add_query(self, query: Query, number: int, locations: Locations, *, implied: bool) -> None:
-        """Add text and instruction of the query, if a line has them. InputError if they contradict an earlier line."""
+        """Add the text and the instruction of a line. InputError if they differ from those of an earlier line."""
         if implied != self.implied:
             message = f"query id {query.query_id} is also the number of a line without an id"
             raise InputError(message, *locations.of(number), hint="give every query an id")
         has_texts = query.text is not None or query.instruction is not None
         if has_texts and query is not self.query and query != self.query:
             hint = "give every query an id" if implied else ""
-            both = merged(self.query, query, locations.text(self.text_line), locations.text(number), hint=hint)
+            combined = merged(self.query, query, locations.text(self.text_line), locations.text(number), hint=hint)
             if self.query.text is None and query.text is not None:
                 self.text_line = number
-            self.query = both
+            self.query = combined
 
     def merge(self, candidate: Candidate, number: int, text_number: int, locations: Locations) -> None:
         """Add a candidate of another run, or its score, text and unknown keys to the candidate of the same document.
 
-        The lines of the candidate and of its text are `number` and `text_number`. InputError for another text. Of two
-        values of one key, that of the earlier run is kept, unless it is null.
+        The lines of the candidate and of its text are `number` and `text_number`. InputError for another text. If both
+        runs have a key, the value of the earlier run is kept, unless it is null.
         """
         doc_id = candidate.doc_id
         known = self.candidates.setdefault(doc_id, candidate)

@@ -27,7 +27,7 @@ from lbr_cli.wording import counted
 class LoadedRun:
     """The rankings of a run, in the order of their first lines, and the number of duplicate pairs.
 
-    Those of several runs are fused.
+    Several runs are fused into one.
     """
 
     format: RunFormat
@@ -38,23 +38,23 @@ class LoadedRun:
 def load_run(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun:
     """Read and check all input. The lines of a query can be anywhere in the run.
 
-    Raises InputError for invalid input, and UsageError for texts that no option names a file for.
+    Raises InputError for invalid input, and UsageError if no option names the file of missing texts.
     """
     dataset = load_dataset(inputs.dataset) if inputs.dataset is not None else None
-    read = _read(inputs, files, dataset, progress)
-    texts = TextSources(inputs, files, dataset, read.locations, progress)
-    add_query_texts(read.groups, texts)
-    documents = find_documents(read.groups, texts)
-    return _loaded(read, documents, skip=inputs.policies.missing_docs == "skip")
+    runs = _read_runs(inputs, files, dataset, progress)
+    sources = TextSources(inputs, files, dataset, runs.locations, progress)
+    add_query_texts(runs.groups, sources)
+    documents = find_documents(runs.groups, sources)
+    return _with_rankings(runs, documents, skip=inputs.policies.missing_docs == "skip")
 
 
 def load_candidates(inputs: Inputs, files: InputFiles, progress: Progress) -> LoadedRun:
-    """Read and check the runs alone: no texts but those of their lines are read."""
-    return _loaded(_read(inputs, files, None, progress), {}, skip=False)
+    """Read and check the runs, without files of queries and documents."""
+    return _with_rankings(_read_runs(inputs, files, None, progress), {}, skip=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _Runs:
     """The candidates of all runs by query, the number of duplicate pairs, and the locations of the lines."""
 
     format: RunFormat
@@ -63,8 +63,8 @@ class _Read:
     locations: Locations
 
 
-def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress) -> _Read:
-    """Read the runs, and fuse several. Their format is JSONL if they differ in it."""
+def _read_runs(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress) -> _Runs:
+    """Read the runs, and fuse several. The format of runs in different formats is JSONL."""
     fusion = Fusion(inputs.fuse_k)
     formats: dict[str, RunFormat] = {}
     start = count = 0
@@ -87,7 +87,7 @@ def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: 
         if not any(group.candidates for group in groups.values()):
             raise InputError("holds no candidates", name)
         if len(inputs.runs) <= 1:
-            return _Read(format_, count, groups, duplicates.locations)
+            return _Runs(format_, count, groups, duplicates.locations)
         if format_.name == Training.name:
             raise UsageError(f"{name} is training data, which cannot be fused with another run")
         fusion.add(groups, name, start)
@@ -95,13 +95,13 @@ def _read(inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: 
     groups = fusion.fused()
     if fusion.partial:
         progress.note(f"{fusion.partial} of {counted(len(groups), 'query', 'queries')} not in every run")
-    return _Read(format_ if len(formats) == 1 else Jsonl(), count, groups, fusion.locations)
+    return _Runs(format_ if len(formats) == 1 else Jsonl(), count, groups, fusion.locations)
 
 
 def _parse(
     path: str | None, inputs: Inputs, files: InputFiles, dataset: DataSet | None, progress: Progress
 ) -> tuple[RunFormat, Iterator[Line]]:
-    """Return the format and the lines of a run, or of the data set without a `path`."""
+    """Return the format and the lines of the run at `path`, or of the data set if `path` is None."""
     if path is None:
         if dataset is None:
             raise ValueError("neither a run nor a data set")
@@ -115,12 +115,13 @@ def _parse(
     return parse_run(stream, inputs.format, query, inputs.part, inputs.fields.of_candidates if has_fields else None)
 
 
-def _loaded(read: _Read, documents: Mapping[str, Document], *, skip: bool) -> LoadedRun:
-    groups = read.groups
-    # each group is removed when its ranking is built, so that memory never holds both of all queries
+def _with_rankings(runs: _Runs, documents: Mapping[str, Document], *, skip: bool) -> LoadedRun:
+    """Return the runs with their groups as rankings. Empty rankings are left out, unless training data has them."""
+    groups = runs.groups
+    # each group is removed when its ranking is built, so that memory never holds all groups and all rankings
     rankings = (_ranking(groups.pop(query_id), documents, skip) for query_id in list(groups))
     kept = [ranking for ranking in rankings if ranking.candidates or ranking.query.record is not None]
-    return LoadedRun(read.format, read.duplicates, kept)
+    return LoadedRun(runs.format, runs.duplicates, kept)
 
 
 def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: bool) -> Ranking:
@@ -132,7 +133,7 @@ def _ranking(group: CandidateGroup, documents: Mapping[str, Document], skip: boo
     candidates = []
     for doc_id, candidate in group.candidates.items():
         if candidate.document is None and (document := documents.get(doc_id)) is not None:
-            # the id of the document is shared by all queries; that of the line is freed
+            # all queries share the id of the document, and the id of the line is freed
             candidate = Candidate(document.doc_id, document, candidate.score, candidate.rank, candidate.extra)
         if candidate.document is not None or not skip:
             candidates.append(candidate)

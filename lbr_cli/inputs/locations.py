@@ -1,4 +1,4 @@
-"""Locations in runs, for messages. The lines of several runs are numbered on from one run to the next."""
+"""Locations in runs, for messages. Lines of several runs are numbered consecutively."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 
 class Locations:
-    """Files and lines by number. Of one run, the number of a line is that in its file."""
+    """Files and lines by number. In the first run, the number is the line number of the file."""
 
     def __init__(self, run: str | None = None) -> None:
         self._runs: list[str] = []

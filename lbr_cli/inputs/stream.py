@@ -25,12 +25,13 @@ REMEMBERED = 10_000
 def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ranking]:
     """Yield the rankings of a stream.
 
-    Raises InputError for an invalid line, a candidate without texts, and a line of a query that is already complete,
-    if it is one of the last 10,000.
+    Raises InputError for an invalid line, for a query or document without a text, and for a line of one of the last
+    10,000 complete queries, unless it is a whole query with the same text and instruction.
     """
     format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query), inputs.fields.of_candidates)
     duplicates = DuplicateCount(Locations(inputs.run_name), inputs.policies.duplicates)
-    answered: OrderedDict[str, CandidateGroup] = OrderedDict()  # only their last lines, without candidates
+    # complete queries, with the number of their last line and without candidates
+    answered: OrderedDict[str, CandidateGroup] = OrderedDict()
     with files.open(*inputs.runs) as lines:
         for group in _groups(lines, format_, answered, duplicates):
             group.check_texts(lines.name, ", and --stream needs it in the line")
@@ -45,7 +46,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
 def _groups(
     lines: io.BufferedReader, format_: Jsonl, answered: Mapping[str, CandidateGroup], duplicates: DuplicateCount
 ) -> Iterator[CandidateGroup]:
-    """Yield each group when it is complete. InputError for a query in `answered`, unless it is the same."""
+    """Yield each group when it is complete. InputError for a query in `answered`, as in `_check_repeated`."""
     group: CandidateGroup | None = None
     for number, raw in enumerate(lines, 1):
         data = without_end(raw)
@@ -68,11 +69,11 @@ def _groups(
 
 
 def _check_repeated(group: CandidateGroup, earlier: CandidateGroup, is_whole: bool, name: str) -> None:
-    """Raise InputError for a repeated id, except for a whole query with the same text, which is answered again."""
+    """Raise InputError for a duplicate query id, unless `group` is a whole query with equal text and instruction."""
     query, number = group.query, group.text_line
     if not is_whole:
-        message = f"query {query.query_id} comes back: its lines ended at line {earlier.lines[-1]}"
-        raise InputError(message, name, number, hint="without --stream lines can be in any order")
+        message = f"the lines of query {query.query_id} are not adjacent: earlier ones end at line {earlier.lines[-1]}"
+        raise InputError(message, name, number, hint="sort the lines by query, or omit --stream")
     if group.implied != earlier.implied or query.text != earlier.query.text:
         raise InputError(f"query {query.query_id} has another text at {name}:{earlier.text_line}", name, number)
     if query.instruction != earlier.query.instruction:

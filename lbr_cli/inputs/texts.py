@@ -27,7 +27,7 @@ QUERY_FILES = ("queries.*", "topics.*")
 
 @dataclass(frozen=True, slots=True)
 class TextSources:
-    """Where the texts of a run come from: the files of `inputs`, else `dataset`. `locations` are those of its lines."""
+    """The sources of the texts of a run: the files of `inputs`, else `dataset`. `locations` are those of its lines."""
 
     inputs: Inputs
     files: InputFiles
@@ -45,24 +45,24 @@ def add_query_texts(groups: Groups, sources: TextSources) -> None:
     inputs, progress, locations = sources.inputs, sources.progress, sources.locations
     run_name = locations.name
     incomplete = [group for group in groups.values() if group.query.text is None]
-    found = _read_queries(incomplete, sources)
-    if found is None:
+    source = _read_queries(incomplete, sources)
+    if source is None:
         _check_complete(inputs, run_name, bool(incomplete))
         return
-    name, queries, known = found
+    name, queries, ids = source
     for query_id, group in groups.items():
         line = queries.get(query_id)
-        if line is not None and not group.implied:  # the number of a line is not the id of a query
+        if line is not None and not group.implied:  # an implied id is a line number, not an id of the queries
             group.query = merged(line.query, group.query, f"{name}:{line.number}", locations.text(group.text_line))
     missing = [group for group in incomplete if group.query.text is None]
     if missing:
-        known = list(known)
-        alike = similar((group.query.query_id for group in missing), known, run_name, name)
+        ids = list(ids)
+        similar_ids = similar((group.query.query_id for group in missing), ids, run_name, name)
         if len(missing) == len(groups):
-            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(known) or 'no query'}", alike)
+            hint = _joined(f"the run has {first_few(groups)}; {name} has {first_few(ids) or 'no query'}", similar_ids)
             raise InputError(f"0 of {len(groups)} queries found in {name}", run_name, hint=hint)
         examples = first_few(f"{group.query.query_id} ({locations.short(group.lines[0])})" for group in missing)
-        message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", alike)
+        message = _joined(f"{len(missing)} of {len(groups)} queries have no text in {name}: {examples}", similar_ids)
         if inputs.policies.missing_queries == "error":
             hint = "--missing-queries skip leaves them out, --missing-queries keep writes them in first-stage order"
             raise InputError(message, *locations.of(missing[0].lines[0]), hint=hint)
@@ -75,7 +75,7 @@ def add_query_texts(groups: Groups, sources: TextSources) -> None:
 def _read_queries(
     incomplete: Sequence[CandidateGroup], sources: TextSources
 ) -> tuple[str, Mapping[str, QueryLine], Iterable[str]] | None:
-    """Return the name of the source of the queries, those that the run needs, and the ids of all; None if none is read.
+    """Return the name of the source, the queries that the run needs, and all query ids; None if no source is read.
 
     Queries of a data set have no lines.
     """
@@ -180,19 +180,19 @@ def _handle_missing(groups: Groups, documents: WantedDocuments, sources: TextSou
     pairs = sorted(pair for pair in _without_text(groups) if pair[1] not in documents.documents)
     missing = len({doc_id for _, doc_id in pairs})
     wanted = missing + len(documents.documents)
-    alike = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
+    similar_ids = similar_document([doc_id for _, doc_id in pairs], inputs.corpora, inputs.fields, run_name)
     if len(pairs) == sum(len(group.candidates) for group in groups.values() if group.query.text is not None):
         ids = f"the run has {first_few(doc_id for _, doc_id in pairs)}"
-        hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", alike)
+        hint = _joined(f"{ids}; {corpora} has {first_few(documents.sample) or 'no document'}", similar_ids)
         raise InputError(f"0 of {wanted} documents found in {corpora}", run_name, hint=hint)
     examples = first_few(f"{doc_id} ({locations.short(line)})" for line, doc_id in pairs)
     counts = f"{missing} of {wanted} documents are not in {corpora} ({len(pairs)} pairs)"
-    message = _joined(f"{counts}: {examples}", alike)
+    message = _joined(f"{counts}: {examples}", similar_ids)
     if inputs.policies.missing_docs == "error":
         hint = "--missing-docs skip leaves them out, --missing-docs last puts them at the end, unscored"
         raise InputError(message, *locations.of(pairs[0][0]), hint=hint)
     progress.warn(f"{run_name}: {message}")
 
 
-def _joined(message: str, alike: str) -> str:
-    return f"{message}; {alike}" if alike else message
+def _joined(message: str, similar_ids: str) -> str:
+    return f"{message}; {similar_ids}" if similar_ids else message

@@ -18,7 +18,7 @@ from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
 from lbr_cli.inputs.locations import Locations
 from lbr_cli.wording import first_few, pair_name
 
-RUN, QUERIES, DOCUMENTS, TEXTS = "run", "queries", "documents", "texts"  # arguments
+RUN, QUERIES, DOCUMENTS, TEXTS = "run", "queries", "documents", "texts"  # names of arguments
 Run = Mapping[str, Mapping[str, float]]
 Texts = Mapping[str, "str | Mapping[str, Any] | Document"]
 
@@ -33,7 +33,7 @@ def ranking_of_texts(query: object, texts: Iterable[object]) -> Ranking:
 
 
 def merged_rankings(run: Iterable[Ranking], progress: Progress) -> list[Ranking]:
-    """Return the rankings of a run, one for each query, with each document once.
+    """Return the rankings of a run, merged by query, with each document once.
 
     Duplicate pairs are merged with a warning. InputError for a query or a document without a text, or with two.
     """
@@ -111,19 +111,19 @@ def _scores(query_id: object, candidates: object) -> dict[str, float]:
 
 
 def _number(value: object, location: str) -> float:
-    """Return a score or rank of the first stage."""
+    """Return a score or rank of the first stage. InputError if it is not a finite number."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise InputError(f"score and rank have to be finite numbers, not {value!r}", location)
     return float(value)
 
 
 def _check_found(wanted: Mapping[str, object], texts: Mapping[str, object], argument: str) -> None:
-    """InputError with counts and examples if some of the ids that the run names have no text."""
+    """Raise InputError, with counts and examples, if ids of the run have no text."""
     missing = [key for key in wanted if key not in texts]
     if missing:
-        alike = similar(missing, (key for key in texts if isinstance(key, str)), RUN, argument)
+        similar_ids = similar(missing, (key for key in texts if isinstance(key, str)), RUN, argument)
         message = f"{len(missing)} of {len(wanted)} ids of the run not found: {first_few(missing)}"
-        raise InputError(f"{message}; {alike}" if alike else message, argument)
+        raise InputError(f"{message}; {similar_ids}" if similar_ids else message, argument)
 
 
 def _document(doc_id: str, documents: Texts) -> Document:

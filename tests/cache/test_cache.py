@@ -37,7 +37,7 @@ def key(number: int) -> bytes:
 
 
 def ran(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A process that runs `code` with the folder as argument."""
+    """Run `code` in a process, with the folder as argument, and return the completed process."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [sys.executable, "-c", code, str(folder), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -50,7 +50,7 @@ def filled(folder: Path, count: int, size: int = 20) -> dict[bytes, bytes]:
     return rows
 
 
-def test_what_is_kept_is_found_by_the_next_one_and_nothing_stays_beside_the_file(tmp_path: Path) -> None:
+def test_stored_values_are_read_by_a_later_cache_and_no_other_file_is_left(tmp_path: Path) -> None:
     listener = RecordedProgress()
     rows = filled(tmp_path, 1234)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.sqlite"]
@@ -60,25 +60,25 @@ def test_what_is_kept_is_found_by_the_next_one_and_nothing_stays_beside_the_file
     assert listener.warnings == []
 
 
-def test_it_is_in_the_file_before_keep_returns(tmp_path: Path) -> None:
+def test_put_writes_to_the_file_before_it_returns(tmp_path: Path) -> None:
     with opened(tmp_path) as cache, opened(tmp_path) as other:
         cache.put({key(1): b"one"}, "m")
         assert other.get([key(1)]) == {key(1): b"one"}
         assert cache.kept == 1
 
 
-def test_no_cache_keeps_nothing() -> None:
+def test_a_disabled_cache_stores_nothing() -> None:
     with Cache(None, RecordedProgress()) as cache:
         cache.put({key(1): b"one"}, "m")
         assert (cache.on, cache.get([key(1)]), cache.contains([key(1)]), cache.kept) == (False, {}, set(), 0)
 
 
 @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
-def test_keys_of_different_parts_differ(one: list[bytes], other: list[bytes]) -> None:
+def test_different_parts_have_different_keys(one: list[bytes], other: list[bytes]) -> None:
     assert (key_of(*one) == key_of(*other)) == (one == other)
 
 
-def test_a_thing_remembered_is_recalled_by_all_its_parts(tmp_path: Path) -> None:
+def test_a_memo_value_is_found_by_all_parts_of_its_key(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         cache.remember(b"sum", "file", "size")
         assert (cache.recall("file", "size"), cache.recall("files", "ize")) == (b"sum", None)
@@ -96,7 +96,7 @@ def flipped(path: Path, offset: int, bit: int) -> None:
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(st.integers(0, 2**32), st.integers(0, 7))
-def test_a_flipped_bit_loses_rows_and_changes_none(number: int, bit: int) -> None:
+def test_a_flipped_bit_may_lose_rows_but_changes_no_value(number: int, bit: int) -> None:
     folder = FLIPPED / "copy"
     folder.mkdir(parents=True, exist_ok=True)
     if not (FLIPPED / "scores.sqlite").exists():
@@ -128,7 +128,7 @@ def _flipped(tmp_path_factory: pytest.TempPathFactory) -> None:
 FLIPPED = Path()
 
 
-def test_a_file_that_was_begun_otherwise_can_be_emptied_too(tmp_path: Path) -> None:
+def test_a_file_that_sqlite_created_before_can_be_evicted_from(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
         connection.executescript("CREATE TABLE x (y); DROP TABLE x")
     filled(tmp_path, 2000, 100)
@@ -136,7 +136,7 @@ def test_a_file_that_was_begun_otherwise_can_be_emptied_too(tmp_path: Path) -> N
         assert 0 < len(cache.contains([key(number) for number in range(2000)])) < 1500
 
 
-def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
+def test_a_file_that_fails_later_is_a_warning(tmp_path: Path) -> None:
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
         cache.put({key(1): b"one"}, "m")
@@ -150,7 +150,7 @@ def test_a_file_that_fails_later_is_told_so(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_leads_to_itself(tmp_path: Path) -> None:
+def test_a_symbolic_link_loop_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     listener = RecordedProgress()
     with opened(tmp_path / "loop" / "lbr", listener) as cache:
@@ -158,7 +158,7 @@ def test_a_folder_that_leads_to_itself(tmp_path: Path) -> None:
     assert listener.warnings == [f"no score cache in this run: {tmp_path}/loop/lbr: Too many levels of symbolic links"]
 
 
-def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_replace_the_error_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL]  # a lock, so that rows wait to be written at the end
 
     def fail(*_: object) -> None:
@@ -177,7 +177,7 @@ def test_a_full_disk_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch: 
     assert not codes
 
 
-def test_a_value_under_another_key_is_none(tmp_path: Path) -> None:
+def test_a_value_stored_for_another_key_is_a_miss(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
         connection.execute("UPDATE scores SET value = (SELECT value FROM scores WHERE key = ?)", [key(0)])
@@ -214,7 +214,7 @@ def a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (torn, "database disk image is malformed; delete it, and a new one will be created"),
         (no_database, "file is not a database; delete it, and a new one will be created"),
@@ -225,7 +225,7 @@ def a_folder(path: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, spoil: object, said: str) -> None:
+def test_an_unusable_file_is_one_warning_and_stays_unchanged(tmp_path: Path, spoil: object, message: str) -> None:
     rows = filled(tmp_path, 1000)
     path = tmp_path / "scores.sqlite"
     spoil(path)  # type: ignore[operator]
@@ -237,11 +237,11 @@ def test_a_file_that_cannot_be_used_is_told_once_and_left_alone(tmp_path: Path, 
             cache.put({key(-1): b"new"}, "m")
     (warning,) = listener.warnings
     assert warning.startswith(f"no score cache in this run: {path}")
-    assert warning.endswith(said)
+    assert warning.endswith(message)
     assert before in (True, path.read_bytes() if path.is_file() else None)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     listener = RecordedProgress()
     with opened(tmp_path / "file" / "folder", listener) as cache:
@@ -264,8 +264,8 @@ with Cache(CacheLocation(Path(sys.argv[1]), 10**9), listener) as cache:
 
 
 @pytest.mark.parametrize("folder_too", [True, False])
-def test_a_read_only_file(folder_too: bool) -> None:
-    folder = Path("/tmp") / f"lbr-read-only-{os.getpid()}-{folder_too}"  # where another user may come to
+def test_a_read_only_file_is_a_warning(folder_too: bool) -> None:
+    folder = Path("/tmp") / f"lbr-read-only-{os.getpid()}-{folder_too}"  # a folder that other users can enter
     folder.mkdir()
     try:
         filled(folder, 10)
@@ -278,7 +278,7 @@ def test_a_read_only_file(folder_too: bool) -> None:
         shutil.rmtree(folder)
 
 
-def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_file_system_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = tmp_path / "mounts"
     shared = tmp_path / "with blank"
     local = shared / "local"
@@ -340,7 +340,7 @@ assert not listener.warnings, listener.warnings
 """
 
 
-def test_eight_processes_share_a_file_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_eight_processes_write_to_one_file_without_losing_rows(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as jobs:
         ended = list(jobs.map(lambda number: ran(TOGETHER, tmp_path, str(number)), range(8)))
     assert [(job.returncode, job.stderr) for job in ended] == [(0, "")] * 8
@@ -352,7 +352,9 @@ def test_eight_processes_share_a_file_and_nothing_is_lost(tmp_path: Path) -> Non
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_held_by_another_process_at_the_start_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(database, "LOCK_TURN", 0.05)
     monkeypatch.setattr("lbr_cli.cache.SHORT_WAIT", 0.01)
     rows = filled(tmp_path, 10)
@@ -369,7 +371,7 @@ def test_a_lock_of_another_process_at_the_start_costs_nothing(tmp_path: Path, mo
     assert listener.warnings == []
 
 
-def test_an_interruption_anywhere_in_a_transaction_leaves_none_open(tmp_path: Path) -> None:
+def test_an_interrupted_transaction_is_rolled_back(tmp_path: Path) -> None:
     def interrupted() -> Iterator[tuple[bytes, bytes]]:
         yield key(0), b"zero"
         raise KeyboardInterrupt
@@ -385,7 +387,9 @@ def test_an_interruption_anywhere_in_a_transaction_leaves_none_open(tmp_path: Pa
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
-def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_eviction_and_failed_marks_of_use_are_ignored(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         error = sqlite3.OperationalError("no")
         error.sqlite_errorcode = code
@@ -401,7 +405,7 @@ def test_housekeeping_that_cannot_be_done_is_left(code: int, tmp_path: Path, mon
     assert listener.warnings == []
 
 
-def test_nothing_to_remove_rewrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_vacuumed_only_if_rows_were_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path, 10)
     statements: list[str] = []
     connect = sqlite3.connect
@@ -419,9 +423,7 @@ def test_nothing_to_remove_rewrites_nothing(tmp_path: Path, monkeypatch: pytest.
         assert "VACUUM" in statements
 
 
-def test_what_a_lock_keeps_from_the_file_is_found_and_written_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_wait_for_a_lock_are_found_and_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.cache.SHORT_WAIT", 0.01)
     listener = RecordedProgress()
     with opened(tmp_path, listener) as cache:
@@ -446,7 +448,7 @@ def on_day(monkeypatch: pytest.MonkeyPatch, day: int) -> None:
     monkeypatch.setattr("lbr_cli.cache.today", lambda: day)
 
 
-def test_what_was_not_used_longest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_rows_are_evicted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {day: {key(1000 * day + number): bytes(100) for number in range(1000)} for day in range(4)}
     for day, rows in values.items():
         on_day(monkeypatch, day)
@@ -464,7 +466,7 @@ def test_what_was_not_used_longest_goes_first(tmp_path: Path, monkeypatch: pytes
         assert sum(len(cache.get(list(rows))) for rows in values.values()) == sum(there.values())
 
 
-def test_a_cache_that_is_full_of_today_gives_way_too(tmp_path: Path) -> None:
+def test_a_cache_full_of_rows_of_one_day_is_evicted_from(tmp_path: Path) -> None:
     with opened(tmp_path, limit=500_000) as cache:
         for start in range(0, 10_000, 1000):
             cache.put({key(number): bytes(100) for number in range(start, start + 1000)}, "m")
@@ -473,7 +475,7 @@ def test_a_cache_that_is_full_of_today_gives_way_too(tmp_path: Path) -> None:
         assert len(cache.get([key(number) for number in range(10_000)])) > 1000
 
 
-def test_a_row_is_touched_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_marked_as_used_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[int] = []
     monkeypatch.setattr(Database, "mark_used", lambda self, keys: touched.append(len(list(keys))))
     on_day(monkeypatch, today())
@@ -485,7 +487,7 @@ def test_a_row_is_touched_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert touched == [0, 0, 10]
 
 
-def test_days_are_those_on_which_rows_were_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_store_the_day_of_their_last_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = list(filled(tmp_path, 10))
     on_day(monkeypatch, today() + 5)
     with opened(tmp_path) as cache:
@@ -507,18 +509,18 @@ def test_days_are_those_on_which_rows_were_used(tmp_path: Path, monkeypatch: pyt
         ("1T", 10**12),
     ],
 )
-def test_sizes(size: str, expected: int) -> None:
+def test_valid_sizes(size: str, expected: int) -> None:
     assert parse_size(size) == expected
 
 
 @pytest.mark.parametrize("size", ["", "GB", "-1", "1 XB", "1e9", "2GiB", "9" * 400])
-def test_what_is_no_size(size: str) -> None:
+def test_invalid_sizes_are_errors(size: str) -> None:
     with pytest.raises(UsageError, match="invalid size"):
         parse_size(size)
 
 
 def test_random_use_never_gives_a_wrong_value(tmp_path: Path) -> None:
-    """A cache that is small, shared and shrunk all the time still returns the right scores."""
+    """A small cache that is shared and evicts all the time returns correct values."""
     source = random.Random(0)
     with opened(tmp_path, limit=100_000) as one, opened(tmp_path, limit=100_000) as other:
         for _ in range(300):
@@ -529,7 +531,7 @@ def test_random_use_never_gives_a_wrong_value(tmp_path: Path) -> None:
             cache.put({key(number): b"%d" % number for number in numbers}, source.choice("ab"))
 
 
-def test_run_error_is_what_a_command_gets(tmp_path: Path) -> None:
+def test_commands_raise_run_error_for_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "scores.sqlite").write_bytes(b"x" * 1000)
     with (
         pytest.raises(RunError, match=r"scores\.sqlite: file is not a database"),
@@ -541,7 +543,7 @@ def test_run_error_is_what_a_command_gets(tmp_path: Path) -> None:
 @pytest.mark.slow
 @settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(0, 7))
-def test_who_looks_after_a_damaged_file_is_told_so_or_sees_something(number: int, bit: int) -> None:
+def test_cache_commands_read_a_damaged_file_or_raise_run_error(number: int, bit: int) -> None:
     folder = FLIPPED / "looked at"
     folder.mkdir(parents=True, exist_ok=True)
     filled(folder, 300)
@@ -572,7 +574,7 @@ def test_a_file_of_layout_1_is_migrated_without_its_rows(tmp_path: Path) -> None
     assert listener.warnings == []
 
 
-def test_the_memo_forgets_values_of_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_memo_values_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path) as cache:
         cache.remember(b"old", "old")
         later = database.today() + 101

@@ -54,7 +54,7 @@ def test_help_names_every_environment_variable(lbr: Program) -> None:
         assert name in ended.out
 
 
-def test_results_on_stdout_and_all_else_on_stderr(files: Path, lbr: Program) -> None:
+def test_results_are_on_stdout_and_messages_on_stderr(files: Path, lbr: Program) -> None:
     ended = lbr(*OVERLAP)
     assert (ended.code, ended.out) == (
         0,
@@ -77,11 +77,11 @@ def test_quiet_keeps_warnings(files: Path, lbr: Program) -> None:
     )
 
 
-def test_quiet_is_quiet_whatever_else_is_asked_for(files: Path, lbr: Program) -> None:
+def test_quiet_overrides_progress(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "--quiet", "--progress").err == ""
 
 
-def test_depths_beyond_any_list(files: Path, lbr: Program) -> None:
+def test_depth_and_top_k_may_exceed_the_candidates(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "--depth", "9" * 20, "--top-k", "9" * 20).out.count("\n") == 3
 
 
@@ -91,7 +91,7 @@ def test_progress_without_a_terminal_is_plain_lines(files: Path, lbr: Program) -
     assert "\x1b" not in ended.err
 
 
-def test_a_bar_on_a_terminal_and_results_apart(files: Path) -> None:
+def test_a_progress_bar_on_a_terminal_does_not_mix_with_results(files: Path) -> None:
     out, shown = on_terminal(files, *OVERLAP, env={"TERM": "xterm"})
     assert out.count(b"\n") == 3
     assert b"3/3 pairs" in shown
@@ -100,7 +100,7 @@ def test_a_bar_on_a_terminal_and_results_apart(files: Path) -> None:
 
 
 @pytest.mark.parametrize("term", [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": "dumb", "FORCE_COLOR": "1"}, {}])
-def test_plain_lines_on_a_terminal_that_cannot_move_its_cursor(files: Path, term: dict[str, str]) -> None:
+def test_progress_on_a_dumb_terminal_is_plain_lines(files: Path, term: dict[str, str]) -> None:
     _, shown = on_terminal(files, *OVERLAP, env=term)
     lines = shown.split(b"\r\n")
     assert lines[:-2] == [
@@ -122,7 +122,7 @@ def test_messages_are_not_wrapped_at_the_width_of_the_terminal(files: Path, colu
     assert shown.endswith(b"\x1b[1A\x1b[2K")  # the bar is gone
 
 
-def test_no_color_means_no_colours(files: Path) -> None:
+def test_no_color_disables_colours(files: Path) -> None:
     colours = re.compile(rb"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
     assert colours.search(on_terminal(files, *OVERLAP, env={"TERM": "xterm"})[1])
     assert not colours.search(on_terminal(files, *OVERLAP, env={"TERM": "xterm", "NO_COLOR": "1"})[1])
@@ -132,7 +132,7 @@ ODD = "d\n\r\t\x00\x07\x1b[2J\x7f\x85\x9b\u2028\u2029\u202e\u2066:cat:1[b]"
 ESCAPED = rb"d\n\r\t\x00\x07\x1b[2J\x7f\x85\x9b\u2028\u2029\u202e\u2066:cat:1[b]"
 
 
-def test_messages_are_one_line_without_control_characters(files: Path, lbr: Program) -> None:
+def test_control_characters_in_messages_are_escaped(files: Path, lbr: Program) -> None:
     pairs = [{"query_id": "q1", "doc_id": doc_id} for doc_id in (ODD, "d1", "d2")]
     write(files, {"run.jsonl": "".join(json.dumps(pair) + "\n" for pair in pairs)})
     ask = ("rerank", "run.jsonl", "-c", "docs.jsonl", "--engine", "overlap")
@@ -160,7 +160,7 @@ def test_names_of_files_and_options_are_escaped_in_messages(files: Path, lbr: Pr
         ended = lbr(*wrong)
         assert (ended.code, ended.err.count("\n"), ended.err.count("\x1b")) == (2, 2, 0)
     ended = lbr("cache", "info", "--cache-dir", "c\n\x1b[2J")
-    assert ended.out == "c\\n\\x1b[2J/scores.sqlite: not there yet\n"
+    assert ended.out == "c\\n\\x1b[2J/scores.sqlite: does not exist yet\n"
     if sys.platform == "linux":  # file names may be any bytes
         ended = lbr("rerank", os.fsdecode(b"caf\xe9\n.trec"), *OVERLAP[2:])
         assert os.fsencode(ended.err) == b"lbr: caf\xe9\\n.trec: cannot be read: No such file or directory\n"
@@ -184,7 +184,7 @@ def test_names_of_files_and_options_are_escaped_in_messages(files: Path, lbr: Pr
         ([*OVERLAP, "--output-format", "jsonl", "--tag", "x"], "--tag: jsonl output has no run tag", ""),
     ],
 )
-def test_wrong_usage(files: Path, lbr: Program, arguments: list[str], message: str, hint: str) -> None:
+def test_usage_errors(files: Path, lbr: Program, arguments: list[str], message: str, hint: str) -> None:
     ended = lbr(*arguments)
     assert (ended.code, ended.out) == (2, "")
     shown = [line for line in ended.err.splitlines() if line != "lbr: queries: queries.tsv"]
@@ -193,7 +193,7 @@ def test_wrong_usage(files: Path, lbr: Program, arguments: list[str], message: s
     assert shown[1:] == ([f"lbr: hint: {hint}"] if hint else [])
 
 
-def test_a_terminal_on_stdin_is_no_run() -> None:
+def test_a_terminal_as_standard_input_is_an_error() -> None:
     master, slave = pty.openpty()
     ended = subprocess.run(
         [sys.executable, "-m", "lbr_cli", "rerank"], stdin=slave, capture_output=True, cwd=ROOT, timeout=60, check=False
@@ -204,7 +204,7 @@ def test_a_terminal_on_stdin_is_no_run() -> None:
     assert ended.stderr.startswith(b"lbr: no RUN, and standard input is a terminal\n")
 
 
-def test_an_array_gets_the_jq_line(files: Path, lbr: Program) -> None:
+def test_a_json_array_is_refused_with_a_jq_command(files: Path, lbr: Program) -> None:
     write(files, {"run.json": '[{"qid":"q1"}]'})
     ended = lbr("rerank", "run.json", "-c", "docs.jsonl", "--engine", "overlap")
     assert ended.err == (
@@ -212,13 +212,13 @@ def test_an_array_gets_the_jq_line(files: Path, lbr: Program) -> None:
     )
 
 
-def test_input_format_is_believed(files: Path, lbr: Program) -> None:
+def test_input_format_overrides_detection(files: Path, lbr: Program) -> None:
     ended = lbr(*OVERLAP, "--input-format", "jsonl")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("lbr: run.trec:1: not valid JSON: ")
 
 
-def test_paths_with_spaces_from_another_folder(files: Path, lbr: Program) -> None:
+def test_paths_may_contain_spaces(files: Path, lbr: Program) -> None:
     (files / "my data ü").mkdir()
     for name in ("run.trec", "docs.jsonl", "queries.tsv"):
         (files / name).rename(files / "my data ü" / name)
@@ -227,6 +227,6 @@ def test_paths_with_spaces_from_another_folder(files: Path, lbr: Program) -> Non
     assert ended.out.count("\n") == 3
 
 
-def test_ids_with_markup_are_printed_as_they_are(files: Path, lbr: Program) -> None:
+def test_ids_with_rich_markup_are_printed_unchanged(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "[red]q1[/red] Q0 d1 1 2 x\nq1 Q0 d1 2 1 x\n"})
     assert "[red]q1[/red] (line 1)" in lbr(*OVERLAP).err

@@ -29,7 +29,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, capsys: Capture, **variables: str) -> tuple[object, str]:
-    """The exit code and the output of the program for a shell that sets these variables."""
+    """Return the exit code and the output of the program for a shell that sets these variables."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as raised:
@@ -66,13 +66,15 @@ def answered(monkeypatch: pytest.MonkeyPatch, capsys: Capture, **variables: str)
         ("lbr rerank -m ./", []),
     ],
 )
-def test_words_that_are_offered(monkeypatch: pytest.MonkeyPatch, capsys: Capture, line: str, words: list[str]) -> None:
+def test_options_offer_their_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, line: str, words: list[str]
+) -> None:
     position = str(len(line.split(" ")) - 1)
     code, out = answered(monkeypatch, capsys, _LBR_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=position)
     assert (code, out.split()) == (0, words)
 
 
-def test_fish_completes_files_where_no_word_is_offered(lbr: Program) -> None:
+def test_fish_completes_files_if_an_option_offers_no_words(lbr: Program) -> None:
     env = {"_LBR_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "is-args"}
     assert lbr(env=env | {"_TYPER_COMPLETE_ARGS": "lbr rerank --corpus "}).code == 1
 

@@ -33,7 +33,7 @@ def test_versions_and_devices(lbr: Program) -> None:
     assert "self-test" not in found
 
 
-def test_a_model_that_works(chat_model: Path, lbr: Program) -> None:
+def test_a_model_with_correct_scores_passes(chat_model: Path, lbr: Program) -> None:
     ended = lbr("doctor", "-m", str(chat_model), "--family", "lb", "--device", "cpu", "--dtype", "float32")
     found = findings(ended.out)
     assert (ended.code, ended.err) == (0, "")
@@ -44,25 +44,25 @@ def test_a_model_that_works(chat_model: Path, lbr: Program) -> None:
     assert found["self-test"].startswith("passed: ")
 
 
-def test_rounded_weights_are_no_fault(chat_model: Path, lbr: Program) -> None:
+def test_the_error_of_rounded_weights_is_not_a_failure(chat_model: Path, lbr: Program) -> None:
     ended = lbr("doctor", "-m", str(chat_model), "--family", "lb", "--device", "cpu", "--dtype", "bfloat16")
     assert ended.code == 0
     assert findings(ended.out)["self-test"].endswith("0.05 allowed")
 
 
-def test_the_demonstration_model_works(minilm: Path, lbr: Program) -> None:
+def test_minilm_passes(minilm: Path, lbr: Program) -> None:
     ended = lbr("doctor", "--model", "minilm")
     assert ended.code == 0
     assert findings(ended.out)["self-test"].startswith("passed: ")
 
 
-def test_scores_that_are_off(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_scores_fail(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Packed.read
 
     def wrong(self: Packed, prompts: Any, keys: Any, budget: Any) -> Any:
-        checked = "self-check" in keys  # when it is loaded, it is still right
+        checked = "self-check" in keys  # the check while the model is loaded passes
         for batch, tokens, hidden in read(self, prompts, keys, budget):
-            yield batch, tokens, hidden if checked else hidden.flip(0)  # each gets the other's score
+            yield batch, tokens, hidden if checked else hidden.flip(0)  # swaps the scores
 
     monkeypatch.setattr(Packed, "read", wrong)
     lines = []
@@ -75,7 +75,7 @@ def test_scores_that_are_off(chat_model: Path, monkeypatch: pytest.MonkeyPatch) 
         lines.extend(examine(resolve(str(chat_model), "lb"), Settings("cpu", "float32"), console))
 
 
-def test_an_unknown_option_is_pointed_to_its_help(lbr: Program) -> None:
+def test_an_unknown_option_is_an_error_with_a_hint_to_help(lbr: Program) -> None:
     ended = lbr("doctor", "--corpus", "x")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[-1] == "lbr: hint: see lbr doctor --help"

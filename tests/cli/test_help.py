@@ -71,7 +71,7 @@ def test_every_option_is_described_and_names_its_value(lbr: Program, call: list[
         assert flags.fullmatch(name) or re.fullmatch(r"(-\w, )?--[a-z-]+ [A-Za-z0-9,|]+", name), name
 
 
-def test_names_are_not_broken_at_hyphens(lbr: Program) -> None:
+def test_option_names_are_not_broken_at_hyphens(lbr: Program) -> None:
     for columns in (80, 97, 120):
         out = lbr("rerank", "--help", env={"COLUMNS": str(columns)}).out
         assert not re.search(r"\w-$", out, re.MULTILINE)
@@ -90,7 +90,7 @@ def test_choices_come_from_the_registries(lbr: Program) -> None:
         )
 
 
-def test_the_list_of_commands_says_what_each_command_says(lbr: Program) -> None:
+def test_summaries_of_commands_equal_their_help(lbr: Program) -> None:
     listed = lbr("--help").out
     for name, summary in COMMANDS.items():
         command = getattr(import_module(f"lbr_cli.commands.{name}"), name)
@@ -98,11 +98,11 @@ def test_the_list_of_commands_says_what_each_command_says(lbr: Program) -> None:
         assert f"  {name:<10}{summary}\n" in listed
 
 
-def test_a_command_that_is_misspelt_gets_a_suggestion(lbr: Program) -> None:
+def test_a_misspelt_command_is_an_error_with_a_suggestion(lbr: Program) -> None:
     assert lbr("rernak").err.startswith("lbr: No such command 'rernak'. Did you mean 'rerank'?\n")
 
 
-def test_help_on_a_terminal_is_that_in_a_pipe(tmp_path: Path, lbr: Program) -> None:
+def test_help_is_equal_on_a_terminal_and_in_a_pipe(tmp_path: Path, lbr: Program) -> None:
     shown, _ = on_terminal(tmp_path, "rerank", "--help", env={"COLUMNS": "100", "TERM": "xterm"})
     assert shown.decode() == lbr("rerank", "--help", env={"COLUMNS": "100"}).out
     assert "\x1b" not in shown.decode()

@@ -15,7 +15,7 @@ SHOW = ["rerank", "run.trec", "-c", "docs.jsonl", "--show-prompt"]
 DRY = ["rerank", "run.trec", "-c", "docs.jsonl", "--dry-run"]
 
 
-def test_it_reads_joins_and_counts(files: Path, lbr: Program) -> None:
+def test_a_dry_run_reads_all_input_and_prints_counts(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": RUN + "q2 Q0 d404 2 6 x\nq2 Q0 d2 3 5 x\n"})
     refused = lbr(*DRY, "--engine", "overlap")
     assert (refused.code, refused.out) == (2, "")
@@ -32,7 +32,7 @@ def test_it_reads_joins_and_counts(files: Path, lbr: Program) -> None:
     assert not (files / "out.jsonl").exists()
 
 
-def test_it_measures_prompts_without_the_weights(files: Path, lbr: Program, chat_model: Path) -> None:
+def test_a_dry_run_counts_tokens_without_loading_weights(files: Path, lbr: Program, chat_model: Path) -> None:
     model = files / "weightless"
     model.mkdir()
     for file in chat_model.iterdir():
@@ -45,12 +45,12 @@ def test_it_measures_prompts_without_the_weights(files: Path, lbr: Program, chat
     assert tokens.endswith("truncated at 220")
 
 
-def test_a_bi_encoders_texts_are_counted_once(files: Path, lbr: Program, minilm: Path) -> None:
+def test_a_dry_run_counts_each_text_of_a_bi_encoder_once(files: Path, lbr: Program, minilm: Path) -> None:
     ended = lbr(*DRY, "-m", "minilm")
     assert "in 4 texts: shortest " in ended.out  # two queries, two documents
 
 
-def test_a_tokenizer_that_is_not_here_is_not_fetched(files: Path, lbr: Program) -> None:
+def test_a_dry_run_downloads_no_tokenizer(files: Path, lbr: Program) -> None:
     ended = lbr(*DRY, env={"HF_HOME": str(files / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9"})
     assert ended.code == 0
     assert (
@@ -59,7 +59,7 @@ def test_a_tokenizer_that_is_not_here_is_not_fetched(files: Path, lbr: Program) 
     )
 
 
-def test_it_refuses_what_the_job_would_refuse(files: Path, lbr: Program, chat_model: Path) -> None:
+def test_a_dry_run_fails_if_the_job_would_fail(files: Path, lbr: Program, chat_model: Path) -> None:
     assert lbr(*DRY, "--engine", "overlap", "--explain").code == 2
     assert lbr(*DRY, "--engine", "overlap", "--tag", "a b").code == 2
     assert lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--device", "nosuch").code == 2
@@ -68,18 +68,18 @@ def test_it_refuses_what_the_job_would_refuse(files: Path, lbr: Program, chat_mo
     assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: the prompt has ")
 
 
-def test_it_accepts_what_the_job_accepts(files: Path, lbr: Program) -> None:
-    # an empty id can be read and written in the same format, and not written in TREC
+def test_a_dry_run_accepts_what_the_job_accepts(files: Path, lbr: Program) -> None:
+    # an empty id can be written in the input format, but not in TREC
     write(files, {"run.tsv": "\td1\t1\n", "queries.tsv": "\tripe fig\n"})
     command = ["rerank", "run.tsv", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap"]
     for options in ([], ["--dry-run"]):
         assert lbr(*command, *options).code == 0
         refused = lbr(*command, *options, "--output-format", "trec")
         assert (refused.code, refused.out) == (2, "")
-        assert "query '', document 'd1': an empty id cannot go into trec output" in refused.err
+        assert "query '', document 'd1': an empty id cannot be written to trec output" in refused.err
 
 
-def test_the_prompt_of_the_first_pair(files: Path, lbr: Program, chat_model: Path) -> None:
+def test_show_prompt_prints_the_prompt_of_the_first_pair(files: Path, lbr: Program, chat_model: Path) -> None:
     # the first in first-stage order, not in the file
     write(files, {"run.trec": "q1 Q0 d2 1 1 x\nq1 Q0 d1 2 9 x\n"})
     ended = lbr(*SHOW, "-m", str(chat_model), "--family", "lb", "--max-length", "150")
@@ -99,7 +99,7 @@ def test_the_prompt_of_the_first_pair(files: Path, lbr: Program, chat_model: Pat
     assert head == f"query     q1\ndocument  d1\ntokens    {count} of at most 150"
 
 
-def test_both_texts_of_a_bi_encoder(files: Path, lbr: Program, minilm: Path) -> None:
+def test_show_prompt_prints_both_texts_of_a_bi_encoder(files: Path, lbr: Program, minilm: Path) -> None:
     ended = lbr(*SHOW, "-m", "minilm", "--max-length", "6", "--query-prompt", "query: ")
     assert ended.out == (
         "query     q1\ndocument  d1\n"
@@ -108,7 +108,7 @@ def test_both_texts_of_a_bi_encoder(files: Path, lbr: Program, minilm: Path) -> 
     )
 
 
-def test_the_first_window_where_a_document_is_cut(files: Path, lbr: Program, minilm: Path) -> None:
+def test_show_prompt_prints_the_first_passage(files: Path, lbr: Program, minilm: Path) -> None:
     ended = lbr(*SHOW, "-m", "minilm", "--passages", "max", "--passage-words", "2")
     assert ended.out.endswith("\n[CLS] figs ripe figs [SEP]\n")
 
@@ -126,7 +126,7 @@ def test_the_first_window_where_a_document_is_cut(files: Path, lbr: Program, min
         (["-m", "lb"], "model lightblue/lb-reranker-0.5B-v1.0: not on this machine"),
     ],
 )
-def test_a_prompt_that_cannot_be_shown(files: Path, lbr: Program, options: list[str], message: str) -> None:
+def test_a_prompt_that_cannot_be_shown_is_an_error(files: Path, lbr: Program, options: list[str], message: str) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(files / "hub")}
     ended = lbr(*SHOW, "--quiet", *options, env=offline)
     assert (ended.code, ended.out) in ((1, ""), (2, ""))

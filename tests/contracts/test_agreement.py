@@ -13,7 +13,17 @@ import pytest
 
 from lbr_cli.engines import Settings, Workers
 from lbr_cli.models import Model
-from support.agreement import FAMILIES, TOLERANCE, Reference, agree, at, at_server, checkpoint, scores, values
+from support.agreement import (
+    FAMILIES,
+    TOLERANCE,
+    Reference,
+    assert_agreement,
+    checkpoint,
+    local_setup,
+    scores,
+    server_setup,
+    values,
+)
 from support.serving import serving
 
 
@@ -32,29 +42,29 @@ def reference(folder: Path) -> Reference:
 
 @pytest.fixture(params=["local", "plain", "server"])
 def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Engines]:
-    """How each engine is set up for a family and a precision."""
+    """Yield a function that returns the setup of an engine for a family and a precision."""
     kind = request.param
     if kind == "server":
         with serving(folder) as server:
-            yield lambda name, dtype: at_server(folder, server, name)
+            yield lambda name, dtype: server_setup(folder, server, name)
     else:
-        yield lambda name, dtype: at(folder, name, dtype, plain=kind == "plain")
+        yield lambda name, dtype: local_setup(folder, name, dtype, plain=kind == "plain")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_float32_scores_are_those_of_a_plain_loop(engine: Engines, reference: Reference, name: str) -> None:
-    agree(values(scores(*engine(name, "float32"))), reference.scores(name), TOLERANCE["float32"])
+def test_float32_scores_equal_a_plain_loop(engine: Engines, reference: Reference, name: str) -> None:
+    assert_agreement(values(scores(*engine(name, "float32"))), reference.scores(name), TOLERANCE["float32"])
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_workers_give_the_scores_of_a_plain_loop(folder: Path, reference: Reference) -> None:
-    """Of `lb-rev`, which shares documents between queries; `test_ray` compares `lb` with the local engine."""
+def test_scores_of_workers_equal_a_plain_loop(folder: Path, reference: Reference) -> None:
+    """The family is `lb-rev`, which shares documents between queries; `test_ray` compares `lb`."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'lbr-cli[ray]'")
-    model, _, settings = at(folder, "lb-rev", workers=Workers(1))
-    agree(values(scores(model, "ray", settings)), reference.scores("lb-rev"), TOLERANCE["float32"])
+    model, _, settings = local_setup(folder, "lb-rev", workers=Workers(1))
+    assert_agreement(values(scores(model, "ray", settings)), reference.scores("lb-rev"), TOLERANCE["float32"])
 
 
-def test_bfloat16_scores_are_near(folder: Path, reference: Reference) -> None:
-    found = values(scores(*at(folder, "lb", "bfloat16")))
-    agree(found, reference.scores("lb"), TOLERANCE["bfloat16"])
+def test_bfloat16_scores_are_close_to_float32(folder: Path, reference: Reference) -> None:
+    found = values(scores(*local_setup(folder, "lb", "bfloat16")))
+    assert_agreement(found, reference.scores("lb"), TOLERANCE["bfloat16"])

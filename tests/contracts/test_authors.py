@@ -20,7 +20,7 @@ from lbr_cli.core import RawTemplate
 from lbr_cli.families import Template
 from support import checkpoints
 from support.engines import local_scores
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.tokenizers import chat_tokenizer, tokenizer_of_file
 
 MAX_POSITIONS = checkpoints.MAX_POSITIONS
@@ -113,7 +113,7 @@ def bge_gemma(tokenizer: Any, model: Any, query: str, document: str) -> float:
 
 
 def shortened(whole: Callable[[str], list[int]], document: str, most: int) -> list[int]:
-    """The ids with the longest beginning of the document that fits."""
+    """Return the ids with the longest beginning of the document that fits."""
     end = len(document)
     while len(row := whole(document[:end])) > most:
         # a character has four bytes, and so at most four tokens: no step of an eighth of the excess is too long
@@ -186,7 +186,7 @@ def mt5(tokenizer: Any, model: Any, query: str, document: str) -> float:
 
 def pair(tokenizer: Any, model: Any, query: str, document: str) -> Any:
     roberta = "Roberta" in type(model).__name__
-    limit = MAX_POSITIONS - 2 if roberta else MAX_POSITIONS  # its table begins behind the padding id
+    limit = MAX_POSITIONS - 2 if roberta else MAX_POSITIONS  # position embeddings begin after the padding id
     options = {"truncation": "only_second", "max_length": limit, "split_special_tokens": True}
     return tokenizer([query], [document], return_tensors="pt", **options)
 
@@ -215,7 +215,7 @@ class Case:
     kind: str = "AutoModelForCausalLM"
     family: str | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0  # of the probability
+    temperature: float = 1.0  # the probability is the sigmoid of score / temperature
 
 
 TEVATRON = Template.parse(
@@ -337,26 +337,26 @@ def by_author(case: Case, folder: Path, dtype: torch.dtype) -> list[float]:
     return [case.reference(tokenizer, model, query, document) for query, document in PAIRS]
 
 
-def test_float32_scores_are_the_authors(case: Case, folder: Path) -> None:
+def test_float32_scores_equal_the_formula_of_the_authors(case: Case, folder: Path) -> None:
     expected = by_author(case, folder, torch.float32)
     found = local_scores(folder, case.family, "float32", QUERIES, DOCUMENTS, case.chosen)
-    assert farthest([score.value for score in found], expected) < 1e-4
-    assert max(expected) - min(expected) > 0.05  # or agreement would mean nothing
+    assert max_difference([score.value for score in found], expected) < 1e-4
+    assert max(expected) - min(expected) > 0.05  # equal scores would agree trivially
     assert [score.details["probability"] for score in found] == pytest.approx(
         [1 / (1 + math.exp(-score / case.temperature)) for score in expected], abs=1e-4
     )
     cut = [score.details["truncated"] for score in found]
-    reads_all = case.kind == SEQ2SEQ  # T5 has no table of positions
+    reads_all = case.kind == SEQ2SEQ  # T5 has no maximum of positions
     assert cut == [len(document) > 1000 and not reads_all for _, document in PAIRS]
 
 
 @pytest.mark.slow  # many processors have no fast bfloat16 arithmetic
 @pytest.mark.parametrize("wide", [False, True])
-def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(
+def test_bfloat16_scores_are_as_close_to_float32_as_a_plain_loop(
     case: Case, folder: Path, wide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)
     expected = by_author(case, folder, torch.float32)
-    plain = farthest(by_author(case, folder, torch.bfloat16), expected)
+    plain = max_difference(by_author(case, folder, torch.bfloat16), expected)
     found = local_scores(folder, case.family, "bfloat16", QUERIES, DOCUMENTS, case.chosen)
-    assert farthest([score.value for score in found], expected) <= 1.5 * plain
+    assert max_difference([score.value for score in found], expected) <= 1.5 * plain

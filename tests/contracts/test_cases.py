@@ -16,38 +16,38 @@ from support.program import Program
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
 
 
-def test_scores_are_not_rounded_into_ties() -> None:
+def test_scores_are_written_without_rounding_to_ties() -> None:
     scores = [0.9999997615814209, 0.9999996423721313, 3.2e-9, 1.1e-9]
     rows = [RankedCandidate(Candidate(f"d{rank}"), rank, rank, score) for rank, score in enumerate(scores, 1)]
     written = [line.split()[4] for line in Trec().write(Query("q"), rows, OutputOptions("t")).decode().splitlines()]
     assert written == ["0.99999976", "0.99999964", "3.2e-09", "1.1e-09"]
 
 
-def test_a_second_job_replaces_the_first_ones_output(files: Path, lbr: Program) -> None:
+def test_a_second_job_replaces_the_output_of_the_first(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "-o", "out.trec").code == 0
     write(files, {"run.trec": "q2 Q0 d3 1 7.0 bm25\n"})
     assert lbr(*OVERLAP, "-o", "out.trec").code == 0
     assert (files / "out.trec").read_text() == "q2 Q0 d3 1 0 lbr-overlap\n"
 
 
-def test_a_query_that_retrieves_itself_is_kept(files: Path, lbr: Program) -> None:
+def test_a_document_equal_to_its_query_is_kept(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "d1 Q0 d1 1 2 x\nd1 Q0 d2 2 1 x\n", "queries.tsv": "d1\tfigs turn purple\n"})
     assert lbr(*OVERLAP).out.startswith("d1 Q0 d1 1 1 lbr-overlap\n")
 
 
-def test_damaged_text_is_left_as_it_is(lbr: Program) -> None:
+def test_texts_with_encoding_errors_are_not_repaired(lbr: Program) -> None:
     text = "cafÃ© â€™ \ufeff e\u0301 \u0000"
     line = json.dumps({"qid": "q", "id": "d", "query": "x", "text": text}).encode()
     assert lbr("rerank", "--engine", "overlap", stdin=line).records[0]["text"] == text
 
 
-def test_a_model_leaves_nothing_but_data_on_stdout(files: Path, lbr: Program, chat_model: Path) -> None:
+def test_only_results_are_on_stdout_with_a_model(files: Path, lbr: Program, chat_model: Path) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "-m", str(chat_model), "--family", "lb", "--quiet")
     assert [line.split()[:3] for line in sorted(ended.out.splitlines())] == [
         line.split()[:3] for line in sorted(RUN.splitlines())
     ]
     assert all(len(line.split()) == 6 for line in ended.out.splitlines())
-    # a model of random weights does not answer in digits, and that is all there is to say
+    # a model with random weights does not answer in digits, which is the only message
     assert ended.err.splitlines() == [
         "lbr: warning: 3 of 3 pairs: the digits 1 to 7 hold less than half of the probability: this model does not "
         "answer in digits"
@@ -77,7 +77,7 @@ def test_code_that_comes_with_a_model_is_not_run_unless_trusted(files: Path, lbr
 
 
 @pytest.mark.parametrize("shape", ["pairs", "nested"])
-def test_the_first_stage_is_not_forgotten(lbr: Program, shape: str) -> None:
+def test_first_stage_scores_and_ranks_are_written(lbr: Program, shape: str) -> None:
     candidate = {"docid": "d1", "score": 9.5, "url": "u", "text": "fig"}
     record = (
         {"qid": "q1", "query": "fig", **candidate}

@@ -18,7 +18,7 @@ from support.paths import ROOT
 
 FAMILY = CONTRIBUTING.text.partition("## Add a family\n")[2].partition("\n## ")[0]
 EDITS = re.compile(r"`(lbr_cli/[\w/]+\.py)`|^( *)```diff\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-# the twin of the example: the same prompt and labels in a prompt file
+# the same prompt and labels as in the example, in a prompt file
 PROMPT = 'system = "Answer A or B."\nuser = "Query: {query}\\nText: {document}"\n'
 SCORES = """
 import sys
@@ -67,14 +67,14 @@ def test_the_family_of_the_example_reranks(tmp_path: Path, chat_model: Path) -> 
     assert len(set(scores.strip("[]").split(", "))) == 3
 
 
-def test_the_steps_of_the_example_apply_to_the_package(tmp_path: Path) -> None:
+def test_the_edits_of_the_example_fit_the_package(tmp_path: Path) -> None:
     follow_the_steps(tmp_path)
     registry = (tmp_path / "lbr_cli" / "families" / "__init__.py").read_text()
     assert "    Letter(),\n)" in registry
     compile((tmp_path / "lbr_cli" / "families" / "letter.py").read_text(), "letter.py", "exec")
 
 
-def test_every_name_of_a_file_exists() -> None:
+def test_every_file_that_is_named_exists() -> None:
     names = re.findall(r"`((?:lbr_cli|tests|docs|\.ci)/[\w./]+)`", CONTRIBUTING.text)
     assert [name for name in names if not (ROOT / name).exists()] == ["lbr_cli/families/letter.py"]
 
@@ -89,7 +89,7 @@ def test_a_workflow_runs_a_script_of_the_repository(name: str) -> None:
     assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
 
 
-def test_hooks_before_a_commit_are_those_of_ci() -> None:
+def test_pre_commit_hooks_equal_the_checks_of_ci() -> None:
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     commands = [" ".join(hook["entry"].split()[:2]) for hook in repository["hooks"]]
     assert commands == ["ruff check", "ruff format", "mypy"]

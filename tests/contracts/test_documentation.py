@@ -23,7 +23,7 @@ from support.sessions import outputs
 
 MODEL = "minilm"
 MANY_STEPS = 20
-VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # time, and precision of the processor
+VARIABLE = re.compile(r"in [\d.]+ s|bfloat16( computed in float32)?|float32")  # times and precisions
 NUMBER = re.compile(r"-?\d+\.\d+")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*(?![a-z-])")
 HEADING = re.compile(r"^(\S.*):$", re.MULTILINE)
@@ -78,12 +78,12 @@ def test_code_in_prose_is_on_one_line(page: Page) -> None:
     assert [line for line in page.prose.splitlines() if line.count("`") % 2] == []
 
 
-def test_every_page_is_in_the_index() -> None:
+def test_every_page_is_linked_from_the_index() -> None:
     index = Page(ROOT / "docs" / "README.md")
     assert {page.path.name for page in DOCS} - {"README.md"} <= set(index.links)
 
 
-def test_lengths() -> None:
+def test_pages_are_short() -> None:
     assert README.text.count("\n") <= 160
     assert {str(page): lines for page in DOCS if (lines := page.text.count("\n")) > 220} == {}
 
@@ -94,7 +94,7 @@ def test_a_page_begins_with_a_command_that_can_be_copied(page: Page) -> None:
 
 
 def help_of(call: str) -> str:
-    """The help of a command, at a width at which each option has one line for its name."""
+    """Return the help of a command, at a width at which each option has one line for its name."""
     with redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as environment:
         environment.setenv("COLUMNS", "120")
         program()([*call.split(), "--help"], prog_name="lbr", standalone_mode=False)
@@ -103,7 +103,7 @@ def help_of(call: str) -> str:
 
 @pytest.fixture(scope="module")
 def options() -> dict[str, dict[str, set[str]]]:
-    """The options of each command, by the headings of its help."""
+    """Return the options of each command, by the headings of its help."""
     by_call = {}
     for call in CALLS:
         parts = HEADING.split(help_of(call))
@@ -194,7 +194,7 @@ def test_the_readme_names_every_extra() -> None:
     assert set(SPAN.findall(sentence)) == set(project["optional-dependencies"]) - {"bench", "dev"}
 
 
-def test_the_set_up_commands_have_lines_of_their_own() -> None:
+def test_each_set_up_command_is_on_its_own_line() -> None:
     commands = re.findall(r"^ {4}(python3 -m venv .*)$", README.text, re.MULTILINE)
     assert commands == [
         "python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt '.[minilm]' && "

@@ -30,7 +30,7 @@ def _needs_server(fork_server: str | None) -> None:
         ["cache", "info", "--cache-dir", "c"],
     ],
 )
-def test_a_fork_ends_like_a_new_process(
+def test_exit_codes_and_outputs_equal_those_of_a_new_process(
     arguments: list[str], files: Path, lbr_start: Starter, lbr: Program, lbr_process: Program
 ) -> None:
     job = lbr_start(*arguments)
@@ -52,7 +52,7 @@ def test_input_output_and_environment_are_those_of_the_call(tmp_path: Path, lbr:
     assert (ended.code, len(ended.out)) == (0, 300_000)
     (tmp_path / "folder").mkdir()
     ended = lbr("cache", "info", env={"LBR_CACHE_DIR": "c"}, cwd=tmp_path / "folder")
-    assert ended.out == "c/scores.sqlite: not there yet\n"
+    assert ended.out == "c/scores.sqlite: does not exist yet\n"
 
 
 def test_a_killed_fork_has_the_exit_code_of_its_signal(files: Path, lbr_start: Starter) -> None:

@@ -24,7 +24,7 @@ from lbr_cli.inputs.stream import stream
 from lbr_cli.job import Job, run
 from support.progress import RecordedProgress
 
-# ids hold anything but what separates fields or begins a file of another kind
+# ids of any characters, except separators of fields and first bytes of other formats
 ID = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters=" \t\n\r\ufeff")
     | st.sampled_from(list('0"[\\é\u2028\xa0')),
@@ -39,7 +39,7 @@ TEXT = st.lists(WORD, max_size=6).map(" ".join)
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a job and what they mean."""
+    """The files of a job, and its expected pairs and texts."""
 
     run: bytes
     corpus: bytes
@@ -47,7 +47,7 @@ class Files:
     pairs: list[tuple[str, str, float]]
     documents: dict[str, str]
     texts: dict[str, str]
-    by_place: bool  # the run says no scores, only ranks
+    by_rank: bool  # the run has ranks and no scores
 
     def write(self, folder: Path) -> Inputs:
         (folder / "run").write_bytes(self.run)
@@ -111,7 +111,7 @@ def jobs(draw: st.DrawFn) -> Files:
 
 
 def overlap(query: str, document: str) -> float:
-    """The share of the query's distinct words, said once more."""
+    """Return the share of the query's distinct words, computed independently of lbr."""
     wanted = set(re.findall(r"\w+", query.casefold()))
     there = set(re.findall(r"\w+", document.casefold()))
     return len(wanted & there) / len(wanted) if wanted else 0.0
@@ -121,7 +121,7 @@ def expected(files: Files) -> list[tuple[str, str, int, float]]:
     rows = []
     for query_id in dict.fromkeys(q for q, _, _ in files.pairs):
         first = [(d, score) for q, d, score in files.pairs if q == query_id]
-        if not files.by_place:
+        if not files.by_rank:
             first.sort(key=lambda pair: -pair[1])
         scored = [(d, float32(overlap(files.texts[query_id], files.documents[d]))) for d, _ in first]
         scored.sort(key=lambda pair: -pair[1])
@@ -137,7 +137,7 @@ def results(folder: Path, inputs: Inputs, **options: Any) -> list[tuple[str, str
 
 @given(jobs())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-def test_every_job_gives_what_plain_python_gives(tmp_path_factory: pytest.TempPathFactory, files: Files) -> None:
+def test_output_equals_plain_python(tmp_path_factory: pytest.TempPathFactory, files: Files) -> None:
     folder = tmp_path_factory.mktemp("job")
     assert results(folder, files.write(folder)) == expected(files)
 
@@ -145,7 +145,7 @@ def test_every_job_gives_what_plain_python_gives(tmp_path_factory: pytest.TempPa
 @pytest.mark.slow
 @given(jobs(), st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-def test_broken_bytes_give_a_clean_error_or_a_right_answer(
+def test_damaged_input_is_an_error_or_has_correct_output(
     tmp_path_factory: pytest.TempPathFactory, files: Files, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("job")
@@ -206,7 +206,7 @@ LINE = st.binary(max_size=30) | st.sampled_from(
 
 
 @given(st.lists(LINE, max_size=8).map(b"\n".join))
-def test_a_stream_of_anything_ends_cleanly(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_stream_ends_without_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("stream")
     (folder / "run").write_bytes(content)
     try:

@@ -15,7 +15,7 @@ from support.program import Program
 
 @pytest.mark.hub
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
-def test_published_values(lbr: Program, dtype: str) -> None:
+def test_scores_equal_the_published_values(lbr: Program, dtype: str) -> None:
     pair = {"doc_id": "apple", "text": PUBLISHED_TEXT}
     lines = [json.dumps(pair | {"query_id": query, "query": query}) for query in PUBLISHED]
     ended = lbr("rerank", "--model", "lb", "--dtype", dtype, "--explain", stdin="\n".join(lines).encode())

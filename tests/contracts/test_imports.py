@@ -14,7 +14,7 @@ from lbr_cli.commands import COMMANDS
 from support.paths import ROOT
 
 PACKAGE = ROOT / "lbr_cli"
-# what a module may import of this package, by the start of its name; the longest start that fits counts
+# the modules of this package that a module may import, by prefix of its name; the longest prefix applies
 ALLOWED: dict[str, tuple[str, ...]] = {
     "encodings": (),
     "core": ("encodings",),
@@ -92,7 +92,7 @@ def room(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The rooms of this package that a file imports from, other than for types alone."""
+    """Return the layers of the package that a file imports from, except for type annotations."""
     names = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
@@ -107,12 +107,12 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_the_rooms_below_it(path: Path) -> None:
+def test_modules_import_only_from_lower_layers(path: Path) -> None:
     assert imported(path) <= set(ALLOWED[room(path)])
 
 
 @pytest.mark.parametrize("path", [*PACKAGE.glob("families/*.py"), *PACKAGE.glob("formats/*.py")], ids=lambda p: p.name)
-def test_families_and_formats_are_free_of_what_computes(path: Path) -> None:
+def test_families_and_formats_import_no_engine_library(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     roots = {
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
@@ -122,7 +122,7 @@ def test_families_and_formats_are_free_of_what_computes(path: Path) -> None:
 
 
 def loaded(code: str, names: tuple[str, ...]) -> list[str]:
-    """Which of the modules, or of those in these packages, are loaded when some code has run."""
+    """Return those of the modules and packages that are imported after some code has run."""
     prints = f"import sys\ntry:\n    {code}\nfinally:\n    print(*sys.modules, file=sys.stderr)"
     ended = subprocess.run([sys.executable, "-c", prints], capture_output=True, text=True, check=False)
     modules = ended.stderr.splitlines()[-1].split()
@@ -130,41 +130,41 @@ def loaded(code: str, names: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_line_loads_nothing_heavy(command: str) -> None:
+def test_the_command_line_imports_no_large_library(command: str) -> None:
     assert loaded(f"import lbr_cli.commands.{command}", LAZY) == []
 
 
 @pytest.mark.parametrize("engine", ["openai", "rerank_api"])
-def test_an_engine_of_a_server_loads_no_tokenizer(engine: str) -> None:
+def test_server_engines_import_no_tokenizer(engine: str) -> None:
     assert loaded(f"import lbr_cli.engines.{engine}", ("torch", "transformers", "tokenizers")) == []
 
 
-@pytest.mark.slow  # imports torch and transformers in a process of its own
-def test_the_local_engine_loads_no_model_code_of_transformers() -> None:
+@pytest.mark.slow  # imports torch and transformers in a new process
+def test_the_local_engine_imports_no_model_code_of_transformers() -> None:
     """Torch's compiler and scipy, which this code imports, take longer than ten scores."""
     names = ("transformers.modeling_utils", "transformers.masking_utils", "torch._dynamo", "scipy", "sklearn")
     assert loaded("import lbr_cli.engines.local", names) == []
 
 
-def test_the_package_imports_nothing_of_itself_before_a_name_is_used() -> None:
+def test_the_package_imports_its_modules_lazily() -> None:
     others = tuple(f"lbr_cli.{name}" for name in ALLOWED if name)
     assert loaded("import lbr_cli; lbr_cli.__version__, dir(lbr_cli)", (*others, *HEAVY, "typer")) == []
 
 
-def test_a_reranker_loads_nothing_heavy_before_its_first_score() -> None:
+def test_a_reranker_imports_no_large_library_before_its_first_score() -> None:
     code = "from lbr_cli import Reranker; Reranker(engine='overlap').score('tea', ['green tea']); Reranker('lb')"
     assert loaded(code, HEAVY) == []
 
 
 @pytest.mark.parametrize("words", ["lbr ", "lbr rerank --model ", "lbr rerank --"])
-def test_completion_loads_nothing_heavy(words: str) -> None:
+def test_completion_imports_no_large_library(words: str) -> None:
     completed = {"_LBR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     code = f"import os; os.environ |= {completed}; from lbr_cli.commands import main; main()"
     assert loaded(code, HEAVY) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"], []])
-def test_help_imports_no_command_and_none_of_what_a_command_needs(arguments: list[str]) -> None:
+def test_help_imports_no_command(arguments: list[str]) -> None:
     code = f"from lbr_cli.commands import main; sys.argv = ['lbr', *{arguments}]; main()"
     commands = tuple(f"lbr_cli.commands.{name}" for name in (*COMMANDS, "options"))
     rooms = tuple(
@@ -173,7 +173,7 @@ def test_help_imports_no_command_and_none_of_what_a_command_needs(arguments: lis
     assert loaded(code, (*commands, *rooms, *LAZY, "sqlite3", "jinja2", "orjson", "zstandard")) == []
 
 
-def test_help_of_a_command_imports_no_job() -> None:
+def test_help_of_a_command_does_not_import_job() -> None:
     code = "from lbr_cli.commands import main; sys.argv = ['lbr', 'rerank', '--help']; main()"
     others = tuple(f"lbr_cli.commands.{name}" for name in COMMANDS if name != "rerank")
     rooms = ("job", "preview", "setup", "manifest", "evaluation", "report", "doctor")
@@ -181,7 +181,7 @@ def test_help_of_a_command_imports_no_job() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["rerank", "--help"], ["rerank", "nowhere.trec"], FUSE])
-def test_help_bad_input_and_fusion_load_neither_torch_nor_transformers(arguments: list[str]) -> None:
+def test_help_input_errors_and_fusion_import_neither_torch_nor_transformers(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom lbr_cli.commands import main\n"
         f"sys.argv = ['lbr', *{arguments}]\n"

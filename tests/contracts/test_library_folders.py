@@ -148,8 +148,8 @@ QUICK = {"ettin", "two tokens", "token 0", "texts in two messages", "encoder, pr
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in FOLDERS])
-def test_scores_are_those_of_sentence_transformers(name: str, tmp_path: Path) -> None:
-    """It truncates from the right, and so the query where it comes last: then only short documents are compared."""
+def test_scores_equal_sentence_transformers(name: str, tmp_path: Path) -> None:
+    """The library truncates from the right, also a query that comes last; then only short documents are compared."""
     folder = FOLDERS[name](tmp_path)
     documents = DOCUMENTS[:-1] if name == "document first" else DOCUMENTS
     expected = of_library(folder, documents)
@@ -216,7 +216,7 @@ def test_a_chat_template_that_does_not_carry_a_pair_is_refused(template: str, pr
     assert local_scores(folder, "classifier", "float32", QUERIES, DOCUMENTS)
 
 
-def test_modules_that_write_no_score_are_refused(tmp_path: Path) -> None:
+def test_modules_without_score_output_are_refused(tmp_path: Path) -> None:
     folder = pooled(tmp_path, "Bert", "mean", Dense(32, 32), scores(32))
     path = folder / "3_Dense" / "config.json"
     path.write_text(path.read_text().replace('"scores"', '"logits"'))

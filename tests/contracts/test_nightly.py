@@ -40,7 +40,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # a job in the background of a script ignores SIGINT, and so would ours
+        # a background job of a script ignores SIGINT, and so would its children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
@@ -52,7 +52,7 @@ def cached_start(lbr_start: Starter, tmp_path: Path) -> Starter:
 
 
 def answering(cached_start: Starter, model: Path, *more: str) -> Any:
-    """A job that has answered its first query, of two pairs, and waits for the next."""
+    """Start a job, and return it when it has answered its first query, of two pairs, and waits for the next."""
     job = cached_start("-", "--stream", "-m", str(model), "--family", "lb", *more)
     assert job.stdin
     assert job.stdout
@@ -63,7 +63,7 @@ def answering(cached_start: Starter, model: Path, *more: str) -> Any:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_job_says_how_to_go_on(
+def test_an_interrupted_job_prints_how_to_continue(
     number: signal.Signals, code: int, chat_model: Path, tmp_path: Path, cached_start: Starter
 ) -> None:
     job = answering(cached_start, chat_model, "--quiet")
@@ -75,7 +75,7 @@ def test_an_interrupted_job_says_how_to_go_on(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["scores.sqlite"]
 
 
-def test_without_a_cache_nothing_is_kept_and_that_is_said(
+def test_an_interrupted_job_without_a_cache_stores_no_scores(
     chat_model: Path, tmp_path: Path, cached_start: Starter
 ) -> None:
     job = answering(cached_start, chat_model, "--quiet", "--no-cache")
@@ -85,7 +85,7 @@ def test_without_a_cache_nothing_is_kept_and_that_is_said(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_killed_job_goes_on_where_it_was(
+def test_a_killed_job_continues_from_the_cache(
     chat_model: Path, tmp_path: Path, lbr: Program, cached_start: Starter
 ) -> None:
     job = answering(cached_start, chat_model, "--dtype", "float32")
@@ -106,7 +106,9 @@ def test_a_killed_job_goes_on_where_it_was(
 
 
 @pytest.mark.slow
-def test_four_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program, cached_start: Starter) -> None:
+def test_four_concurrent_jobs_share_a_cache(
+    chat_model: Path, tmp_path: Path, lbr: Program, cached_start: Starter
+) -> None:
     write(tmp_path, {"all.jsonl": b"".join(line(number) for number in range(3))})
     ask = ("all.jsonl", "-m", str(chat_model), "--family", "lb", "--dtype", "float32", "--quiet")
     jobs = [cached_start(*ask) for _ in range(4)]
@@ -115,7 +117,7 @@ def test_four_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program, cache
     (err,) = {err for _, err in ended}
     assert err.startswith(b"lbr: warning: 6 of 6 pairs: the digits 1 to 7 hold less than half")
     assert len(err.splitlines()) == 1
-    # what the others have computed by then decides which pairs are computed together
+    # batches depend on which scores the other jobs have stored
     rankings = [[json.loads(line) for line in out.splitlines()] for out, _ in ended]
     for ranking in rankings[1:]:
         assert [(one["query_id"], one["doc_id"]) for one in ranking] == [
@@ -126,7 +128,7 @@ def test_four_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program, cache
     assert "6 pairs (6 cached, 0 truncated)" in warm.err
 
 
-def test_a_cache_that_cannot_be_used_changes_nothing_but_stderr(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_an_unusable_cache_is_only_a_warning(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     write(tmp_path, {"all.jsonl": line(0), "file": ""})
     ask = ("rerank", "all.jsonl", "-m", str(chat_model), "--family", "lb", "--quiet")
     plain = lbr(*ask)
@@ -135,7 +137,7 @@ def test_a_cache_that_cannot_be_used_changes_nothing_but_stderr(chat_model: Path
     assert spoilt.err == "lbr: warning: no score cache in this run: file is not a folder\n" + plain.err
 
 
-def test_a_full_disk_leaves_the_old_ranking(chat_model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_old_ranking(chat_model: Path, tmp_path: Path) -> None:
     write(tmp_path, {"all.jsonl": line(0), "out.jsonl": "old"})
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lbr_cli", "rerank", "all.jsonl", "-m", str(chat_model), "--family", "lb"]
@@ -158,7 +160,7 @@ def test_a_full_disk_leaves_the_old_ranking(chat_model: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_user_without_a_home(chat_model: Path, tmp_path: Path) -> None:
+def test_a_missing_home_folder_is_a_warning(chat_model: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom lbr_cli.commands import main\n"
         "def no_home(*_, **__): raise RuntimeError('could not determine the home directory')\n"
@@ -176,12 +178,12 @@ def test_a_user_without_a_home(chat_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_signals_that_come_while_the_first_is_obeyed_are_not_heard(files: Path) -> None:
+def test_further_signals_during_shutdown_are_ignored(files: Path) -> None:
     for number in range(6):
         job = started(files, "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "-o", "out.trec")
         while not (files / ".out.trec.lbr-tmp").exists():
             time.sleep(0.01)
-        time.sleep(0.1)  # it is made, and in a moment looked after
+        time.sleep(0.1)  # the file exists before its `with` block begins
         job.send_signal(signal.SIGTERM)
         while job.poll() is None:
             job.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
@@ -195,24 +197,24 @@ def test_signals_that_come_while_the_first_is_obeyed_are_not_heard(files: Path) 
 # ---------------------------------------------------------------- options
 
 
-def test_words_that_are_no_text(lbr: Program) -> None:
+def test_a_query_that_is_not_utf_8_is_an_error(lbr: Program) -> None:
     ended = lbr("rerank", "-m", "minilm", "--query", os.fsdecode(b"caf\xff"), "--lines", stdin=b"a\n")
     assert (ended.code, ended.err) == (2, "lbr: --query: not UTF-8\n")
 
 
 @pytest.mark.parametrize("option", [["--cache"], ["--cache-dir", "x"], ["--cache-size", "1GB"]])
-def test_an_engine_that_keeps_nothing_says_so(option: list[str], files: Path, lbr: Program) -> None:
+def test_cache_options_are_refused_by_an_engine_without_a_cache(option: list[str], files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *option)
     assert (ended.code, ended.err) == (2, f"lbr: {option[0]} has no effect: --engine overlap caches no scores\n")
     assert lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--no-cache").code == 0
 
 
-def test_a_place_for_scores_that_are_not_kept(files: Path, lbr: Program) -> None:
+def test_no_cache_and_cache_dir_exclude_each_other(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--no-cache", "--cache-dir", "x")
     assert (ended.code, ended.err) == (2, "lbr: --cache-dir has no effect: no scores are cached\n")
 
 
-def test_what_is_no_size(files: Path, lbr: Program) -> None:
+def test_an_invalid_cache_size_is_an_error(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "-m", "minilm", "--cache", "--cache-size", "big")
     assert ended.code == 2
     assert (
@@ -228,8 +230,8 @@ def cached(model: Path, lbr: Program) -> None:
     lbr("rerank", "-m", str(model), "--family", "lb", "--cache", "--cache-dir", "c", stdin=lines)
 
 
-def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
-    assert lbr("cache", "info", "--cache-dir", "c").out == "c/scores.sqlite: not there yet\n"
+def test_cache_info_and_clear(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+    assert lbr("cache", "info", "--cache-dir", "c").out == "c/scores.sqlite: does not exist yet\n"
     assert lbr("cache", "clear", "--cache-dir", "c").out == "0 entries removed from c/scores.sqlite\n"
     assert not (tmp_path / "c").exists()
     cached(chat_model, lbr)
@@ -248,7 +250,7 @@ def test_what_is_kept_is_told_and_cleared(chat_model: Path, tmp_path: Path, lbr:
     assert len(lbr("cache", "info", "--cache-dir", "c").out.splitlines()) == 2
 
 
-def test_what_was_not_used_for_long_is_pruned(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_cache_prune_removes_scores_by_age(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     cached(chat_model, lbr)
     with sqlite3.connect(tmp_path / "c" / "scores.sqlite") as connection:
         ((before,),) = connection.execute("SELECT count(*) FROM scores")
@@ -267,7 +269,7 @@ def test_what_was_not_used_for_long_is_pruned(chat_model: Path, tmp_path: Path, 
     )
 
 
-def test_a_file_that_is_no_cache_is_left_alone(tmp_path: Path, lbr: Program) -> None:
+def test_cache_commands_do_not_change_other_files(tmp_path: Path, lbr: Program) -> None:
     (tmp_path / "c").mkdir()
     write(tmp_path / "c", {"scores.sqlite": "my own scores, for years\n" * 100})
     for command in (["info"], ["clear"], ["prune", "--older-than", "1d"]):
@@ -292,7 +294,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_manifest_names_everything_that_made_a_ranking(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_a_manifest_has_inputs_model_options_and_counts(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     folder = write(
         tmp_path, {"run.trec": RUN, "queries.tsv": QUERIES, "docs.jsonl.gz": gzip.compress(DOCS.encode()), "m.json": ""}
     )
@@ -327,7 +329,7 @@ def test_a_manifest_names_everything_that_made_a_ranking(chat_model: Path, tmp_p
     assert manifest(folder)["terms"] == record["terms"]
 
 
-def test_a_manifest_without_a_cache_says_the_same_of_the_model(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_a_manifest_has_the_same_model_without_a_cache(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     ask = ("rerank", "-m", str(chat_model), "--family", "lb", "--manifest", "m.json")
     found = []
     for more in ([], ["--cache", "--cache-dir", "c"]):
@@ -338,7 +340,7 @@ def test_a_manifest_without_a_cache_says_the_same_of_the_model(chat_model: Path,
 
 
 @pytest.mark.parametrize("end", [b"", b"\n\n\n", b"\n" * 300_000])
-def test_a_manifest_counts_every_byte_that_was_read(end: bytes, files: Path, lbr: Program) -> None:
+def test_checksums_of_a_manifest_cover_every_byte_of_the_inputs(end: bytes, files: Path, lbr: Program) -> None:
     runs = {"run.trec": RUN.encode() + end, "queries.tsv": QUERIES.encode() + end, "docs.jsonl": DOCS.encode() + end}
     write(files, dict(runs))
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--manifest", "m.json")
@@ -349,7 +351,7 @@ def test_a_manifest_counts_every_byte_that_was_read(end: bytes, files: Path, lbr
     assert "terms" not in record
 
 
-def test_names_that_are_no_utf8(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_file_names_that_are_not_utf_8(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     beside, run = (tmp_path / os.fsdecode(name) for name in (b"beside\xff", b"run\xff.jsonl"))
     beside.mkdir()
     shutil.copytree(chat_model, beside / "model")
@@ -377,12 +379,12 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--manifest", "out.trec", "-o", "./out.trec"], "--manifest out.trec: the same file as --output ./out.trec"),
         (["--manifest", "-"], "--manifest -: the same file as standard output"),
         (["--manifest", "/dev/stdout"], "--manifest /dev/stdout: the same file as standard output"),
-        (["--manifest", ""], "--manifest: an empty name"),
+        (["--manifest", ""], "--manifest: empty file name"),
         (["--manifest", "./docs.jsonl"], "--manifest ./docs.jsonl: would overwrite the corpus docs.jsonl"),
         (["--manifest", "run.trec"], "--manifest run.trec: would overwrite the run run.trec"),
         (["--manifest", "queries.tsv"], "--manifest queries.tsv: would overwrite the queries file queries.tsv"),
@@ -392,14 +394,14 @@ def test_a_manifest_of_lines_and_of_a_stream(tmp_path: Path, lbr: Program) -> No
         (["--manifest", "m.json", "--dry-run"], "--manifest has no effect: --dry-run makes no ranking"),
     ],
 )
-def test_a_manifest_that_makes_no_sense(options: list[str], said: str, files: Path, lbr: Program) -> None:
+def test_invalid_manifest_options_are_errors(options: list[str], message: str, files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *options)
-    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (2, "", f"lbr: {said}")
+    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (2, "", f"lbr: {message}")
     assert (files / "queries.tsv").read_text() == QUERIES
 
 
 @pytest.mark.parametrize("name", ["out.trec", "out.trec.gz"])
-def test_a_manifest_that_finds_no_room_leaves_the_old_ranking(name: str, files: Path, lbr: Program) -> None:
+def test_a_full_disk_for_the_manifest_keeps_the_old_ranking(name: str, files: Path, lbr: Program) -> None:
     write(files, {name: "old"})
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", name)
     ended = lbr(*ask, "--manifest", "/dev/full", "--quiet")
@@ -409,7 +411,7 @@ def test_a_manifest_that_finds_no_room_leaves_the_old_ranking(name: str, files: 
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "out.trec.zst"])
-def test_a_manifest_counts_every_byte_that_is_written(name: str, files: Path, lbr: Program) -> None:
+def test_checksums_of_a_manifest_cover_every_byte_of_the_output(name: str, files: Path, lbr: Program) -> None:
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", name)
     ended = lbr(*ask, "--manifest", "m.json", "--top-k", "9" * 30)
     assert manifest(files)["options"]["top_k"] == "9" * 30
@@ -418,7 +420,7 @@ def test_a_manifest_counts_every_byte_that_is_written(name: str, files: Path, lb
     assert manifest(files)["counts"]["computed"] == 3
 
 
-def test_a_manifest_is_refused_at_once_and_appears_only_with_its_ranking(files: Path, lbr: Program) -> None:
+def test_a_manifest_is_checked_first_and_published_with_its_ranking(files: Path, lbr: Program) -> None:
     ask = ("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", "out.trec")
     ended = lbr(*ask, "--manifest", "nowhere/m.json")
     assert (ended.code, ended.err) == (2, "lbr: nowhere/m.json: cannot be written: No such file or directory\n")

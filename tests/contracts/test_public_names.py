@@ -37,7 +37,7 @@ def reach_ins(source: str) -> Iterator[str]:
             yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
-def test_tests_use_public_names_only() -> None:
+def test_tests_use_only_public_names() -> None:
     paths = [path for path in TESTS.rglob("*.py") if path.name != Path(__file__).name]
     assert len(paths) > 50
     found = {str(path.relative_to(TESTS)): list(reach_ins(path.read_text(encoding="utf-8"))) for path in paths}
@@ -62,5 +62,5 @@ def test_tests_use_public_names_only() -> None:
         ("run('from lbr_cli.engines.ray import _node')", 1),
     ],
 )
-def test_reach_ins_are_found(source: str, count: int) -> None:
+def test_uses_of_private_names_are_detected(source: str, count: int) -> None:
     assert len(list(reach_ins(source))) == count

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minilm: Path) -> dict[str, Any]:
-    """The names that the examples of one page define."""
+    """Return the names that the examples of one page define."""
     monkeypatch.setenv("LBR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("LBR_DEVICE", "cpu")
     return {}
 
 
-def test_examples_run_one_after_the_other(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_run_in_order(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     for example in EXAMPLES[:-1]:
         exec(example, names)
     assert names["best"] == "Vinegar dissolves the limescale in a kettle."
@@ -33,7 +33,7 @@ def test_examples_run_one_after_the_other(names: dict[str, Any], capsys: pytest.
 
 
 @pytest.mark.filterwarnings("default")  # of pandas and PyTerrier
-def test_the_recipe_is_a_transformer_of_pyterrier(names: dict[str, Any]) -> None:
+def test_the_pyterrier_example_is_a_transformer(names: dict[str, Any]) -> None:
     pt = pytest.importorskip("pyterrier", reason="pyterrier is not installed: pip install pyterrier")
     pd = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
     exec(RECIPE, names)

@@ -42,7 +42,7 @@ def run(value: float, p_holm: float | None = None) -> dict[str, Any]:
     return run_measures | {"P@1": {"value": 0.25}, "R@100": {"value": 1.0}}
 
 
-def test_figures_of_bm25_that_differ_are_told(quality: ModuleType) -> None:
+def test_different_bm25_values_are_reported(quality: ModuleType) -> None:
     documented = quality.figures(README)
     assert quality.disagreements("a", run(0.4996), documented) == []
     assert quality.disagreements("a", run(0.4994), documented) == [
@@ -51,12 +51,14 @@ def test_figures_of_bm25_that_differ_are_told(quality: ModuleType) -> None:
     assert len(quality.disagreements("b", run(0.5), documented)) == 3
 
 
-def test_the_best_is_bold_and_a_difference_starred(quality: ModuleType) -> None:
+def test_the_best_value_is_bold_and_significance_is_marked(quality: ModuleType) -> None:
     runs = [run(0.5), run(0.4, 0.01), run(0.6, 0.2), run(0.6004, 0.04), run(0.5, None)]
     assert quality.row("a", runs) == r"| a | 7 | 0.500 | 0.400\* | **0.600** | **0.600**\* | 0.500 |"
 
 
-def test_tables_go_between_their_marks(quality: ModuleType, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_written_between_their_markers(
+    quality: ModuleType, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = tmp_path / "page.md"
     monkeypatch.setattr(quality, "PAGE", page)
     for old in ("", "old\n"):
@@ -65,7 +67,7 @@ def test_tables_go_between_their_marks(quality: ModuleType, tmp_path: Any, monke
         assert page.read_text() == "before\n<!-- quality -->\nnew\n<!-- /quality -->\nafter\n"
 
 
-def test_the_page_has_a_place_for_each_table() -> None:
+def test_the_page_has_markers_for_each_table() -> None:
     page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
     for mark in ("quality", "bm25"):
         assert page.index(f"<!-- {mark} -->\n") < page.index(f"\n<!-- /{mark} -->\n")

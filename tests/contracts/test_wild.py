@@ -15,7 +15,7 @@ from lbr_cli.formats.queries import read_queries
 
 
 class Everything:
-    """Wants every document."""
+    """Contains every document id."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -57,7 +57,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_runs(data: Path, name: str) -> None:
+def test_runs_are_read(data: Path, name: str) -> None:
     format_name, queries, count, first, score = RUNS[name]
     path = data / "wild" / name
     format_, lines = parse_run(InputFiles().open(str(path)))
@@ -96,7 +96,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_queries(data: Path, name: str) -> None:
+def test_queries_are_read(data: Path, name: str) -> None:
     count, query_id, text = QUERIES[name]
     read = read_queries(InputFiles().open(str(data / "wild" / name)))
     assert count in (None, len(read))
@@ -115,7 +115,7 @@ CORPORA = {
 
 
 @pytest.mark.parametrize("name", sorted(CORPORA))
-def test_corpora(data: Path, name: str) -> None:
+def test_corpora_are_read(data: Path, name: str) -> None:
     path = data / "wild" / name
     documents = corpus(path).documents
     assert len(documents) == len(path.read_text(encoding="utf-8").strip().split("\n"))
@@ -143,7 +143,7 @@ QRELS = {
 
 
 @pytest.mark.parametrize("name", QRELS)
-def test_qrels(data: Path, name: str) -> None:
+def test_qrels_are_read(data: Path, name: str) -> None:
     count, least, most = QRELS[name]
     path = data / "wild" / name
     read = qrels(str(path))
@@ -169,23 +169,25 @@ def test_qrels(data: Path, name: str) -> None:
         ("", []),
     ],
 )
-def test_judgments_by_hand(tmp_path: Path, content: str, expected: list[tuple[str, str, int]]) -> None:
+def test_judgments_equal_those_written_by_hand(
+    tmp_path: Path, content: str, expected: list[tuple[str, str, int]]
+) -> None:
     (tmp_path / "qrels").write_text(content)
     assert qrels(str(tmp_path / "qrels")) == expected
 
 
 @pytest.mark.parametrize("line", ["q1 0 d1", "q1 0 d1 1 x", "q1 0 d1 1.5"])
-def test_a_judgment_that_cannot_be_read(tmp_path: Path, line: str) -> None:
+def test_an_invalid_judgment_is_an_error(tmp_path: Path, line: str) -> None:
     (tmp_path / "qrels").write_text(f"q1 0 d0 1\n{line}\n")
     with pytest.raises(InputError, match=r"qrels:2: "):
         qrels(str(tmp_path / "qrels"))
 
 
-def test_a_document_id_may_hold_a_hash(data: Path) -> None:
+def test_document_ids_may_contain_a_hash(data: Path) -> None:
     assert any("#" in qrel.doc_id for qrel in qrels(str(data / "wild" / "qrels.test.with-comments")))
 
 
-# name: who reads it, the line it is refused at, a part of the message, a part of the hint
+# name: reader, line of the error, part of the message, part of the hint
 REFUSED = {
     "pyterrier.light_results": ("run", 1, "unknown format: this line has 3 fields", "six fields"),
     "ranx.qrels.json": (
@@ -203,7 +205,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(data: Path, name: str) -> None:
+def test_unsupported_files_are_refused_with_a_hint(data: Path, name: str) -> None:
     kind, line, message, hint = REFUSED[name]
     path = str(data / "wild" / name)
     read = {
@@ -218,7 +220,7 @@ def test_refused(data: Path, name: str) -> None:
     assert hint in error.value.hint
 
 
-def test_every_file_of_the_folder_is_accounted_for(data: Path) -> None:
+def test_every_file_is_tested(data: Path) -> None:
     there = {path.name for path in (data / "wild").iterdir() if not path.name.startswith(".")}
-    others = {"SOURCE.md", "LICENSE.trec_eval.md", "out.test", "out.test.aqc"}  # what trec_eval prints is no input
+    others = {"SOURCE.md", "LICENSE.trec_eval.md", "out.test", "out.test.aqc"}  # output of trec_eval is not input
     assert there == {*RUNS, *QUERIES, *CORPORA, *QRELS, *REFUSED, *others}

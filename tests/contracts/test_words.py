@@ -1,4 +1,4 @@
-"""Plain words: programs do not speak, and a word has one meaning."""
+"""Words that no file may use: verbs of speech for programs, and words with several meanings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLACE = re.compile(r"(?<!in )(?<!into )\bplaces?\b", re.IGNORECASE)
 EXCEPT = ("samples", "tests/support/texts.py", "tests/contracts/test_words.py")
 
 
-def test_words_with_a_plainer_synonym_are_not_used() -> None:
+def test_no_file_uses_a_listed_word() -> None:
     paths = [path for path in ROOT.rglob("*") if path.suffix in SUFFIXES and path.is_file()]
     found = []
     for path in paths:

@@ -32,7 +32,7 @@ def test_chunks_are_started_in_their_order_up_to_the_limit_and_before_results_ar
 
     def start(chunk: int) -> Future[int]:
         started.append(Future())
-        if len(started) == 3:  # the limit: now two of them finish, the later one first
+        if len(started) == 3:  # the limit is reached: two of them finish, the later one first
             started[2].set_result(2)
             started[0].set_result(0)
         elif len(started) > 3:
@@ -61,7 +61,7 @@ def test_the_next_chunk_is_read_only_when_there_is_room_for_it() -> None:
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["while computing", "when started"])
-def test_after_a_failure_what_is_in_flight_is_yielded_and_nothing_more_is_started(early: bool) -> None:
+def test_after_a_failure_only_chunks_in_flight_are_yielded(early: bool) -> None:
     started: list[int] = []
 
     def start(chunk: int) -> Future[int]:
@@ -83,7 +83,7 @@ def test_after_a_failure_what_is_in_flight_is_yielded_and_nothing_more_is_starte
     assert len(started) == (3 if early else 4)
 
 
-def test_errors_of_the_input_are_raised_as_they_are() -> None:
+def test_errors_of_the_input_are_raised_unchanged() -> None:
     def chunks() -> Iterator[int]:
         yield 1
         raise InputError("no JSON", "f", 2)

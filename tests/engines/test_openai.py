@@ -1,4 +1,4 @@
-"""The engine openai against a stand-in server: its requests, the answers that it accepts, retries and errors."""
+"""The engine openai against a fake server: its requests, the answers that it accepts, retries and errors."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from support.agreement import (
     PAIRS,
     QUERIES,
     Reference,
-    agree,
-    at,
-    at_server,
+    assert_agreement,
     checkpoint,
+    local_setup,
     scores,
+    server_setup,
     values,
 )
 from support.program import Program
 from support.progress import RecordedProgress
-from support.serving import FIVE, HOSTED, KEY, LLAMA, MESSAGES, SILENT, VLLM, Manner, Serving
+from support.serving import CHAT_ONLY, HOSTED, KEY, LLAMA, NO_LOGPROBS, TOP_5, VLLM, Behaviour, Serving
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the pauses before retries short."""
     monkeypatch.setattr(http_client, "PAUSE", 0.001)
 
@@ -71,28 +71,28 @@ def reranked(lbr: Program, server: Serving, *more: str, **env: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("manner", "tokenizer", "top", "how"),
+    ("behaviour", "tokenizer", "top", "how"),
     [
         (VLLM, True, None, "token ids, each label"),
         (LLAMA, True, 20, "token ids, top 20 tokens"),
-        (Manner(labels=False, strict=True), True, 20, "token ids, top 20 tokens"),
+        (Behaviour(labels=False, strict=True), True, 20, "token ids, top 20 tokens"),
         (VLLM, False, 20, "chat messages, top 20 tokens"),
         (LLAMA, False, 20, "chat messages, top 20 tokens"),
-        (MESSAGES, False, 20, "chat messages, top 20 tokens"),
+        (CHAT_ONLY, False, 20, "chat messages, top 20 tokens"),
         (HOSTED, False, 20, "chat messages, top 20 tokens"),
-        (FIVE, False, 5, "chat messages, top 5 tokens"),
-        (Manner(takes_ids=False, caps=9), False, 9, "chat messages, top 9 tokens"),
+        (TOP_5, False, 5, "chat messages, top 5 tokens"),
+        (Behaviour(takes_ids=False, caps=9), False, 9, "chat messages, top 9 tokens"),
     ],
 )
-def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
-    folder: Path, manner: Manner, tokenizer: bool, top: int | None, how: str
+def test_the_best_request_that_a_server_supports_is_chosen(
+    folder: Path, behaviour: Behaviour, tokenizer: bool, top: int | None, how: str
 ) -> None:
     listening = RecordedProgress()
-    with serving.serving(folder, manner) as server:
-        model, name, settings = at_server(folder, server, "lb", tokenizer=tokenizer)
+    with serving.serving(folder, behaviour) as server:
+        model, name, settings = server_setup(folder, server, "lb", tokenizer=tokenizer)
         prepared = prepare_engine(name, model, settings)
         scorer = Scorer(model.family, prepared.load, listening)
-        # a server that is sent messages shortens nothing
+        # messages are not truncated
         documents = DOCUMENTS if tokenizer else DOCUMENTS[:3]
         found = [scorer.score_query(Query(text, text), documents) for text in QUERIES if tokenizer or "<|" not in text]
     assert scorer.description == f"{server.url}: {how}"
@@ -100,16 +100,16 @@ def test_each_kind_of_server_is_asked_as_well_as_it_can_be(
     expected = Reference(folder).scores("lb", top)
     if not tokenizer:
         expected = [row[:3] for row, text in zip(expected, QUERIES, strict=True) if "<|" not in text]
-    agree(values(found), expected, 1e-6)
+    assert_agreement(values(found), expected, 1e-6)
     for score in found[0]:
         assert score.details["mass"] == pytest.approx(sum(score.details["digits"]), abs=1e-9)
 
 
-def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
+def test_token_ids_equal_those_of_the_local_engine(folder: Path) -> None:
     with serving.serving(folder) as server:
-        model, name, settings = at_server(folder, server, "lb")
+        model, name, settings = server_setup(folder, server, "lb")
         scores(model, name, settings)
-    local, _, local_settings = at(folder, "lb")
+    local, _, local_settings = local_setup(folder, "lb")
     ids = TokenPrompts(local, local_settings, "local")
     sent = set(server.prompts[1:])  # without the first, the probe
     requests = [local.family.requests(query, document)[0] for query in QUERIES for document in DOCUMENTS]
@@ -117,21 +117,21 @@ def test_token_ids_are_those_of_the_local_engine(folder: Path) -> None:
     assert max(map(len, sent)) == LENGTH
 
 
-def test_a_server_without_token_ids_is_sent_messages_and_that_is_said(folder: Path) -> None:
-    with serving.serving(folder, MESSAGES) as server:
-        model, name, settings = at_server(folder, server, "lb")
+def test_a_server_without_token_ids_receives_messages_with_a_warning(folder: Path) -> None:
+    with serving.serving(folder, CHAT_ONLY) as server:
+        model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(UsageError, match="--max-length has no effect"):
             prepare_engine(name, model, settings)
         (warning,) = prepare_engine(name, model, Settings(server=settings.server)).warnings
         assert warning == f"{server.url}: accepts no token ids: it receives chat messages, and nothing is truncated"
-        qwen, *_ = at_server(folder, server, "qwen3")
+        qwen, *_ = server_setup(folder, server, "qwen3")
         with pytest.raises(MissingError, match="accepts no token ids, and the prompt of qwen3 is more than messages"):
             prepare_engine(name, qwen, Settings(server=settings.server))
 
 
-def test_a_limit_of_the_server_shortens_documents(folder: Path) -> None:
-    with serving.serving(folder, Manner(reads=350)) as server:
-        model, name, _ = at_server(folder, server, "lb")
+def test_documents_are_truncated_to_the_limit_of_the_server(folder: Path) -> None:
+    with serving.serving(folder, Behaviour(reads=350)) as server:
+        model, name, _ = server_setup(folder, server, "lb")
         prepared = prepare_engine(name, model, Settings(server=Server(server.url)))
         assert prepared.spec is not None
         assert prepared.spec.max_length == 349
@@ -154,7 +154,7 @@ def test_labels_are_matched_exactly() -> None:
     assert label_logprobs([Token(None, "7", -1.0), Token(None, "7", -1.0)], ("7",), None) == [-1.0]
 
 
-def test_what_chance_drew_does_not_count() -> None:
+def test_a_sampled_token_outside_the_top_is_ignored() -> None:
     tokens = [Token(None, "6", -9.0), Token(None, "a", -0.1), Token(None, "b", -3.0)]
     assert [token.text for token in top_k(tokens, 2)] == ["a", "b"]
 
@@ -179,15 +179,15 @@ def test_what_chance_drew_does_not_count() -> None:
         {"choices": [{"logprobs": {"top_logprobs": [{"7": -0.1, "6": -0.2}]}}]},
     ],
 )
-def test_what_is_not_surely_an_answer_is_none(answer: Any) -> None:
+def test_invalid_responses_are_refused(answer: Any) -> None:
     with pytest.raises(BadResponse):
         parse_logprobs(answer)
 
 
-def test_a_label_that_is_not_told_has_no_probability(folder: Path) -> None:
-    """Of digits it counts as 0; a ratio of two has no value then, and none is made up."""
-    with serving.serving(folder, FIVE) as server:
-        model, name, settings = at_server(folder, server, "next-token", tokenizer=False)
+def test_a_label_without_a_log_probability_is_an_error(folder: Path) -> None:
+    """A missing digit counts as 0, but log-odds need the values of both labels."""
+    with serving.serving(folder, TOP_5) as server:
+        model, name, settings = server_setup(folder, server, "next-token", tokenizer=False)
         with pytest.raises(
             UsageError, match=r"^query \S+, document \d: the server did not return a log-probability for every label"
         ):
@@ -200,8 +200,10 @@ def scores_of(model: Any, name: str, settings: Settings) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("manner", [pytest.param(VLLM, id="ids"), pytest.param(MESSAGES, id="messages")])
-def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: None, manner: Manner) -> None:
+@pytest.mark.parametrize("behaviour", [pytest.param(VLLM, id="ids"), pytest.param(CHAT_ONLY, id="messages")])
+def test_scores_are_correct_if_a_fifth_of_the_requests_fails(
+    folder: Path, short_pauses: None, behaviour: Behaviour
+) -> None:
     kinds = [
         "429",
         "500",
@@ -216,17 +218,17 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
         "error",
         *serving.BAD_VALUES,
     ]
-    kinds += ["other"] if manner is VLLM else []
+    kinds += ["other"] if behaviour is VLLM else []
     ended = {"right": 0, "failed": 0}
-    expected = Reference(folder).scores("lb", None if manner is VLLM else 20)[0][:3]
+    expected = Reference(folder).scores("lb", None if behaviour is VLLM else 20)[0][:3]
     for seed in range(12):
         chance = random.Random(seed)
 
-        def trouble(number: int, chance: random.Random = chance) -> str:
+        def failure(number: int, chance: random.Random = chance) -> str:
             return chance.choice(kinds) if chance.random() < 0.2 else ""
 
-        with serving.serving(folder, manner, trouble) as server:
-            model, name, settings = at_server(folder, server, "lb", tokenizer=manner is VLLM)
+        with serving.serving(folder, behaviour, failure) as server:
+            model, name, settings = server_setup(folder, server, "lb", tokenizer=behaviour is VLLM)
             try:
                 found = scores_of(model, name, settings)[0]
             except RunError:
@@ -238,10 +240,10 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
-        ("429", "429: trouble,"),
-        ("500", "500: trouble,"),
+        ("429", "429: failure,"),
+        ("500", "500: failure,"),
         ("cut", "cannot be reached: "),
         ("short", "cannot be reached: "),
         ("malformed", "5 invalid responses: invalid JSON"),
@@ -251,38 +253,38 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
         ("other", "5 invalid responses: it read"),
     ],
 )
-def test_what_does_not_pass_ends_the_job(folder: Path, hasty: None, wrong: str, said: str) -> None:
-    with serving.serving(folder, trouble=lambda number: wrong if number > 2 else "") as server:
-        model, name, settings = at_server(folder, server, "lb")
+def test_permanent_failures_end_the_job(folder: Path, short_pauses: None, wrong: str, message: str) -> None:
+    with serving.serving(folder, failure=lambda number: wrong if number > 2 else "") as server:
+        model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(RunError) as error:
             scores(model, name, settings)
-    assert str(error.value).startswith(f"{server.url}: {said}")
+    assert str(error.value).startswith(f"{server.url}: {message}")
 
 
-def test_a_server_that_points_elsewhere_is_not_followed(folder: Path, hasty: None) -> None:
-    with serving.serving(folder, trouble=lambda number: "307") as server:
-        model, name, settings = at_server(folder, server, "lb")
+def test_redirects_are_not_followed(folder: Path, short_pauses: None) -> None:
+    with serving.serving(folder, failure=lambda number: "307") as server:
+        model, name, settings = server_setup(folder, server, "lb")
         with pytest.raises(MissingError, match=r"307: points to http://127\.0\.0\.1:9/v1/elsewhere$"):
             scores(model, name, settings)
 
 
-def test_a_base_url_without_its_v1(folder: Path, hasty: None) -> None:
-    with serving.serving(folder, Manner(listed=None), lambda number: "404") as server:
-        model, name, _ = at_server(folder, server, "lb", tokenizer=False)
+def test_a_base_url_without_v1_is_an_error_with_a_hint(folder: Path, short_pauses: None) -> None:
+    with serving.serving(folder, Behaviour(listed=None), lambda number: "404") as server:
+        model, name, _ = server_setup(folder, server, "lb", tokenizer=False)
         url = server.url.removesuffix("/v1")
         with pytest.raises(MissingError, match="has no /chat/completions: 404") as error:
             prepare_engine(name, model, Settings(server=Server(url)))
     assert error.value.hint == "the URL of most servers ends in /v1"
 
 
-def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
-    folder: Path, hasty: None, tmp_path: Path
+def test_after_a_server_failure_a_job_continues_from_the_cache(
+    folder: Path, short_pauses: None, tmp_path: Path
 ) -> None:
     listening = RecordedProgress()
     pairs = [(Query(text, text), document) for text in QUERIES for document in DOCUMENTS]
 
     def scored(server: Serving) -> list[Any]:
-        model, name, settings = at_server(folder, server, "lb", concurrency=3)
+        model, name, settings = server_setup(folder, server, "lb", concurrency=3)
         with Cache(CacheLocation(tmp_path, 10**9), listening) as cache:
             kept = ScoreCache(cache, b"the same", "tiny")
             scorer = Scorer(model.family, prepare_engine(name, model, settings).load, listening, kept)
@@ -290,27 +292,27 @@ def test_a_server_that_dies_leaves_what_it_told_and_the_job_goes_on_from_there(
             return [found for _, found in scorer.score(items, scorer.plan(lambda: pairs))]
 
     with (
-        serving.serving(folder, trouble=lambda number: "503" if number > 10 else "") as server,
+        serving.serving(folder, failure=lambda number: "503" if number > 10 else "") as server,
         pytest.raises(RunError),
     ):
         scored(server)
-    done = len(server.prompts) - 1  # but for the one that tried the server out
+    done = len(server.prompts) - 1  # without the probe
     assert done == 9
     with serving.serving(folder) as again:
         found = scored(again)
     assert len(again.prompts) - 1 == len(pairs) - done
-    agree(values(found), Reference(folder).scores("lb"), 1e-6)
+    assert_agreement(values(found), Reference(folder).scores("lb"), 1e-6)
 
 
-def test_as_many_requests_at_a_time_as_are_allowed_and_across_queries(folder: Path) -> None:
-    def trouble(number: int) -> str:
+def test_concurrent_requests_reach_the_limit_across_queries(folder: Path) -> None:
+    def failure(number: int) -> str:
         until = time.monotonic() + 5
         while number > 1 and server.most_at_once < 9 and time.monotonic() < until:
             time.sleep(0.005)
         return ""
 
-    with serving.serving(folder, trouble=trouble) as server:
-        model, name, settings = at_server(folder, server, "lb", concurrency=9)  # more than a query has documents
+    with serving.serving(folder, failure=failure) as server:
+        model, name, settings = server_setup(folder, server, "lb", concurrency=9)  # more than the documents of a query
         scores(model, name, settings)
     assert server.most_at_once == 9
 
@@ -318,18 +320,18 @@ def test_as_many_requests_at_a_time_as_are_allowed_and_across_queries(folder: Pa
 # ------------------------------------------------------------------------------------------------------------ keys
 
 
-@pytest.mark.parametrize(("manner", "tokenizer"), [(VLLM, True), (MESSAGES, False)])
-def test_the_key_is_sent_and_stands_nowhere(
-    folder: Path, lbr: Program, tmp_path: Path, manner: Manner, tokenizer: bool
+@pytest.mark.parametrize(("behaviour", "tokenizer"), [(VLLM, True), (CHAT_ONLY, False)])
+def test_the_key_is_sent_and_never_written(
+    folder: Path, lbr: Program, tmp_path: Path, behaviour: Behaviour, tokenizer: bool
 ) -> None:
-    with serving.serving(folder, manner, key=KEY) as server:
+    with serving.serving(folder, behaviour, key=KEY) as server:
         tokens = ["--tokenizer", str(folder)] if tokenizer else []
         options = ["--manifest", "made.json", "--cache-dir", "cache", "--progress"]
         ended = reranked(lbr, server, *tokens, *options, LBR_API_KEY=KEY, OPENAI_LOG="debug", LBR_CACHE="1")
     assert ended.code == 0
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert KEY not in ended.out + ended.err
-    assert all(line.startswith("lbr: ") for line in ended.err.splitlines())  # no log of a library
+    assert all(line.startswith("lbr: ") for line in ended.err.splitlines())  # no library logs
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes()
@@ -341,9 +343,9 @@ def test_the_key_is_sent_and_stands_nowhere(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["", "500", "429", "cut", "malformed"])
-def test_an_error_shows_no_key(folder: Path, lbr: Program, wrong: str) -> None:
-    """The server says the key in its own words, and so would a traceback."""
-    with serving.serving(folder, key="another" if not wrong else KEY, trouble=lambda number: wrong) as server:
+def test_errors_do_not_contain_the_key(folder: Path, lbr: Program, wrong: str) -> None:
+    """The response of the server contains the key, and a traceback would contain it, too."""
+    with serving.serving(folder, key="another" if not wrong else KEY, failure=lambda number: wrong) as server:
         ended = reranked(lbr, server, LBR_API_KEY=KEY)
     assert ended.code == (1 if wrong else 2)
     assert KEY not in ended.out + ended.err
@@ -355,7 +357,7 @@ def test_an_error_shows_no_key(folder: Path, lbr: Program, wrong: str) -> None:
         )
 
 
-def test_what_is_meant_for_openai_goes_to_openai_alone(folder: Path, lbr: Program, monkeypatch: Any) -> None:
+def test_openai_variables_apply_only_to_openai(folder: Path, lbr: Program, monkeypatch: Any) -> None:
     theirs = {"OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "org", "OPENAI_PROJECT_ID": "pro", "OPENAI_ADMIN_KEY": KEY}
     with serving.serving(folder) as server:
         assert reranked(lbr, server, **theirs, OPENAI_CUSTOM_HEADERS=f"X-Mine: {KEY}").code == 0
@@ -370,7 +372,7 @@ def test_what_is_meant_for_openai_goes_to_openai_alone(folder: Path, lbr: Progra
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
-def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_an_invalid_key_is_refused_without_printing_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("LBR_API_KEY", key)
     with pytest.raises(UsageError) as error:
         api_key("http://localhost:8000/v1")
@@ -392,7 +394,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.
         *(f"http://user:{KEY}@host/v1", f"http://{KEY}@host/v1", f"http://host/v1?key={KEY}", f"http://host/v1#{KEY}"),
     ],
 )
-def test_a_base_url_holds_host_port_and_path(url: str) -> None:
+def test_a_base_url_with_other_parts_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="--base-url: ") as error:
         checked_url(url)
     assert KEY not in f"{error.value} {error.value.hint}"
@@ -401,7 +403,7 @@ def test_a_base_url_holds_host_port_and_path(url: str) -> None:
 # --------------------------------------------------------------------------------------------------- command line
 
 
-def test_the_whole_command(folder: Path, lbr: Program) -> None:
+def test_the_command_line_equals_the_local_engine(folder: Path, lbr: Program) -> None:
     with serving.serving(folder) as server:
         remote = reranked(lbr, server, "--tokenizer", str(folder))
     local = lbr(
@@ -417,8 +419,8 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
     assert remote.err.endswith(f"with tiny ({server.url}: token ids, each label)\n")
 
 
-def test_a_server_with_five_top_tokens_is_warned_about(folder: Path, lbr: Program) -> None:
-    with serving.serving(folder, FIVE) as server:
+def test_a_server_with_five_top_tokens_is_a_warning(folder: Path, lbr: Program) -> None:
+    with serving.serving(folder, TOP_5) as server:
         ended = reranked(lbr, server, "--quiet")
     assert ended.code == 0
     assert ended.err.splitlines()[0] == (
@@ -426,32 +428,32 @@ def test_a_server_with_five_top_tokens_is_warned_about(folder: Path, lbr: Progra
     )
 
 
-def test_a_second_run_asks_the_server_nothing(folder: Path, lbr: Program) -> None:
+def test_a_second_run_sends_no_request(folder: Path, lbr: Program) -> None:
     with serving.serving(folder) as server:
         runs = [reranked(lbr, server, "--tokenizer", str(folder), "--cache-dir", "c", LBR_CACHE="1") for _ in range(2)]
         other = reranked(lbr, server, "--cache-dir", "c", LBR_CACHE="1")
     assert runs[0].out == runs[1].out
     assert "(7 cached, 0 truncated)" in runs[1].err
-    assert "(0 cached, 0 truncated)" in other.err  # by messages: other prompts
+    assert "(0 cached, 0 truncated)" in other.err  # messages are other prompts than token ids
     assert server.request_count == 2 * (2 + 7)  # its models, a probe, and each pair
 
 
-def test_a_server_that_has_changed_is_asked_anew(folder: Path, lbr: Program) -> None:
-    """The remembered choices are used until a score is missing."""
+def test_a_changed_server_is_probed_again(folder: Path, lbr: Program) -> None:
+    """The memo is used until a score has to be computed."""
     tokenizer = ("--tokenizer", str(folder), "--cache-dir", "c")
     more = PAIRS + '{"query_id": "3", "query": "bread", "documents": ["bread", "salt"]}\n'
     with serving.serving(folder) as server:
         port = int(server.url.split(":")[2].split("/")[0])
         reranked(lbr, server, *tokenizer, LBR_CACHE="1")
     arguments = ("--engine", "openai", "--base-url", server.url, "--model", "tiny", "--family", "lb", *tokenizer)
-    with serving.serving(folder, Manner(reads=350), port=port) as server:
+    with serving.serving(folder, Behaviour(reads=350), port=port) as server:
         ended = lbr("rerank", *arguments, stdin=more.encode(), env={"LBR_CACHE": "1"})
     assert ended.code == 0
     assert "9 pairs (0 cached, 0 truncated)" in ended.err
     assert len(server.prompts) == 1 + 9
 
 
-def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
+def test_a_dry_run_sends_no_request(folder: Path, lbr: Program) -> None:
     arguments = ("rerank", "--engine", "openai", "--base-url", "http://127.0.0.1:1/v1", "--dry-run", "-m", "tiny")
     env = {"LBR_DEVICE": "cuda"}  # does not apply
     ended = lbr(*arguments, "--family", "lb", "--tokenizer", str(folder), stdin=PAIRS.encode(), env=env)
@@ -461,16 +463,16 @@ def test_a_dry_run_asks_no_server(folder: Path, lbr: Program) -> None:
     assert "tokens      not counted: the server makes the prompts; add --tokenizer to count their tokens\n" in ended.out
 
 
-def test_a_manifest_holds_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:
+def test_a_manifest_has_no_settings_of_other_engines(lbr: Program, tmp_path: Path) -> None:
     options = ("rerank", "--engine", "overlap", "--manifest", "made.json")
     assert lbr(*options, stdin=PAIRS.encode(), env={"LBR_BASE_URL": f"http://me:{KEY}@host/v1"}).code == 0
     assert KEY not in (tmp_path / "made.json").read_text()
 
 
-def test_what_is_not_about_the_pair_ends_the_job_with_1(folder: Path, hasty: None) -> None:
-    with serving.serving(folder, trouble=lambda number: "404" if number > 4 else "") as server:
-        model, name, settings = at_server(folder, server, "lb")
-        with pytest.raises(RunError, match="404: trouble,"):
+def test_a_failure_of_the_server_is_a_run_error(folder: Path, short_pauses: None) -> None:
+    with serving.serving(folder, failure=lambda number: "404" if number > 4 else "") as server:
+        model, name, settings = server_setup(folder, server, "lb")
+        with pytest.raises(RunError, match="404: failure,"):
             scores(model, name, settings)
 
 
@@ -498,7 +500,7 @@ def test_a_socks_proxy_needs_a_package(folder: Path, lbr: Program) -> None:
     )
 
 
-def test_nobody_is_there(lbr: Program, tmp_path: Path) -> None:
+def test_a_server_that_is_not_running_is_an_error(lbr: Program, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -510,29 +512,29 @@ def test_nobody_is_there(lbr: Program, tmp_path: Path) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_model_that_the_server_has_not(folder: Path, lbr: Program) -> None:
-    with serving.serving(folder, Manner(listed=("one", "two"))) as server:
+def test_a_model_that_the_server_does_not_have_is_an_error(folder: Path, lbr: Program) -> None:
+    with serving.serving(folder, Behaviour(listed=("one", "two"))) as server:
         ended = reranked(lbr, server)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"lbr: {server.url}: has no model tiny\nlbr: hint: --model is one of: one, two\n"
 
 
-def test_a_short_name_is_known_to_the_server_by_its_hub_id(folder: Path, lbr: Program) -> None:
-    with serving.serving(folder, Manner(listed=("lightblue/lb-reranker-0.5B-v1.0",))) as server:
+def test_an_alias_is_sent_as_the_hub_id_that_the_server_lists(folder: Path, lbr: Program) -> None:
+    with serving.serving(folder, Behaviour(listed=("lightblue/lb-reranker-0.5B-v1.0",))) as server:
         ended = lbr("rerank", "--engine", "openai", "--base-url", server.url, stdin=PAIRS.encode())
     assert ended.code == 0
     assert {body["model"] for body in server.bodies} == {"lightblue/lb-reranker-0.5B-v1.0"}
 
 
-def test_a_server_that_returns_no_probabilities(folder: Path, lbr: Program, monkeypatch: Any) -> None:
-    with serving.serving(folder, SILENT) as server:
+def test_a_server_without_log_probabilities_is_an_error(folder: Path, lbr: Program, monkeypatch: Any) -> None:
+    with serving.serving(folder, NO_LOGPROBS) as server:
         ended = reranked(lbr, server)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"lbr: {server.url}: returns no log-probabilities: the response has none\n"
 
 
-def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: Program) -> None:
-    with serving.serving(folder, Manner(takes_ids=False, reads=500)) as server:
+def test_a_text_that_exceeds_the_context_length_names_its_pair(folder: Path, lbr: Program) -> None:
+    with serving.serving(folder, Behaviour(takes_ids=False, reads=500)) as server:
         ended = lbr(
             *("rerank", "--engine", "openai", "--base-url", server.url, "--model", "tiny", "--family", "lb"),
             stdin=json.dumps({"query_id": "q", "query": "figs", "documents": ["x", "word " * 300]}).encode(),
@@ -542,7 +544,7 @@ def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--engine", "openai"], "--engine openai needs --base-url"),
         (["--base-url", "http://localhost/v1"], "--base-url has no effect: it is not for --engine local"),
@@ -572,10 +574,10 @@ def test_a_text_that_is_too_long_for_messages_names_its_pair(folder: Path, lbr: 
         ),
     ],
 )
-def test_options_that_make_no_sense(lbr: Program, arguments: list[str], said: str) -> None:
+def test_invalid_options_are_errors(lbr: Program, arguments: list[str], message: str) -> None:
     ended = lbr("rerank", *arguments, stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.splitlines()[0] == f"lbr: {said}"
+    assert ended.err.splitlines()[0] == f"lbr: {message}"
 
 
 def test_a_stream_is_answered_line_by_line(folder: Path, lbr: Program) -> None:
@@ -585,7 +587,7 @@ def test_a_stream_is_answered_line_by_line(folder: Path, lbr: Program) -> None:
     assert ended.out == whole.out
 
 
-def test_errors_go_from_process_to_process() -> None:
+def test_errors_can_be_pickled() -> None:
     import pickle
 
     errors: list[LbrError] = [

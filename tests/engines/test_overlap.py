@@ -22,23 +22,23 @@ from support.program import Program
         ("日本 figs", "日本", 0.5),
     ],
 )
-def test_the_share_of_the_querys_distinct_words(query: str, document: str, share: float) -> None:
+def test_the_score_is_the_share_of_distinct_query_words(query: str, document: str, share: float) -> None:
     (answer,) = answered(Overlap(), [Pair(query, document)])
     assert list(answer.values) == [share]
 
 
-def test_it_says_what_it_is(files: object, lbr: Program) -> None:
+def test_a_note_says_that_overlap_uses_no_model(files: object, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap")
     assert "lbr: --engine overlap counts shared words and uses no model: for trying files, not for ranking" in ended.err
 
 
 @pytest.mark.parametrize("option", [["--model", "lb"], ["--device", "cpu"], ["--max-length", "9"], ["--threads", "1"]])
-def test_options_for_models_have_no_effect_and_say_so(files: object, lbr: Program, option: list[str]) -> None:
+def test_model_options_are_refused(files: object, lbr: Program, option: list[str]) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", *option)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"lbr: {option[0]} has no effect: --engine overlap uses no model\n"
 
 
-def test_the_environment_may_say_what_does_not_apply(files: object, lbr: Program) -> None:
+def test_environment_variables_of_models_are_ignored(files: object, lbr: Program) -> None:
     env = {"LBR_MODEL": "nowhere", "LBR_DEVICE": "cuda", "LBR_THREADS": "2"}
     assert lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", env=env).code == 0

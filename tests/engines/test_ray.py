@@ -20,7 +20,7 @@ from lbr_cli.errors import MissingError, RequestError, RunError
 from lbr_cli.families import BiEncoder
 from lbr_cli.models import fetch, resolve
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
-from support.agreement import PAIRS, QUERIES, agree, at, checkpoint, scored, values
+from support.agreement import PAIRS, QUERIES, assert_agreement, checkpoint, local_setup, scored, values
 from support.long_job import start_long_job
 from support.paths import ROOT
 from support.program import Program
@@ -29,7 +29,7 @@ from support.progress import RecordedProgress
 ray = pytest.importorskip("ray", reason="ray is not here: pip install 'lbr-cli[ray]'")
 engine = pytest.importorskip("lbr_cli.engines.ray")
 cluster = pytest.importorskip("lbr_cli.engines.ray.cluster")
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all of them
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all tests
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
-    model, _, settings = at(folder, "lb", workers=Workers(workers))
+    model, _, settings = local_setup(folder, "lb", workers=Workers(workers))
     return model, settings
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) -> None:
+def test_a_killed_worker_is_replaced_and_its_requests_are_repeated(folder: Path) -> None:
     model, settings = on_ray(folder)
     documents = [Document(str(index), f"{index} bread needs salt " * (1 + index % 7)) for index in range(90)]
     queries = [Query(f"{text} {number}", f"{text} {number}") for text in QUERIES for number in range(4)]
@@ -59,20 +59,19 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(folder: Path) ->
         if index in (2, 5):
             _kill_a_worker(prepared.workers[0])
         found.append(scores)
-    agree(values(found), values(expected), 1e-5)  # of a random model, which other batches move more
+    # other batches change scores of a model with random weights more
+    assert_agreement(values(found), values(expected), 1e-5)
     assert progress.pairs == len(queries) * len(documents)
 
 
 def _kill_a_worker(worker: Any) -> None:
-    """As a node that goes, or a kernel that lacks memory, does."""
+    """Kill a worker, as the loss of a node or a lack of memory does."""
     pid = ray.get(worker.__ray_call__.remote(lambda worker: os.getpid()))
     os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_name_the_failed_pair_or_the_lost_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     model, settings = on_ray(folder)
     prepared: Any = prepare_engine("ray", model, settings)
@@ -86,7 +85,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
         with pytest.raises(RequestError, match=message) as caught:
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
         assert caught.value.hint.startswith("shorten the query")
-        assert scorer.counts.pairs == (0 if planned else 4)  # of q0 and q1, whose texts are equal
+        assert scorer.counts.pairs == (0 if planned else 4)  # the pairs of q0 and q1, whose texts are equal
     for worker in prepared.workers:
         ray.kill(worker, no_restart=True)
     scorer = Scorer(model.family, lambda pairs: cluster, RecordedProgress())
@@ -95,7 +94,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_lost_worker_ends_the_job(
 
 
 @pytest.mark.slow
-def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_with_another_model_or_version_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = on_ray(folder, workers=1)
     monkeypatch.setattr(engine, "file_digests", lambda model: {"model.safetensors": "of another node"})
     with pytest.raises(MissingError, match=rf"^node [\d.]+: {folder} holds other files than where the"):
@@ -111,7 +110,7 @@ def test_a_node_without_the_model_says_so(folder: Path, monkeypatch: pytest.Monk
         worker.spec()
 
 
-def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_worker_has_to_compute_in_the_same_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     model, settings = on_ray(folder)
     expected = engine.Deployment(engine.__version__, engine.fingerprint(engine.file_digests(model)))
@@ -120,7 +119,7 @@ def test_a_worker_that_would_compute_otherwise_is_no_replacement(folder: Path, m
         worker.answer([], replace(worker.spec(), dtype="float16"))
 
 
-def test_room_is_counted_node_by_node() -> None:
+def test_workers_are_counted_node_by_node() -> None:
     assert cluster.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
     assert cluster.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
     assert cluster.room_for({"CPU": 64.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 4
@@ -141,7 +140,7 @@ def test_a_signal_inside_ray_is_not_a_system_error(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_the_job_and_keeps_its_scores(folder: Path, tmp_path: Path) -> None:
     process = start_long_job(folder, tmp_path, "--engine", "ray", "--progress")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
@@ -151,8 +150,8 @@ def test_a_signal_ends_it_as_it_ends_any_job(folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, code: int) -> None:
-    """Ray would end the program in its own way, with 0."""
+def test_a_signal_while_ray_starts_ends_the_job(folder: Path, tmp_path: Path, number: int, code: int) -> None:
+    """Ray itself would end the program with exit code 0."""
     script = (
         "import os, sys, threading\nfrom lbr_cli.commands import main\nimport ray\n"
         "real = ray.init\n"
@@ -175,14 +174,14 @@ def test_a_signal_while_it_starts(folder: Path, tmp_path: Path, number: int, cod
 
 
 @pytest.mark.slow
-def test_bi_encoders_and_texts_that_queries_share(minilm: Path) -> None:
+def test_bi_encoders_score_like_the_local_engine(minilm: Path) -> None:
     model = fetch(resolve("minilm"), RecordedProgress())
     assert isinstance(model.family, BiEncoder)
     _, settings = on_ray_of(model)
     documents = [Document(str(index), f"figs number {index % 5}") for index in range(12)]
     queries = [Query(text, text) for text in QUERIES]
     found = [values(scored(model, name, settings, queries, documents, RecordedProgress())) for name in ("local", "ray")]
-    agree(found[1], found[0], 1e-6)
+    assert_agreement(found[1], found[0], 1e-6)
 
 
 def on_ray_of(model: Any) -> tuple[Any, Any]:
@@ -192,7 +191,7 @@ def on_ray_of(model: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.slow
-def test_the_whole_command(folder: Path, lbr: Program) -> None:
+def test_the_command_line_equals_the_local_engine(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32", "--device", "cpu")
     found = lbr(*options, "--engine", "ray", "--workers", "2", stdin=PAIRS.encode())
     local = lbr(*options, stdin=PAIRS.encode())
@@ -205,7 +204,7 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
 
 
 @pytest.mark.slow
-def test_more_than_there_is(folder: Path, lbr: Program) -> None:
+def test_unavailable_clusters_and_resources_are_errors(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--engine", "ray")
     ended = lbr(*options, "--ray-address", "127.0.0.1:1", stdin=PAIRS.encode())
     assert (ended.code, ended.out) == (1, "")

@@ -22,9 +22,19 @@ from lbr_cli.engines.server_url import api_key
 from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.models.served import served_reranker
 from lbr_cli.scoring import QueryDocuments, Scorer
-from support.program import Ended, Program
+from support.program import Program, Result
 from support.progress import RecordedProgress
-from support.rerank_serving import INVALID, TEI_INFO, TROUBLES, Manner, Reranking, reranking, response, score_of, spoilt
+from support.rerank_serving import (
+    FAILURES,
+    INVALID,
+    TEI_INFO,
+    Behaviour,
+    Reranking,
+    corrupted,
+    reranking,
+    response,
+    score_of,
+)
 
 KEY = "sk-very-secret-0123456789"
 QUERIES = ("ripe figs", "tram gauge")
@@ -37,7 +47,7 @@ VLLM = ({"id": "tiny", "owned_by": "vllm"},)
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the pauses before retries short."""
     monkeypatch.setattr(http_client, "PAUSE", 0.001)
 
@@ -68,7 +78,7 @@ def activated(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     return [[round(0.5 + score / 16, 9) for score in row] for row in rows]
 
 
-def reranked(lbr: Program, server: Reranking, dialect: str, *more: str, **env: str) -> Ended:
+def reranked(lbr: Program, server: Reranking, dialect: str, *more: str, **env: str) -> Result:
     arguments = ("rerank", "--engine", "rerank-api", "--dialect", dialect, "--base-url", server.url)
     named = () if dialect == "tei" else ("--model", "tiny")
     return lbr(*arguments, *named, *more, stdin=LINES.encode(), env=env)
@@ -91,20 +101,20 @@ def reranked(lbr: Program, server: Reranking, dialect: str, *more: str, **env: s
     ],
 )
 def test_each_dialect_sends_its_own_body_and_reads_its_own_response(dialect: str, path: str, body: Any) -> None:
-    with reranking(Manner(dialect)) as server:
+    with reranking(Behaviour(dialect)) as server:
         scorer = scorer_of(server, dialect, concurrency=1)
         found = values(scores(scorer))
     assert server.bodies == [{"query": query, **body} for query in QUERIES]
     assert [one for one in server.paths if one.endswith("/rerank")] == [path, path]
     assert found == (right() if dialect == "tei" else activated(right()))
-    manner = "raw scores" if dialect == "tei" else "scores of the server"
-    assert scorer.description == f"{server.url}: {dialect}, {manner}"
+    scale = "raw scores" if dialect == "tei" else "scores of the server"
+    assert scorer.description == f"{server.url}: {dialect}, {scale}"
     assert scorer.counts.tokens == (0 if dialect == "tei" else 10)
 
 
 @pytest.mark.parametrize("dialect", ["cohere", "voyage"])
 def test_hosted_services_receive_the_pairs_and_nothing_else(dialect: str) -> None:
-    with reranking(Manner(dialect)) as server:
+    with reranking(Behaviour(dialect)) as server:
         scores(scorer_of(server, dialect))
     assert server.paths == [f"{server.url.removeprefix(server.root)}/rerank"] * len(QUERIES)
 
@@ -119,7 +129,7 @@ def test_hosted_services_receive_the_pairs_and_nothing_else(dialect: str) -> Non
     ],
 )
 def test_raw_scores_are_requested_by_the_field_of_the_server(owner: str, fields: Any, raw: bool) -> None:
-    with reranking(Manner("jina", models=({"id": "other"}, {"id": "tiny", "owned_by": owner}))) as server:
+    with reranking(Behaviour("jina", models=({"id": "other"}, {"id": "tiny", "owned_by": owner}))) as server:
         scorer = scorer_of(server, "jina")
         scores(scorer)
     standard = {"model", "query", "documents", "top_n", "return_documents"}
@@ -129,30 +139,30 @@ def test_raw_scores_are_requested_by_the_field_of_the_server(owner: str, fields:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_base_url_without_a_path_gets_the_prefix_of_the_dialect(dialect: str) -> None:
-    with reranking(Manner(dialect, models=VLLM)) as server:
+    with reranking(Behaviour(dialect, models=VLLM)) as server:
         scores(scorer_of(server, dialect, url=server.root))
     assert server.paths[-1] == f"{server.url.removeprefix(server.root)}/rerank"
 
 
-def test_a_server_of_jina_at_the_root_is_found_by_its_models() -> None:
-    with reranking(Manner("jina", models=({"id": "tiny", "owned_by": "infinity"},), root=True)) as server:
+def test_a_jina_server_without_a_prefix_is_detected() -> None:
+    with reranking(Behaviour("jina", models=({"id": "tiny", "owned_by": "infinity"},), root=True)) as server:
         scores(scorer_of(server, "jina"))
     assert server.paths == ["/v1/models", "/models", "/rerank", "/rerank"]
 
 
-def test_an_alias_is_the_hub_id_that_the_server_lists() -> None:
-    with reranking(Manner("jina", models=({"id": "BAAI/bge-reranker-v2-m3", "owned_by": "vllm"},))) as server:
+def test_an_alias_is_sent_as_the_hub_id_that_the_server_lists() -> None:
+    with reranking(Behaviour("jina", models=({"id": "BAAI/bge-reranker-v2-m3", "owned_by": "vllm"},))) as server:
         scores(scorer_of(server, "jina", name="bge-v2-m3"))
     assert {body["model"] for body in server.bodies} == {"BAAI/bge-reranker-v2-m3"}
 
 
 @pytest.mark.parametrize(
-    ("manner", "names"),
-    [(Manner("jina", models=VLLM), "tiny"), (Manner("tei", info=TEI_INFO), "tiny, some/model")],
+    ("behaviour", "names"),
+    [(Behaviour("jina", models=VLLM), "tiny"), (Behaviour("tei", info=TEI_INFO), "tiny, some/model")],
 )
-def test_a_model_that_the_server_does_not_have(manner: Manner, names: str) -> None:
-    with reranking(manner) as server, pytest.raises(MissingError, match=r"has no model another$") as error:
-        scores(scorer_of(server, manner.dialect, name="another"))
+def test_a_model_that_the_server_does_not_have_is_an_error(behaviour: Behaviour, names: str) -> None:
+    with reranking(behaviour) as server, pytest.raises(MissingError, match=r"has no model another$") as error:
+        scores(scorer_of(server, behaviour.dialect, name="another"))
     assert error.value.hint == f"--model is one of: {names}"
     assert server.bodies == []
 
@@ -171,16 +181,16 @@ def test_a_model_that_the_server_does_not_have(manner: Manner, names: str) -> No
 )
 def test_documents_of_a_query_are_sent_in_batches(dialect: str, more: Any, sizes: list[int]) -> None:
     texts = [f"text {number}" for number in range(100)]
-    with reranking(Manner(dialect)) as server:
+    with reranking(Behaviour(dialect)) as server:
         found = values(scores(scorer_of(server, dialect, concurrency=1, **more), texts, ["q"]))
     assert server.sizes == sizes
     assert found == (right(texts, ["q"]) if dialect == "tei" else activated(right(texts, ["q"])))
 
 
-def test_the_limits_of_tei_are_those_of_its_info() -> None:
+def test_the_limits_of_tei_are_read_from_its_info() -> None:
     info = {**TEI_INFO, "max_client_batch_size": 8, "max_concurrent_requests": 16}
     texts = [f"text {number}" for number in range(80)]
-    with reranking(Manner("tei", most=8, info=info), wait=lambda: time.sleep(0.01)) as server:
+    with reranking(Behaviour("tei", most=8, info=info), wait=lambda: time.sleep(0.01)) as server:
         assert values(scores(scorer_of(server, "tei"), texts, ["q"])) == right(texts, ["q"])
     assert server.sizes == [8] * 10
     assert server.most_at_once <= 2
@@ -188,20 +198,20 @@ def test_the_limits_of_tei_are_those_of_its_info() -> None:
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_limit_of_documents_is_found_and_kept(dialect: str, status: int) -> None:
+def test_the_maximum_of_documents_is_found_once(dialect: str, status: int) -> None:
     texts = [f"text {number}" for number in range(64)]
-    with reranking(Manner(dialect, most=9, too_many=status)) as server:
+    with reranking(Behaviour(dialect, most=9, too_many=status)) as server:
         found = values(scores(scorer_of(server, dialect, concurrency=1, documents_per_request=32), texts, ["q", "r"]))
     assert found == (right(texts, ["q", "r"]) if dialect == "tei" else activated(right(texts, ["q", "r"])))
     assert server.sizes == [32, 16, 8, 8, 16, 8, 8, *[8] * 12]
 
 
 @pytest.mark.parametrize("dialect", ["tei", "jina", "voyage"])
-def test_a_document_that_is_too_long_is_truncated_alone_and_counted(dialect: str) -> None:
+def test_only_a_document_that_is_too_long_is_truncated(dialect: str) -> None:
     texts = [f"text {number}" for number in range(20)]
     texts[13] = "long " * 100
     models = VLLM if dialect == "jina" else None
-    with reranking(Manner(dialect, longest=50, models=models)) as server:
+    with reranking(Behaviour(dialect, longest=50, models=models)) as server:
         scorer = scorer_of(server, dialect)
         found = scores(scorer, texts, ["q"])
     texts[13] = texts[13][:50]
@@ -212,8 +222,8 @@ def test_a_document_that_is_too_long_is_truncated_alone_and_counted(dialect: str
 
 
 @pytest.mark.parametrize("dialect", ["jina", "cohere"])
-def test_a_document_that_no_request_can_hold_names_its_pair(dialect: str) -> None:
-    with reranking(Manner(dialect, longest=50)) as server:
+def test_a_document_that_the_server_refuses_names_its_pair(dialect: str) -> None:
+    with reranking(Behaviour(dialect, longest=50)) as server:
         scorer = scorer_of(server, dialect)
         with pytest.raises(RequestError) as error:
             scores(scorer, ["a", "b", "long " * 20], ["q"])
@@ -228,7 +238,7 @@ def test_requests_of_several_queries_are_in_flight_at_once() -> None:
             time.sleep(0.002)
 
     queries = [f"query {number}" for number in range(8)]
-    with reranking(Manner("jina"), wait=wait) as server:
+    with reranking(Behaviour("jina"), wait=wait) as server:
         scores(scorer_of(server, "jina", concurrency=6), TEXTS, queries)
     assert server.most_at_once == 6
 
@@ -248,7 +258,7 @@ def test_scores_are_assigned_by_index(dialect: str, expected: list[float], chanc
     st.sampled_from(DIALECTS),
     st.lists(st.integers(-2, 5) | st.sampled_from([None, True, 1.0, "0"]), max_size=6),
 )
-def test_indexes_are_complete_and_distinct_or_refused(dialect: str, indexes: list[Any]) -> None:
+def test_missing_and_duplicate_indexes_are_refused(dialect: str, indexes: list[Any]) -> None:
     form = dialects.DIALECTS[dialect]
     results = [{"index": index, form.score: 0.5} for index in indexes]
     answer = {form.results: results} if form.results else results
@@ -267,7 +277,7 @@ def test_an_invalid_response_is_refused(dialect: str, wrong: str) -> None:
     for size in (1, 4):
         body = form.body("tiny", "q", TEXTS[:size])
         with pytest.raises(BadResponse):
-            form.scores(spoilt(response(Manner(dialect), body), wrong), size)
+            form.scores(corrupted(response(Behaviour(dialect), body), wrong), size)
 
 
 @pytest.mark.parametrize("response", [None, 7, "text", [7], {"results": {}}, {"results": [7]}, {"data": None}, {}])
@@ -278,7 +288,7 @@ def test_a_response_without_results_is_refused(dialect: str, response: Any) -> N
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_one_request_in_five_goes_wrong_and_no_score_does(dialect: str) -> None:
+def test_scores_are_correct_if_a_fifth_of_the_requests_fails(dialect: str) -> None:
     texts = [f"text {number}" for number in range(12)]
     queries = [f"query {number}" for number in range(6)]
     expected = right(texts, queries) if dialect == "tei" else activated(right(texts, queries))
@@ -286,10 +296,10 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(dialect: str) -> None:
     for seed in range(5):
         chance = random.Random(seed)
 
-        def trouble(number: int, chance: random.Random = chance) -> str:
-            return chance.choice(TROUBLES) if chance.random() < 0.2 else ""
+        def failure(number: int, chance: random.Random = chance) -> str:
+            return chance.choice(FAILURES) if chance.random() < 0.2 else ""
 
-        with reranking(Manner(dialect), trouble) as server:
+        with reranking(Behaviour(dialect), failure) as server:
             try:
                 found = values(scores(scorer_of(server, dialect, documents_per_request=3), texts, queries))
             except RunError:
@@ -301,11 +311,11 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(dialect: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
-        ("429", ": 429: trouble"),
-        ("500", ": 500: trouble"),
-        ("402", ": 402: trouble"),
+        ("429", ": 429: failure"),
+        ("500", ": 500: failure"),
+        ("402", ": 402: failure"),
         ("cut", ": cannot be reached: "),
         ("page", ": 5 invalid responses: invalid JSON"),
         ("missing", ": 5 invalid responses: missing index "),
@@ -316,15 +326,15 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(dialect: str) -> None:
         ("error", ": 5 invalid responses: no list of results"),
     ],
 )
-def test_a_permanent_failure_ends_the_job(wrong: str, said: str) -> None:
-    with reranking(Manner("cohere"), lambda number: wrong) as server, pytest.raises(RunError) as error:
+def test_a_permanent_failure_ends_the_job(wrong: str, message: str) -> None:
+    with reranking(Behaviour("cohere"), lambda number: wrong) as server, pytest.raises(RunError) as error:
         scores(scorer_of(server, "cohere"))
-    assert str(error.value).startswith(f"{server.url}{said}")
+    assert str(error.value).startswith(f"{server.url}{message}")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_wrong_path_is_a_usage_error_with_the_usual_path(dialect: str) -> None:
-    with reranking(Manner(dialect)) as server, pytest.raises(LbrError) as error:
+    with reranking(Behaviour(dialect)) as server, pytest.raises(LbrError) as error:
         scores(scorer_of(server, dialect, url=f"{server.root}/elsewhere"))
     assert error.value.exit_code == 2
     assert str(error.value) == f"{server.root}/elsewhere/rerank: 404: no such path: /elsewhere/rerank"
@@ -336,8 +346,8 @@ def test_a_wrong_path_is_a_usage_error_with_the_usual_path(dialect: str) -> None
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_the_whole_command(lbr: Program, dialect: str) -> None:
-    with reranking(Manner(dialect)) as server:
+def test_the_command_line(lbr: Program, dialect: str) -> None:
+    with reranking(Behaviour(dialect)) as server:
         ended = reranked(lbr, server, dialect)
     assert ended.code == 0
     expected = right() if dialect == "tei" else activated(right())
@@ -349,15 +359,15 @@ def test_the_whole_command(lbr: Program, dialect: str) -> None:
         assert [line["score"] for line in lines] == pytest.approx(sorted(row, reverse=True), rel=1e-6)
 
 
-def test_a_failed_job_publishes_nothing_and_the_next_one_goes_on(lbr: Program, tmp_path: Path) -> None:
+def test_a_failed_job_writes_no_output_and_the_next_one_continues(lbr: Program, tmp_path: Path) -> None:
     cached = ("--cache-dir", "cache", "-o", "out.jsonl", "--concurrency", "1")
-    with reranking(Manner("cohere"), lambda number: "402" if number else "") as server:
+    with reranking(Behaviour("cohere"), lambda number: "402" if number else "") as server:
         ended = reranked(lbr, server, "cohere", *cached, LBR_CACHE="1")
     assert ended.code == 1
-    assert f"lbr: {server.url}: 402: trouble" in ended.err
+    assert f"lbr: {server.url}: 402: failure" in ended.err
     assert not (tmp_path / "out.jsonl").exists()
-    # another server has another port, so that its scores are others
-    with reranking(Manner("cohere")) as other:
+    # another server has another port, and therefore other cache keys
+    with reranking(Behaviour("cohere")) as other:
         assert "(0 cached" in reranked(lbr, other, "cohere", *cached, LBR_CACHE="1").err
         again = reranked(lbr, other, "cohere", *cached, LBR_CACHE="1")
     assert "(10 cached" in again.err
@@ -366,7 +376,7 @@ def test_a_failed_job_publishes_nothing_and_the_next_one_goes_on(lbr: Program, t
 
 def test_scores_of_another_commit_of_the_model_are_not_reused(lbr: Program) -> None:
     info = dict(TEI_INFO)
-    with reranking(Manner("tei", info=info)) as server:
+    with reranking(Behaviour("tei", info=info)) as server:
         cached = ("--cache-dir", "cache")
         reranked(lbr, server, "tei", *cached, LBR_CACHE="1")
         more = LINES + json.dumps({"query_id": "3", "query": "new", "documents": ["one"]}) + "\n"
@@ -377,8 +387,8 @@ def test_scores_of_another_commit_of_the_model_are_not_reused(lbr: Program) -> N
         assert "(0 cached" in lbr(*arguments, stdin=more.encode(), env={"LBR_CACHE": "1"}).err
 
 
-def test_the_key_is_sent_and_never_shown(lbr: Program, tmp_path: Path) -> None:
-    with reranking(Manner("voyage"), key=KEY) as server:
+def test_the_key_is_sent_and_never_printed(lbr: Program, tmp_path: Path) -> None:
+    with reranking(Behaviour("voyage"), key=KEY) as server:
         ended = reranked(lbr, server, "voyage", "--manifest", "made.json", LBR_API_KEY=KEY, LBR_CACHE="1")
         refused = reranked(lbr, server, "voyage", LBR_API_KEY=f"{KEY}x")
     assert (ended.code, refused.code) == (0, 2)
@@ -394,7 +404,7 @@ def test_the_key_is_sent_and_never_shown(lbr: Program, tmp_path: Path) -> None:
     assert made["options"]["dialect"] == "voyage"
 
 
-def test_the_key_of_a_hosted_service_is_for_its_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_a_hosted_service_is_sent_only_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JINA_API_KEY", "CO_API_KEY", "VOYAGE_API_KEY"):
         monkeypatch.setenv(name, name)
     monkeypatch.delenv("LBR_API_KEY", raising=False)
@@ -407,7 +417,7 @@ def test_the_key_of_a_hosted_service_is_for_its_host_alone(monkeypatch: pytest.M
 
 
 def test_a_dry_run_sends_nothing(lbr: Program) -> None:
-    with reranking(Manner("jina")) as server:
+    with reranking(Behaviour("jina")) as server:
         ended = reranked(lbr, server, "jina", "--dry-run")
     assert ended.code == 0
     assert "tokens      not counted: the server tokenizes the texts\n" in ended.out
@@ -415,7 +425,7 @@ def test_a_dry_run_sends_nothing(lbr: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--dialect", "tei"], "--engine rerank-api needs --base-url"),
         (["--base-url", "http://localhost/v1"], "--engine rerank-api needs --dialect"),
@@ -428,16 +438,16 @@ def test_a_dry_run_sends_nothing(lbr: Program) -> None:
         (["--engine", "overlap", "--dialect", "tei"], "--dialect has no effect: --engine overlap uses no model"),
     ],
 )
-def test_options_that_do_not_fit_together_are_refused(lbr: Program, arguments: list[str], said: str) -> None:
+def test_options_that_do_not_fit_together_are_refused(lbr: Program, arguments: list[str], message: str) -> None:
     named = [] if "--engine" in arguments else ["--engine", "rerank-api"]
     ended = lbr("rerank", *named, *arguments, stdin=LINES.encode())
     assert (ended.code, ended.out) == (2, "")
-    assert said in " ".join(ended.err.split())
+    assert message in " ".join(ended.err.split())
 
 
 @pytest.mark.parametrize("engine", ["local", "vllm", "openai", "ray"])
 @pytest.mark.parametrize("option", ["dialect", "documents_per_request"])
-def test_options_of_rerank_servers_are_for_no_other_engine(engine: str, option: str) -> None:
+def test_options_of_rerank_servers_are_refused_by_other_engines(engine: str, option: str) -> None:
     flag = f"--{option.replace('_', '-')}"
     with pytest.raises(UsageError, match=f"^{flag} has no effect: it is not for --engine {engine}$"):
         EngineOptions(engine=engine).refuse_unread(frozenset({option}))

@@ -131,7 +131,7 @@ def assert_equal_to_file(tokenizer: Any, folder: Path) -> None:
 
 @pytest.mark.parametrize("part", ["nothing", "normalizer", "pre_tokenizer", "post_processor"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_token_ids_are_those_of_tokenizer_json(kind: str, part: str, tmp_path: Path) -> None:
+def test_token_ids_equal_those_of_tokenizer_json(kind: str, part: str, tmp_path: Path) -> None:
     folder = folder_of(kind, tmp_path)
     change(folder, part)
     loaded = load_tokenizer(local(folder))
@@ -148,13 +148,13 @@ def test_token_ids_are_those_of_tokenizer_json(kind: str, part: str, tmp_path: P
 
 
 @pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "post_processor"])
-def test_a_part_that_a_class_replaces_is_read_from_tokenizer_json(part: str, tmp_path: Path) -> None:
+def test_parts_that_a_tokenizer_class_replaces_are_read_from_tokenizer_json(part: str, tmp_path: Path) -> None:
     folder = folder_of("XLM-R", tmp_path)
     change(folder, part)
     assert load_tokenizer(local(folder)).source == "tokenizer.json"
 
 
-def test_a_remembered_source_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memoized_choice_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folder_of("BERT", tmp_path)
 
     def difference(self: TokenizerFile, tokenizer: Any) -> str:
@@ -166,7 +166,7 @@ def test_a_remembered_source_is_not_compared_again(tmp_path: Path, monkeypatch: 
         load_tokenizer(local(folder))
 
 
-def test_the_frame_of_tokenizer_json_counts_and_not_the_one_that_is_declared(tmp_path: Path) -> None:
+def test_special_tokens_are_added_as_in_tokenizer_json(tmp_path: Path) -> None:
     """As in the folders of Qwen3-Embedding, whose last token is pooled."""
     folder = folder_of("Qwen2", tmp_path)
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -183,7 +183,7 @@ def test_the_frame_of_tokenizer_json_counts_and_not_the_one_that_is_declared(tmp
 
 
 @pytest.mark.parametrize("is_fixed", [True, False])
-def test_a_repair_of_transformers_is_followed(is_fixed: bool, tmp_path: Path) -> None:
+def test_fixes_of_transformers_are_applied(is_fixed: bool, tmp_path: Path) -> None:
     """`fix_mistral_regex` of `tokenizer_config.json` replaces the pattern of Mistral's older files on purpose."""
     byte_level("Qwen2Tokenizer").save_pretrained(tmp_path)
     described = json.loads((tmp_path / "tokenizer.json").read_text())
@@ -219,8 +219,8 @@ def test_scores_of_two_tokenizers_have_different_keys(tmp_path: Path) -> None:
     )
     change(changed, "normalizer")
     config = changed / "tokenizer_config.json"
-    said = json.loads(config.read_text()) | {"tokenizer_class": "XLMRobertaTokenizer"}
-    write(changed, {config.name: json.dumps(said)})
+    values = json.loads(config.read_text()) | {"tokenizer_class": "XLMRobertaTokenizer"}
+    write(changed, {config.name: json.dumps(values)})
     model = fetch(resolve(str(changed)), RecordedProgress())
     chosen = prepare_engine("local", model, Settings("cpu", "float32")).spec
     other = prepare_engine("local", model, Settings("cpu", "float32", tokenizer="transformers")).spec

@@ -27,10 +27,10 @@ from support.agreement import (
     QUERIES,
     TOLERANCE,
     Reference,
-    agree,
-    at_server,
+    assert_agreement,
     checkpoint,
     scores,
+    server_setup,
     values,
 )
 from support.paths import ROOT
@@ -45,7 +45,7 @@ pytestmark = [
     ),
 ]
 SPACE = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-START = 300  # seconds that a server may take
+START = 300  # seconds until the server responds
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
+def test_vllm_in_process_agrees(folder: Path, name: str, dtype: str) -> None:
     """Each in a process of its own, as vLLM takes one model a process."""
     code = "import json, sys; from support.agreement import vllm_scores; print(json.dumps(vllm_scores(*sys.argv[1:])))"
     ended = subprocess.run(
@@ -66,10 +66,12 @@ def test_vllm_in_process(folder: Path, name: str, dtype: str) -> None:
         check=True,
     )
     scale = 1 if dtype == "float32" or name.startswith("lb") else 5  # log-odds go from about -10 to 10
-    agree(json.loads(ended.stdout.splitlines()[-1]), Reference(folder).scores(name), scale * TOLERANCE[dtype])
+    assert_agreement(
+        json.loads(ended.stdout.splitlines()[-1]), Reference(folder).scores(name), scale * TOLERANCE[dtype]
+    )
 
 
-def test_stdout_is_for_results(folder: Path, lbr: Program) -> None:
+def test_only_results_are_on_stdout(folder: Path, lbr: Program) -> None:
     stdin = json.dumps({"query_id": "1", "query": "figs", "documents": ["figs", "salt"]}).encode()
     ended = lbr("rerank", "-m", str(folder), "--family", "lb", "--engine", "vllm", stdin=stdin, env=SPACE)
     assert ended.code == 0
@@ -113,7 +115,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_a_vllm_server_agrees_is_killed_and_comes_back(folder: Path, lbr: Program, tmp_path: Path) -> None:
+def test_a_vllm_server_agrees_before_and_after_a_restart(folder: Path, lbr: Program, tmp_path: Path) -> None:
     port = free_port()
     server = Serving(f"http://127.0.0.1:{port}/v1")
     documents = [f"salt and figs number {number} " * (1 + number % 40) for number in range(300)]
@@ -123,16 +125,18 @@ def test_a_vllm_server_agrees_is_killed_and_comes_back(folder: Path, lbr: Progra
     environment = {"LBR_CACHE": "1"}
     with vllm_serves(folder, port) as process:
         for name in FAMILIES:
-            model, engine, settings = at_server(folder, server, name)
-            agree(values(scores(model, engine, settings)), Reference(folder).scores(name), TOLERANCE["float32"])
-        model, engine, settings = at_server(folder, server, "lb", tokenizer=False)
+            model, engine, settings = server_setup(folder, server, name)
+            assert_agreement(
+                values(scores(model, engine, settings)), Reference(folder).scores(name), TOLERANCE["float32"]
+            )
+        model, engine, settings = server_setup(folder, server, "lb", tokenizer=False)
         scorer = Scorer(model.family, prepare_engine(engine, model, settings).load, RecordedProgress())
         plain = [text for text in QUERIES if "<|" not in text]
         found = [scorer.score_query(Query(text, text), DOCUMENTS[:3]) for text in plain]
         expected = [
             row[:3] for row, text in zip(Reference(folder).scores("lb", 20), QUERIES, strict=True) if "<|" not in text
         ]
-        agree(values(found), expected, TOLERANCE["float32"])
+        assert_agreement(values(found), expected, TOLERANCE["float32"])
 
         with subprocess.Popen(
             [sys.executable, "-c", f"import time, os; time.sleep(4); os.killpg({process.pid}, {int(signal.SIGKILL)})"]

@@ -1,4 +1,4 @@
-"""`lbr evaluate` equals trec_eval, and warns of what the files cannot show."""
+"""`lbr evaluate`: values equal to trec_eval, output formats, warnings and errors."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ WITH_CUTOFF |= {"iprec_at_recall": "IPrec"}
 
 @pytest.fixture
 def judged(tmp_path: Path) -> Path:
-    """A folder with qrels.txt and two runs, before.trec and after.trec."""
+    """Return a folder with qrels.txt and two runs, before.trec and after.trec."""
     return write(tmp_path, {"qrels.txt": QRELS, "before.trec": BEFORE, "after.trec": AFTER})
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A program run in a folder."""
+    """Run a Python program in a folder, and return the completed process."""
     environment = {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
@@ -74,7 +74,7 @@ def ours(qrels: Path, run: Path, names: list[str]) -> tuple[Mapping[str, float],
 @pytest.mark.parametrize(
     ("run", "output", "measures"), [("results.test", "out.test", 28), ("results.trunc", "out.test.aqc", 65)]
 )
-def test_it_equals_the_published_output_of_trec_eval(data: Path, run: str, output: str, measures: int) -> None:
+def test_values_equal_the_published_output_of_trec_eval(data: Path, run: str, output: str, measures: int) -> None:
     wild = data / "wild"
     published: dict[tuple[str, str], str] = {}
     for line in (wild / output).read_text().splitlines():
@@ -92,8 +92,8 @@ def test_it_equals_the_published_output_of_trec_eval(data: Path, run: str, outpu
 
 
 @pytest.mark.slow
-def test_twenty_runs_equal_pytrec_eval_ties_included(data: Path, tmp_path: Path) -> None:
-    # the same five collections, each with its scores as they are and rounded until most of them are equal
+def test_values_of_twenty_runs_with_ties_equal_pytrec_eval(data: Path, tmp_path: Path) -> None:
+    # five collections, with their scores and with scores that are rounded until most are ties
     names = {"ndcg_cut_10": "nDCG@10", "recip_rank": "RR", "map": "AP", "P_1": "P@1", "recall_100": "R@100"}
     runs = 0
     ties = 0
@@ -124,12 +124,12 @@ ids = st.text(st.sampled_from("aAzZ09é漢😀-"), min_size=1, max_size=3)
 
 
 @given(st.dictionaries(ids, st.tuples(floats, st.integers(-1, 3)), min_size=1, max_size=12))
-def test_any_ties_and_any_grades_equal_pytrec_eval(documents: dict[str, tuple[float, int]]) -> None:
+def test_values_equal_pytrec_eval_for_any_ties_and_grades(documents: dict[str, tuple[float, int]]) -> None:
     grades = {"q": {doc_id: grade for doc_id, (_, grade) in documents.items()}}
     scores = {"q": {doc_id: score for doc_id, (score, _) in documents.items()}}
     measures_ = {"ndcg", "map", "P_1", "recip_rank"}
     theirs = dict.fromkeys(measures_, 0.0)
-    if any(grade >= 0 for grade in grades["q"].values()):  # it never comes back from others
+    if any(grade >= 0 for grade in grades["q"].values()):  # pytrec_eval does not return for other grades
         theirs = pytrec_eval.RelevanceEvaluator(grades, measures_).evaluate(scores)["q"]
     lines = "".join(f"q Q0 {doc_id} 1 {score!r} x\n" for doc_id, (score, _) in documents.items())
     with tempfile.NamedTemporaryFile("w", suffix=".trec", encoding="utf-8") as run:
@@ -145,7 +145,7 @@ ODD_IDS = ["a-1", "b-1", "d\0a", "d\0b", "d 1", "nowhere", "0", "00"]
 
 
 @pytest.mark.parametrize("name", sorted(registry))
-def test_every_measure_is_computed_or_refused_whatever_the_ids(name: str) -> None:
+def test_every_measure_is_computed_or_refused_for_any_ids(name: str) -> None:
     judgments = {query_id: {doc_id: index - 1 for index, doc_id in enumerate(ODD_IDS)} for query_id in ODD_IDS}
     run = Run("r", dict.fromkeys(ODD_IDS[:-1], ODD_IDS))
     plain = [str(index) for index in range(len(ODD_IDS))]
@@ -164,13 +164,13 @@ def test_every_measure_is_computed_or_refused_whatever_the_ids(name: str) -> Non
 @pytest.mark.parametrize(
     "name", ["AP", "RR", "P", "R", "nDCG", "Success", "Rprec", "Bpref", "Judged", "IPrec", "Compat"]
 )
-def test_the_usual_measures_are_computed(judged: Path, name: str) -> None:
+def test_common_measures_are_computed(judged: Path, name: str) -> None:
     measures_ = {"P": "P@2", "R": "R@2", "Success": "Success@2", "IPrec": "IPrec@0.5"}.get(name, name)
     means, _ = ours(judged / "qrels.txt", judged / "after.trec", [measures_])
     assert 0 < means[str(parse_measures([measures_])[0])] <= 1
 
 
-def test_a_measure_of_another_provider_sees_the_same_order(judged: Path) -> None:
+def test_all_providers_order_ties_alike(judged: Path) -> None:
     # ir_measures takes RR with a cut-off from MS MARCO's script, which puts the lesser of two ids first
     write(judged, {"ties.trec": "q1 Q0 d1 1 5 x\nq1 Q0 d2 2 5 x\n"})
     means, values = ours(judged / "qrels.txt", judged / "ties.trec", ["RR", "RR@10", "Judged@10"])
@@ -178,7 +178,7 @@ def test_a_measure_of_another_provider_sees_the_same_order(judged: Path) -> None
     assert means["RR"] == means["RR@10"] == pytest.approx(1 / 3)
 
 
-def test_gains_of_one_measure_do_not_reach_another(judged: Path) -> None:
+def test_gains_apply_to_their_own_measure_only(judged: Path) -> None:
     measures_ = ["nDCG(gains={0:1,2:0})@10", "nDCG@10"]
     means, _ = ours(judged / "qrels.txt", judged / "before.trec", measures_)
     alone, _ = ours(judged / "qrels.txt", judged / "before.trec", measures_[1:])
@@ -186,7 +186,7 @@ def test_gains_of_one_measure_do_not_reach_another(judged: Path) -> None:
     assert len(set(means.values())) == 2
 
 
-def test_gains_of_negative_grades_alone(judged: Path) -> None:
+def test_negative_grades_may_have_gains(judged: Path) -> None:
     write(judged, {"negative.txt": "q1 0 d1 -1\n"})
     means, _ = ours(judged / "negative.txt", judged / "before.trec", ["nDCG(gains={-1:2,0:1})", "nDCG", "P@1"])
     assert means == {"nDCG(gains={-1:2,0:1})": 1.0, "nDCG": 0.0, "P@1": 0.0}
@@ -203,7 +203,7 @@ def test_equal_scores_in_jsonl_are_ordered_by_their_ranks(judged: Path, lbr: Pro
     assert read_run(str(judged / "run.jsonl")).rankings == {"q1": ["d2", "d1"]}
 
 
-def test_the_two_outputs_of_a_job_evaluate_alike(files: Path, lbr: Program) -> None:
+def test_all_output_formats_have_the_same_order(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "".join(f"q1 Q0 d{n} 1 {9 - n} x\nq2 Q0 d{n} 1 {n} x\n" for n in (1, 2, 3))})
     for name in ("a.trec", "a.jsonl", "a.tsv"):
         assert (
@@ -213,7 +213,7 @@ def test_the_two_outputs_of_a_job_evaluate_alike(files: Path, lbr: Program) -> N
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_the_table(judged: Path, lbr: Program) -> None:
+def test_the_table_of_two_runs(judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "before.trec", "after.trec", "--measures", "nDCG@10 P@1, NumRet")
     assert ended.code == 0
     assert ended.err.splitlines() == [
@@ -242,7 +242,7 @@ def test_the_table(judged: Path, lbr: Program) -> None:
     )
 
 
-def test_one_run_alone(judged: Path, lbr: Program) -> None:
+def test_the_table_of_one_run(judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "-", stdin=BEFORE.encode())
     assert ended.out.splitlines()[:3] == [
         "measure   run               value",
@@ -251,7 +251,7 @@ def test_one_run_alone(judged: Path, lbr: Program) -> None:
     ]
 
 
-def test_json_tsv_and_markdown_say_the_same(judged: Path, lbr: Program) -> None:
+def test_json_tsv_and_markdown_have_the_same_values(judged: Path, lbr: Program) -> None:
     runs = ["before.trec", "after.trec", "before.trec", "--measures", "RR"]
     report = json.loads(lbr(*EVALUATE, *runs, "--format", "json").out)
     assert (report["queries"], report["measures"]) == (3, ["RR"])
@@ -322,7 +322,7 @@ def test_measures_are_written_as_in_ir_measures() -> None:
 @pytest.mark.parametrize(
     "text", ["nDCG@10", "P(rel=2,judged_only=True)@5", "RBP(p=0.8)", "SetF(beta=0.5)", "IPrec@0.1"]
 )
-def test_they_are_those_that_ir_measures_reads(text: str) -> None:
+def test_measures_are_parsed_as_by_ir_measures(text: str) -> None:
     assert parse_measures([text]) == [ir_measures.parse_measure(text)]
 
 
@@ -365,7 +365,7 @@ def test_they_are_those_that_ir_measures_reads(text: str) -> None:
         ("RBP", "unsupported measure"),
     ],
 )
-def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> None:
+def test_invalid_measures_are_refused(judged: Path, text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=re.escape(reason)):
         ours(judged / "qrels.txt", judged / "before.trec", [text])
 
@@ -384,14 +384,14 @@ def test_what_is_no_measure_is_refused(judged: Path, text: str, reason: str) -> 
         ({"before.trec": "# nothing\n"}, "before.trec: holds no candidates"),
     ],
 )
-def test_files_that_cannot_be_used_are_named(judged: Path, lbr: Program, files: dict[str, str], message: str) -> None:
+def test_invalid_files_are_named(judged: Path, lbr: Program, files: dict[str, str], message: str) -> None:
     write(judged, dict(files))
     ended = lbr(*EVALUATE, "before.trec")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"lbr: {message}")
 
 
-def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> None:
+def test_a_run_of_other_documents_is_a_warning(judged: Path, lbr: Program) -> None:
     write(judged, {"other.trec": "q1 Q0 D1 1 9 x\n"})
     ended = lbr(*EVALUATE, "other.trec", "--quiet")
     assert ended.err.splitlines() == [
@@ -402,17 +402,17 @@ def test_a_run_of_other_documents_is_warned_of(judged: Path, lbr: Program) -> No
     ]
 
 
-def test_two_inputs_cannot_be_stdin(judged: Path, lbr: Program) -> None:
+def test_only_one_input_can_be_stdin(judged: Path, lbr: Program) -> None:
     assert lbr(*EVALUATE, "-", "-").err == "lbr: only one input can be standard input\n"
 
 
-def test_the_same_judgment_twice_is_one(judged: Path) -> None:
+def test_equal_duplicate_judgments_are_allowed(judged: Path) -> None:
     write(judged, {"twice.txt": QRELS + QRELS})
     assert read_judgments(str(judged / "twice.txt")) == read_judgments(str(judged / "qrels.txt"))
 
 
 @pytest.mark.parametrize("width", [80, 40])
-def test_on_a_narrow_terminal_no_number_is_cut(judged: Path, width: int) -> None:
+def test_numbers_are_not_truncated_on_a_narrow_terminal(judged: Path, width: int) -> None:
     evaluation = evaluate(
         read_judgments(str(judged / "qrels.txt")),
         [replace(read_run(str(judged / "before.trec")), name="a/long/" * 9 + name) for name in ("before", "after")],
@@ -424,7 +424,7 @@ def test_on_a_narrow_terminal_no_number_is_cut(judged: Path, width: int) -> None
 
 
 @pytest.mark.parametrize("output", ["--per-query", "--plot"])
-def test_what_is_read_is_not_written_over(judged: Path, lbr: Program, output: str) -> None:
+def test_inputs_are_not_overwritten(judged: Path, lbr: Program, output: str) -> None:
     name = "run.tsv" if output == "--per-query" else "run.svg"
     write(judged, {name: "q1\td2\t1\n"})
     (judged / "link").symlink_to(name)
@@ -440,7 +440,7 @@ def test_what_is_read_is_not_written_over(judged: Path, lbr: Program, output: st
 
 def test_standard_output_is_not_appended_to_an_input(judged: Path) -> None:
     command = f"exec {sys.executable} -m lbr_cli evaluate --qrels qrels.txt before.trec"
-    for more, said in (
+    for more, message in (
         (">> qrels.txt", "standard output: would overwrite the qrels qrels.txt"),
         ("--per-query q.tsv >> q.tsv", "standard output: the same file as --per-query q.tsv"),
     ):
@@ -453,11 +453,11 @@ def test_standard_output_is_not_appended_to_an_input(judged: Path) -> None:
             text=True,
             check=False,
         )
-        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"lbr: {said}\n")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"lbr: {message}\n")
         assert (judged / "qrels.txt").read_bytes() == before
 
 
-def test_names_of_runs_are_printed_without_control_characters(judged: Path, lbr: Program) -> None:
+def test_control_characters_in_names_of_runs_are_replaced(judged: Path, lbr: Program) -> None:
     name = "a\nb\x1b[2J\u202e.trec"
     (judged / "before.trec").rename(judged / name)
     ended = lbr("evaluate", "--qrels", "qrels.txt", name)
@@ -466,14 +466,14 @@ def test_names_of_runs_are_printed_without_control_characters(judged: Path, lbr:
     assert not set(ended.out + ended.err) & set("\x1b\u202e")
 
 
-def test_what_cannot_be_written_is_told_first_and_nothing_is_left(judged: Path, lbr: Program) -> None:
+def test_outputs_are_opened_first_and_removed_after_an_error(judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "nowhere.trec", "--per-query", "no/q.tsv")
     assert ended.err == "lbr: no/q.tsv: cannot be written: No such file or directory\n"
     assert lbr(*EVALUATE, "nowhere.trec", "--per-query", "q.tsv").code == 2
     assert not list(judged.glob("*q.tsv*"))
 
 
-def test_a_name_that_is_no_utf8(judged: Path, lbr: Program) -> None:
+def test_a_file_name_that_is_not_utf_8(judged: Path, lbr: Program) -> None:
     name = os.fsdecode(b"bad\xff\n.trec")
     (judged / name).write_text(BEFORE)
     for options in (
@@ -488,7 +488,7 @@ def test_a_name_that_is_no_utf8(judged: Path, lbr: Program) -> None:
         assert "bad\ufffd\ufffd.trec" in ended.out
 
 
-def test_measures_that_are_not_in_quotes(judged: Path, lbr: Program) -> None:
+def test_measures_without_quotes_are_an_error_with_a_hint(judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "before.trec", "--measures", "nDCG@1", "nDCG@3")
     assert ended.err == (
         'lbr: nDCG@3: file not found\nlbr: hint: several measures go into one --measures: "nDCG@10 RR"\n'
@@ -498,7 +498,9 @@ def test_measures_that_are_not_in_quotes(judged: Path, lbr: Program) -> None:
 @pytest.mark.parametrize(
     ("name", "meant"), [("map", "AP"), ("ndcg@10", "nDCG"), ("ndcg_cut_10", "nDCG"), ("recip_rank", "RR"), ("P_5", "P")]
 )
-def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Program, name: str, meant: str) -> None:
+def test_measure_names_of_other_tools_are_refused_with_a_hint(
+    judged: Path, lbr: Program, name: str, meant: str
+) -> None:
     hint = lbr(*EVALUATE, "before.trec", "--measures", name).err.splitlines()[1]
     assert hint == f"lbr: hint: ir_measures calls it {meant}, with @ before a cut-off"
 
@@ -507,12 +509,12 @@ def test_names_of_other_tools_are_understood_but_not_taken(judged: Path, lbr: Pr
     ("arguments", "message"),
     [
         (["--qrels", "before.trec", "qrels.txt"], "hint: this looks like a run"),
-        (["--qrels", "qrels.txt", "qrels.txt"], "hint: four fields are judgments; a TREC run has six fields"),
+        (["--qrels", "qrels.txt", "qrels.txt"], "hint: lines of qrels have four fields; a TREC run has six fields"),
         (["--qrels", "q.jsonl", "before.trec"], "q.jsonl:1: no grade (relevance, rel, grade, label, judgment, score)"),
         (["--qrels", "beir.tsv", "before.trec"], "beir.tsv:1: the grade is not an integer of at most nine digits: 1.0"),
     ],
 )
-def test_files_of_another_kind(judged: Path, lbr: Program, arguments: list[str], message: str) -> None:
+def test_files_of_another_kind_are_errors(judged: Path, lbr: Program, arguments: list[str], message: str) -> None:
     line = '{"query_id": "q1", "doc_id": "d1"}\n'
     write(judged, {"q.jsonl": line, "beir.tsv": "q1\td1\t1.0\nq1\td2\t1\n"})
     ended = lbr("evaluate", *arguments)
@@ -521,7 +523,7 @@ def test_files_of_another_kind(judged: Path, lbr: Program, arguments: list[str],
 
 
 @pytest.mark.parametrize("package", ["ir_measures", "pytrec_eval", "scipy", "matplotlib"])
-def test_without_the_extra_it_says_so(judged: Path, package: str) -> None:
+def test_a_missing_package_is_an_error(judged: Path, package: str) -> None:
     code = (
         "import importlib.util, sys\nfrom lbr_cli.commands import main\nthere = importlib.util.find_spec\n"
         f"importlib.util.find_spec = lambda name, *rest: None if name == {package!r} else there(name, *rest)\n"
@@ -537,7 +539,7 @@ def test_without_the_extra_it_says_so(judged: Path, package: str) -> None:
     )
 
 
-def test_it_needs_no_classes_that_python_3_14_removed(judged: Path) -> None:
+def test_classes_that_python_3_14_removed_are_not_used(judged: Path) -> None:
     code = (
         "import ast\nfor name in ('Num', 'Str', 'Bytes', 'NameConstant', 'Ellipsis'):\n"
         "    ast.__dict__.pop(name, None)\n"
@@ -576,10 +578,10 @@ def test_the_t_test_equals_the_textbook() -> None:
     assert paired_t_test(first, other) == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
     assert paired_t_test([0.1], [0.2]) is None
     assert paired_t_test([0.1, 0.2], [0.1, 0.2]) == 1.0
-    assert paired_t_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]) is None  # there is no spread to test against
+    assert paired_t_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]) is None  # the variance is 0
 
 
-def test_query_ids_that_look_alike(judged: Path, lbr: Program) -> None:
+def test_similar_query_ids_are_a_warning(judged: Path, lbr: Program) -> None:
     write(judged, {"other.trec": BEFORE + "q2\u200b Q0 d1 1 9 x\n"})
     ended = lbr(*EVALUATE, "other.trec", "--quiet")
     warning = (
@@ -606,7 +608,7 @@ JSON_QRELS = {
 
 @pytest.mark.parametrize("name", JSON_QRELS)
 @pytest.mark.parametrize("file", ["my qrels.json", "qrels.json.gz"])
-def test_the_command_for_judgments_in_json_works(judged: Path, lbr: Program, name: str, file: str) -> None:
+def test_the_jq_command_for_json_judgments_works(judged: Path, lbr: Program, name: str, file: str) -> None:
     content = JSON_QRELS[name].encode()
     write(judged, {file: gzip.compress(content) if file.endswith(".gz") else content})
     ended = lbr("evaluate", "--qrels", file, "before.trec")
@@ -616,7 +618,7 @@ def test_the_command_for_judgments_in_json_works(judged: Path, lbr: Program, nam
     assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 0\nq2 0 d2 2\n"
 
 
-def test_lists_of_relevant_documents(judged: Path, lbr: Program) -> None:
+def test_the_jq_command_for_lists_of_documents_works(judged: Path, lbr: Program) -> None:
     write(judged, {"q.json": '{"q1": ["d1", "d3"], "q2": ["d2"]}'})
     hint = lbr("evaluate", "--qrels", "q.json", "before.trec").err.splitlines()[1]
     assert run_jq(judged, hint) == "q1 0 d1 1\nq1 0 d3 1\nq2 0 d2 1\n"
@@ -635,7 +637,7 @@ def test_a_run_in_json_is_read(judged: Path, indent: int | None) -> None:
 
 
 def run_jq(folder: Path, hint: str) -> str:
-    """What the command of a hint prints."""
+    """Return the output of the command in a hint."""
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     command = hint.removeprefix("lbr: hint: convert it: ")

@@ -47,7 +47,7 @@ def test_runs_at_or_above_their_thresholds_pass(thresholds: list[str], judged: P
         ("P@{1,2}=1", "--fail-below P@{1,2}=1: 2 measures, and one is needed", "repeat the option"),
     ],
 )
-def test_invalid_thresholds(text: str, message: str, hint: str, judged: Path, lbr: Program) -> None:
+def test_invalid_thresholds_are_errors(text: str, message: str, hint: str, judged: Path, lbr: Program) -> None:
     ended = lbr(*EVALUATE, "--fail-below", text)
     assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {message}\nlbr: hint: {hint}\n")
 

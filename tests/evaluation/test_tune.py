@@ -31,7 +31,7 @@ SECOND = {"query_id": "q2", "doc_id": "d2", "score": 1, "first_stage_score": 1, 
 
 @pytest.fixture
 def samples(tmp_path: Path, lbr: Program) -> Path:
-    """The samples and their run, reranked by shared words."""
+    """Return the samples and their run, reranked by shared words."""
     shutil.copytree(ROOT / "samples", tmp_path, dirs_exist_ok=True)
     assert lbr(*COMMAND, "-o", "reranked.jsonl").code == 0
     return tmp_path
@@ -42,7 +42,7 @@ def jsonl(lines: Iterable[dict[str, Any]]) -> str:
 
 
 def values_of(folder: Path, run: str, measure: str) -> dict[str, float]:
-    """The value of each query, by ir_measures; a query without results has none."""
+    """Return the value of each query, by ir_measures; a query without results has none."""
     qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels.txt")))
     ranked = ir_measures.read_trec_run(str(folder / run))
     parsed = {"nDCG@10": ir_measures.nDCG @ 10, "AP": ir_measures.AP}[measure]
@@ -50,7 +50,7 @@ def values_of(folder: Path, run: str, measure: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("measure", ["nDCG@10", "AP"])
-def test_it_finds_the_weight_of_an_exhaustive_search(samples: Path, lbr: Program, measure: str) -> None:
+def test_the_best_weight_is_that_of_an_exhaustive_search(samples: Path, lbr: Program, measure: str) -> None:
     values = {}
     for percent in range(0, 101, 20):
         weight = percent / 100
@@ -139,7 +139,7 @@ def test_the_table_has_the_best_weight_and_the_command(samples: Path, lbr: Progr
     assert (samples / "weights.svg").read_bytes() == (samples / "again.svg").read_bytes()
 
 
-def test_missing_queries_count_zero_and_a_weight_of_chance_is_warned_of(tmp_path: Path, lbr: Program) -> None:
+def test_missing_queries_count_zero_and_a_chance_weight_is_a_warning(tmp_path: Path, lbr: Program) -> None:
     run = [
         {
             **LINE,
@@ -163,7 +163,7 @@ def test_missing_queries_count_zero_and_a_weight_of_chance_is_warned_of(tmp_path
     assert "may be due to chance" not in lbr(*TUNE, "--measure", "nDCG@1").err
 
 
-def test_a_run_without_some_candidates_is_warned_of(samples: Path, lbr: Program) -> None:
+def test_a_run_without_some_candidates_is_a_warning(samples: Path, lbr: Program) -> None:
     assert lbr(*COMMAND, "--top-k", "3", "-o", "reranked.jsonl").code == 0
     assert "with missing candidates: " in lbr(*TUNE, "--step", "0.5").err
 
@@ -219,7 +219,7 @@ def test_lines_without_both_scores_are_refused(
         (["--measure", "nDCG"], ""),
         (["--measure", "nope@10"], "lbr: --measure nope@10: unknown measure nope"),
         (["--measure", "P@{1,5}"], "lbr: --measure P@{1,5}: 2 measures, and one is needed"),
-        (["--measure", "NumRet"], "lbr: --measure NumRet: a count, and a measure with a mean is needed"),
+        (["--measure", "NumRet"], "lbr: --measure NumRet: a count; choose a measure that has a mean"),
         (["--plot", "w.pdf"], "lbr: --plot w.pdf: unknown extension"),
         (["--plot", "reranked.svg"], "lbr: --plot reranked.svg: would overwrite the run reranked.jsonl"),
         (["--step", "0"], "lbr: Invalid value for '--step'"),

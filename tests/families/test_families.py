@@ -54,7 +54,7 @@ def test_families_are_pure(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", CHOSEN, ids=lambda family: family.name)
-def test_a_probability_is_that_of_explain(family: Family) -> None:
+def test_the_probability_of_a_score_is_that_of_its_details(family: Family) -> None:
     values = [-1.0, -3.0] if family.request_type is NextToken else [2.0]
     if isinstance(family, BiEncoder):
         score = family.score([Answer(np.array([1.0, 2.0])), Answer(np.array([2.0, 1.0]))])
@@ -72,12 +72,12 @@ def test_a_probability_is_that_of_explain(family: Family) -> None:
 
 
 def labels(family: Family) -> int:
-    """The number of values in an answer to the first request of a family."""
+    """Return the number of values in an answer to the first request of a family."""
     (request,) = ask(family, "q", "d")
     return max(len(request.labels), 1) if isinstance(request, NextToken) else 1
 
 
-def test_the_documentation_says_which_scores_have_a_probability() -> None:
+def test_the_documentation_lists_the_families_with_a_probability() -> None:
     page = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
     table = page.partition("| family | probability |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (`.+`) \| (.+?) \|$", table, re.MULTILINE)
@@ -108,7 +108,7 @@ def test_the_instruction_of_a_query_replaces_that_of_the_family(family: Family) 
     [known for known in CHOSEN if "instruction" not in known.__dataclass_fields__],
     ids=lambda family: family.name,
 )
-def test_an_instruction_is_refused_by_a_family_that_takes_none(family: Family) -> None:
+def test_a_family_without_instructions_refuses_one(family: Family) -> None:
     query = Query("q1", "query", "Find figs", "queries.jsonl:7")
     with pytest.raises(InputError) as error:
         requests_of(family, query, Document("d", "text"))
@@ -117,7 +117,7 @@ def test_an_instruction_is_refused_by_a_family_that_takes_none(family: Family) -
     )
 
 
-def test_lb_asks_letter_for_letter() -> None:
+def test_the_prompt_of_lb() -> None:
     request = prompt(Lb(), "ripe fig", "turn purple.", "Figs")
     assert request.template == Chat(
         "Given a query and a piece of text, output a score of 1-7 based on how related the query is to the text. "
@@ -129,7 +129,7 @@ def test_lb_asks_letter_for_letter() -> None:
     assert texts(reversed_) == "<<<Context>>>\nturn purple.\n\n<<<Query>>>\nripe fig"
 
 
-def test_qwen3_asks_letter_for_letter() -> None:
+def test_the_prompt_of_qwen3() -> None:
     request = prompt(Qwen3(), "ripe fig", "turn purple.")
     assert isinstance(request.template, RawTemplate)
     assert request.template.before + texts(request) + request.template.after == (
@@ -142,7 +142,7 @@ def test_qwen3_asks_letter_for_letter() -> None:
     assert "<Instruct>: Find code\n" in texts(prompt(Qwen3("Find code"), "q", "d"))
 
 
-def test_mxbai_v2_asks_letter_for_letter_and_in_parts() -> None:
+def test_the_prompt_of_mxbai_v2_and_its_parts() -> None:
     request = prompt(MxbaiV2(), "ripe fig", "turn purple.")
     task = (
         "You are a search relevance expert who evaluates how well documents match search queries. For each "
@@ -158,7 +158,7 @@ def test_mxbai_v2_asks_letter_for_letter_and_in_parts() -> None:
     assert prompt(MxbaiV2("Find code"), "q", "d").before[1] == "instruction: Find code\nquery: q"
 
 
-def test_bge_gemma_asks_letter_for_letter_and_in_parts() -> None:
+def test_the_prompt_of_bge_gemma_and_its_parts() -> None:
     request = prompt(BgeGemma(), "ripe fig", "turn purple.")
     assert texts(request) == (
         "A: ripe fig\nB: turn purple.\nGiven a query A and a passage B, determine whether the passage contains an "
@@ -167,7 +167,7 @@ def test_bge_gemma_asks_letter_for_letter_and_in_parts() -> None:
     assert (request.template, request.labels, request.logits) == (RawTemplate(special_tokens="bos"), ("Yes",), True)
 
 
-def test_monot5_asks_letter_for_letter() -> None:
+def test_the_prompt_of_monot5() -> None:
     request = prompt(MonoT5(), "ripe fig", "turn purple.")
     assert texts(request) == "Query: ripe fig Document: turn purple. Relevant:"
     assert (request.template, request.labels) == (RawTemplate(special_tokens="all"), ("▁true", "▁false"))
@@ -177,7 +177,7 @@ def digits(**probabilities: float) -> Answer:
     return Answer([math.log(probabilities.get(f"p{i}", 1e-30)) for i in range(1, 8)])
 
 
-def test_lb_scores_the_expectation_and_does_not_renormalise() -> None:
+def test_lb_scores_the_expected_digit_without_renormalising() -> None:
     assert Lb().score([digits(p5=1.0)]).value == pytest.approx(5.0)
     assert Lb().score([digits(p1=0.1, p7=0.9)]).value == pytest.approx(6.4)
     half = Lb().score([digits(p4=0.25, p6=0.25)])
@@ -186,7 +186,7 @@ def test_lb_scores_the_expectation_and_does_not_renormalise() -> None:
     assert half.details["digits"] == pytest.approx([0, 0, 0, 0.25, 0, 0.25, 0])
 
 
-def test_lb_doubts_a_model_that_does_not_answer_in_digits() -> None:
+def test_lb_warns_if_a_model_does_not_answer_in_digits() -> None:
     assert Lb().score([digits(p4=0.6)]).warning == ""
     assert "does not answer in digits" in Lb().score([digits(p4=0.4)]).warning
 
@@ -195,7 +195,7 @@ LOGITS = st.floats(-800, 800)
 
 
 @given(LOGITS, LOGITS)
-def test_two_labels_are_read_as_log_odds(relevant: float, other: float) -> None:
+def test_two_labels_are_scored_as_log_odds(relevant: float, other: float) -> None:
     largest = max(relevant, other)
     normaliser = largest + math.log(math.exp(relevant - largest) + math.exp(other - largest))
     answer = Answer([relevant - normaliser, other - normaliser])
@@ -207,12 +207,12 @@ def test_two_labels_are_read_as_log_odds(relevant: float, other: float) -> None:
     assert BgeGemma().score([Answer([relevant])]).value == relevant
 
 
-def test_a_squashed_score_never_overflows() -> None:
+def test_a_probability_never_overflows() -> None:
     assert (sigmoid(0), sigmoid(1e6), sigmoid(-1e6)) == (0.5, 1, 0)
     assert sigmoid(-20) == pytest.approx(math.exp(-20))
 
 
-def test_a_model_that_answers_otherwise_is_doubted() -> None:
+def test_a_model_that_does_not_answer_with_labels_is_a_warning() -> None:
     assert Qwen3().score([Answer([math.log(0.4), math.log(0.2)])]).warning == ""
     doubt = CUSTOM.score([Answer([math.log(0.2), math.log(0.2)])]).warning
     assert doubt == "'yes' and 'no' hold less than half of the probability: this model answers otherwise"
@@ -229,7 +229,7 @@ def test_a_model_that_answers_otherwise_is_doubted() -> None:
          ("", "{title} {document} {query}", " {\"other\"} {}")),
     ],
 )  # fmt: skip
-def test_places_of_a_prompt(text: str, query: str, document: tuple[str, str], parts: tuple[str, ...]) -> None:
+def test_placeholders_of_a_prompt(text: str, query: str, document: tuple[str, str], parts: tuple[str, ...]) -> None:
     template = Template(Chat(), text)
     assert template.parts(query, Document("d", *document)) == parts
 
@@ -260,7 +260,7 @@ def test_prompt_files() -> None:
         ("user = x\n\n", "p.toml:1: invalid TOML: Invalid value"),
     ],
 )
-def test_what_is_no_prompt_file(toml: str, message: str) -> None:
+def test_invalid_prompt_files_are_errors(toml: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         Template.parse(toml, "p.toml")
     assert str(error.value).startswith(message)
@@ -270,7 +270,7 @@ def vector(*values: float) -> Answer:
     return Answer(np.array(values, np.float32))  # type: ignore[arg-type]
 
 
-def test_the_bi_encoder_scores_by_its_similarity() -> None:
+def test_the_bi_encoder_scores_are_similarities() -> None:
     assert ask(BiEncoder(), "q", "d") == (Embedding("q"), Embedding("d"))
     assert ask(BiEncoder("query: ", "passage: "), "q", "d", "t") == (
         Embedding("q", "query: "),
@@ -286,7 +286,7 @@ def test_the_bi_encoder_scores_by_its_similarity() -> None:
     assert BiEncoder().score([query, vector(0, 0)]).value == 0
 
 
-def test_the_classifier_squashes_nothing() -> None:
+def test_the_classifier_scores_are_logits() -> None:
     assert ask(Classifier(), "q", "d") == (Pair("q", "d"),)
     scores = [Classifier().score([Answer([logit])]) for logit in (12.0, 9.4, 9.1)]
     assert [score.value for score in scores] == [12.0, 9.4, 9.1]
@@ -294,7 +294,7 @@ def test_the_classifier_squashes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("query_tokens", "document_tokens"), [(0, 3), (1, 1), (7, 3), (32, 300), (64, 2000)])
-def test_late_interaction_sums_the_largest_similarities(query_tokens: int, document_tokens: int) -> None:
+def test_late_interaction_scores_are_sums_of_maximum_similarities(query_tokens: int, document_tokens: int) -> None:
     numbers = np.random.default_rng(0)
     query, document = (
         numbers.normal(size=(count, 128)).astype(np.float32) for count in (query_tokens, document_tokens)
@@ -312,7 +312,7 @@ def test_late_interaction_sums_the_largest_similarities(query_tokens: int, docum
 
 
 @pytest.mark.parametrize("row", [0, 299])
-def test_late_interaction_does_not_hide_a_number_that_is_not_finite(row: int) -> None:
+def test_late_interaction_scores_keep_values_that_are_not_finite(row: int) -> None:
     query, document = np.ones((32, 128), np.float32), np.ones((300, 128), np.float32)
     document[row, 0] = np.nan
     answers = [Answer(query), Answer(document)]  # type: ignore[arg-type]

@@ -54,21 +54,21 @@ def test_a_binary_file_is_named(name: str, tmp_path: Path, lbr: Program) -> None
     assert command in lbr("rerank", "run").err.splitlines()[1]
 
 
-def test_a_database_is_named(tmp_path: Path, lbr: Program) -> None:
+def test_a_sqlite_database_is_named(tmp_path: Path, lbr: Program) -> None:
     database(tmp_path / "run")
     assert lbr("rerank", "run").err.startswith("lbr: run: is a SQLite database\n")
 
 
-def test_ids_may_begin_as_binary_files_do(files: Path, lbr: Program) -> None:
+def test_ids_may_begin_like_binary_files(files: Path, lbr: Program) -> None:
     run = "PAR1 Q0 d1 1 9.5 x\nARROW1 Q0 d1 1 9.5 x\n"
     (files / "q").write_text("PAR1\tfigs\nARROW1\tfigs\n")
     ended = lbr("rerank", "-c", "docs.jsonl", "-q", "q", "--engine", "overlap", "--quiet", stdin=run.encode())
     assert (ended.code, len(ended.out.splitlines())) == (0, 2)
 
 
-def test_letor_is_no_run(tmp_path: Path, lbr: Program) -> None:
+def test_a_letor_file_is_refused(tmp_path: Path, lbr: Program) -> None:
     (tmp_path / "run").write_text("2 qid:10 1:0.1 2:0.3 3:0.4 # docid = GX-1\n")
     ended = lbr("rerank", "run")
     assert ended.code == 2
-    assert ended.err.startswith("lbr: run:1: LETOR (grade qid:ID feature:value …): it holds features, and no run\n")
+    assert ended.err.startswith("lbr: run:1: a LETOR file (grade qid:ID feature:value …), not a run\n")
     assert "awk" in ended.err

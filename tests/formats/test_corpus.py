@@ -1,4 +1,4 @@
-"""Corpora: which fields, which lines, what is kept."""
+"""Corpora: fields, invalid lines, and the documents that are kept."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def lines(*records: Any) -> str:
 
 @pytest.mark.parametrize("id_key", ["_id", "id", "doc_id", "docno", "pid", "docid"])
 @pytest.mark.parametrize("text_key", ["text", "contents", "body", "passage", "segment", "content"])
-def test_the_fields_that_corpora_use(tmp_path: Path, id_key: str, text_key: str) -> None:
+def test_common_fields_are_read(tmp_path: Path, id_key: str, text_key: str) -> None:
     texts, notes = read(tmp_path, lines({id_key: "d1", text_key: "x", "title": "t"}))
     assert (texts.documents, notes) == ({"d1": Document("d1", "x", "t")}, [])
 
 
-def test_a_choice_between_fields_is_said(tmp_path: Path) -> None:
+def test_a_choice_between_fields_is_a_note(tmp_path: Path) -> None:
     texts, notes = read(
         tmp_path, lines({"id": 9, "_id": "d1", "text": "x", "body": "y"}, {"_id": "d2", "id": 1, "text": ""})
     )
@@ -52,8 +52,8 @@ def test_a_choice_between_fields_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("title", ["t", None, ""])
-def test_the_names_of_fields_may_change_from_line_to_line(title: str | None, tmp_path: Path) -> None:
-    """The first name that a line has counts, whatever the line before it has."""
+def test_lines_may_use_different_fields(title: str | None, tmp_path: Path) -> None:
+    """The first name of the list that a line has is used, also if the line before it had another."""
     records: list[dict[str, Any]] = [
         {"pid": "d1", "body": "x"},
         {"pid": "no", "_id": "d2", "body": "no", "text": "y"},
@@ -69,13 +69,13 @@ def test_the_names_of_fields_may_change_from_line_to_line(title: str | None, tmp
     assert found == {doc_id: (text, title or "") for doc_id, text in expected.items()}
 
 
-def test_only_what_is_wanted_is_kept(tmp_path: Path) -> None:
+def test_only_wanted_documents_are_kept(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, lines(*({"_id": i, "text": "x"} for i in range(50))), **{"7": None})
     assert list(texts.documents) == ["7"]
     assert texts.sample == ["0", "1", "2"]
 
 
-def test_integers_become_their_digits_and_nothing_else_does(tmp_path: Path) -> None:
+def test_integer_ids_become_digits_and_other_types_are_errors(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, lines({"_id": 18446744073709551615, "text": "x"}), **{"18446744073709551615": None})
     assert len(texts.documents) == 1
     for value in (1.0, True, None, [1], 2**64):
@@ -83,7 +83,7 @@ def test_integers_become_their_digits_and_nothing_else_does(tmp_path: Path) -> N
             read(tmp_path, lines({"_id": value, "text": "x"}))
 
 
-def test_the_same_document_twice_is_fine_and_another_text_is_not(tmp_path: Path) -> None:
+def test_a_duplicate_document_with_another_text_is_an_error(tmp_path: Path) -> None:
     same = {"_id": "d1", "text": "x"}
     assert len(read(tmp_path, lines(same, same))[0].documents) == 1
     with pytest.raises(InputError) as error:
@@ -103,7 +103,7 @@ def test_the_same_document_twice_is_fine_and_another_text_is_not(tmp_path: Path)
         ("z", "a JSON object is needed, this is a string"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named_wanted_or_not(tmp_path: Path, record: Any, problem: str) -> None:
+def test_invalid_lines_are_errors_even_if_not_wanted(tmp_path: Path, record: Any, problem: str) -> None:
     with pytest.raises(InputError) as error:
         read(tmp_path, "\n" + lines({"_id": "d1", "text": "x"}, record))
     assert str(error.value) == f"{tmp_path}/c:3: {problem}"
@@ -116,12 +116,12 @@ def test_tsv_splits_at_the_first_tab(tmp_path: Path) -> None:
         read(tmp_path, "d1\tx\nd2 y\n")
 
 
-def test_tsv_columns_in_order(tmp_path: Path) -> None:
+def test_tsv_columns_may_be_in_any_order(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, "d1\thttp\tTitle\tone\ttwo\n", Fields(columns=("id", "url", "title", "text")))
     assert texts.documents == {"d1": Document("d1", "one\ttwo", "Title")}
 
 
-def test_the_options_name_fields(files: Path, lbr: Program) -> None:
+def test_options_name_the_fields(files: Path, lbr: Program) -> None:
     write(files, {"odd.jsonl": '{"key":"d1","t":"ripe","words":"fig colour"}\n{"key":"d2","words":"gauge"}\n'})
     fields = ["--id-field", "key", "--text-field", "words", "--title-field", "t"]
     ended = lbr("rerank", "run.trec", "-c", "odd.jsonl", *fields, "--engine", "overlap")
@@ -133,7 +133,7 @@ def test_the_options_name_fields(files: Path, lbr: Program) -> None:
     assert refused.err == "lbr: --tsv-columns text: needs id and text once, and may name title once\n"
 
 
-def test_bad_lines_can_be_left_out(files: Path, lbr: Program) -> None:
+def test_bad_lines_can_be_skipped(files: Path, lbr: Program) -> None:
     write(files, {"docs.jsonl": '{"_id":"d1","text":"fig"}\n{"_id"\n{"_id":"d2","text":"tram"}\nnull\n'})
     refused = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap")
     assert (refused.code, refused.out) == (2, "")
@@ -144,12 +144,12 @@ def test_bad_lines_can_be_left_out(files: Path, lbr: Program) -> None:
     assert "; 2 lines were left out" in ended.err
 
 
-def test_shards_are_read_one_after_the_other(files: Path, lbr: Program) -> None:
+def test_shards_are_read_in_order(files: Path, lbr: Program) -> None:
     write(files, {"a.jsonl": '{"_id":"d1","text":"fig"}\n', "b.tsv": "d2\ttram\n"})
     assert lbr("rerank", "run.trec", "-c", "a.jsonl", "-c", "b.tsv", "--engine", "overlap").code == 0
 
 
-def test_a_bad_first_line_does_not_decide_the_format(files: Path, lbr: Program) -> None:
+def test_an_invalid_first_line_does_not_change_the_format(files: Path, lbr: Program) -> None:
     write(
         files, {"docs.jsonl": b'\xff{"_id":"d1","text":"x"}\n{"_id":"d1","text":"fig"}\n{"_id":"d2","text":"tram"}\n'}
     )
@@ -158,30 +158,30 @@ def test_a_bad_first_line_does_not_decide_the_format(files: Path, lbr: Program) 
     assert "; 1 line was left out" in ended.err
 
 
-def test_an_id_in_brackets_is_no_json(tmp_path: Path) -> None:
+def test_an_id_in_brackets_is_not_json(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, "[1]\tripe\n{2}\tfig\n", **{"[1]": None, "{2}": None})
     assert texts.documents == {"[1]": Document("[1]", "ripe"), "{2}": Document("{2}", "fig")}
 
 
-def test_leaving_bad_lines_out_does_not_hide_a_contradiction(files: Path, lbr: Program) -> None:
+def test_skipping_bad_lines_does_not_skip_conflicting_texts(files: Path, lbr: Program) -> None:
     write(files, {"docs.jsonl": '{"_id":"d1","text":"a"}\n{"_id":"d1","text":"b"}\n{"_id":"d2","text":""}\n'})
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--bad-lines", "skip", "--quiet")
     assert (ended.code, ended.err) == (2, "lbr: docs.jsonl:2: document d1 has another text at docs.jsonl:1\n")
 
 
 @pytest.mark.parametrize("title", [0, False, [], {}])
-def test_a_title_is_a_string_or_nothing(tmp_path: Path, title: Any) -> None:
+def test_a_title_is_a_string_or_null(tmp_path: Path, title: Any) -> None:
     with pytest.raises(InputError, match='"title" has to be a string'):
         read(tmp_path, lines({"_id": "d1", "text": "x", "title": title}))
     assert read(tmp_path, lines({"_id": "d1", "text": "x", "title": None}))[0].documents == {"d1": Document("d1", "x")}
 
 
-def test_a_number_beyond_floats_is_good_json(tmp_path: Path) -> None:
+def test_a_number_too_large_for_a_float_is_valid_json(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, '{"_id":"d1","text":"x","weight":1e400}\n')
     assert list(texts.documents) == ["d1"]
 
 
-def test_a_form_feed_is_an_id_and_no_blank_line(tmp_path: Path) -> None:
+def test_a_form_feed_is_an_id_and_not_a_blank_line(tmp_path: Path) -> None:
     texts, _ = read(tmp_path, "d1\tx\n\x0c\t\n", **{"\x0c": None})
     assert texts.documents == {"\x0c": Document("\x0c", "")}
 
@@ -190,7 +190,7 @@ ON_FILES = ["rerank", "run.trec", "--engine", "overlap", "--quiet"]
 
 
 @pytest.mark.parametrize("option", ["--id-field", "--text-field", "--title-field"])
-def test_names_of_keys_have_no_effect_on_tsv(files: Path, lbr: Program, option: str) -> None:
+def test_field_options_have_no_effect_on_tsv(files: Path, lbr: Program, option: str) -> None:
     write(
         files, {"docs.tsv": "d1\tfig\nd2\ttram\n", "one.jsonl": '{"k":"d1","text":"fig"}\n', "rest.tsv": "d2\ttram\n"}
     )
@@ -204,7 +204,7 @@ def test_names_of_keys_have_no_effect_on_tsv(files: Path, lbr: Program, option: 
     assert (ended.code, ended.out.count("\n"), ended.err) == (0, 3, "")
 
 
-def test_names_of_columns_have_no_effect_on_jsonl(files: Path, lbr: Program) -> None:
+def test_tsv_columns_have_no_effect_on_jsonl(files: Path, lbr: Program) -> None:
     ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--tsv-columns", "id,text")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
@@ -216,7 +216,7 @@ def test_names_of_columns_have_no_effect_on_jsonl(files: Path, lbr: Program) -> 
     assert (ended.code, ended.out.count("\n"), ended.err) == (0, 3, "")
 
 
-def test_a_title_field_that_no_document_has(files: Path, lbr: Program) -> None:
+def test_an_unknown_title_field_is_a_warning(files: Path, lbr: Program) -> None:
     ended = lbr(*ON_FILES, "-c", "docs.jsonl", "--title-field", "headline")
     assert (ended.code, ended.err) == (
         0,

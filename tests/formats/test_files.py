@@ -42,7 +42,7 @@ def lines(path: Path, content: bytes) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_compression_is_told_by_the_first_bytes(tmp_path: Path, kind: str) -> None:
+def test_compression_is_detected_from_the_first_bytes(tmp_path: Path, kind: str) -> None:
     compress = COMPRESS[kind]
     assert lines(tmp_path, compress(b"a\nb\n")) == [(1, b"a"), (2, b"b")]
     assert lines(tmp_path, compress(b"a\n") + compress(b"b\nc")) == [(1, b"a"), (2, b"b"), (3, b"c")]
@@ -50,7 +50,7 @@ def test_compression_is_told_by_the_first_bytes(tmp_path: Path, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", [kind for kind in COMPRESS if kind != "plain"])
-def test_cut_off_and_damaged_data_is_an_error_with_its_line(tmp_path: Path, kind: str) -> None:
+def test_truncated_and_damaged_data_is_an_error_with_its_line(tmp_path: Path, kind: str) -> None:
     whole = COMPRESS[kind](os.urandom(300_000).replace(b"\n", b"x") + b"\nb\n" * 3)
     for broken in (whole[:-3], whole[: len(whole) // 2], whole[:100_000] + b"damage" + whole[100_006:]):
         with pytest.raises(InputError, match=rf"f:\d+: the {kind} data is (cut off or )?damaged here"):
@@ -63,19 +63,19 @@ MARK = b"\xef\xbb\xbf"
 def test_byte_order_marks_are_dropped_at_the_start_of_every_line(tmp_path: Path) -> None:
     assert lines(tmp_path, MARK + MARK + b"a\n" + MARK + b"b") == [(1, b"a"), (2, b"b")]
     assert lines(tmp_path, gzip.compress(MARK + b"a") + gzip.compress(b"\n" + MARK)) == [(1, b"a")]
-    # inside a line, and in part, they are characters as any other
+    # inside a line, and if incomplete, they are part of the text
     kept = [b"a" + MARK, MARK[:2] + b"b", MARK[:1]]
     assert lines(tmp_path, b"\n".join(kept)) == list(enumerate(kept, 1))
 
 
-def test_line_ends(tmp_path: Path) -> None:
+def test_line_ends_are_removed(tmp_path: Path) -> None:
     odd = "x\u2028y\x85z\x0bw".encode()
     assert lines(tmp_path, b"a\r\n\r\n \t\n" + odd + b"\rb\r") == [(1, b"a"), (4, odd + b"\rb\r")]
     assert lines(tmp_path, b"a\r\r\n\r\r\nb\rc\r\r\r\n") == [(1, b"a"), (3, b"b\rc")]
 
 
 @given(st.lists(st.sampled_from([MARK, MARK[:1], MARK[:2], b"\n", b"\r", b"a", b"\xef\xbc\x81"]), max_size=30))
-def test_any_bytes_come_back_line_by_line(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]) -> None:
+def test_any_bytes_are_split_into_lines(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]) -> None:
     content = b"# plain text\n" + b"".join(parts)
     ends = content.count(b"\n")
     expected = []
@@ -97,12 +97,12 @@ def test_any_bytes_come_back_line_by_line(tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize(
     ("content", "what"), [(b"PK\x03\x04rest", "a zip archive"), ("é".encode("utf-16"), "UTF-16 text")]
 )
-def test_what_is_no_text(tmp_path: Path, content: bytes, what: str) -> None:
+def test_binary_data_is_an_error(tmp_path: Path, content: bytes, what: str) -> None:
     with pytest.raises(InputError, match=f"f: is {what}"):
         lines(tmp_path, content)
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: cannot be read: No such file or directory"):
         InputFiles().open(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"is a folder without \.parquet and \.arrow files"):
@@ -110,7 +110,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_a_fifo_that_gives_a_byte_at_a_time(tmp_path: Path, kind: str) -> None:
+def test_a_pipe_is_read_byte_by_byte(tmp_path: Path, kind: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
@@ -126,20 +126,20 @@ def test_a_fifo_that_gives_a_byte_at_a_time(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_stdin_may_be_compressed_too(files: Path, lbr: Program, kind: str) -> None:
+def test_stdin_may_be_compressed(files: Path, lbr: Program, kind: str) -> None:
     run = COMPRESS[kind]((files / "run.trec").read_bytes())
     ended = lbr("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", stdin=run)
     assert ended.out.splitlines()[0] == "q1 Q0 d1 1 0.33333334 lbr-overlap"
 
 
-def test_windows_line_ends_and_marks_everywhere_change_nothing(files: Path, lbr: Program) -> None:
+def test_windows_line_ends_and_byte_order_marks_are_ignored(files: Path, lbr: Program) -> None:
     expected = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap").out
     for path in list(files.iterdir()):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap").out == expected
 
 
-def test_text_is_utf_8_whatever_the_locale(files: Path, lbr: Program) -> None:
+def test_text_is_utf_8_in_any_locale(files: Path, lbr: Program) -> None:
     write(files, {"docs ä.jsonl": '{"_id":"d1","text":"Ünï"}\n{"_id":"d2","text":""}\n', "q.tsv": "q1\tünï\nq2\tx\n"})
     arguments = ["rerank", "run.trec", "-c", "docs ä.jsonl", "-q", "q.tsv", "--engine", "overlap"]
     ended = lbr(*arguments, env={"LC_ALL": "C", "PYTHONUTF8": "0"})
@@ -151,7 +151,7 @@ def test_text_is_utf_8_whatever_the_locale(files: Path, lbr: Program) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bzip2", "xz", "zstd", "gzip"])
-def test_what_follows_a_member_is_never_dropped(tmp_path: Path, kind: str) -> None:
+def test_data_after_a_compressed_member_is_an_error(tmp_path: Path, kind: str) -> None:
     one, two = COMPRESS[kind](b"a\n"), COMPRESS[kind](b"b\n")
     for rest in (b"plain text\n", two[:6], two[2:], two[:-2]):
         with pytest.raises(InputError, match=rf"f:[23]: the {kind} data is (cut off or )?damaged here"):
@@ -163,12 +163,12 @@ def test_padding_between_xz_streams(tmp_path: Path) -> None:
     assert lines(tmp_path, padded) == [(1, b"a"), (2, b"b")]
 
 
-def test_a_zstd_frame_to_be_skipped(tmp_path: Path) -> None:
+def test_a_skippable_zstd_frame_is_skipped(tmp_path: Path) -> None:
     skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
     assert lines(tmp_path, skipped + COMPRESS["zstd"](b"a\n") + skipped) == [(1, b"a")]
 
 
-def test_a_pipe_that_says_not_now(files: Path) -> None:
+def test_a_non_blocking_pipe_is_awaited(files: Path) -> None:
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
     command = [
@@ -199,20 +199,20 @@ def test_a_pipe_that_says_not_now(files: Path) -> None:
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "bzip2" else ()) for kind in COMPRESS]
 )
-def test_data_that_shrinks_a_thousand_times(tmp_path: Path, kind: str) -> None:
+def test_highly_compressed_data_is_read(tmp_path: Path, kind: str) -> None:
     content = b"".join(b"%d %s\n" % (number, b"cats " * 2000) for number in range(1500))
     read = lines(tmp_path, COMPRESS[kind](content))
     assert b"".join(line + b"\n" for _, line in read) == content
 
 
-def test_a_zstd_frame_that_needs_a_dictionary(tmp_path: Path) -> None:
+def test_a_zstd_frame_that_needs_a_dictionary_is_an_error(tmp_path: Path) -> None:
     dictionary = zstandard.train_dictionary(2000, [b"ripe fig %d tram gauge" % number * 20 for number in range(500)])
     packed = zstandard.ZstdCompressor(dict_data=dictionary).compress(b"ripe fig 3\n")
     for content, line in ((packed, 1), (COMPRESS["zstd"](b"a\n") + packed, 2)):
         with pytest.raises(InputError) as error:
             lines(tmp_path, content)
         assert str(error.value) == f"{tmp_path}/f:{line}: the zstd data needs a dictionary"
-        assert error.value.hint == "decompress it before: zstd -dc -D DICTIONARY"
+        assert error.value.hint == "decompress the file first: zstd -dc -D DICTIONARY"
 
 
 PAIRS = '{"qid":"q1","query":"fig","id":"d1","text":"x"}\n{"qid":"q1","query":"fig","id":"d2","text":"y"}\n'
@@ -253,7 +253,7 @@ SEPARATED = {
 
 
 @pytest.mark.parametrize("name", SEPARATED)
-def test_lines_that_end_in_a_carriage_return_alone(files: Path, lbr: Program, name: str) -> None:
+def test_lines_separated_by_carriage_returns_are_refused(files: Path, lbr: Program, name: str) -> None:
     path, content, command = SEPARATED[name]
     command = [*command, *(["--engine", "overlap"] if command[0] == "rerank" else []), "--quiet"]
     write(files, {path: content.replace("\n", "\r"), "judged": "q1 0 d1 1\n"})
@@ -263,7 +263,7 @@ def test_lines_that_end_in_a_carriage_return_alone(files: Path, lbr: Program, na
         f"lbr: {path}:1: a carriage return inside the line; lines have to end in a line feed\n"
         f"lbr: hint: replace the carriage returns: tr '\\r' '\\n' < {path}\n"
     )
-    if name != "lines":  # of a file of several lines only some are separated so
+    if name != "lines":  # in a file of several lines, only some records are separated by carriage returns
         write(files, {path: (content + content).replace("\n", "\r", content.count("\n") + 1)})
         ended = lbr(*command)
         assert (ended.code, ended.out) == (2, "")
@@ -275,7 +275,7 @@ def test_lines_that_end_in_a_carriage_return_alone(files: Path, lbr: Program, na
     assert lbr(*command).out.replace("\r", "") == ended.out.replace("\r", "")
 
 
-def test_the_command_of_a_compressed_file(files: Path, lbr: Program) -> None:
+def test_the_hint_for_a_compressed_file_decompresses_it(files: Path, lbr: Program) -> None:
     write(files, {"my run.gz": gzip.compress(RUN.replace("\n", "\r").encode())})
     hint = lbr("rerank", "my run.gz", "-c", "docs.jsonl", "--engine", "overlap").err.splitlines()[-1]
     prefix = "lbr: hint: replace the carriage returns: "
@@ -295,7 +295,7 @@ def test_a_carriage_return_inside_a_text_is_read(files: Path, lbr: Program) -> N
 
 
 @pytest.mark.parametrize("name", ["run.trec", "queries.tsv", "docs.jsonl", "docs.tsv"])
-def test_byte_order_marks_of_files_that_were_joined(files: Path, lbr: Program, name: str) -> None:
+def test_byte_order_marks_of_concatenated_files_are_ignored(files: Path, lbr: Program, name: str) -> None:
     write(files, {"docs.tsv": "d1\tfig\nd2\ttram\n"})
     corpus = "docs.tsv" if name == "docs.tsv" else "docs.jsonl"
     command = ["rerank", "run.trec", "-c", corpus, "--engine", "overlap", "--quiet"]
@@ -307,7 +307,9 @@ def test_byte_order_marks_of_files_that_were_joined(files: Path, lbr: Program, n
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n"])
-def test_line_ends_and_marks_of_a_prompt_file(chat_model: Path, files: Path, lbr: Program, end: str) -> None:
+def test_line_ends_and_byte_order_marks_of_a_prompt_file_are_ignored(
+    chat_model: Path, files: Path, lbr: Program, end: str
+) -> None:
     prompt = 'system = "Judge."\nuser = """\nQuery: {query}\nText: {document}\n"""\n'
     write(files, {"a.toml": prompt, "b.toml": MARK + prompt.replace("\n", end).encode()})
     command = ["rerank", "run.trec", "-c", "docs.jsonl", "-m", str(chat_model), "--family", "next-token", "--quiet"]

@@ -43,14 +43,14 @@ REFUSED = {"pandas/run.pkl": "pickle", "ranx/run.lz4": "LZ4"}
 RANKINGS = {query_id: sorted(scores, key=lambda doc_id: -scores[doc_id]) for query_id, scores in SCORES.items()}
 
 
-def test_all_files_are_read_by_some_test() -> None:
+def test_every_file_is_tested() -> None:
     files = {path for path in FOREIGN.rglob("*") if path.is_file()} - {FOREIGN / "VERSIONS"}
     named = {*RUNS, *CORPORA, *QUERY_FILES, *QRELS_FILES, *REFUSED, "datasets/top_ranked.parquet"}
     assert {FOREIGN / shard for name in named for shard in shards(str(FOREIGN / name))} == files
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_runs(name: str) -> None:
+def test_runs_are_read(name: str) -> None:
     run = read_run(str(FOREIGN / name), keep=True)
     assert run.rankings == RANKINGS
     assert run.candidates.keys() == SCORES.keys()
@@ -63,7 +63,7 @@ def test_candidates_of_a_reranking_task_have_the_order_of_the_list() -> None:
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_corpora(name: str) -> None:
+def test_corpora_are_read(name: str) -> None:
     documents = WantedDocuments(set(CORPUS))
     for path in shards(str(FOREIGN / name)):
         stream = InputFiles().open(path, columns=Fields().table_columns)
@@ -74,17 +74,17 @@ def test_corpora(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUERY_FILES)
-def test_queries(name: str) -> None:
+def test_queries_are_read(name: str) -> None:
     stream = InputFiles().open(str(FOREIGN / name), columns=table_columns())
     assert {query_id: line.query.text for query_id, line in read_queries(stream).items()} == QUERIES
 
 
 @pytest.mark.parametrize("name", QRELS_FILES)
-def test_qrels(name: str) -> None:
+def test_qrels_are_read(name: str) -> None:
     assert read_judgments(str(FOREIGN / name)) == QRELS
 
 
 @pytest.mark.parametrize(("name", "kind"), REFUSED.items())
-def test_binary_files_that_are_no_tables_are_refused_by_their_name(name: str, kind: str) -> None:
+def test_other_binary_files_are_refused_by_kind(name: str, kind: str) -> None:
     with pytest.raises(InputError, match=kind):
         read_run(str(FOREIGN / name))

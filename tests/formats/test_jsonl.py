@@ -1,4 +1,4 @@
-"""JSONL candidates in three shapes, and JSONL output."""
+"""JSONL candidates in all forms, and JSONL output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(*records: Any) -> list[Line]:
 
 @pytest.mark.parametrize("query_key", ["query_id", "qid"])
 @pytest.mark.parametrize("doc_key", ["doc_id", "docid", "_id", "id"])
-def test_a_pair_a_line(query_key: str, doc_key: str) -> None:
+def test_one_pair_a_line(query_key: str, doc_key: str) -> None:
     record = {query_key: "q1", doc_key: 7, "score": 2, "rank": 3, "query": "a", "title": "t", "text": "b", "url": None}
     (line,) = read(record)
     assert line.query == Query("q1", "a")
@@ -32,7 +32,7 @@ def test_a_pair_a_line(query_key: str, doc_key: str) -> None:
     assert line.candidate == Candidate("7", Document("7", "b", "t"), 2.0, 3, extra)
 
 
-def test_a_query_a_line_with_candidates() -> None:
+def test_one_query_a_line_with_candidates() -> None:
     candidates = [
         {"docid": "a", "score": 1.5, "doc": {"title": "t", "contents": "x"}},
         {"doc_id": "b", "text": "y", "score": None},
@@ -52,12 +52,12 @@ def test_a_query_a_line_with_candidates() -> None:
     assert third.candidate.doc_id == "2"
 
 
-def test_documents_as_web_services_take_them() -> None:
+def test_one_query_a_line_with_documents_as_in_web_services() -> None:
     lines = read({"query": "a", "documents": ["x", {"id": "d", "text": "y"}]}, {"query": "b", "documents": ["x"]})
     assert [(line.query.query_id, line.candidate.doc_id) for line in lines] == [("1", "0"), ("1", "d"), ("2", "0")]
 
 
-def test_no_candidates_is_no_lines() -> None:
+def test_an_empty_list_has_no_candidates() -> None:
     assert read({"query": "a", "documents": []}) == []
 
 
@@ -82,7 +82,7 @@ def test_no_candidates_is_no_lines() -> None:
         ({"qid": "q", "candidates": [{"id": "d", "doc": {"text": 1}}]}, 'in "doc": "text" has to be a string'),
     ],
 )
-def test_a_record_that_cannot_be_read_is_named(record: dict[str, Any], problem: str) -> None:
+def test_invalid_records_are_errors(record: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError) as error:
         read({"qid": "q", "doc_id": "d"}, record)
     assert str(error.value).startswith(f"f:2: {problem}")
@@ -107,13 +107,13 @@ def test_a_record_that_cannot_be_read_is_named(record: dict[str, Any], problem: 
         (b'{"a":' * 2000, "f:1: not valid JSON: "),
     ],
 )
-def test_bytes_that_are_no_json(line: bytes, problem: str) -> None:
+def test_invalid_json_is_an_error(line: bytes, problem: str) -> None:
     with pytest.raises(InputError) as error:
         list(Jsonl().read([(1, line)], "f"))
     assert str(error.value).startswith(problem)
 
 
-def test_a_corpus_taken_for_a_run_gets_a_hint() -> None:
+def test_a_corpus_as_run_is_an_error_with_a_hint() -> None:
     with pytest.raises(InputError) as error:
         read({"_id": "d1", "text": "x"})
     assert error.value.hint == "this looks like a corpus; name the corpus with --corpus"
@@ -142,14 +142,14 @@ RESERVED = {
 
 
 @given(st.dictionaries(st.text().filter(lambda key: key not in {*RESERVED, "query", "text", "title", "doc"}), JSON))
-def test_unknown_keys_come_out_with_the_same_value(extra: dict[str, Any]) -> None:
-    # "qid" and the other spellings of ids are unknown keys where the first spelling is there
+def test_unknown_keys_are_copied(extra: dict[str, Any]) -> None:
+    # "qid" and other names of ids are unknown keys if the first name is present
     (line,) = read({"query_id": "q", "doc_id": "d", **extra})
     out = json.loads(Jsonl().write(line.query, [RankedCandidate(line.candidate, 1, 1, 0.5)], OutputOptions("t")))
     assert {key: value for key, value in out.items() if key not in RESERVED} == extra
 
 
-def test_what_comes_out(lbr: Program) -> None:
+def test_the_output_line(lbr: Program) -> None:
     lines = (
         b'{"qid":"q1","docid":"d1","score":9.5,"url":"u","query":"bread salt","text":"figs"}\n'
         b'{"qid":"q1","docid":"d2","score":9.0,"query":"bread salt","text":"salt"}\n'
@@ -186,7 +186,7 @@ def test_numbers_in_unknown_keys_keep_their_value(lbr: Program, number: str) -> 
     assert f'"x":[{number}]' in ended.out.replace("100000.0", "1E5")
 
 
-def test_an_id_of_more_than_64_bits_is_refused_whatever_else_is_in_the_line() -> None:
+def test_an_id_of_more_than_64_bits_is_refused() -> None:
     with pytest.raises(InputError, match='"doc_id" has to be a string or a 64-bit integer'):
         list(Jsonl().read([(1, b'{"qid": 1, "doc_id": 18446744073709551616}')], "f"))
 
@@ -204,13 +204,13 @@ def test_an_id_of_more_than_64_bits_is_refused_whatever_else_is_in_the_line() ->
         ),
     ],
 )
-def test_an_implied_id_never_meets_a_given_one(lbr: Program, lines: list[Any], message: str) -> None:
+def test_an_implied_id_equal_to_an_explicit_one_is_an_error(lbr: Program, lines: list[Any], message: str) -> None:
     ended = lbr("rerank", "--engine", "overlap", stdin="\n".join(map(json.dumps, lines)).encode())
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(message)
 
 
-def test_a_text_beside_a_list_is_not_taken_for_a_documents() -> None:
+def test_a_text_beside_a_list_belongs_to_no_document() -> None:
     (line,) = read(
         {"qid": "q", "query": "z", "text": "OUTER", "candidates": [{"id": "7", "doc": {"contents": "inner"}}]}
     )
@@ -225,7 +225,7 @@ def test_a_text_beside_a_list_is_not_taken_for_a_documents() -> None:
         ({"qid": "q", "candidates": [{"score": 1}]}, 'f:1: in "candidates", item 0: neither a document id nor a text'),
     ],
 )
-def test_an_implied_id_is_looked_up_nowhere(record: Any, problem: str) -> None:
+def test_implied_ids_need_a_text(record: Any, problem: str) -> None:
     with pytest.raises(InputError) as error:
         read(record)
     assert str(error.value) == problem
@@ -272,5 +272,5 @@ def test_fields_need_a_corpus_or_jsonl(files: Path, lbr: Program) -> None:
     assert (ended.code, ended.err) == (
         2,
         "lbr: run.trec: has no fields that --id-field, --text-field or --title-field could name\n"
-        "lbr: hint: they are for a --corpus, or for candidates in JSONL\n",
+        "lbr: hint: these options are for a --corpus, or for candidates in JSONL\n",
     )

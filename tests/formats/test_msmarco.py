@@ -54,19 +54,19 @@ def test_four_fields_hold_texts_and_the_last_may_hold_tabs() -> None:
 
 
 @pytest.mark.parametrize("second", ["q1\td2", "q1\td2\tx", "q1\td2\t1\t2", "q1\td2\t1.5"])
-def test_later_lines_have_to_fit_the_first(second: str) -> None:
+def test_later_lines_need_the_fields_of_the_first(second: str) -> None:
     with pytest.raises(InputError, match=r"^f:2: "):
         list(MsMarco().read([(1, b"q1\td1\t1"), (2, second.encode())], "f"))
 
 
-def test_first_stage_order_is_by_rank_and_a_run_comes_out(files: object, lbr: Program) -> None:
+def test_candidates_are_ordered_by_rank_and_written_as_a_run(files: object, lbr: Program) -> None:
     ended = lbr(
         "rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", stdin=b"q1\td3\t2\nq1\td2\t1\n"
     )
     assert ended.out == "q1\td2\t1\nq1\td3\t2\n"
 
 
-def test_a_line_that_begins_with_a_hash_is_no_comment_here(files: Path, lbr: Program) -> None:
+def test_a_line_that_begins_with_a_hash_is_not_a_comment(files: Path, lbr: Program) -> None:
     write(files, {"q": "#1\tfig\nq1\tsalt\n"})
     ended = lbr("rerank", "-c", "docs.jsonl", "-q", "q", "--engine", "overlap", stdin=b"#1\td1\t1\nq1\td3\t2\n")
     assert ended.out == "#1\td1\t1\nq1\td3\t1\n"

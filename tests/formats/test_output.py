@@ -58,7 +58,7 @@ def refuse(number: int) -> Any:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that other users may enter."""
+    """Return a folder that other users may enter."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
@@ -80,7 +80,7 @@ def unprivileged() -> Iterator[None]:
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to create files of other users")
 
 
-def test_a_file_appears_with_the_umasks_mode(files: Path, lbr: Program) -> None:
+def test_a_new_file_has_the_mode_of_the_umask(files: Path, lbr: Program) -> None:
     ended = lbr(*OVERLAP, "-o", "out.trec", "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     assert (files / "out.trec").read_text() == EXPECTED
@@ -90,7 +90,7 @@ def test_a_file_appears_with_the_umasks_mode(files: Path, lbr: Program) -> None:
     assert not list(files.glob(".*"))
 
 
-def test_an_old_file_keeps_its_mode_and_a_link_its_target(files: Path, lbr: Program) -> None:
+def test_the_mode_and_the_link_of_an_old_file_are_kept(files: Path, lbr: Program) -> None:
     write(files, {"real.trec": "old"})
     (files / "real.trec").chmod(0o640)
     (files / "link.trec").symlink_to("real.trec")
@@ -100,19 +100,19 @@ def test_an_old_file_keeps_its_mode_and_a_link_its_target(files: Path, lbr: Prog
     assert stat.S_IMODE((files / "real.trec").stat().st_mode) == 0o640
 
 
-def test_a_run_may_be_written_over_itself(files: Path, lbr: Program) -> None:
+def test_a_run_may_be_overwritten_by_its_reranking(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "-o", "run.trec").code == 0
     assert (files / "run.trec").read_text() == EXPECTED
 
 
-def test_bad_input_leaves_the_old_file(files: Path, lbr: Program) -> None:
+def test_invalid_input_keeps_the_old_file(files: Path, lbr: Program) -> None:
     write(files, {"out.trec": "old", "docs.jsonl": "{"})
     assert lbr(*OVERLAP, "-o", "out.trec").code == 2
     assert (files / "out.trec").read_text() == "old"
     assert not list(files.glob(".*"))
 
 
-def test_no_clobber_is_decided_before_anything_is_read(files: Path, lbr: Program) -> None:
+def test_no_clobber_is_checked_before_reading(files: Path, lbr: Program) -> None:
     write(files, {"out.trec": "old", "docs.jsonl": "{"})
     ended = lbr(*OVERLAP, "-o", "out.trec", "--no-clobber")
     assert (ended.code, ended.err) == (2, "lbr: out.trec: exists, and --no-clobber is set\n")
@@ -121,7 +121,7 @@ def test_no_clobber_is_decided_before_anything_is_read(files: Path, lbr: Program
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
-def test_endings_choose_format_and_compression(files: Path, lbr: Program, ending: str) -> None:
+def test_extensions_choose_format_and_compression(files: Path, lbr: Program, ending: str) -> None:
     for name in ("out.tsv", "again.tsv"):
         assert lbr(*OVERLAP, "-o", name + ending).code == 0
     data = (files / f"out.tsv{ending}").read_bytes()
@@ -130,12 +130,12 @@ def test_endings_choose_format_and_compression(files: Path, lbr: Program, ending
     assert (files / f"again.tsv{ending}").read_bytes() == data
 
 
-def test_output_format_wins_over_the_ending(files: Path, lbr: Program) -> None:
+def test_output_format_overrides_the_extension(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "-o", "out.tsv", "--output-format", "trec").code == 0
     assert (files / "out.tsv").read_text() == EXPECTED
 
 
-def test_a_pipe_is_written_straight(files: Path, lbr: Program) -> None:
+def test_a_pipe_is_written_directly(files: Path, lbr: Program) -> None:
     os.mkfifo(files / "pipe")
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append((files / "pipe").read_text()))
@@ -146,25 +146,25 @@ def test_a_pipe_is_written_straight(files: Path, lbr: Program) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_full_disk_is_a_failure_that_may_pass(files: Path, lbr: Program) -> None:
+def test_a_full_disk_is_a_run_error(files: Path, lbr: Program) -> None:
     ended = lbr(*OVERLAP, "-o", "/dev/full", "--quiet")
     assert (ended.code, ended.err) == (1, "lbr: /dev/full: cannot be written: No space left on device\n")
 
 
-def test_a_folder_that_is_not_there_and_one_that_is(files: Path, lbr: Program) -> None:
+def test_a_missing_folder_and_a_folder_as_output_are_errors(files: Path, lbr: Program) -> None:
     ended = lbr(*OVERLAP, "-o", "no/out.trec")
     assert (ended.code, ended.err) == (2, "lbr: no/out.trec: cannot be written: No such file or directory\n")
     assert "Is a directory" in lbr(*OVERLAP, "-o", ".").err
 
 
-def test_what_a_killed_run_left_is_taken_over(files: Path, lbr: Program) -> None:
+def test_the_temporary_file_of_a_killed_run_is_replaced(files: Path, lbr: Program) -> None:
     write(files, {".out.trec.lbr-tmp": "half a li"})
     assert lbr(*OVERLAP, "-o", "out.trec").code == 0
     assert (files / "out.trec").read_text() == EXPECTED
     assert not list(files.glob(".*"))
 
 
-def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_are_an_error(tmp_path: Path) -> None:
     with opened(tmp_path / "out") as first:
         first.write(b"one")
         with pytest.raises(RunError, match="another lbr process is writing this file"):
@@ -174,7 +174,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == b"two"
 
 
-def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+def test_an_exception_leaves_no_file(tmp_path: Path) -> None:
     def fail() -> None:
         with opened(tmp_path / "out") as output:
             output.write(b"half")
@@ -197,7 +197,7 @@ def test_a_long_name_has_a_short_temporary_name(tmp_path: Path, name: str) -> No
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+def test_a_file_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="File name too long"):
         opened(tmp_path / ("x" * 256))
 
@@ -213,7 +213,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize(
     ("number", "code", "last"), [(signal.SIGINT, 130, "lbr: interrupted"), (signal.SIGTERM, 143, "lbr: terminated")]
 )
-def test_signals_leave_the_old_file(files: Path, number: signal.Signals, code: int, last: str) -> None:
+def test_signals_keep_the_old_file(files: Path, number: signal.Signals, code: int, last: str) -> None:
     write(files, {"out.trec": "old"})
     job = start(files, "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", "-o", "out.trec")
     deadline = time.monotonic() + 30
@@ -227,7 +227,7 @@ def test_signals_leave_the_old_file(files: Path, number: signal.Signals, code: i
     assert not (files / ".out.trec.lbr-tmp").exists()
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(files: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(files: Path) -> None:
     write(files, {"big.trec": "".join(f"q{i} Q0 d{j} 1 1 x\n" for i in range(2000) for j in (1, 2, 3))})
     write(files, {"big.tsv": "".join(f"q{i}\ttram gauge\n" for i in range(2000))})
     job = start(files, "big.trec", "-c", "docs.jsonl", "-q", "big.tsv", "--engine", "overlap", "--quiet")
@@ -239,7 +239,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(files: Path) -> None:
     assert job.wait(timeout=30) == 0
 
 
-def test_stdout_that_is_closed(files: Path) -> None:
+def test_closed_stdout_is_an_error(files: Path) -> None:
     command = f"exec {sys.executable} -m lbr_cli {' '.join(OVERLAP)} --quiet >&-"
     ended = subprocess.run(
         command, shell=True, cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
@@ -248,7 +248,7 @@ def test_stdout_that_is_closed(files: Path) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_file_too_large_is_no_success(files: Path, unbuffered: str) -> None:
+def test_a_file_that_exceeds_the_size_limit_is_an_error(files: Path, unbuffered: str) -> None:
     write(files, {"big.trec": "".join(f"q1 Q0 d{i} 1 1 x\n" for i in range(2000)), "big.tsv": "q1\tx\n"})
     write(files, {"big.jsonl": "".join(f'{{"_id":"d{i}","text":"x"}}\n' for i in range(2000))})
     command = f"ulimit -f 16; exec {sys.executable} -m lbr_cli rerank big.trec -c big.jsonl -q big.tsv --engine overlap"
@@ -263,7 +263,7 @@ def test_a_file_too_large_is_no_success(files: Path, unbuffered: str) -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_slow_reader_gets_everything(files: Path, blocking: bool) -> None:
+def test_a_slow_reader_receives_everything(files: Path, blocking: bool) -> None:
     write(files, {"big.trec": "".join(f"q1 Q0 d{i} 1 1 x\n" for i in range(9000)), "big.tsv": "q1\tx\n"})
     write(files, {"big.jsonl": "".join(f'{{"_id":"d{i}","text":"x"}}\n' for i in range(9000))})
     ours, theirs = os.pipe()
@@ -283,7 +283,7 @@ def test_a_slow_reader_gets_everything(files: Path, blocking: bool) -> None:
 
 
 @pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1"])
-def test_a_descriptor_keeps_its_place(files: Path, target: str) -> None:
+def test_a_descriptor_keeps_its_position(files: Path, target: str) -> None:
     command = (
         f"{{ echo header; {sys.executable} -m lbr_cli {' '.join(OVERLAP)} --quiet -o {target}; echo footer; }} > out"
     )
@@ -291,14 +291,14 @@ def test_a_descriptor_keeps_its_place(files: Path, target: str) -> None:
     assert (files / "out").read_text() == f"header\n{EXPECTED}footer\n"
 
 
-def test_process_substitution(files: Path) -> None:
+def test_process_substitution_is_written(files: Path) -> None:
     command = f"{sys.executable} -m lbr_cli {' '.join(OVERLAP)} --quiet -o >(cat > out; echo done > end)"
     command += "; while [ ! -e end ]; do sleep 0.05; done"
     subprocess.run(["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
     assert (files / "out").read_text() == EXPECTED
 
 
-def test_a_pipe_whose_name_asks_for_compression(files: Path, lbr: Program) -> None:
+def test_a_pipe_with_a_compressed_extension_is_compressed(files: Path, lbr: Program) -> None:
     os.mkfifo(files / "pipe.trec.gz")
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append((files / "pipe.trec.gz").read_bytes()))
@@ -309,7 +309,7 @@ def test_a_pipe_whose_name_asks_for_compression(files: Path, lbr: Program) -> No
 
 
 @pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2> >(exec true)"])
-def test_a_job_whose_messages_cannot_be_told_goes_on(files: Path, stderr: str) -> None:
+def test_a_job_continues_if_stderr_is_closed(files: Path, stderr: str) -> None:
     command = f"exec {sys.executable} -m lbr_cli {' '.join(OVERLAP)} -o out {stderr}"
     ended = subprocess.run(["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == 0
@@ -326,13 +326,13 @@ def test_a_link_or_a_pipe_of_the_temporary_name_is_not_followed(files: Path, lbr
     assert lbr(*OVERLAP, "-o", "out.trec").code == 2
 
 
-def test_a_name_that_ends_in_a_slash_is_no_file(files: Path, lbr: Program) -> None:
+def test_a_name_that_ends_in_a_slash_is_an_error(files: Path, lbr: Program) -> None:
     assert lbr(*OVERLAP, "-o", "new/").code == 2
     assert not (files / "new").exists()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["rerank", "--help"]])
-def test_help_into_a_pipe_that_is_closed_and_onto_a_full_disk(files: Path, arguments: list[str]) -> None:
+def test_help_to_a_closed_pipe_or_a_full_disk_is_no_traceback(files: Path, arguments: list[str]) -> None:
     run = f"{sys.executable} -m lbr_cli {' '.join(arguments)}"
     command = f"{run} | true; echo ${{PIPESTATUS[0]}}; {run} > /dev/full; echo $?"
     ended = subprocess.run(
@@ -342,8 +342,8 @@ def test_help_into_a_pipe_that_is_closed_and_onto_a_full_disk(files: Path, argum
     assert ended.stderr == b"lbr: standard output: cannot be written: No space left on device\n"
 
 
-def test_an_empty_name_and_odd_descriptors_are_wrong_usage(files: Path, lbr: Program) -> None:
-    assert lbr(*OVERLAP, "-o", "").err == "lbr: --output: an empty name\n"
+def test_empty_names_and_invalid_descriptors_are_usage_errors(files: Path, lbr: Program) -> None:
+    assert lbr(*OVERLAP, "-o", "").err == "lbr: --output: empty file name\n"
     for name in ("/dev/fd/99999999999999999999", "/dev/fd/77", "/dev/fd/\u0667"):
         ended = lbr(*OVERLAP, "-o", name)
         assert (ended.code, ended.out) == (2, "")
@@ -355,7 +355,7 @@ def test_an_empty_name_and_odd_descriptors_are_wrong_usage(files: Path, lbr: Pro
     assert (ended_.returncode, ended_.stderr) == (2, b"lbr: /dev/fd/3: cannot be written: open for reading only\n")
 
 
-def test_a_temporary_file_that_somebody_took_away(tmp_path: Path) -> None:
+def test_a_removed_temporary_file_is_an_error(tmp_path: Path) -> None:
     def work() -> None:
         with opened(tmp_path / "out") as output:
             output.write(b"x")
@@ -365,7 +365,7 @@ def test_a_temporary_file_that_somebody_took_away(tmp_path: Path) -> None:
         work()
 
 
-def test_a_dry_run_with_stdout_closed_says_so(files: Path) -> None:
+def test_a_dry_run_with_closed_stdout_is_an_error(files: Path) -> None:
     command = f"exec {sys.executable} -m lbr_cli {' '.join(OVERLAP)} --dry-run --quiet >&-"
     ended = subprocess.run(
         ["bash", "-c", command], cwd=files, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
@@ -389,7 +389,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ("-o docs.jsonl", "--output docs.jsonl: would overwrite the corpus docs.jsonl"),
         ("-o $PWD/./docs.jsonl", "--output {0}/./docs.jsonl: would overwrite the corpus docs.jsonl"),
@@ -420,14 +420,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("--manifest m >> m", "--manifest m: the same file as standard output"),
     ],
 )
-def test_an_input_is_never_overwritten(files: Path, options: str, said: str) -> None:
+def test_an_input_is_never_overwritten(files: Path, options: str, message: str) -> None:
     write(files, {"run.jsonl": '{"query":"x","documents":["x"]}\n', "hard2.tsv": "d9\tx\n", ".o.lbr-tmp": "d9\tx\n"})
     (files / "link.jsonl").symlink_to("docs.jsonl")
     os.link(files / "docs.jsonl", files / "hard.jsonl")
     whole = f"{sys.executable} -m lbr_cli {options.replace(' -', ' --engine overlap --quiet -', 1)}"
     before = contents(files)
     code, out, err = bash(files, whole if options.startswith("rerank") else f"LBR {options}")
-    assert (code, out, err.decode()) == (2, b"", f"lbr: {said.format(files)}\n")
+    assert (code, out, err.decode()) == (2, b"", f"lbr: {message.format(files)}\n")
     (files / "m").unlink(missing_ok=True)  # created by the shell
     assert contents(files) == before
 
@@ -551,9 +551,7 @@ def test_a_finished_file_that_cannot_be_renamed_is_kept(
     assert contents(tmp_path) == {"out": b"old", ".out.lbr-tmp": b"new"}
 
 
-def test_a_full_disk_at_the_end_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_the_end_keeps_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"out": "old"})
     monkeypatch.setattr(os, "fsync", refuse(errno.ENOSPC))
     output = opened(tmp_path / "out")

@@ -24,28 +24,28 @@ def texts(path: Path, content: str) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("id_key", ["_id", "id", "query_id", "qid"])
 @pytest.mark.parametrize("text_key", ["text", "query"])
-def test_jsonl(tmp_path: Path, id_key: str, text_key: str) -> None:
+def test_jsonl_queries_are_read(tmp_path: Path, id_key: str, text_key: str) -> None:
     assert texts(tmp_path, json.dumps({id_key: 51, text_key: "a\tb"})) == {"51": "a\tb"}
 
 
-def test_tsv(tmp_path: Path) -> None:
+def test_tsv_queries_are_read(tmp_path: Path) -> None:
     assert texts(tmp_path, "051\tripe figs\r\n51\tR&D\tunit\n\nx\t") == {"051": "ripe figs", "51": "R&D\tunit", "x": ""}
 
 
-def test_an_id_a_blank_and_the_text_where_no_tab_is(tmp_path: Path) -> None:
+def test_lines_without_tabs_are_an_id_a_blank_and_a_text(tmp_path: Path) -> None:
     assert texts(tmp_path, "1 one\n2 two words") == {"1": "one", "2": "two words"}
-    with pytest.raises(InputError, match="q:1: a query line is an id, a tab or a blank and the text; there is none"):
+    with pytest.raises(InputError, match="an id, a tab or blank and the text; this line has no tab or blank"):
         texts(tmp_path, "query\n")
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("q2 no tab", "q:2: a query line is an id, a tab and the text; there is none here"),
+        ("q2 no tab", "q:2: a query line is an id, a tab and the text; this line has no tab"),
         ("q1\tb", "q:2: query q1 has another text at "),
     ],
 )
-def test_a_tsv_line_that_cannot_be_used(tmp_path: Path, line: str, problem: str) -> None:
+def test_invalid_tsv_lines_are_errors(tmp_path: Path, line: str, problem: str) -> None:
     with pytest.raises(InputError) as error:
         texts(tmp_path, f"q1\ta\n{line}\n")
     assert problem in str(error.value)
@@ -60,19 +60,19 @@ def test_a_tsv_line_that_cannot_be_used(tmp_path: Path, line: str, problem: str)
         ({"_id": "x", "text": 3}, '"text" has to be a string, this is an integer'),
     ],
 )
-def test_a_jsonl_line_that_cannot_be_used(tmp_path: Path, record: Any, problem: str) -> None:
+def test_invalid_jsonl_lines_are_errors(tmp_path: Path, record: Any, problem: str) -> None:
     with pytest.raises(InputError) as error:
         texts(tmp_path, json.dumps({"_id": "q1", "text": "x"}) + "\n" + json.dumps(record))
     assert str(error.value) == f"{tmp_path}/q:2: {problem}"
 
 
-def test_queries_are_found_beside_the_run_and_that_is_said(files: Path, lbr: Program) -> None:
+def test_queries_beside_the_run_are_found_with_a_note(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap")
     assert ended.code == 0
     assert ended.err.splitlines()[0] == "lbr: queries: queries.tsv"
 
 
-def test_or_else_beside_the_corpus(tmp_path: Path, lbr: Program) -> None:
+def test_queries_beside_the_corpus_are_found(tmp_path: Path, lbr: Program) -> None:
     (tmp_path / "data [1]").mkdir()
     write(tmp_path, {"run.trec": RUN})
     write(tmp_path / "data [1]", {"docs.jsonl": DOCS, "topics.tsv": QUERIES})
@@ -80,7 +80,7 @@ def test_or_else_beside_the_corpus(tmp_path: Path, lbr: Program) -> None:
     assert ended.err.splitlines()[0] == "lbr: queries: data [1]/topics.tsv"
 
 
-def test_several_are_listed(files: Path, lbr: Program) -> None:
+def test_several_queries_files_are_an_error(files: Path, lbr: Program) -> None:
     write(files, {"topics.jsonl": ""})
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap")
     assert (ended.code, ended.out) == (2, "")
@@ -89,7 +89,7 @@ def test_several_are_listed(files: Path, lbr: Program) -> None:
     )
 
 
-def test_none_is_an_error(files: Path, lbr: Program) -> None:
+def test_no_queries_file_is_an_error(files: Path, lbr: Program) -> None:
     (files / "queries.tsv").unlink()
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap")
     assert (ended.code, ended.out) == (2, "")
@@ -106,7 +106,7 @@ COLUMNS = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--q
 def query_texts(
     path: Path, content: str, field: str | None = None, columns: str | None = None
 ) -> tuple[list[str], list[str]]:
-    """The texts of the queries, and the warnings."""
+    """Return the texts of the queries, and the warnings."""
     write(path, {"q": content})
     warnings: list[str] = []
     names = tuple(columns.split(",")) if columns else None
@@ -114,7 +114,7 @@ def query_texts(
     return [line.query.text or "" for line in lines.values()], warnings
 
 
-def test_columns_of_a_trec_set(tmp_path: Path) -> None:
+def test_columns_of_trec_queries(tmp_path: Path) -> None:
     warning = (
         f"{tmp_path}/q: 4 columns; the query is column 2, the title, and columns 3 to 4 are not read; choose with "
         "--topic-field or --query-columns"
@@ -133,7 +133,7 @@ def test_columns_of_a_trec_set(tmp_path: Path) -> None:
     assert query_texts(tmp_path, five)[0] == ["ripe fig", "tram"]
 
 
-def test_columns_by_name(tmp_path: Path) -> None:
+def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
     assert query_texts(tmp_path, STANDARD, columns="id,x,query,y") == (["Is a fig ripe?", "Which tram?"], [])
     assert query_texts(tmp_path, STANDARD, "y", "id,x,query,y") == (["Not bread.", "Gauges."], [])
     assert query_texts(tmp_path, "ripe\tq1\n", columns="text,id") == (["ripe"], [])
@@ -145,11 +145,11 @@ def test_columns_by_name(tmp_path: Path) -> None:
         query_texts(tmp_path, STANDARD, columns="id,a,b,c,text")
 
 
-def test_texts_with_tabs_are_no_columns(tmp_path: Path) -> None:
+def test_texts_with_tabs_are_not_split(tmp_path: Path) -> None:
     texts, warnings = query_texts(tmp_path, "q1\tripe\nq2\ta\ttram\tgauge\n")
     assert texts == ["ripe", "a\ttram\tgauge"]
     assert warnings == [
-        f"{tmp_path}/q:2: 1 of 2 lines have more than two columns, which are joined to one query text; name the "
+        f"{tmp_path}/q:2: 1 of 2 lines have more than two columns, which are joined into one query text; name the "
         "columns with --query-columns"
     ]
     with pytest.raises(UsageError, match=r"--topic-field has no effect: the lines of .* have different .* \(2, 4\)"):
@@ -166,7 +166,7 @@ COLUMN = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=[
         unique_by=lambda row: row[0],
     )
 )
-def test_every_column_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
+def test_every_column_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
     rows = [[f"q{row[0]}", *row[1:]] for row in rows]
     content = "".join("\t".join(row) + "\n" for row in rows)
     folder = tmp_path_factory.mktemp("columns")
@@ -174,7 +174,7 @@ def test_every_column_comes_back(tmp_path_factory: pytest.TempPathFactory, rows:
         assert query_texts(folder, content, field) == ([row[index] for row in rows], [])
 
 
-def test_a_key_of_jsonl_queries(files: Path, lbr: Program) -> None:
+def test_topic_field_names_a_key_of_jsonl(files: Path, lbr: Program) -> None:
     (files / "queries.tsv").unlink()
     write(files, {"q.jsonl": '{"_id":"q1","text":"x","n":"bread salt"}\n{"_id":"q2","text":"x"}\n{"_id":"q9"}\n'})
     write(files, {"run.trec": "q1 Q0 d2 1 2 x\nq1 Q0 d3 2 1 x\n"})
@@ -200,7 +200,7 @@ def test_a_key_of_jsonl_queries(files: Path, lbr: Program) -> None:
     ],
 )
 @pytest.mark.parametrize("command", [COLUMNS, ["report", "run.trec", "run.trec", "-o", "page.html"]])
-def test_options_that_have_no_effect_on_the_file(
+def test_options_without_effect_are_errors(
     files: Path, lbr: Program, command: list[str], content: str, option: list[str], message: str
 ) -> None:
     write(files, {"q": content})
@@ -208,11 +208,11 @@ def test_options_that_have_no_effect_on_the_file(
     assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {message}\n")
 
 
-def test_a_report_reads_the_same_field(files: Path, lbr: Program) -> None:
+def test_reports_read_the_same_field(files: Path, lbr: Program) -> None:
     write(files, {"queries.tsv": STANDARD})
     command = ["report", "run.trec", "run.trec", "-o", "-", "--quiet"]
     ended = lbr(*command, "--topic-field", "description")
     assert (ended.code, ended.err) == (0, "")
     assert "Is a fig ripe?" in ended.out
     (files / "queries.tsv").unlink()
-    assert lbr(*command, "--topic-field", "x").err == "lbr: --topic-field has no effect: no file of queries is read\n"
+    assert lbr(*command, "--topic-field", "x").err == "lbr: --topic-field has no effect: no queries file is read\n"

@@ -69,7 +69,7 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ended = lbr("rerank", "own.json", *options, *OPTIONS)
         assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: own.json: {message}\nlbr: hint: {hint}\n")
     assert lbr("rerank", "own.json", "--subset", "en", "--split", "test", *OPTIONS).out == twin
-    refused = {"twin.trec": "twin.trec:1: is not JSON: --subset", "plain.json": "plain.json: --subset en:"}
+    refused = {"twin.trec": "twin.trec:1: is not a JSON run: --subset", "plain.json": "plain.json: --subset en:"}
     for name, where in refused.items():
         write(files, {"plain.json": json.dumps(SCORES)})
         ended = lbr("rerank", name, "--subset", "en", *OPTIONS)
@@ -85,7 +85,7 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ('{"q1": {"d1": NaN}}', '"q1", "d1": the score is nan'),
         ('{\n"q1": {"d1": 1e999}}', '"q1", "d1": the score is inf'),
         ('{"q1": {"d1": {"x": 1}}}', '"q1", "d1": a number is needed, this is an object'),
-        ('{"q1": {"d1": 1, "d1": 2}}', 'the key "d1" occurs twice in one object'),
+        ('{"q1": {"d1": 1, "d1": 2}}', 'duplicate key "d1" in an object'),
         ('{"mteb_model_meta": {}, "default": {"test": {"q1": {"d1": []}}}}', '"default", "test", "q1", "d1": a number'),
         ('{"mteb_model_meta": {}, "default": [1]}', '"default": an object is needed, this is an array'),
         ('{"search_results": {"q1": [1]}}', '"search_results", "q1": an object of documents and scores is needed'),
@@ -94,14 +94,14 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ('{\n"query_id": "1"\n}', "not JSONL, and not a run of the form {query id: {document id: score}}"),
     ],
 )
-def test_an_invalid_run_is_refused_with_its_place(content: str, message: str, files: Path, lbr: Program) -> None:
+def test_an_invalid_run_is_an_error_with_its_location(content: str, message: str, files: Path, lbr: Program) -> None:
     write(files, {"own.json": content})
     ended = lbr("rerank", "own.json", *OPTIONS)
     where = f"own.json:{message}" if message[0].isdigit() else f"own.json: {message}"
     assert (ended.code, ended.out, ended.err.startswith(f"lbr: {where}")) == (2, "", True), ended.err
 
 
-def test_evaluate_reads_it(files: Path, lbr: Program) -> None:
+def test_evaluate_reads_json_runs(files: Path, lbr: Program) -> None:
     write(files, {"own.json": json.dumps(SCORES), "twin.trec": TWIN, "qrels": "q1 0 d2 1\n"})
     own, twin = (lbr("evaluate", name, "--qrels", "qrels", "--format", "json") for name in ("own.json", "twin.trec"))
     assert own.code == twin.code == 0

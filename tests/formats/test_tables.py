@@ -118,7 +118,7 @@ SCHEMA = pa.schema(
 
 @settings(max_examples=50)
 @given(rows=ROWS, form=st.sampled_from(sorted(FORMS)))
-def test_a_table_is_read_as_its_json_lines(tmp_path_factory: pytest.TempPathFactory, rows: Rows, form: str) -> None:
+def test_a_table_is_read_like_its_json_lines(tmp_path_factory: pytest.TempPathFactory, rows: Rows, form: str) -> None:
     path = tmp_path_factory.getbasetemp() / "table"
     path.write_bytes(FORMS[form](pa.Table.from_pylist(rows, SCHEMA)))
     assert [orjson.loads(line) for line in lines(path).splitlines()] == rows
@@ -153,13 +153,13 @@ def test_a_table_is_read_as_its_json_lines(tmp_path_factory: pytest.TempPathFact
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
-def test_types_of_columns(tmp_path: Path, form: str, values: pa.Array, expected: list[Any]) -> None:
+def test_types_of_columns_become_json(tmp_path: Path, form: str, values: pa.Array, expected: list[Any]) -> None:
     (tmp_path / "t").write_bytes(FORMS[form](pa.table({"x": values})))
     assert lines(tmp_path / "t") == jsonl([{"x": value} for value in expected])
 
 
 @pytest.mark.parametrize("form", ["file", "stream"])  # pyarrow does not write this type to Parquet
-def test_categories_of_polars(tmp_path: Path, form: str) -> None:
+def test_categories_of_polars_are_strings(tmp_path: Path, form: str) -> None:
     values = pa.DictionaryArray.from_arrays(pa.array([0, None, 1], pa.uint32()), pa.array(["a", "b"], pa.string_view()))
     (tmp_path / "t").write_bytes(FORMS[form](pa.table({"x": values})))
     assert lines(tmp_path / "t") == jsonl([{"x": "a"}, {"x": None}, {"x": "b"}])
@@ -171,14 +171,14 @@ def test_decimals_keep_their_digits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
-def test_compressions_of_parquet(tmp_path: Path, codec: str) -> None:
+def test_all_compressions_of_parquet_are_read(tmp_path: Path, codec: str) -> None:
     rows = [{"_id": str(number), "text": "words " * number} for number in range(50)]
     (tmp_path / "t").write_bytes(parquet(pa.Table.from_pylist(rows), compression=codec, row_group_size=7))
     assert lines(tmp_path / "t") == jsonl(rows)
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
-def test_compressions_of_arrow_files(tmp_path: Path, codec: str) -> None:
+def test_all_compressions_of_arrow_files_are_read(tmp_path: Path, codec: str) -> None:
     rows = [{"_id": str(number), "text": "words " * number} for number in range(50)]
     pa.feather.write_feather(pa.Table.from_pylist(rows), tmp_path / "t", compression=codec)
     assert lines(tmp_path / "t") == jsonl(rows)
@@ -225,7 +225,9 @@ def test_a_missing_column_is_named_with_those_of_the_table(tmp_path: Path, form:
         (["a", "b", "c"], [b"x", b"\xff", b"z"], '2: "text", of type binary: Invalid UTF8 payload'),
     ],
 )
-def test_invalid_rows_of_a_corpus(tmp_path: Path, form: str, ids: list[Any], texts: list[Any], message: str) -> None:
+def test_invalid_rows_of_a_corpus_are_errors(
+    tmp_path: Path, form: str, ids: list[Any], texts: list[Any], message: str
+) -> None:
     path = tmp_path / "t"
     path.write_bytes(FORMS[form](pa.table({"_id": ids, "text": texts})))
     with pytest.raises(InputError) as error:
@@ -289,7 +291,7 @@ def test_columns_with_one_name_are_refused(tmp_path: Path, form: str) -> None:
 
 
 @forms
-def test_compressed_tables_and_pipes(tmp_path: Path, lbr: Program, form: str) -> None:
+def test_compressed_tables_and_pipes_are_read(tmp_path: Path, lbr: Program, form: str) -> None:
     rows = [{"query_id": "q", "doc_id": f"d{number}", "query": "figs", "text": "ripe figs"} for number in range(9)]
     content = FORMS[form](pa.Table.from_pylist(rows))
     write(tmp_path, {"t.gz": gzip.compress(content), "cut.gz": gzip.compress(content)[:-30]})
@@ -303,7 +305,7 @@ def test_compressed_tables_and_pipes(tmp_path: Path, lbr: Program, form: str) ->
     assert (ended.code, ended.err.partition("\n")[0].startswith("lbr: standard input: is a")) == (2, True)
 
 
-def test_a_folder_is_all_its_shards(tmp_path: Path) -> None:
+def test_a_folder_is_read_as_all_its_shards(tmp_path: Path) -> None:
     for name, ids in (
         ("b/1.arrow", "cd"),
         ("a.parquet", "ab"),
@@ -339,7 +341,7 @@ FILES = ("top_ranked", "-c", "corpus", "-q", "queries", "--engine", "overlap")
 
 
 @forms
-def test_the_layout_of_mteb_on_the_hub(files: Path, lbr: Program, form: str) -> None:
+def test_the_layout_of_mteb_on_the_hub_is_read(files: Path, lbr: Program, form: str) -> None:
     for name, rows in BEIR.items():
         folder = files / name
         folder.mkdir()
@@ -359,7 +361,7 @@ def test_the_layout_of_mteb_on_the_hub(files: Path, lbr: Program, form: str) -> 
     assert read_run(str(files / "top_ranked")).rankings == {"q1": ["d1", "d2"], "q2": ["d2"]}
 
 
-def test_runs_and_judgments_of_pandas_and_ir_datasets(files: Path) -> None:
+def test_runs_and_judgments_of_pandas_and_ir_datasets_are_read(files: Path) -> None:
     rows = [line.split() for line in RUN.splitlines()]
     table = pa.table(
         {"qid": [row[0] for row in rows], "docno": [row[2] for row in rows], "score": [float(row[4]) for row in rows]}
@@ -403,7 +405,7 @@ def test_runs_and_judgments_of_pandas_and_ir_datasets(files: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("write_rows", [jsonl, lambda rows: parquet(pa.Table.from_pylist(rows))])
-def test_invalid_judgments(
+def test_invalid_judgments_are_errors(
     tmp_path: Path, write_rows: Callable[[Rows], bytes], row: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "q"
@@ -414,7 +416,7 @@ def test_invalid_judgments(
 
 
 @forms
-def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+def test_without_pyarrow_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     path = tmp_path / "t"
     path.write_bytes(FORMS[form](pa.table({"_id": ["a"]})))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -422,12 +424,12 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: 
         lines(path)
     noun = {"parquet": "a Parquet file", "file": "an Arrow file", "stream": "an Arrow stream"}[form]
     assert str(error.value) == f"{path}: is {noun}, and pyarrow is not installed"
-    assert error.value.hint.startswith("pip install 'lbr-cli[parquet]' reads it; or ")
+    assert error.value.hint.startswith("install it: pip install 'lbr-cli[parquet]'; or ")
     assert ("duckdb" in error.value.hint and str(path) in error.value.hint) == (form == "parquet")
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.feather"])
-def test_tables_are_not_written(files: Path, lbr: Program, name: str) -> None:
+def test_parquet_and_arrow_output_is_refused(files: Path, lbr: Program, name: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "-o", name)
     assert (ended.code, ended.err.splitlines()[0]) == (
         2,

@@ -40,14 +40,14 @@ light
 """
 
 
-def test_sgml_with_labels_and_open_tags(tmp_path: Path) -> None:
+def test_sgml_with_labels_and_unclosed_tags(tmp_path: Path) -> None:
     assert texts(tmp_path, SGML) == {"051": "Airbus Subsidies & R&D é <b>", "51": "light"}
     assert texts(tmp_path, SGML, "description") == {"051": "Assistance to Airbus.", "51": "lights"}
     assert texts(tmp_path, SGML, "desc") == texts(tmp_path, SGML, "description")
     assert texts(tmp_path, SGML.replace("\n", "\r\n")) == texts(tmp_path, SGML)
 
 
-def test_sgml_of_one_line(tmp_path: Path) -> None:
+def test_sgml_on_one_line(tmp_path: Path) -> None:
     line = "<top><num> Number: 051<title> Topic: R&D <desc> Description: x</top>"
     assert texts(tmp_path, line) == {"051": "R&D"}
 
@@ -64,7 +64,7 @@ def test_sgml_of_one_line(tmp_path: Path) -> None:
         "<!-- c --><t><TOPIC NUMBER='51'><Title>R&amp;D</Title></TOPIC></t>",
     ],
 )
-def test_xml(tmp_path: Path, content: str) -> None:
+def test_xml_topics(tmp_path: Path, content: str) -> None:
     assert texts(tmp_path, content)["51"] == "R&D"
 
 
@@ -96,24 +96,24 @@ def test_xml(tmp_path: Path, content: str) -> None:
         ("<top><num>1<title>a</top>\n<num>2", "t:2: <num> is outside <top>"),
     ],
 )
-def test_topics_that_cannot_be_read(tmp_path: Path, content: str, problem: str) -> None:
+def test_invalid_topics_are_errors(tmp_path: Path, content: str, problem: str) -> None:
     with pytest.raises(InputError) as error:
         texts(tmp_path, content)
     assert str(error.value).startswith(f"{tmp_path}/{problem}")
 
 
-def test_a_missing_part_names_the_option(files: Path, lbr: Program) -> None:
+def test_a_missing_field_is_an_error_that_names_the_option(files: Path, lbr: Program) -> None:
     write(files, {"queries.tsv": "<top>\n<num>q1\n<desc>ripe fig colour\n</top>\n<top><num>q2<desc>tram gauge</top>\n"})
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
     assert ended.err == (
-        "lbr: queries.tsv:1: topic q1 has no title\nlbr: hint: it has desc; choose one with --topic-field\n"
+        "lbr: queries.tsv:1: topic q1 has no title\nlbr: hint: the topic has desc; choose one with --topic-field\n"
     )
     chosen = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--topic-field", "description")
     assert chosen.out.startswith("q1 Q0 d1 1 0.33333334 ")
 
 
 @pytest.mark.parametrize("title", ["dogs <i>and</i> cats", "x <= 5 and y > 3 <foo@bar.com> z", "a </b> c"])
-def test_what_looks_like_a_tag_inside_an_sgml_text_is_text(tmp_path: Path, title: str) -> None:
+def test_tags_inside_an_sgml_text_are_text(tmp_path: Path, title: str) -> None:
     assert texts(tmp_path, f"<top>\n<num> 1\n<title> {title}\n<url>u\n</top>") == {"1": title}
 
 
@@ -138,11 +138,11 @@ def test_the_text_of_a_topic_without_fields_is_the_query(tmp_path: Path, content
         texts(tmp_path, content, "description")
 
 
-def test_text_beside_fields_is_a_field_too(tmp_path: Path) -> None:
+def test_text_outside_the_fields_is_a_field(tmp_path: Path) -> None:
     mixed = "<t><topic number='1'>A <b>ripe</b> fig.</topic></t>"
     with pytest.raises(InputError) as error:
         texts(tmp_path, mixed)
-    assert error.value.hint == "it has b, topic; choose one with --topic-field"
+    assert error.value.hint == "the topic has b, topic; choose one with --topic-field"
     assert texts(tmp_path, mixed, "Topic") == {"1": "A ripe fig."}
 
 
@@ -168,7 +168,7 @@ CLEF_SGML = """\
 """
 
 
-def test_clef_topics(tmp_path: Path) -> None:
+def test_clef_topics_have_languages(tmp_path: Path) -> None:
     assert texts(tmp_path, CLEF_XML) == {"C301": "Nestlé Brands"}
     assert texts(tmp_path, CLEF_XML, "NARRATIVE") == {"C301": "Relevant are brands. Others are not."}
     expected = {"C001": "Architecture in Berlin", "C002": "Drugs"}
@@ -188,7 +188,7 @@ def test_a_field_in_several_languages_has_to_be_chosen(tmp_path: Path) -> None:
     assert [line.query.text for line in found.values()] == ["Architektur", None]
 
 
-def test_a_topic_with_two_numbers(tmp_path: Path) -> None:
+def test_a_topic_with_two_numbers_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="t:1: a topic with two numbers, 1 and 2"):
         texts(tmp_path, "<top><num>1</num><num>2</num><title>x</title></top>")
     assert texts(tmp_path, "<t><topic number='1'><number>1</number><title>x</title></topic></t>") == {"1": "x"}
@@ -207,12 +207,13 @@ def test_only_topics_that_the_run_names_need_a_title(files: Path, lbr: Program) 
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--quiet")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: topics.xml:1: topic q2 has no title\nlbr: hint: it has nothing else; choose one with --topic-field\n"
+        "lbr: topics.xml:1: topic q2 has no title\n"
+        "lbr: hint: the topic has nothing else; choose one with --topic-field\n"
     )
 
 
 @pytest.mark.parametrize("content", [SGML, CLEF_SGML, CLEF_XML, CLINICAL])
-def test_topics_whose_lines_end_in_a_carriage_return(tmp_path: Path, content: str) -> None:
+def test_topics_separated_by_carriage_returns_are_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(InputError, match="t:1: a carriage return inside the line"):
         texts(tmp_path, content.replace("\n", "\r"))
     for ends in ("\r\n", "\r\r\n"):

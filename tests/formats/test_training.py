@@ -42,7 +42,7 @@ def test_the_lines_are_written_again_with_scores_in_the_order_of_the_texts(tmp_p
     assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "out").read_text() == ended.out
     assert lbr(*OVERLAP, "--output-format", "training", "-o", "train.jsonl").code == 0
     assert (tmp_path / "train.jsonl").read_text() == ended.out
-    assert lbr(*OVERLAP).out == ended.out  # scores are replaced
+    assert lbr(*OVERLAP).out == ended.out  # existing scores are replaced
 
 
 def test_scores_are_those_of_the_same_texts_in_jsonl(files: Path, lbr: Program, minilm: Path) -> None:
@@ -99,7 +99,7 @@ def test_every_other_key_keeps_its_value(line: dict[str, Any], others: dict[str,
     assert written == line | {"pos_scores": numbers[:count], "neg_scores": numbers[count:]}
 
 
-def test_other_outputs_name_lines_and_places(tmp_path: Path, lbr: Program) -> None:
+def test_other_formats_have_line_numbers_and_positions_as_ids(tmp_path: Path, lbr: Program) -> None:
     write(tmp_path, {"train.jsonl": "\n" + jsonl(LINES[:2])})
     expected = [("2", "pos-1", 1.0), ("2", "pos-0", 0.5), ("2", "neg-1", 0.5), ("2", "neg-0", 0.0)]
     records = lbr(*OVERLAP, "--output-format", "jsonl").records
@@ -127,14 +127,14 @@ def test_other_outputs_name_lines_and_places(tmp_path: Path, lbr: Program) -> No
         ([], "not JSONL, which is one JSON object a line"),
     ],
 )
-def test_invalid_lines_are_refused_by_line_and_key(tmp_path: Path, lbr: Program, line: Any, message: str) -> None:
+def test_invalid_lines_are_errors_with_line_and_key(tmp_path: Path, lbr: Program, line: Any, message: str) -> None:
     write(tmp_path, {"train.jsonl": jsonl([LINES[0], line])})
     ended = lbr(*OVERLAP)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[0] == f"lbr: train.jsonl:2: {message}"
 
 
-def test_the_first_line_may_be_the_invalid_one(tmp_path: Path, lbr: Program) -> None:
+def test_an_invalid_first_line_is_an_error(tmp_path: Path, lbr: Program) -> None:
     write(tmp_path, {"train.jsonl": '{"query": "q", "pos": "text"}\n'})
     assert lbr(*OVERLAP).err == 'lbr: train.jsonl:1: no "neg", and training data has query, pos and neg\n'
     write(tmp_path, {"train.jsonl": '{"query": "q", "pos": ["text"], "neg": [}\n'})
@@ -151,7 +151,7 @@ def test_the_first_line_may_be_the_invalid_one(tmp_path: Path, lbr: Program) -> 
         ('{"query":"q","documents":["t"],"pos":[],"neg":[]}', "jsonl"),
     ],
 )
-def test_the_first_line_shows_the_format(tmp_path: Path, lbr: Program, content: str, format_: str) -> None:
+def test_the_format_is_detected_from_the_first_line(tmp_path: Path, lbr: Program, content: str, format_: str) -> None:
     write(tmp_path, {"train.jsonl": content + "\n"})
     assert f"output      {format_}\n" in lbr(*OVERLAP, "--dry-run").out
 

@@ -1,4 +1,4 @@
-"""TREC runs in and out."""
+"""TREC runs: reading and writing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def read(text: str) -> list[tuple[str, str, float | None]]:
 @pytest.mark.parametrize(
     "line", ["q1\tQ0\td1\t1\t9.5\tx", "q1  Q0   d1 1 9.5 x", " q1 Q0 d1 1 9.5 x ", "q1 0 d1 - 9.5 x"]
 )
-def test_blanks_and_tabs_separate(line: str) -> None:
+def test_fields_are_separated_by_blanks_and_tabs(line: str) -> None:
     assert read(line) == [("q1", "d1", 9.5)]
 
 
-def test_what_follows_the_sixth_field_is_ignored_as_trec_eval_does() -> None:
+def test_fields_after_the_sixth_are_ignored() -> None:
     assert read("q1 Q0 d1 1 9.5 STANDARD more junk") == [("q1", "d1", 9.5)]
 
 
@@ -36,7 +36,7 @@ def test_only_a_line_that_begins_with_a_hash_is_a_comment() -> None:
     assert read("# a b c d e f\n  # too\nq#1 Q0 #d 1 1 x") == [("q#1", "#d", 1.0)]
 
 
-def test_ids_are_opaque() -> None:
+def test_ids_are_read_unchanged() -> None:
     text = "007 Q0 0010 1 3 x\n007 Q0 1e5 2 2 x\n7 Q0 Ünï\u00a0côde\u2028 1 2 x\n"
     assert [ids[:2] for ids in read(text)] == [("007", "0010"), ("007", "1e5"), ("7", "Ünï\u00a0côde\u2028")]
 
@@ -50,7 +50,7 @@ def test_ids_are_opaque() -> None:
         ('{"qid": "q1"}', "f:2: a TREC run line has six fields (query Q0 document rank score tag), this one has 2"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named(line: str, problem: str) -> None:
+def test_invalid_lines_are_errors(line: str, problem: str) -> None:
     with pytest.raises(InputError) as error:
         read(f"q1 Q0 d1 1 9.5 x\n{line}")
     assert str(error.value) == problem
@@ -61,20 +61,20 @@ def rows(scores: list[float | None]) -> list[RankedCandidate]:
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30), st.integers(0, 5))
-def test_every_evaluator_sees_the_written_order(scores: list[float], unscored: int) -> None:
+def test_every_evaluator_reads_the_written_order(scores: list[float], unscored: int) -> None:
     written = Trec().write(Query("q"), rows([*sorted(scores, reverse=True), *[None] * unscored]), OutputOptions("t"))
     values = [np.float32(line.split()[4]) for line in written.decode().splitlines()]
     assert all(later < earlier for earlier, later in itertools.pairwise(values))
     assert values[0] == np.float32(max(scores))
 
 
-def test_equal_scores_fall_by_one_step_each() -> None:
+def test_ties_fall_by_one_float32_step() -> None:
     assert Trec().write(Query("q"), rows([1.0, 1.0, None]), OutputOptions("t")).decode() == (
         "q Q0 d1 1 1 t\nq Q0 d2 2 0.99999994 t\nq Q0 d3 3 0.9999999 t\n"
     )
 
 
-def test_a_query_without_any_score_keeps_those_of_the_first_stage() -> None:
+def test_a_query_without_scores_keeps_the_first_stage_scores() -> None:
     kept = [
         RankedCandidate(Candidate("a", score=2.0), 1, 1, None),
         RankedCandidate(Candidate("b", score=2.0), 2, 2, None),
@@ -85,18 +85,18 @@ def test_a_query_without_any_score_keeps_those_of_the_first_stage() -> None:
     )
 
 
-def test_an_id_with_a_blank_is_refused_before_any_work(files: object, tmp_path: object, lbr: Program) -> None:
+def test_an_id_with_a_blank_is_refused_first(files: object, tmp_path: object, lbr: Program) -> None:
     line = b'{"qid":"q 1","docid":"my doc","query":"a","text":"b"}\n'
     ended = lbr("rerank", "-", "-o", "out.trec", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "lbr: query 'q 1', document 'my doc': an id with a blank cannot go into trec output\n"
-        "lbr: hint: --output-format jsonl has room for any id\n"
+        "lbr: query 'q 1', document 'my doc': an id with a blank cannot be written to trec output\n"
+        "lbr: hint: --output-format jsonl supports any id\n"
     )
     assert lbr("rerank", "-", "-o", "out.jsonl", "--engine", "overlap", stdin=line).code == 0
 
 
-def test_a_tag_of_ones_own(files: object, lbr: Program) -> None:
+def test_the_run_tag_can_be_chosen(files: object, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "mine", "--top-k", "1")
     assert ended.out == "q1 Q0 d1 1 0.33333334 mine\nq2 Q0 d2 1 0.5 mine\n"
     refused = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "a b")
@@ -107,11 +107,11 @@ def test_a_query_id_that_would_be_a_comment_is_refused(lbr: Program) -> None:
     line = b'{"query_id":"#1","doc_id":"#d","query":"a","text":"a"}\n'
     ended = lbr("rerank", "--output-format", "trec", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.out) == (2, "")
-    assert "a query id that begins with #, as a comment does, cannot go into trec output" in ended.err
+    assert "a query id that begins with #, as a comment does, cannot be written to trec output" in ended.err
     assert Trec().why_not_writable("1", "#d") == ""
 
 
-def test_first_stage_scores_at_the_end_of_the_floats_leave_no_infinity() -> None:
+def test_the_largest_first_stage_scores_are_written_as_finite() -> None:
     kept = [
         RankedCandidate(Candidate("a", score=-1e39), 1, 1, None),
         RankedCandidate(Candidate("b", score=-1e40), 2, 2, None),
@@ -119,7 +119,7 @@ def test_first_stage_scores_at_the_end_of_the_floats_leave_no_infinity() -> None
     assert Trec().write(Query("q"), kept, OutputOptions("t")) == b"q Q0 a 1 0 t\nq Q0 b 2 -1.4013e-45 t\n"
 
 
-def test_a_tag_that_is_not_utf_8(files: object, lbr: Program) -> None:
+def test_a_tag_that_is_not_utf_8_is_an_error(files: object, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--tag", "caf\udce9")
     assert (ended.code, ended.out) == (2, "")
     assert "a run tag is one word in UTF-8" in ended.err

@@ -54,7 +54,7 @@ def read(folder: Path, content: str | bytes, fields: Fields | None = None, *, sk
         ("<DOC><DOCNO>a</DOCNO><LP>x<TEXT>y</TEXT></DOC>", Document("a", "x y")),
     ],
 )  # fmt: skip
-def test_the_forms_of_documents(tmp_path: Path, content: str, expected: Document) -> None:
+def test_documents_in_all_forms_are_read(tmp_path: Path, content: str, expected: Document) -> None:
     assert read(tmp_path, content) == [expected]
 
 
@@ -85,7 +85,7 @@ def test_invalid_documents_are_errors(tmp_path: Path, content: str | bytes, prob
     assert str(error.value) == f"{tmp_path}/c:{problem.format(tmp_path / 'c')}"
 
 
-def test_latin_1_has_a_hint(tmp_path: Path) -> None:
+def test_latin_1_is_an_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         read(tmp_path, b"<DOC><DOCNO>a</DOCNO>\xe9</DOC>")
     assert error.value.hint == "convert the file, e.g. with iconv -f latin1 -t utf-8"
@@ -113,7 +113,7 @@ WORDS = st.text(st.characters(exclude_characters="<>&\r\n", exclude_categories=(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.dictionaries(WORDS, st.lists(WORDS, min_size=1), min_size=1, max_size=5))
-def test_documents_are_those_of_the_same_corpus_in_jsonl(tmp_path: Path, texts: dict[str, list[str]]) -> None:
+def test_documents_equal_those_of_the_same_corpus_in_jsonl(tmp_path: Path, texts: dict[str, list[str]]) -> None:
     trec = "".join(
         f"<DOC>\n<DOCNO> {key} </DOCNO>\n<TEXT>\n{chr(10).join(words)}\n</TEXT>\n</DOC>\n"
         for key, words in texts.items()

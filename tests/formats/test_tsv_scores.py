@@ -21,7 +21,7 @@ def read(format_: RunFormat, *lines: str) -> list[tuple[str, str, float | None]]
     return [(line.query.query_id, line.candidate.doc_id, line.candidate.score) for line in found]
 
 
-def test_scores_are_those_of_the_file() -> None:
+def test_scores_are_read() -> None:
     assert read(TEVATRON, "q 1\td#1\t0.5", "q 1\td2\t7", "q2\td2\t-1e-3\r") == [
         *(("q 1", "d#1", 0.5), ("q 1", "d2", 7.0), ("q2", "d2", -0.001)),
     ]
@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_file() -> None:
         (COLBERT, "1\td1\t2", r"a line has 4 tab-separated fields \(query, document, rank, score\), this one has 3"),
     ],
 )
-def test_invalid_lines(format_: RunFormat, line: str, message: str) -> None:
+def test_invalid_lines_are_errors(format_: RunFormat, line: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^f:1: {message}$") as error:
         read(format_, line)
     assert "--input-format" in error.value.hint

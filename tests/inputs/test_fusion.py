@@ -17,7 +17,7 @@ from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import load_candidates
 from support.files import DOCS, QUERIES, write
-from support.program import Ended, Program
+from support.program import Program, Result
 from support.progress import RecordedProgress
 
 SPARSE = "q1 Q0 d1 1 9.5 a\nq1 Q0 d2 2 8.1 a\nq2 Q0 d2 1 7.0 a\n"
@@ -67,7 +67,7 @@ def test_scores_equal_those_of_ranx(folder: Path, lbr: Program) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-@example(rankings=[["a", "c", "d"], ["a", "c", "d"], ["b", "a", "d"]], k=0)  # 1/3 + 1/3 + 1/3 and 1
+@example(rankings=[["a", "c", "d"], ["a", "c", "d"], ["b", "a", "d"]], k=0)  # 1/3 + 1/3 + 1/3 equals 1
 @given(rankings=runs_of_a_query, k=st.sampled_from([0, 1, 60, 1000]))
 def test_scores_are_sums_of_reciprocal_ranks_in_any_order_of_the_runs(
     tmp_path: Path, rankings: list[list[str]], k: int
@@ -79,7 +79,7 @@ def test_scores_are_sums_of_reciprocal_ranks_in_any_order_of_the_runs(
     }
     computed = scores(paths, k)
     assert computed == {doc: pytest.approx(float(score), abs=1e-12) for doc, score in exact.items()}
-    for one, other in itertools.combinations(exact, 2):  # equal ranks are a tie, in whatever order they are added
+    for one, other in itertools.combinations(exact, 2):  # equal ranks are a tie, in any order of addition
         assert (computed[one] > computed[other]) == (exact[one] > exact[other])
     assert all(scores(order, k) == computed for order in itertools.permutations(paths))
 
@@ -89,7 +89,7 @@ def test_ties_are_in_the_order_of_the_first_run_that_has_the_document(tmp_path: 
     assert list(scores(trec([["b", "a"], ["a", "b"], ["c"]], tmp_path))) == ["b", "a", "c"]
 
 
-def test_ranks_are_those_of_the_first_stage_order_and_not_of_the_lines(tmp_path: Path) -> None:
+def test_ranks_are_positions_in_the_first_stage_order(tmp_path: Path) -> None:
     files = {
         "shuffled.trec": "q Q0 b 1 1 x\nq Q0 a 2 5 x\nq Q0 a 3 9 x\n",  # the duplicate does not count
         "ranks.tsv": "q\tc\t2\nq\ta\t1\n",
@@ -170,7 +170,9 @@ def test_formats_may_differ_and_texts_and_keys_of_every_run_are_kept(tmp_path: P
         ('{"qid":1,"id":"d"}\n', "# no lines\n", "second: holds no candidates"),
     ],
 )
-def test_contradictions_name_both_places(tmp_path: Path, lbr: Program, first: str, second: str, problem: str) -> None:
+def test_conflicting_texts_name_both_locations(
+    tmp_path: Path, lbr: Program, first: str, second: str, problem: str
+) -> None:
     write(tmp_path, {"first": first, "second": second})
     for command in (["fuse"], ["rerank", "--engine", "overlap"]):
         ended = lbr(*command, "first", "second")
@@ -195,13 +197,13 @@ def test_missing_texts_name_the_file_and_the_line(folder: Path, lbr: Program) ->
     )
 
 
-def test_a_pair_in_two_runs_is_no_duplicate(folder: Path, lbr: Program) -> None:
+def test_a_pair_in_two_runs_is_not_a_duplicate(folder: Path, lbr: Program) -> None:
     assert "duplicate" not in lbr(*RERANK, "--duplicates", "error").err
     write(folder, {"dense.trec": DENSE + DENSE})
     assert "lbr: warning: dense.trec:4: query q1, document d3: duplicate pair; 3 duplicate" in lbr(*RERANK).err
 
 
-def test_the_queries_beside_any_run_are_found(folder: Path, lbr: Program) -> None:
+def test_queries_beside_any_run_are_found(folder: Path, lbr: Program) -> None:
     (folder / "runs").mkdir()
     (folder / "dense.trec").rename(folder / "runs" / "dense.trec")
     command = [*RERANK[:2], "runs/dense.trec", *RERANK[3:]]
@@ -226,9 +228,7 @@ def test_the_queries_beside_any_run_are_found(folder: Path, lbr: Program) -> Non
         (["fuse", "sparse.trec", "docs.jsonl"], "docs.jsonl:1: no query id (query_id, qid, query-id, q_id)"),
     ],
 )
-def test_options_and_files_that_do_not_fit_are_refused(
-    folder: Path, lbr: Program, arguments: list[str], message: str
-) -> None:
+def test_invalid_options_and_files_are_errors(folder: Path, lbr: Program, arguments: list[str], message: str) -> None:
     ended = lbr(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert f"lbr: {message}" in ended.err
@@ -251,7 +251,7 @@ def test_the_manifest_has_the_digest_of_every_run(folder: Path, lbr: Program) ->
     assert not {"fuse", "fuse_k"} & options.keys()
 
 
-def rows(ended: Ended) -> list[list[str]]:
+def rows(ended: Result) -> list[list[str]]:
     return [line.split() for line in ended.out.splitlines()]
 
 
@@ -282,7 +282,7 @@ def test_a_fused_run_is_reranked_like_the_runs(folder: Path, lbr: Program) -> No
     assert lbr("rerank", "fused.jsonl", *RERANK[3:], "--interpolate", "0.5").records == together
 
 
-def test_the_fused_run_may_replace_a_run_and_no_other_file_is_lost(folder: Path, lbr: Program) -> None:
+def test_the_fused_run_may_replace_a_run_but_no_other_file(folder: Path, lbr: Program) -> None:
     expected = lbr("fuse", "sparse.trec", "dense.trec").out
     assert lbr("fuse", "sparse.trec", "dense.trec", "-o", "dense.trec").code == 0
     assert (folder / "dense.trec").read_text() == expected
@@ -291,5 +291,5 @@ def test_the_fused_run_may_replace_a_run_and_no_other_file_is_lost(folder: Path,
     write(folder, {"blank.jsonl": '{"qid":"a b","id":"d"}\n'})
     ended = lbr("fuse", "sparse.trec", "blank.jsonl", "-o", "dense.trec")
     assert ended.code == 2
-    assert "an id with a blank cannot go into trec output" in ended.err
+    assert "an id with a blank cannot be written to trec output" in ended.err
     assert (folder / "dense.trec").read_text() == expected

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random causal model whose vocabulary has yes and no."""
+    """Return a random causal model whose vocabulary has yes and no."""
     return str(checkpoints.causal(tmp_path_factory.mktemp("model") / "tiny", "Qwen3"))
 
 
@@ -39,7 +39,7 @@ def jsonl(*lines: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.slow
-def test_it_replaces_that_of_the_job_for_its_query_alone(folder: Path, lbr: Program, model: str) -> None:
+def test_an_instruction_of_a_query_replaces_that_of_the_job(folder: Path, lbr: Program, model: str) -> None:
     of_instruction = {
         text: local_scores(Path(model), "qwen3", "float32", ["ripe fig"], [TEXT], {"instruction": text})[0].value
         for text in ("Find bread", "Find figs", "日本")
@@ -66,13 +66,13 @@ def test_it_replaces_that_of_the_job_for_its_query_alone(folder: Path, lbr: Prog
     assert [record["neg_scores"] for record in ended.records] == [found[:1], found[2:3]]
 
 
-def test_the_prompt_of_a_query_in_a_file_shows_it(folder: Path, lbr: Program, model: str) -> None:
+def test_show_prompt_prints_the_instruction_of_the_query(folder: Path, lbr: Program, model: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "-m", model, *COMMAND, "--show-prompt")
     assert "<Instruct>: Find figs\n<Query>: ripe fig\n" in ended.out
 
 
 @pytest.mark.parametrize("options", ["-m lb", "-m minilm --dry-run", "--engine overlap", "--engine overlap --dry-run"])
-def test_a_family_that_takes_none_refuses_it(folder: Path, lbr: Program, options: str) -> None:
+def test_an_instruction_is_refused_by_families_without_one(folder: Path, lbr: Program, options: str) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", *options.split(), "--quiet", "-o", "out")
     assert (ended.code, (folder / "out").exists()) == (2, False)
     location, message = ended.err.splitlines()[0].split(": query q1 has an instruction, and models of the family ")
@@ -81,7 +81,7 @@ def test_a_family_that_takes_none_refuses_it(folder: Path, lbr: Program, options
     assert ended.err.splitlines()[1] == "lbr: hint: remove the key, for example with: jq -c 'del(.instruction)'"
 
 
-def test_a_stream_refuses_it_after_what_it_has_answered(lbr: Program) -> None:
+def test_a_stream_refuses_an_instruction_after_earlier_answers(lbr: Program) -> None:
     lines = [{"query": "a", "documents": ["a"]}, {"query": "b", "documents": ["a"], "instruction": "x"}]
     ended = lbr("rerank", "--stream", *OVERLAP, stdin=jsonl(*lines))
     assert (ended.code, len(ended.records)) == (1, 1)
@@ -111,7 +111,7 @@ def test_a_stream_refuses_it_after_what_it_has_answered(lbr: Program) -> None:
         ),
     ],
 )
-def test_contradictions_in_candidates_name_both_lines(lbr: Program, lines: list[dict[str, Any]], message: str) -> None:
+def test_conflicting_instructions_name_both_lines(lbr: Program, lines: list[dict[str, Any]], message: str) -> None:
     ended = lbr("rerank", *OVERLAP, stdin=jsonl(*lines))
     assert (ended.code, ended.err) == (2, f"lbr: {message}\n")
 
@@ -128,7 +128,7 @@ def test_contradictions_in_candidates_name_both_lines(lbr: Program, lines: list[
         ([{"instruction": "x"}], "standard input:2: query q1 has another instruction at queries.jsonl:1"),
     ],
 )
-def test_contradictions_of_the_queries_file(
+def test_conflicting_instructions_of_the_queries_file_are_errors(
     folder: Path, lbr: Program, queries: list[dict[str, Any]], message: str
 ) -> None:
     lines = [PAIR | {"query": "a"}, PAIR | {"doc_id": "d2", "instruction": "z"}]
@@ -144,7 +144,7 @@ def test_a_stream_refuses_another_instruction_for_an_answered_query(lbr: Program
     assert ended.err == "lbr: standard input:3: query q has another instruction at standard input:2\n"
 
 
-def test_as_the_text_of_the_query_it_is_no_instruction(folder: Path, lbr: Program) -> None:
+def test_an_instruction_that_topic_field_names_is_the_query_text(folder: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--topic-field", "instruction", "--depth", "1", *OVERLAP)
     assert 'lbr: queries.jsonl:2: "instruction" has to be a string' in ended.err  # q2 has none
     write(folder, {"run.trec": RUN.splitlines()[0] + "\n"})

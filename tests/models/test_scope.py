@@ -37,7 +37,7 @@ HINT = "docs/models.md lists the models that are out of scope"
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--family", "next-token", "--trust-remote-code"]])
-def test_hub_ids_out_of_scope(name: str, reason: str, options: list[str], lbr: Program) -> None:
+def test_hub_ids_out_of_scope_are_refused(name: str, reason: str, options: list[str], lbr: Program) -> None:
     line = json.dumps({"query": "a", "documents": ["b"]}).encode()
     ended = lbr("rerank", "--model", name, *options, stdin=line)
     assert (ended.code, ended.out) == (2, "")
@@ -53,7 +53,7 @@ def test_hub_ids_out_of_scope(name: str, reason: str, options: list[str], lbr: P
         ("Qwen3VLForConditionalGeneration", IMAGES),
     ],
 )
-def test_folders_out_of_scope(architecture: str, reason: str, family: str | None, tmp_path: Path) -> None:
+def test_folders_out_of_scope_are_refused(architecture: str, reason: str, family: str | None, tmp_path: Path) -> None:
     write(tmp_path, {"config.json": json.dumps({"architectures": [architecture]})})
     with pytest.raises(MissingError) as error:
         resolve(str(tmp_path), family)
@@ -80,7 +80,7 @@ def test_folders_out_of_scope(architecture: str, reason: str, family: str | None
         ),
     ],
 )
-def test_models_whose_code_needs_an_older_transformers(name: str, reason: str) -> None:
+def test_models_whose_code_needs_an_older_transformers_are_refused(name: str, reason: str) -> None:
     with pytest.raises(MissingError) as error:
         resolve(name, trusted=True)
     assert str(error.value) == f"--model {name}: its own code needs a transformers before 5 ({reason})"
@@ -91,7 +91,7 @@ def test_the_function_that_jina_v2_imports_is_not_in_transformers() -> None:
     assert not hasattr(module, "create_position_ids_from_input_ids")
 
 
-def test_transformers_needs_an_attribute_that_older_code_such_as_jina_colbert_v2_does_not_set(tmp_path: Path) -> None:
+def test_transformers_needs_an_attribute_that_jina_colbert_v2_does_not_set(tmp_path: Path) -> None:
     class WithoutPostInit(transformers.BertPreTrainedModel):
         def __init__(self, config: transformers.BertConfig) -> None:
             super().__init__(config)
@@ -105,7 +105,7 @@ def test_transformers_needs_an_attribute_that_older_code_such_as_jina_colbert_v2
 
 
 @pytest.mark.parametrize("name", ["jina-v2", "gte-multilingual"])
-def test_former_aliases(name: str) -> None:
+def test_former_aliases_are_refused(name: str) -> None:
     with pytest.raises(MissingError, match="no alias or hub id"):
         resolve(name)
 

@@ -29,14 +29,14 @@ def match(query_token: str, document_token: str, start: int | None, similarity: 
 
 
 def run_of(*extras: dict[str, Any], name: str = "run") -> Run:
-    """A run of one query, with documents d, d1, d2 ..."""
+    """Return a run of one query, with documents d, d1, d2 ..."""
     ids = [f"d{number or ''}" for number in range(len(extras))]
     candidates = {doc_id: Candidate(doc_id, extra=extra) for doc_id, extra in zip(ids, extras, strict=True)}
     return Run(name, {"q": ids}, {"q": candidates})
 
 
 def shown(matches: object, document: Document | None = DOCUMENT, **extra: Any) -> tuple[Any, list[str]]:
-    """What the page has of the matches of a document, and the warnings."""
+    """Return the matches of a document in the data of the page, and the warnings."""
     warnings: list[str] = []
     documents = {document.doc_id: document} if document else {}
     runs = [run_of({}), run_of({"matches": matches, **extra})]
@@ -73,13 +73,13 @@ def test_tokens_that_overlap_are_one_mark() -> None:
     assert found["rows"] == [{"text": [[0, 4, 2, 0.25], [5, 16, 0, 0.5, 1, 0.75]]}]
 
 
-def test_places_are_those_in_the_passage() -> None:
+def test_positions_are_those_in_the_passage() -> None:
     passage = {"start": 5, "text": "figs turn", "number": 1}
     matches = [match("figs", "figs", 5), match("title", "Figs", 0)]
     found, _ = shown(matches, passage=passage)
     assert found["rows"] == [{"title": [[0, 4, 1, 0.5]], "text": [[5, 4, 0, 0.5]]}]
     of_mean, _ = shown("not those of a mean", passage=passage | {"matches": matches})
-    assert of_mean is None  # the line's own value has precedence
+    assert of_mean is None  # the value of the line takes precedence over that of the passage
     run = run_of({"passage": passage | {"matches": matches}})
     (query,) = page_data([run, run], Texts({}, {"d": DOCUMENT}), 10)["queries"]
     assert query["matches"] == [found, found]
@@ -105,13 +105,13 @@ def test_nothing_is_marked_in_another_text(matches: list[dict[str, Any]], extra:
     assert warnings == [f"run: matched tokens are not marked in 1 document: {reason}"]
 
 
-def test_a_title_that_was_not_scored_is_another_text() -> None:
+def test_a_title_that_was_not_scored_makes_the_text_different() -> None:
     matches = [match("ripe", "Ripe", 0)]
     assert shown(matches, Document("d", DOCUMENT.text))[0]["rows"] == [{"text": [[0, 4, 0, 0.5]]}]
     assert shown(matches)[0]["rows"] == [0]
 
 
-def test_an_unknown_text() -> None:
+def test_matches_of_an_unknown_text_are_a_warning() -> None:
     found, warnings = shown([match("ripe", "Ripe", 0)], None)
     assert found is None
     reason = "the text is unknown, add its --corpus (first: query q, document d)"
@@ -135,7 +135,7 @@ def test_an_unknown_text() -> None:
         [match("a", "Ripe", 5) | {"query_token": None}],
     ],
 )
-def test_a_key_of_the_same_name_with_another_form(matches: object) -> None:
+def test_another_value_under_the_key_is_ignored(matches: object) -> None:
     assert shown(matches) == (None, [])
 
 
@@ -183,7 +183,7 @@ def test_markup_in_tokens_is_escaped(query_token: str, document_token: str) -> N
     assert evil not in html
 
 
-def test_matches_of_the_first_documents_are_kept_if_there_is_no_space_for_all() -> None:
+def test_matches_of_the_first_documents_are_kept_within_the_size_limit() -> None:
     ids = [f"d{number}" for number in range(30)]
     candidates = {doc_id: Candidate(doc_id, extra={"matches": [match("[MASK]", "語" * 1000, None)]}) for doc_id in ids}
     query_ids = [f"q{number}" for number in range(40)]

@@ -55,12 +55,12 @@ class Visit:
             self.complaints.append(f"request: {request.url}")
 
     def rows(self) -> list[str]:
-        """The ids of the queries in the order of the table."""
+        """Return the ids of the queries in the order of the table."""
         ids: list[str] = self.page.locator("#queries tbody tr:not([hidden]) a").all_inner_texts()
         return ids
 
     def changes(self) -> list[float]:
-        """The gains of the queries in the order of the table, with a minus sign for losses."""
+        """Return the gains of the queries in the order of the table, with a minus sign for losses."""
         texts = self.page.locator("#queries td:nth-child(4)").all_inner_texts()
         return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
 
@@ -70,13 +70,13 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for pages, made once."""
+    """Return a folder for pages that all tests share."""
     return tmp_path_factory.mktemp("pages")
 
 
 @pytest.fixture
 def samples(pages: Path, lbr: Program) -> Path:
-    """The page of the samples: BM25 beside shared words, explained, and beside an interpolation of the two."""
+    """Write the page of the samples: BM25, overlap, and an interpolation of the two."""
     made = pages / "samples.html"
     if not made.exists():
         run, corpus = str(SAMPLES / "run.trec"), str(SAMPLES / "docs.jsonl")
@@ -91,7 +91,7 @@ def samples(pages: Path, lbr: Program) -> Path:
 
 @pytest.fixture
 def strange(pages: Path, lbr: Program) -> Path:
-    """A page without judgments, of texts that are not for the faint-hearted."""
+    """Write a page without judgments, whose texts contain markup and special characters."""
     made = pages / "strange.html"
     if not made.exists():
         texts = [f"😀{EVIL}", f"{ARABIC} لشبونة عاصمة البرتغال", "x" * 3000, "七時に起きる"]
@@ -117,7 +117,7 @@ def strange(pages: Path, lbr: Program) -> Path:
 
 @pytest.fixture
 def matching(pages: Path, lbr: Program) -> Path:
-    """A page with matched tokens of a query, in one run of two."""
+    """Return a page with matched tokens of a query, in one run of two."""
     made = pages / "matching.html"
     if not made.exists():
         title, text = "Figs", f"😀 Ripe figs\n{EVIL} late figs"
@@ -139,7 +139,7 @@ def matching(pages: Path, lbr: Program) -> Path:
     return made
 
 
-def test_it_opens_without_a_complaint_or_a_request(browser: Any, samples: Path, strange: Path, matching: Path) -> None:
+def test_the_page_opens_without_errors_or_requests(browser: Any, samples: Path, strange: Path, matching: Path) -> None:
     for file in (samples, strange, matching):
         visit = Visit(browser, file)
         visit.page.locator("#queries tbody a").first.click()
@@ -172,7 +172,7 @@ def test_the_table_is_searched_by_id_and_words(browser: Any, samples: Path) -> N
     assert len(visit.rows()) == 12
 
 
-def test_the_one_that_gained_most_is_one_click_away_and_its_texts_are_read(browser: Any, samples: Path) -> None:
+def test_the_query_with_the_largest_gain_is_one_click_away(browser: Any, samples: Path) -> None:
     visit = Visit(browser, samples)
     first = visit.rows()[0]
     visit.page.locator(".extremes a").first.click()
@@ -190,7 +190,7 @@ def test_the_one_that_gained_most_is_one_click_away_and_its_texts_are_read(brows
     assert box["x"] + box["width"] <= 1440
 
 
-def test_lines_join_the_places_of_a_document(browser: Any, samples: Path) -> None:
+def test_lines_connect_the_ranks_of_a_document(browser: Any, samples: Path) -> None:
     visit = Visit(browser, samples)
     visit.page.goto(samples.as_uri() + "#query=kettle-scale")
     visit.page.locator(".links path").first.wait_for(state="attached")
@@ -207,7 +207,7 @@ def test_lines_join_the_places_of_a_document(browser: Any, samples: Path) -> Non
     assert all(abs(start - 16) < 1 and abs(end - 16) < 1 and x == 0 for start, end, x in joined)
 
 
-def test_the_keyboard_is_enough(browser: Any, samples: Path) -> None:
+def test_the_page_is_usable_by_keyboard(browser: Any, samples: Path) -> None:
     visit = Visit(browser, samples)
     keyboard = visit.page.keyboard
     rows = visit.rows()
@@ -249,7 +249,7 @@ def test_another_measure_changes_the_table(browser: Any, samples: Path) -> None:
     assert visit.page.locator("#queries td").all_inner_texts() != before
 
 
-def test_texts_are_shown_as_text(browser: Any, strange: Path) -> None:
+def test_markup_in_texts_is_shown_as_text(browser: Any, strange: Path) -> None:
     visit = Visit(browser, strange)
     assert "There are no judgments" in visit.page.locator("#measures").inner_text()
     visit.page.locator("#queries tbody a").click()
@@ -266,7 +266,7 @@ def test_texts_are_shown_as_text(browser: Any, strange: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_marks_and_passages_leave_every_text_as_it_is(browser: Any, samples: Path, seed: int) -> None:
+def test_marks_and_passages_do_not_change_texts(browser: Any, samples: Path, seed: int) -> None:
     source = random.Random(seed)
     visit = Visit(browser, samples)
     for _ in range(40):
@@ -322,7 +322,7 @@ def test_matched_tokens_are_listed_by_the_keyboard(browser: Any, matching: Path)
     assert len(texts) == 6
 
 
-def test_marks_beyond_the_end_of_a_cut_text_are_counted(browser: Any, matching: Path) -> None:
+def test_marks_beyond_a_truncated_text_are_counted(browser: Any, matching: Path) -> None:
     visit = Visit(browser, matching)
     listed = visit.page.evaluate(
         """() => {
@@ -335,12 +335,12 @@ def test_marks_beyond_the_end_of_a_cut_text_are_counted(browser: Any, matching: 
     assert listed == ["ab ← a 0.50", "cd ← a 0.25", "1 more after the end of the text on this page"]
 
 
-def test_movements_are_shown_on_a_telephone_too(browser: Any, strange: Path) -> None:
+def test_rank_changes_are_shown_on_a_narrow_screen(browser: Any, strange: Path) -> None:
     visit = Visit(browser, strange, width=390)
     assert visit.page.locator("#queries td").last.is_visible()
 
 
-def test_what_is_open_stays_open_from_run_to_run(browser: Any, samples: Path) -> None:
+def test_open_texts_stay_open_in_another_run(browser: Any, samples: Path) -> None:
     visit = Visit(browser, samples)
     visit.page.goto(samples.as_uri() + "#query=kettle-scale")
     visit.page.locator(".list:first-child .more:visible").first.click()
@@ -350,7 +350,7 @@ def test_what_is_open_stays_open_from_run_to_run(browser: Any, samples: Path) ->
     assert visit.page.locator("li.open").count() == 0
 
 
-def test_a_search_without_a_hit_does_not_stop_the_next_query(browser: Any, samples: Path) -> None:
+def test_a_search_without_results_does_not_block_queries(browser: Any, samples: Path) -> None:
     visit = Visit(browser, samples)
     visit.page.locator("#search").fill("no such words")
     visit.page.locator(".extremes a").first.click()
@@ -372,7 +372,7 @@ def test_nothing_is_wider_than_the_screen(
         assert visit.page.evaluate(wide) <= 0
 
 
-def test_dark_and_light_can_be_read(browser: Any, samples: Path, matching: Path) -> None:
+def test_contrast_is_sufficient_in_dark_and_light(browser: Any, samples: Path, matching: Path) -> None:
     for scheme, file in itertools.product(("light", "dark"), (samples, matching)):
         visit = Visit(browser, file, scheme=scheme)
         # WCAG 2.2, 1.4.3: the luminances of text and background differ by a factor of 4.5
@@ -414,7 +414,7 @@ def test_every_control_has_a_name(browser: Any, samples: Path) -> None:
     assert visit.page.evaluate(nameless) == []
 
 
-def test_it_can_be_printed(browser: Any, samples: Path) -> None:
+def test_the_page_can_be_printed(browser: Any, samples: Path) -> None:
     visit = Visit(browser, samples)
     visit.page.emulate_media(media="print")
     assert not visit.page.locator("#search").is_visible()

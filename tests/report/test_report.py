@@ -25,14 +25,14 @@ SAMPLES = ROOT / "samples"
 
 
 def data_of(html: str) -> dict[str, Any]:
-    """The data that a page holds."""
+    """Return the data that a page holds."""
     found: dict[str, Any] = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', html)[0])
     return found
 
 
 @pytest.fixture
 def reranked(tmp_path: Path, lbr: Program) -> Path:
-    """The samples' run by shared words, explained, in JSONL."""
+    """Rerank the run of the samples with overlap and --explain, and return the JSONL file."""
     command = ["rerank", str(SAMPLES / "run.trec"), "-c", str(SAMPLES / "docs.jsonl"), "--engine", "overlap"]
     assert lbr(*command, "--explain", "-o", "after.jsonl").code == 0
     return tmp_path / "after.jsonl"
@@ -44,7 +44,7 @@ def report(lbr: Program, *arguments: str) -> str:
     return ended.out
 
 
-def test_its_figures_are_those_of_evaluate(reranked: Path, lbr: Program) -> None:
+def test_values_equal_those_of_evaluate(reranked: Path, lbr: Program) -> None:
     qrels = ["--qrels", str(SAMPLES / "qrels.txt")]
     shown = data_of(report(lbr, str(reranked), *qrels, "-c", str(SAMPLES / "docs.jsonl")))
     measures = ["--format", "json", "--per-query", "q.jsonl"]
@@ -66,7 +66,7 @@ def test_its_figures_are_those_of_evaluate(reranked: Path, lbr: Program) -> None
                 assert value == pytest.approx(values[run, query["id"]][name], abs=1e-6)
 
 
-def test_the_lists_the_texts_and_the_grades(reranked: Path, lbr: Program) -> None:
+def test_the_page_has_rankings_texts_and_grades(reranked: Path, lbr: Program) -> None:
     shown = data_of(
         report(lbr, str(reranked), "--qrels", str(SAMPLES / "qrels.txt"), "-c", str(SAMPLES / "docs.jsonl"))
     )
@@ -80,18 +80,18 @@ def test_the_lists_the_texts_and_the_grades(reranked: Path, lbr: Program) -> Non
     assert kettle["lists"][0][0][1] == 8.1815
     grades = {shown["documents"][row[0]][0]: row[1:] for row in kettle["grades"]}
     assert grades["home-01"][0] == 3
-    assert grades["home-07"][1] == [None, None]  # relevant, and in no list
+    assert grades["home-07"][1] == [None, None]  # relevant, but in no ranking
     assert shown["coverage"][0][:2] == [0, 0]
 
 
-def test_without_judgments_it_shows_movements_alone(reranked: Path, lbr: Program) -> None:
+def test_without_judgments_the_page_has_rankings_only(reranked: Path, lbr: Program) -> None:
     shown = data_of(report(lbr, str(reranked)))
     assert (shown["measures"], shown["curves"], shown["judged"]) == ([], [], 0)
     assert all("grades" not in query and "values" not in query for query in shown["queries"])
-    assert all(len(row) == 1 for row in shown["documents"])  # ids alone: nothing says their texts
+    assert all(len(row) == 1 for row in shown["documents"])  # ids without texts
 
 
-def test_texts_in_the_lines_need_no_corpus_and_no_queries(tmp_path: Path, lbr: Program) -> None:
+def test_texts_in_the_lines_are_used_without_a_corpus(tmp_path: Path, lbr: Program) -> None:
     line = '{{"query_id":"q","query":"figs","doc_id":"d{}","score":{},"text":"text {}","title":"T"}}\n'
     write(tmp_path, {"a.jsonl": line.format(1, 2, 1) + line.format(2, 1, 2)})
     ended = lbr("report", "a.jsonl", "a.jsonl", "-o", "page.html", "--quiet")
@@ -101,7 +101,7 @@ def test_texts_in_the_lines_need_no_corpus_and_no_queries(tmp_path: Path, lbr: P
     assert shown["queries"][0]["text"] == "figs"
 
 
-def test_what_explain_says_comes_along_where_it_is_of_that_form(tmp_path: Path, lbr: Program) -> None:
+def test_details_of_explain_are_shown_if_they_are_valid(tmp_path: Path, lbr: Program) -> None:
     details = [
         {"digits": [0.1] * 7, "mass": 0.7, "truncated": True, "passage": {"start": 3, "text": "abcd", "number": 1}},
         {"digits": "none", "mass": "x", "truncated": 1, "passage": "text", "probability": True},
@@ -120,7 +120,7 @@ def test_what_explain_says_comes_along_where_it_is_of_that_form(tmp_path: Path, 
     ]
 
 
-def test_places_are_those_of_whole_runs(tmp_path: Path, lbr: Program) -> None:
+def test_ranks_are_those_of_the_whole_run(tmp_path: Path, lbr: Program) -> None:
     for name, order in (("a.trec", 1), ("b.trec", -1)):
         write(tmp_path, {name: "".join(f"q Q0 d{n} 1 {-n * order} x\n" for n in range(300))})
     write(tmp_path, {"qrels.txt": "q 0 d150 1\nq 0 zz 1\nr 0 d1 1\n"})
@@ -130,30 +130,30 @@ def test_places_are_those_of_whole_runs(tmp_path: Path, lbr: Program) -> None:
     assert query["lists"][1] == [[2, 299.0, 299], [3, 298.0, 298]]
     grades = {shown["documents"][number][0]: [grade, *ranks] for number, grade, ranks in query["grades"]}
     assert grades == {"d150": [1, 150, 149], "zz": [1, None, None]}
-    assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, and in no run: it counts
+    assert (absent["id"], absent["lists"]) == ("r", [[], []])  # judged, but in no run
     assert shown["coverage"][0][0] == 1
     assert "lbr: warning: a.trec: 1 of 2 judged queries are missing, and count 0" in ended.err
 
 
-def test_a_name_may_be_that_of_a_place_in_the_page(files: Path, lbr: Program) -> None:
+def test_the_name_of_a_run_may_be_a_placeholder_of_the_page(files: Path, lbr: Program) -> None:
     (files / "{{data}}.trec").write_text("q1 Q0 d1 1 1 x\n")
     ended = lbr("report", "{{data}}.trec", "run.trec", "-o", "-")
     assert data_of(ended.out)["runs"][0] == "{{data}}.trec"
 
 
-def test_the_queries_that_are_found_are_not_written_over(files: Path, lbr: Program) -> None:
+def test_a_queries_file_beside_the_run_is_not_overwritten(files: Path, lbr: Program) -> None:
     ended = lbr("report", "run.trec", "run.trec", "-o", "queries.tsv", "--quiet")
     assert (ended.code, ended.err) == (2, "lbr: --output queries.tsv: would overwrite the queries file queries.tsv\n")
     assert (files / "queries.tsv").read_text() == QUERIES
 
 
-def test_a_document_without_a_text_is_no_error_where_others_have_one(files: Path, lbr: Program) -> None:
+def test_some_documents_may_have_no_text(files: Path, lbr: Program) -> None:
     lines = '{"query_id":"q","doc_id":"d1","score":1,"text":"t"}\n{"query_id":"q","doc_id":"zz","score":0}\n'
     write(files, {"a.jsonl": lines})
     assert lbr("report", "a.jsonl", "a.jsonl", "-c", "docs.jsonl", "-o", "-").code == 0
 
 
-def test_nothing_in_it_is_fetched_and_no_text_is_markup(tmp_path: Path, lbr: Program) -> None:
+def test_the_page_requests_nothing_and_escapes_texts(tmp_path: Path, lbr: Program) -> None:
     line = {"query_id": EVIL, "doc_id": EVIL, "score": 1, "text": EVIL, "title": EVIL, "query": EVIL}
     write(tmp_path, {"a.jsonl": json.dumps(line) + "\n"})
     html = lbr("report", "a.jsonl", "a.jsonl", "-o", "-").out
@@ -166,7 +166,7 @@ def test_nothing_in_it_is_fetched_and_no_text_is_markup(tmp_path: Path, lbr: Pro
 
 
 @given(st.text(max_size=40))
-def test_any_text_comes_back_as_it_is(text: str) -> None:
+def test_any_text_is_unchanged(text: str) -> None:
     run = Run("run", {"q": ["d"]}, {"q": {"d": Candidate("d", score=1.0)}})
     try:
         text.encode()
@@ -179,7 +179,7 @@ def test_any_text_comes_back_as_it_is(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("letter", ["a", "<", '"', "語", "\u2028"])
-def test_texts_are_cut_so_that_the_page_stays_small(letter: str) -> None:
+def test_texts_are_truncated_to_limit_the_size_of_the_page(letter: str) -> None:
     many = {f"d{number}": Document(f"d{number}", letter * (10_000 + number)) for number in range(2000)}
     run = Run("run", {"q": list(many)}, {"q": {doc_id: Candidate(doc_id, score=1.0) for doc_id in many}})
     shown = page_data([run, run], Texts({}, many), depth=2000)
@@ -192,13 +192,14 @@ def test_texts_are_cut_so_that_the_page_stays_small(letter: str) -> None:
     assert few["documents"] == [["d0"]]
     assert MIN_TEXT_BYTES < MAX_BYTES
     titled = {doc_id: Document(doc_id, "text", letter * 1_000_000) for doc_id in list(many)[:20]}
-    assert all(row[2] for row in page_data([run, run], Texts({}, titled), depth=20)["documents"])  # beside heavy titles
+    # texts are kept beside large titles
+    assert all(row[2] for row in page_data([run, run], Texts({}, titled), depth=20)["documents"])
 
 
-def test_the_interval_is_the_bootstraps() -> None:
+def test_the_confidence_interval_is_that_of_the_bootstrap() -> None:
     values = [0.0, 1.0] * 200
     low, high = interval(values)
-    assert low == pytest.approx(0.5 - 1.96 * 0.5 / 20, abs=0.01)  # what the normal distribution says
+    assert low == pytest.approx(0.5 - 1.96 * 0.5 / 20, abs=0.01)  # the value of the normal distribution
     assert high == pytest.approx(0.5 + 1.96 * 0.5 / 20, abs=0.01)
     assert interval(values) == (low, high)
     assert interval([0.25]) == (0.25, 0.25)
@@ -215,7 +216,7 @@ def test_the_interval_is_the_bootstraps() -> None:
         (["--qrels", "other.txt"], "run.trec: none of 2 queries is judged in other.txt"),
     ],
 )
-def test_what_cannot_be_shown(files: Path, lbr: Program, arguments: list[str], message: str) -> None:
+def test_invalid_input_is_an_error(files: Path, lbr: Program, arguments: list[str], message: str) -> None:
     write(files, {"other.tsv": "x\ty\n", "other.txt": "x 0 y 1\n"})
     ended = lbr("report", "run.trec", "run.trec", *arguments, "-o", "page.html")
     assert (ended.code, ended.out) == (2, "")
@@ -223,6 +224,6 @@ def test_what_cannot_be_shown(files: Path, lbr: Program, arguments: list[str], m
     assert not (files / "page.html").exists()
 
 
-def test_an_input_is_not_written_over(files: Path, lbr: Program) -> None:
+def test_an_input_is_not_overwritten(files: Path, lbr: Program) -> None:
     ended = lbr("report", "run.trec", "run.trec", "-o", "run.trec")
     assert (ended.code, ended.err) == (2, "lbr: --output run.trec: would overwrite the run run.trec\n")

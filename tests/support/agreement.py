@@ -1,7 +1,7 @@
-"""Scores that every engine has to give: those of a plain loop over a checkpoint whose digits are likely.
+"""Reference scores for all engines, from a plain loop over a checkpoint that gives digits a high probability.
 
-`at` and `at_server` return how an engine is set up, `scores` lets it score `QUERIES` and `DOCUMENTS` like a job, and
-`agree` compares scores and order with those of `Reference`.
+`local_setup` and `server_setup` return a model, the name of an engine and its settings. `scores` returns the scores of
+`QUERIES` and `DOCUMENTS` as a job computes them, and `assert_agreement` compares them with those of `Reference`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CHOSEN: dict[str, dict[str, Any]] = {"next-token": {"prompt": PROMPT, "labels": 
 FAMILIES = ("lb", "lb-rev", "qwen3", "mxbai-v2", "next-token")
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.03}
 LENGTH = 400
-# the same kind of input for the command line: two queries, 7 pairs
+# input of the same kind for the command line: 2 queries, 7 pairs
 PAIRS = (
     '{"query_id": "1", "query": "ripe figs", "documents": ["Ripe figs turn purple.", "Trams.", "salt", "bread"]}\n'
     '{"query_id": "2", "query": "tram gauge", "documents": ["Lisbon trams use gauge.", "Figs.", "salt"]}\n'
@@ -48,7 +48,7 @@ PAIRS = (
 
 
 def checkpoint(folder: Path) -> Path:
-    """Save a chat model whose digits are likely, and whose heads are of a size that every engine supports."""
+    """Save a chat model that gives digits a high probability, with a head size that every engine supports."""
     tokenizer = chat_tokenizer(["the query and a piece of text yes no ripe figs turn purple Lisbon trams use gauge"])
     torch.manual_seed(4)
     config = transformers.Qwen2Config(
@@ -63,8 +63,8 @@ def checkpoint(folder: Path) -> Path:
         tie_word_embeddings=False,
         architectures=["Qwen2ForCausalLM"],
     )
-    model = transformers.Qwen2ForCausalLM(config).to(torch.bfloat16)  # the same weights, whatever they are computed in
-    with torch.no_grad():  # the digits answer to one direction, as those of a trained model do
+    model = transformers.Qwen2ForCausalLM(config).to(torch.bfloat16)  # the same weights in every precision
+    with torch.no_grad():  # larger rows make the digits more likely
         digits = [tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(1, 8)]
         model.lm_head.weight[digits] *= 2
     model.save_pretrained(folder)
@@ -72,16 +72,18 @@ def checkpoint(folder: Path) -> Path:
     return folder
 
 
-def at(folder: Path, name: str, dtype: str = "float32", **more: Any) -> tuple[LocalModel | ServedModel, str, Settings]:
-    """Return the checkpoint as a model of a family, for the local engine."""
+def local_setup(
+    folder: Path, name: str, dtype: str = "float32", **more: Any
+) -> tuple[LocalModel | ServedModel, str, Settings]:
+    """Return the checkpoint as a model of a family, the name of the local engine, and its settings."""
     model = resolve(str(folder), name, chosen=CHOSEN.get(name, {}))
     return fetch(model, RecordedProgress()), "local", Settings("cpu", dtype, LENGTH, **more)
 
 
-def at_server(
+def server_setup(
     folder: Path, server: Serving, name: str, *, tokenizer: bool = True, concurrency: int = 8
 ) -> tuple[LocalModel | ServedModel, str, Settings]:
-    """Return the model of a server, for the engine openai."""
+    """Return the model of a server, the name of the engine openai, and its settings."""
     model = resolve_served("tiny", name, str(folder) if tokenizer else None, chosen=CHOSEN.get(name, {}))
     length = LENGTH if tokenizer else None
     return model, "openai", Settings(max_length=length, server=Server(server.url, concurrency))
@@ -105,33 +107,35 @@ def scored(
     scorer = Scorer(model.family, prepare_engine(engine, model, settings).load, progress)
     plan = scorer.plan(lambda: [(query, document) for query in queries for document in documents])
     items = [QueryDocuments(query, documents) for query in queries]
-    return [found for _, found in scorer.score(items, plan)]
+    return [row for _, row in scorer.score(items, plan)]
 
 
 def vllm_scores(folder: str, name: str, dtype: str) -> list[list[float]]:
     """Return the scores of the engine vllm."""
-    model, _, settings = at(Path(folder), name, dtype)
+    model, _, settings = local_setup(Path(folder), name, dtype)
     return values(scores(model, "vllm", replace(settings, device="auto")))
 
 
-def values(found: Sequence[Sequence[Score]]) -> list[list[float]]:
+def values(rows: Sequence[Sequence[Score]]) -> list[list[float]]:
     """Return the values of scores."""
-    return [[score.value for score in row] for row in found]
+    return [[score.value for score in row] for row in rows]
 
 
-def agree(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], tolerance: float) -> None:
+def assert_agreement(
+    computed: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], tolerance: float
+) -> None:
     """Assert that scores are equal up to `tolerance`, and in the same order where they differ by more."""
-    for row, right in zip(found, expected, strict=True):
-        assert row == pytest.approx(right, abs=tolerance)
-        for one in range(len(row)):
-            for other in range(len(row)):
-                if right[one] - right[other] > tolerance:
-                    assert row[one] > row[other]
+    for row, expected_row in zip(computed, expected, strict=True):
+        assert row == pytest.approx(expected_row, abs=tolerance)
+        for first in range(len(row)):
+            for second in range(len(row)):
+                if expected_row[first] - expected_row[second] > tolerance:
+                    assert row[first] > row[second]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Scores of a plain loop, over prompts that the local engine's tokens are tested to equal elsewhere."""
+    """Scores of a plain loop. Other tests compare the token ids of its prompts with those of chat templates."""
 
     folder: Path
 
@@ -139,21 +143,21 @@ class Reference:
         """Return the scores of a family, from the `top` log-probabilities of each prompt or from all."""
         from lbr_cli.engines.token_prompts import TokenPrompts
 
-        model, _, settings = at(self.folder, name)
+        model, _, settings = local_setup(self.folder, name)
         ids = TokenPrompts(model, settings, "reference")
         weights: Any = transformers.AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
         chosen: Family = model.family
-        found = []
+        rows = []
         for query in QUERIES:
             row = []
             for document in DOCUMENTS:
                 (request,) = chosen.requests(query, document)
                 with torch.inference_mode():
                     logits = weights(torch.tensor([ids.prompt(request).ids])).logits[0, -1].double()
-                said = logits.log_softmax(-1)
-                least = float(said.topk(top).values[-1]) if top else -math.inf
-                labels = [float(said[label]) for label in ids.label_ids(request)]
+                log_probabilities = logits.log_softmax(-1)
+                least = float(log_probabilities.topk(top).values[-1]) if top else -math.inf
+                labels = [float(log_probabilities[label]) for label in ids.label_ids(request)]
                 kept = [value if value >= least else -math.inf for value in labels]
                 row.append(chosen.score([Answer(kept)]).value)
-            found.append(row)
-        return found
+            rows.append(row)
+        return rows

@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, one for each architecture that rerankers are made of."""
+"""Tiny checkpoints with random weights, one for each architecture of rerankers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from transformers import PreTrainedTokenizerFast
 
 from support.tokenizers import WORDS, chat_tokenizer
 
-MAX_POSITIONS = 512  # how many tokens the models read; their tokenizers name no limit
-USUAL = "Judge whether the Document meets requirements Instruct Query Note answer can only be yes no Yes\nyes\nno\nYes"
-TEXT = (WORDS, *([USUAL] * 9))
+MAX_POSITIONS = 512  # maximum length of the models; their tokenizers set no limit
+PROMPT_WORDS = (
+    "Judge whether the Document meets requirements Instruct Query Note answer can only be yes no Yes\nyes\nno\nYes"
+)
+TEXT = (WORDS, *([PROMPT_WORDS] * 9))
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -30,7 +32,10 @@ SIZES: dict[str, Any] = {
 
 
 def bytes_tokenizer(*, framed: bool = False, **options: Any) -> Any:
-    """Byte-level BPE with Qwen's special tokens, without a template, a limit or a pad token; `framed` adds some."""
+    """Return a byte-level BPE tokenizer with Qwen's special tokens, without a template, a limit or a pad token.
+
+    With `framed`, it adds special tokens around a text. `options` are attributes of the tokenizer.
+    """
     tokenizer = chat_tokenizer(TEXT)
     tokenizer.chat_template = None
     tokenizer.add_tokens(["<think>", "</think>"])
@@ -45,14 +50,14 @@ def bytes_tokenizer(*, framed: bool = False, **options: Any) -> Any:
 
 
 def bos_tokenizer() -> Any:
-    """The same with a token that begins a text, which it does not add by itself."""
+    """Return `bytes_tokenizer` with a BOS token, which it does not add by itself, and a pad token."""
     tokenizer = bytes_tokenizer()
     tokenizer.add_special_tokens({"bos_token": "<bos>", "pad_token": "<pad>"})
     return tokenizer
 
 
 def pieces_tokenizer(*, roberta: bool = False) -> Any:
-    """Unigram pieces as of SentencePiece: T5's frame of special tokens, or XLM-RoBERTa's."""
+    """Return a unigram tokenizer like SentencePiece, with the special tokens of T5 or of XLM-RoBERTa."""
     letters = {letter for text in TEXT for letter in text} | set("0123456789.,:?!<|>/_[]()'-")
     words = {f"▁{word}" for text in TEXT for word in text.split()}
     first = ["<s>", "<pad>", "</s>", "<unk>"] if roberta else ["<pad>", "</s>", "<unk>"]
@@ -75,20 +80,20 @@ def pieces_tokenizer(*, roberta: bool = False) -> Any:
 
 
 def saved(folder: Path, kind: str, config: Any, tokenizer: Any) -> Path:
-    """A model of that class of transformers with random weights, saved with its tokenizer."""
+    """Save a model of the class `kind` of transformers with random weights, and its tokenizer."""
     torch.manual_seed(7)
     config.vocab_size = len(tokenizer)
     model = getattr(transformers, kind)(config)
     for name, weight in model.named_parameters():
         if weight.dim() == 1 and "norm" not in name.lower():
-            weight.data.normal_(0, 0.3)  # biases, which begin as zeros
+            weight.data.normal_(0, 0.3)  # biases, which are initialised with zeros
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 def causal(folder: Path, name: str, tokenizer: Any | None = None, **more: Any) -> Path:
-    """`name` is Qwen2, Qwen3, Gemma or Llama."""
+    """Save a causal model; `name` is Qwen2, Qwen3, Gemma or Llama."""
     config = getattr(transformers, f"{name}Config")(**SIZES | more)
     return saved(folder, f"{name}ForCausalLM", config, tokenizer or bytes_tokenizer())
 
@@ -121,8 +126,11 @@ MODULES = {
 }
 
 
-def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any], **said: Any) -> Path:
-    """A sentence-transformers folder: `modules` behind the transformer, each with its `kind` and its configuration."""
+def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any], **settings: Any) -> Path:
+    """Save a sentence-transformers folder: `modules` after the transformer, each with its `kind` and configuration.
+
+    `settings` are values of `config_sentence_transformers.json`.
+    """
     if name == "T5Encoder":
         config = transformers.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
     else:
@@ -143,8 +151,8 @@ def bi_encoder(folder: Path, name: str, tokenizer: Any, *modules: dict[str, Any]
             torch.save(weights, folder / path / "pytorch_model.bin")
     (folder / "modules.json").write_text(json.dumps(listed))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256, "do_lower_case": False}))
-    if said:
-        (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    if settings:
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     return folder
 
 
@@ -164,7 +172,7 @@ def in_older_form(folder: Path) -> Path:
 
 
 def gguf(folder: Path, path: Path, quantised: bool = False) -> Path:
-    """A Qwen2 folder as a GGUF file: the same weights, or rounded to 8 bits in blocks of 32 (Q8_0)."""
+    """Write a Qwen2 folder as a GGUF file: the same weights, or rounded to 8 bits in blocks of 32 (Q8_0)."""
     from gguf import GGMLQuantizationType, GGUFWriter, TokenType, get_tensor_name_map, quants
     from gguf.constants import MODEL_ARCH
 

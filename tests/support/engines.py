@@ -1,4 +1,4 @@
-"""Requests of a family, engines, and their answers."""
+"""Create the requests of a pair, load the local engine, and compute answers and scores with it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def load(model: LocalModel, settings: Settings) -> Any:
 def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
     """Return the answers to requests, in their order. The engine receives the distinct ones in one window."""
     batches = engine.answer([list(dict.fromkeys(requests))])
-    found = {request: answer for batch in batches for request, answer in batch.answers}
-    return [found[request] for request in requests]
+    by_request = {request: answer for batch in batches for request, answer in batch.answers}
+    return [by_request[request] for request in requests]
 
 
 def local_scores(

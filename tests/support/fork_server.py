@@ -38,18 +38,18 @@ COMMAND_LINE = (
     *("lbr_cli.job", "lbr_cli.preview", "lbr_cli.engines.overlap"),
     *("typer._adapters", "pydantic.type_adapter", "pydantic.types"),
 )
-# the modules that the server of a level imports besides, before it forks
+# the modules that the server of a level also imports before it forks
 LEVELS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "evaluation": ("ir_measures", "pytrec_eval", "scipy.stats", "matplotlib.figure", "rich.table", "rich.console"),
     "local": ("lbr_cli.engines.local", "lbr_cli.engines.openai"),
-    # what the local engine imports, without the libraries that read HF_HOME and HF_ENDPOINT
+    # imports of the local engine, without the libraries that read HF_HOME and HF_ENDPOINT
     "hub": ("torch._dynamo", "torch.distributed.tensor", "torch.nn.attention.flex_attention", "scipy.optimize"),
 }
 # read when the program runs, not when a module is imported
 LATE = ("LBR_", "OPENAI_", "NO_PROXY", "RAY_", "PATH", "PWD", "OLDPWD", "SHLVL", "_")
-LATE_OF_HUB = ("HF_",)  # of a level that has not imported huggingface_hub
-# of the user, and what pytest, torch and scikit-learn set in the process that imports them
+LATE_OF_HUB = ("HF_",)  # also late in a level that has not imported huggingface_hub
+# variables of the user, and those that pytest, torch and scikit-learn set in the process that imports them
 DROPPED = ("LBR_", "PYTEST_", "COLUMNS", "LINES", "KMP_", "TORCHINDUCTOR_")
 START = dict(os.environ)
 
@@ -73,7 +73,7 @@ def main(folder: str) -> None:
 
 def _wait_for_levels(listeners: dict[str, socket.socket]) -> Call | None:
     """Fork the server of a level with its first call. Return the call to run in a forked child, else None."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # servers of levels are not waited for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the servers of levels are reaped automatically
     while listeners:
         ready, _, _ = select.select([0, *listeners.values()], [], [])
         if 0 in ready:
@@ -132,8 +132,8 @@ def _serve(listener: socket.socket, level: str) -> Call | None:
             pid = 0 if reason else os.fork()
             if not reason and pid == 0:
                 signal.set_wakeup_fd(-1)
-                for one in (listener, woken, wake, connection, *running.values()):
-                    one.close()
+                for inherited in (listener, woken, wake, connection, *running.values()):
+                    inherited.close()
                 return call
             for descriptor in call.descriptors:
                 os.close(descriptor)
@@ -146,17 +146,17 @@ def _serve(listener: socket.socket, level: str) -> Call | None:
 
 def _import(names: Sequence[str]) -> None:
     for name in names:
-        with contextlib.suppress(ImportError):  # an optional library: the program reports it
+        with contextlib.suppress(ImportError):  # an optional library that is not installed
             importlib.import_module(name)
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the client has gone
+    with contextlib.suppress(OSError):  # the client has closed the connection
         connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _difference(environment: Mapping[str, str], late: tuple[str, ...]) -> str:
-    """The name of a variable that libraries may have read already and that differs, else ""."""
+    """Return the name of a variable that differs and that libraries may have read already; "" if there is none."""
     names = environment.keys() | START.keys()
     different = (name for name in sorted(names) if environment.get(name) != START.get(name))
     return next((name for name in different if not name.startswith(late)), "")
@@ -190,7 +190,7 @@ class QuickExit:
     """The last exit handler: ends the process without freeing thousands of modules, which takes half a second."""
 
     def __init__(self) -> None:
-        self.code: int | None = None  # how a program ends; None for a server, which ends like any process
+        self.code: int | None = None  # the exit code of a program; None for a server, which exits normally
         atexit.register(self)
 
     def __call__(self) -> None:
@@ -207,7 +207,7 @@ QUICK_EXIT = QuickExit()  # handlers run in reverse order, and libraries registe
 
 
 class Refused(Exception):
-    """The server cannot run this call like a fresh process would."""
+    """The server cannot run this call as a fresh process would."""
 
 
 class Server:
@@ -217,7 +217,7 @@ class Server:
         # the path of a socket has 107 bytes at most
         self.folder = tempfile.mkdtemp(prefix="lbr-tests-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
         environment = program_environment()
-        # pipes, as the programs have: the standard streams of Python differ for files and terminals
+        # pipes, as programs under test have: Python's standard streams differ for files and terminals
         self._process = subprocess.Popen(
             [sys.executable, __file__, self.folder],
             env=environment,
@@ -232,22 +232,19 @@ class Server:
             time.sleep(0.01)
 
     def warm(self, level: str) -> None:
-        """Let the server import the modules of a level before the first call."""
+        """Start to import the modules of a level before the first call."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(os.path.join(self.folder, level))
 
     def close(self) -> None:
         """End the server, and print what it reported."""
-        _, err = self._process.communicate()  # the end of its standard input ends it
+        _, err = self._process.communicate()  # closing its standard input ends it
         sys.stderr.write(err.decode())
         shutil.rmtree(self.folder)
 
 
 def program_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a program under test, without the score cache.
-
-    Most tests are about computing; those of the cache turn it on.
-    """
+    """Return the environment of a program under test. It turns the score cache off; tests of the cache turn it on."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
     return environment | {"PYTHONPATH": str(ROOT), "LBR_CACHE": "0"} | (more or {})
 
@@ -260,22 +257,22 @@ class Forked:
     stderr: IO[bytes]
 
     def __init__(self, folder: str, level: str, arguments: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
-        ours, theirs = [], []
+        own_ends, child_ends = [], []
         for reads in (True, False, False):
             reader, writer = os.pipe()
-            ours.append(writer if reads else reader)
-            theirs.append(reader if reads else writer)
+            own_ends.append(writer if reads else reader)
+            child_ends.append(reader if reads else writer)
         self.stdin, self.stdout, self.stderr = (
-            os.fdopen(descriptor, mode) for descriptor, mode in zip(ours, ("wb", "rb", "rb"), strict=True)
+            os.fdopen(descriptor, mode) for descriptor, mode in zip(own_ends, ("wb", "rb", "rb"), strict=True)
         )
         try:
-            self._begin(folder, level, arguments, cwd, env, theirs)
+            self._begin(folder, level, arguments, cwd, env, child_ends)
         except Refused:
             for stream in (self.stdin, self.stdout, self.stderr):
                 stream.close()
             raise
         finally:
-            for descriptor in theirs:
+            for descriptor in child_ends:
                 os.close(descriptor)
 
     def _begin(
@@ -363,7 +360,7 @@ class Forked:
 
 
 def level_of(arguments: Sequence[str], more: Mapping[str, str]) -> str | None:
-    """The level that has what a call imports; None for calls that need a fresh process."""
+    """Return the level with the modules that a call imports; None for a call that needs a fresh process."""
     if "ray" in arguments or "vllm" in arguments:  # they start processes of their own, which import the main module
         return None
     if any(name.startswith(LATE_OF_HUB) for name in more):

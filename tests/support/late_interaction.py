@@ -1,4 +1,4 @@
-"""Tiny late-interaction checkpoints in the three forms of folders, with weights from a formula.
+"""Tiny late-interaction checkpoints in three folder formats, with weights from a formula.
 
 The weights do not depend on a version of torch, so that another environment builds the same checkpoints: the script
 `tests/support/write_pylate_scores.py` computes the scores of PyLate, whose pins conflict with those of lbr.
@@ -45,16 +45,16 @@ PYLATE_FOLDERS: dict[str, dict[str, Any]] = {
     "unused tokens": {"prefixes": ("[unused0]", "[unused1]")},
     "no type": {"model_type": None},
 }
-SPELT = re.compile(r"\[([A-Z]+)\]")  # a special token in a text
+SPECIAL_TOKEN = re.compile(r"\[([A-Z]+)\]")  # a special token in a text
 
 
-def spelt_apart(texts: Iterable[str]) -> list[str]:
-    """Return texts without special tokens, for libraries that read those in texts as such; the pieces are equal."""
-    return [SPELT.sub(r"[ \1 ]", text) for text in texts]
+def without_special_tokens(texts: Iterable[str]) -> list[str]:
+    """Return texts in which `[SEP]` is `[ SEP ]`: the same pieces, also if a library reads special tokens in texts."""
+    return [SPECIAL_TOKEN.sub(r"[ \1 ]", text) for text in texts]
 
 
 def word_pieces(*, lower: bool = True, **options: Any) -> Any:
-    """BERT's kind of tokenizer: words, letters and punctuation."""
+    """Return a WordPiece tokenizer with the special tokens of BERT: words, letters and punctuation."""
     letters = string.ascii_letters + string.digits + "ßéï日本"
     words = [*WORDS.split(), *string.punctuation, *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*SPECIAL, *words]))}
@@ -119,7 +119,7 @@ def multi_vector(
     layers: int = 1,
     **options: Any,
 ) -> Path:
-    """Let sentence-transformers write a MultiVectorEncoder."""
+    """Save a MultiVectorEncoder with sentence-transformers, and return its folder."""
     from sentence_transformers import MultiVectorEncoder
     from sentence_transformers.base.modules import Dense, Normalize, Transformer
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -136,13 +136,13 @@ def multi_vector(
     return folder / "model"
 
 
-def pylate(folder: Path, *, prefixes: tuple[str, str] = ("[Q] ", "[D] "), **said: Any) -> Path:
-    """Write a folder in the form of PyLate; `said` are the settings of `config_sentence_transformers.json`."""
+def pylate(folder: Path, *, prefixes: tuple[str, str] = ("[Q] ", "[D] "), **settings: Any) -> Path:
+    """Write a folder in the form of PyLate; `settings` are values of `config_sentence_transformers.json`."""
     tokenizer = word_pieces()
     tokenizer.add_tokens([prefix for prefix in prefixes if prefix not in SPECIAL])
     bert(folder, tokenizer)
-    settings = {"query_prefix": prefixes[0], "document_prefix": prefixes[1], **LENGTHS, "similarity_fn_name": "MaxSim"}
-    written = {"model_type": "ColBERT", **settings, **said}
+    defaults = {"query_prefix": prefixes[0], "document_prefix": prefixes[1], **LENGTHS, "similarity_fn_name": "MaxSim"}
+    written = {"model_type": "ColBERT", **defaults, **settings}
     dense = {"in_features": SIZE, "out_features": VECTOR, "bias": False}
     dense["activation_function"] = "torch.nn.modules.linear.Identity"
     modules = [
@@ -162,8 +162,8 @@ def pylate(folder: Path, *, prefixes: tuple[str, str] = ("[Q] ", "[D] "), **said
     return folder
 
 
-def stanford(folder: Path, **said: Any) -> Path:
-    """Write a folder in the form of Stanford's ColBERT, with the settings `said` in `artifact.metadata`."""
+def stanford(folder: Path, **settings: Any) -> Path:
+    """Write a folder in the form of Stanford's ColBERT, with `settings` in `artifact.metadata`."""
     bert(folder)
     weights = {
         f"bert.{name}": tensor for name, tensor in transformers.BertModel.from_pretrained(folder).state_dict().items()
@@ -173,5 +173,5 @@ def stanford(folder: Path, **said: Any) -> Path:
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["HF_ColBERT"]}))
     metadata = {"query_maxlen": 12, "doc_maxlen": 24, "dim": VECTOR, "similarity": "cosine", "mask_punctuation": True}
     tokens = {"query_token_id": "[unused0]", "doc_token_id": "[unused1]", "attend_to_mask_tokens": False}
-    (folder / "artifact.metadata").write_text(json.dumps(metadata | tokens | said))
+    (folder / "artifact.metadata").write_text(json.dumps(metadata | tokens | settings))
     return folder

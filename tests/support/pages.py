@@ -33,7 +33,7 @@ class Page:
         return FENCE.sub("", self.text)
 
     def blocks(self, *languages: str) -> list[str]:
-        """The code blocks of these languages, in order; all code blocks without any."""
+        """Return the code blocks of these languages in order; all code blocks if none is named."""
         return [block for language, block in FENCE.findall(self.text) if not languages or language in languages]
 
     @property

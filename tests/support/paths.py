@@ -1,4 +1,4 @@
-"""The repository, and the collections beside it."""
+"""Paths of the repository and of the collections beside it."""
 
 from __future__ import annotations
 

@@ -44,11 +44,11 @@ def scores(loaded: PromptEngine, pairs: Sequence[tuple[str, str]] = PAIRS) -> li
 
 
 def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, str]] = PAIRS) -> list[float]:
-    """Return the expectations of the digit, pair by pair."""
+    """Return the expected value of the digit for each pair, computed one pair at a time."""
     tokenizer = tokenizer_of_file(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     labels = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
-    found = []
+    expectations = []
     for query, document in pairs:
         (request,) = ask(Lb(), query, document)
         assert isinstance(request, NextToken)
@@ -60,10 +60,10 @@ def plain_scores(folder: Path, dtype: torch.dtype, pairs: Sequence[tuple[str, st
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")["input_ids"]
         with torch.inference_mode():
             probabilities = model(ids).logits[0, -1].float().softmax(-1)
-        found.append(sum(digit * probabilities[label].item() for digit, label in enumerate(labels, 1)))
-    return found
+        expectations.append(sum(digit * probabilities[label].item() for digit, label in enumerate(labels, 1)))
+    return expectations
 
 
-def farthest(one: Sequence[float], other: Sequence[float]) -> float:
+def max_difference(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the largest absolute difference between two lists of scores."""
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))

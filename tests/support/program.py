@@ -1,4 +1,4 @@
-"""Running `lbr` as a process."""
+"""Run `lbr` as a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.fork_server import Forked
 
 
 @dataclass(frozen=True)
-class Ended:
+class Result:
     """The exit code and the output of a process that has ended."""
 
     code: int
@@ -27,7 +27,7 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-Program = Callable[..., Ended]
+Program = Callable[..., Result]
 Starter = Callable[..., subprocess.Popen[bytes] | Forked]
 
 
@@ -43,11 +43,11 @@ def fresh(arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subpro
     )
 
 
-def finished(process: subprocess.Popen[bytes] | Forked, stdin: bytes) -> Ended:
+def finished(process: subprocess.Popen[bytes] | Forked, stdin: bytes) -> Result:
     """Write standard input and wait for the process to end."""
     try:
         out, err = process.communicate(stdin, timeout=600)  # a process that hangs, not a slow machine
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return Ended(process.wait(), out.decode(), err.decode(errors="surrogateescape"))
+    return Result(process.wait(), out.decode(), err.decode(errors="surrogateescape"))

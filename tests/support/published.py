@@ -22,15 +22,16 @@ DOCUMENTS = (
     "Jupiter, the largest planet in our solar system, has a prominent red spot.",
     "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
 )
-ABSOLUTE, RELATIVE = 0.01, 0.01  # of the source: for cross-encoders, and for bi-encoders
-ROUNDING = 2**-8  # half a step of bfloat16, relative: cross-encoder values are rounded to it
+ABSOLUTE, RELATIVE = 0.01, 0.01  # tolerances of the source for cross-encoders and for bi-encoders
+ROUNDING = 2**-8  # relative rounding error of bfloat16, in which cross-encoder values are published
 
 
 @dataclass(frozen=True)
 class Published:
-    """`key` is the field of `lbr rerank --explain` with the published value.
+    """The published values of the four documents.
 
-    The source takes the prompts of a bi-encoder from its files.
+    `key` is the field of the values in the output of `lbr rerank --explain`. The source takes the prompts of a
+    bi-encoder from its files.
     """
 
     values: Sequence[float]

@@ -1,7 +1,7 @@
 """A rerank server for tests, in the four dialects: text-embeddings-inference, Jina, Cohere and Voyage.
 
-A score follows from the two texts alone, by `score_of`. `Manner` says which limits the server has, `trouble` what goes
-wrong with a request to `/rerank`, by its number.
+A score depends only on the two texts, by `score_of`. `Behaviour` defines the limits of the server. `failure` returns
+what goes wrong with a request to `/rerank`, given its number; "" for nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Trouble = Callable[[int], str]
+Failure = Callable[[int], str]
 PREFIXES = {"tei": "", "jina": "/v1", "cohere": "/v2", "voyage": "/v1"}
 TEI_INFO = {"model_id": "some/model", "model_sha": "abc", "served_model_name": "tiny", "max_client_batch_size": 32}
 
 
 @dataclass(frozen=True)
-class Manner:
-    """`longest` is the longest document in characters, `most` the number of documents, of a request.
+class Behaviour:
+    """The dialect, the limits and the endpoints of a server.
 
-    `info` is the answer to /info, `models` that to /models; None is 404. `root` serves without the dialect's prefix.
+    `longest` is the maximum length of a document in characters, `most` the maximum number of documents of a request,
+    and `too_many` the status of a request with more. `info` is the response to /info, `models` the response to /models;
+    None is 404. `root` serves without the prefix of the dialect.
     """
 
     dialect: str
@@ -67,11 +69,11 @@ def score_of(query: str, document: str) -> float:
 
 @contextmanager
 def reranking(
-    manner: Manner, trouble: Trouble = lambda number: "", key: str = "", wait: Callable[[], None] = lambda: None
+    behaviour: Behaviour, failure: Failure = lambda number: "", key: str = "", wait: Callable[[], None] = lambda: None
 ) -> Iterator[Reranking]:
-    """Serve on this machine, at a free port. `wait` is called before a response to /rerank."""
+    """Serve on a free local port. `wait` is called before a response to /rerank."""
     lock = threading.Lock()
-    prefix = "" if manner.root else PREFIXES[manner.dialect]
+    prefix = "" if behaviour.root else PREFIXES[behaviour.dialect]
     at_once = 0
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +82,7 @@ def reranking(
         def log_message(self, *arguments: Any) -> None: ...
 
         def do_GET(self) -> None:
-            known = {"/info": manner.info, f"{prefix}/models": manner.models and {"data": manner.models}}
+            known = {"/info": behaviour.info, f"{prefix}/models": behaviour.models and {"data": behaviour.models}}
             state.paths.append(self.path)
             found = known.get(self.path)
             self.send(200 if found else 404, found or {"detail": "Not Found"})
@@ -97,19 +99,19 @@ def reranking(
                 state.headers.append({name.lower(): value for name, value in self.headers.items()})
             try:
                 wait()
-                wrong = trouble(number)
+                wrong = failure(number)
                 if key and self.headers.get("Authorization") != f"Bearer {key}":
                     raise Refusal(401, f"invalid key {self.headers.get('Authorization')}")
                 if wrong.isdecimal():
-                    raise Refusal(int(wrong), f"trouble {key}")
+                    raise Refusal(int(wrong), f"failure {key}")
                 if wrong == "cut":
                     self.close_connection = True
                     return
                 if self.path != f"{prefix}/rerank":
                     raise Refusal(404, f"no such path: {self.path}")
-                self.send(200, spoilt(response(manner, body), wrong), wrong)
+                self.send(200, corrupted(response(behaviour, body), wrong), wrong)
             except Refusal as error:
-                self.send(error.status, refusal(manner.dialect, str(error)))
+                self.send(error.status, refusal(behaviour.dialect, str(error)))
             finally:
                 with lock:
                     at_once -= 1
@@ -140,24 +142,24 @@ def reranking(
         server.server_close()
 
 
-def response(manner: Manner, body: Mapping[str, Any]) -> Any:
+def response(behaviour: Behaviour, body: Mapping[str, Any]) -> Any:
     """Return the response of a server to a valid request. Raises Refusal for one that exceeds its limits."""
-    tei = manner.dialect == "tei"
+    tei = behaviour.dialect == "tei"
     documents = body["texts"] if tei else body["documents"]
-    if len(documents) > manner.most:
-        raise Refusal(manner.too_many, f"batch size {len(documents)} > maximum allowed batch size {manner.most}")
+    if len(documents) > behaviour.most:
+        raise Refusal(behaviour.too_many, f"batch size {len(documents)} > maximum allowed batch size {behaviour.most}")
     truncates = body.get("truncate") or body.get("truncation") or body.get("truncate_prompt_tokens") == -1
-    if not truncates and any(len(document) > manner.longest for document in documents):
-        raise Refusal(422 if tei else 400, f"a document has more than {manner.longest} tokens")
+    if not truncates and any(len(document) > behaviour.longest for document in documents):
+        raise Refusal(422 if tei else 400, f"a document has more than {behaviour.longest} tokens")
     raw = tei or body.get("use_activation") is False or body.get("raw_scores")
-    scores = [score_of(body["query"], document[: manner.longest]) for document in documents]
+    scores = [score_of(body["query"], document[: behaviour.longest]) for document in documents]
     shown = scores if raw else [round(0.5 + score / 16, 9) for score in scores]
     name = "score" if tei else "relevance_score"
     results = [{"index": index, name: score} for index, score in enumerate(shown)]
-    results.sort(key=lambda one: -one[name])
+    results.sort(key=lambda result: -result[name])
     if tei:
         return results
-    return {"data" if manner.dialect == "voyage" else "results": results, "usage": {"total_tokens": len(documents)}}
+    return {"data" if behaviour.dialect == "voyage" else "results": results, "usage": {"total_tokens": len(documents)}}
 
 
 def refusal(dialect: str, message: str) -> Mapping[str, Any]:
@@ -170,8 +172,8 @@ def refusal(dialect: str, message: str) -> Mapping[str, Any]:
     }[dialect]
 
 
-def spoilt(answer: Any, wrong: str) -> Any:
-    """Return an answer that is JSON and invalid."""
+def corrupted(answer: Any, wrong: str) -> Any:
+    """Return the response with the fault `wrong`, still as JSON."""
     results = answer if isinstance(answer, list) else answer.get("results") or answer.get("data")
     score = next(name for name in results[0] if name != "index")
     last = results[-1]
@@ -199,4 +201,4 @@ BAD_SCORES: Mapping[str, Any] = {
     "list": [0.5],
 }
 INVALID = ("missing", "duplicate", "range", "negative", "extra", "object", "error", *BAD_SCORES)
-TROUBLES = ("429", "500", "503", "408", "cut", "page", "malformed", "short", *INVALID)
+FAILURES = ("429", "500", "503", "408", "cut", "page", "malformed", "short", *INVALID)

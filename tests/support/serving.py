@@ -1,7 +1,8 @@
-"""An OpenAI-compatible server for tests: a plain transformers model behind the shapes that real servers answer in.
+"""An OpenAI-compatible server for tests: a plain transformers model with the response formats of real servers.
 
 It computes each prompt alone, in float32, with the logits of the last token, and shares nothing with lbr but the
-checkpoint. `Manner` says which server it is like, `trouble` what goes wrong with a request, by its number.
+checkpoint. `Behaviour` defines which server it imitates. `failure` returns what goes wrong with a request, given its
+number; "" for nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ KEY = "sk-very-secret-0123456789"
 
 
 @dataclass(frozen=True)
-class Manner:
-    """What a server accepts and returns. `listed` None has no list of models, `labels` supports `logprob_token_ids`."""
+class Behaviour:
+    """The requests that a server accepts, and the responses that it returns.
+
+    `labels`: it supports `logprob_token_ids`. `most` is the maximum of top log-probabilities, and `reads` the maximum
+    length of a prompt in tokens. `listed` are the names at /models; None is 404.
+    """
 
     takes_ids: bool = True
     labels: bool = True
@@ -35,27 +40,27 @@ class Manner:
     limit: str = "max_tokens"
     reads: int | None = 600
     listed: tuple[str, ...] | None = ("tiny",)
-    caps: int | None = None  # the most log-probabilities that it returns, without an error
+    caps: int | None = None  # how many log-probabilities it returns if more are requested
 
 
-VLLM = Manner()
-LLAMA = Manner(labels=False, most=1000, as_chat=True, reads=None)
-MESSAGES = Manner(takes_ids=False, labels=False)
-FIVE = Manner(takes_ids=False, labels=False, most=5)
-HOSTED = Manner(takes_ids=False, labels=False, strict=True, limit="max_completion_tokens", listed=None)
-SILENT = Manner(takes_ids=False, has_logprobs=False)
+VLLM = Behaviour()
+LLAMA = Behaviour(labels=False, most=1000, as_chat=True, reads=None)
+CHAT_ONLY = Behaviour(takes_ids=False, labels=False)
+TOP_5 = Behaviour(takes_ids=False, labels=False, most=5)
+HOSTED = Behaviour(takes_ids=False, labels=False, strict=True, limit="max_completion_tokens", listed=None)
+NO_LOGPROBS = Behaviour(takes_ids=False, has_logprobs=False)
 
 BAD_VALUES = {"nan": float("nan"), "positive": 3.5, "text": "-1", "null": None}
-Trouble = Callable[[int], str]
+Failure = Callable[[int], str]
 
 
-def no_trouble(number: int) -> str:
+def no_failure(number: int) -> str:
     return ""
 
 
 @dataclass
 class Serving:
-    """A server that is running. `prompts` are the token ids of what it has answered, `headers` those it was sent."""
+    """A server that is running. `prompts` are the token ids of the prompts that it has answered."""
 
     url: str
     prompts: list[tuple[int, ...]] = field(default_factory=list)
@@ -74,9 +79,9 @@ class Refusal(Exception):
 
 @contextmanager
 def serving(
-    folder: Path, manner: Manner = VLLM, trouble: Trouble = no_trouble, key: str = "", port: int = 0
+    folder: Path, behaviour: Behaviour = VLLM, failure: Failure = no_failure, key: str = "", port: int = 0
 ) -> Iterator[Serving]:
-    """Serve the model of `folder` on this machine, at a free port if none is named."""
+    """Serve the model of `folder` on a local port, a free one by default."""
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     lock = threading.Lock()
@@ -90,17 +95,17 @@ def serving(
         return f"token_id:{number}" if as_ids else str(tokenizer.decode([number]))
 
     def top_tokens(ids: tuple[int, ...], count: int, drawn: int) -> list[int]:
-        top: list[int] = log_probabilities(ids).topk(min(count, manner.caps or count)).indices.tolist()
+        top: list[int] = log_probabilities(ids).topk(min(count, behaviour.caps or count)).indices.tolist()
         return top if drawn in top else [drawn, *top]
 
     def answer(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        if manner.strict and set(body) & {"logprob_token_ids", "return_tokens_as_token_ids"}:
+        if behaviour.strict and set(body) & {"logprob_token_ids", "return_tokens_as_token_ids"}:
             raise Refusal(400, f"Unrecognized request argument supplied ({key})")
-        if "max_completion_tokens" in body and manner.limit == "max_tokens":
+        if "max_completion_tokens" in body and behaviour.limit == "max_tokens":
             raise Refusal(400, "unknown max_completion_tokens")
-        if "max_tokens" in body and manner.limit != "max_tokens":
+        if "max_tokens" in body and behaviour.limit != "max_tokens":
             raise Refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
-        if manner.listed is not None and body["model"] not in manner.listed:
+        if behaviour.listed is not None and body["model"] not in behaviour.listed:
             raise Refusal(404, "no such model")
         chat = path.endswith("/chat/completions")
         if chat:
@@ -109,28 +114,28 @@ def serving(
             )
             count = body.get("top_logprobs") or 0
         else:
-            if not manner.takes_ids:
+            if not behaviour.takes_ids:
                 raise Refusal(422, "prompt: Input should be a valid string")
             ids, count = tuple(body["prompt"]), body.get("logprobs") or 0
-        if count > manner.most:
-            raise Refusal(400, f"top_logprobs may be {manner.most} at most")
-        if manner.reads is not None and len(ids) >= manner.reads:
-            raise Refusal(400, f"This model's maximum context length is {manner.reads} tokens")
+        if count > behaviour.most:
+            raise Refusal(400, f"top_logprobs may be {behaviour.most} at most")
+        if behaviour.reads is not None and len(ids) >= behaviour.reads:
+            raise Refusal(400, f"This model's maximum context length is {behaviour.reads} tokens")
         values = log_probabilities(ids)
-        # the worst that a server could draw, where it may choose
+        # without greedy decoding: the least likely token, the worst that a server could sample
         drawn = int(values.argmax() if body.get("temperature") == 0 else values.argmin())
-        labels = body.get("logprob_token_ids") if manner.labels else None
-        as_ids = manner.labels and bool(body.get("return_tokens_as_token_ids"))
+        labels = body.get("logprob_token_ids") if behaviour.labels else None
+        as_ids = behaviour.labels and bool(body.get("return_tokens_as_token_ids"))
         tokens = [drawn, *labels] if labels else top_tokens(ids, count, drawn)
         state.prompts.append(ids)
         listed = [{"id": number, "token": named(number, as_ids), "logprob": float(values[number])} for number in tokens]
-        if chat and not manner.as_chat:
-            listed = [{name: value for name, value in one.items() if name != "id"} for one in listed]
+        if chat and not behaviour.as_chat:
+            listed = [{name: value for name, value in token.items() if name != "id"} for token in listed]
         first = {"token": tokenizer.decode([drawn]), "logprob": float(values[drawn]), "top_logprobs": listed}
         logprobs: Any = {"content": [first]}
-        if not chat and not manner.as_chat:
+        if not chat and not behaviour.as_chat:
             logprobs = {"top_logprobs": [{named(number, as_ids): float(values[number]) for number in tokens}]}
-        choice = {"index": 0, "logprobs": logprobs if manner.has_logprobs else None, "finish_reason": "length"}
+        choice = {"index": 0, "logprobs": logprobs if behaviour.has_logprobs else None, "finish_reason": "length"}
         return {"choices": [choice], "usage": {"prompt_tokens": len(ids), "completion_tokens": 1}}
 
     class Handler(BaseHTTPRequestHandler):
@@ -154,15 +159,15 @@ def serving(
                 state.most_at_once = max(state.most_at_once, state.at_once)
                 state.headers.append({name.lower(): value for name, value in self.headers.items()})
             try:
-                wrong = trouble(number)
+                wrong = failure(number)
                 if key and self.headers.get("Authorization") != f"Bearer {key}":
                     raise Refusal(401, f"Incorrect API key provided: {self.headers.get('Authorization')}")
                 if wrong.isdecimal():
-                    raise Refusal(int(wrong), f"trouble, {key}")
-                if wrong == "cut":  # before a word is said
+                    raise Refusal(int(wrong), f"failure, {key}")
+                if wrong == "cut":  # before the response
                     self.close_connection = True
                     return
-                self._send(200, json.dumps(spoilt(work(), wrong)).encode(), wrong)
+                self._send(200, json.dumps(corrupted(work(), wrong)).encode(), wrong)
             except Refusal as error:
                 body = {"error": {"message": str(error), "code": error.status}}
                 self._send(error.status, json.dumps(body).encode(), "")
@@ -182,15 +187,15 @@ def serving(
             if wrong == "malformed":
                 content = content[: len(content) // 2].ljust(len(content))
             if wrong == "page":
-                content = b"<html>the gateway is tired".ljust(len(content))
-            if wrong == "short":  # cut in the middle
+                content = b"<html>Bad Gateway".ljust(len(content))
+            if wrong == "short":  # in the middle of the response
                 content, self.close_connection = content[: len(content) // 2], True
             self.wfile.write(content)
 
     def models() -> dict[str, Any]:
-        if manner.listed is None:
+        if behaviour.listed is None:
             raise Refusal(404, "Not Found")
-        return {"data": [{"id": name, "max_model_len": manner.reads} for name in manner.listed]}
+        return {"data": [{"id": name, "max_model_len": behaviour.reads} for name in behaviour.listed]}
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     state = Serving(f"http://127.0.0.1:{server.server_port}/v1")
@@ -203,8 +208,8 @@ def serving(
         server.server_close()
 
 
-def spoilt(answer: dict[str, Any], wrong: str) -> Any:
-    """An answer that is JSON and no answer."""
+def corrupted(answer: dict[str, Any], wrong: str) -> Any:
+    """Return the response with the fault `wrong`, still as JSON."""
     if wrong == "list":
         return [answer]
     if wrong == "empty":
@@ -218,6 +223,6 @@ def spoilt(answer: dict[str, Any], wrong: str) -> Any:
         else:
             top = logprobs["top_logprobs"][0]
             top[next(iter(top))] = BAD_VALUES[wrong]
-    if wrong == "other":  # of another prompt
+    if wrong == "other":  # as if the server had read another prompt
         answer["usage"]["prompt_tokens"] += 1
     return answer

@@ -48,7 +48,7 @@ def _environment(folder: Path, fork_server: str | None) -> dict[str, str]:
         "PATH": f"{script.parent}:{os.environ['PATH']}",
         "LBR_CACHE": "1",
         "LBR_CACHE_DIR": str(folder / "cache"),
-        "LBR_DTYPE": "bfloat16",  # of the processor that the pages show; others choose float32
+        "LBR_DTYPE": "bfloat16",  # as in the pages; some processors would choose float32
     }
 
 

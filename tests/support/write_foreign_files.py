@@ -44,7 +44,7 @@ def beir(folder: Path) -> None:
 
 
 def mteb(folder: Path) -> None:
-    """The predictions of a task, by `mteb.evaluate`."""
+    """Write the predictions of a task, with `mteb.evaluate`."""
     import mteb as library
     from datasets import Dataset
     from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -88,7 +88,7 @@ def mteb(folder: Path) -> None:
 
 
 def rows() -> list[dict[str, Any]]:
-    """The run, a row for each candidate, with its texts."""
+    """Return the run with its texts, one row for each candidate."""
     return [
         {
             "query_id": query_id,
@@ -103,7 +103,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def datasets(folder: Path) -> None:
-    """The layout of a reranking task on the hub, and a corpus that `save_to_disk` writes."""
+    """Write a reranking task in the layout of MTEB on the hub, and a corpus with `save_to_disk`."""
     from datasets import Dataset
 
     corpus = Dataset.from_list([{"_id": doc_id, **document} for doc_id, document in CORPUS.items()])
@@ -147,7 +147,7 @@ def polars(folder: Path) -> None:
 
 
 def ir_datasets(folder: Path) -> None:
-    """What `ir_datasets export` writes."""
+    """Write files with `ir_datasets export`."""
     import ir_datasets as library
     from ir_datasets import formats
     from ir_datasets.commands.export import main

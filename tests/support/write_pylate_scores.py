@@ -12,7 +12,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from support.late_interaction import DOCUMENTS, PYLATE_FOLDERS, QUERIES, pylate, spelt_apart
+from support.late_interaction import DOCUMENTS, PYLATE_FOLDERS, QUERIES, pylate, without_special_tokens
 
 SCORES = Path(__file__).with_name("pylate_scores.json")
 
@@ -23,8 +23,8 @@ def scores(folder: Path, has_prompts: bool) -> list[list[float]]:
 
     model = models.ColBERT(str(folder), device="cpu")
     query, document = ("query", "document") if has_prompts else (None, None)
-    queries = model.encode(spelt_apart(QUERIES), is_query=True, prompt_name=query)
-    documents = model.encode(spelt_apart(DOCUMENTS), is_query=False, prompt_name=document)
+    queries = model.encode(without_special_tokens(QUERIES), is_query=True, prompt_name=query)
+    documents = model.encode(without_special_tokens(DOCUMENTS), is_query=False, prompt_name=document)
     ids = [list(range(len(DOCUMENTS)))] * len(QUERIES)
     ranked = rank.rerank(ids, queries, [documents] * len(QUERIES))
     by_id = [{row["id"]: float(row["score"]) for row in rows} for rows in ranked]
@@ -32,8 +32,8 @@ def scores(folder: Path, has_prompts: bool) -> list[list[float]]:
 
 
 if __name__ == "__main__":
-    found = {}
-    for name, said in PYLATE_FOLDERS.items():
+    by_folder = {}
+    for name, settings in PYLATE_FOLDERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = scores(pylate(Path(folder) / "model", **said), "prompts" in said)
-    SCORES.write_text(json.dumps(found, indent=1) + "\n")
+            by_folder[name] = scores(pylate(Path(folder) / "model", **settings), "prompts" in settings)
+    SCORES.write_text(json.dumps(by_folder, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Cache options: whether scores are cached, where, and how many."""
+"""Cache options: whether to cache scores, in which folder, and up to which size."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +21,7 @@ class CacheOptions(OptionGroup):
     cache_size: str = CACHE_SIZE
 
     def location(self) -> CacheLocation | None:
-        """Return where the cache is, or None without one."""
+        """Return the location of the cache, None if scores are not cached."""
         if self.cache is False:
             self.refuse(("cache_dir", "cache_size"), "no scores are cached")
             return None

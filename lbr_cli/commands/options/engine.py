@@ -84,11 +84,11 @@ class EngineOptions(OptionGroup):
         return ENGINES[self.engine].scores_pairs
 
     def reads(self, option: str) -> bool:
-        """Return whether the engine reads an option; all engines read those that are not about computing."""
+        """Return whether the engine reads an option; options that no engine declares apply to all."""
         return option not in COMPUTING or option in ENGINES[self.engine].options
 
     def refuse_unread(self, given: frozenset[str]) -> None:
-        """UsageError for an option of other engines."""
+        """Raise UsageError for an option of other engines."""
         refuse(given, sorted(COMPUTING - ENGINES[self.engine].options), f"it is not for --engine {self.engine}")
 
     def settings(self, max_length: int | None) -> Settings:

@@ -1,4 +1,4 @@
-"""Input options: the run, the texts of queries and documents, and what to do with invalid or missing ones."""
+"""Input options: the run, the texts of queries and documents, and how to handle invalid and missing ones."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,10 @@ FORMAT_NAMES = [known.name for known in RUN_FORMATS]
 FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
 QUERY_FIELDS = ("topic_field", "query_columns")
-# options that need a file of queries
+# options that need a queries file
 QUERY_OPTIONS = ("missing_queries", *QUERY_FIELDS)
 CORPUS_OPTIONS = ("missing_docs", "bad_lines", "tsv_columns")
+# options without effect on plain text and streams, whose lines have all texts
 JOIN_OPTIONS = ("corpus", "queries", "dataset", "input_format", "subset", "split", *QUERY_OPTIONS, *CORPUS_OPTIONS)
 FUSE = option(None, "How to fuse several runs: reciprocal rank fusion.", "rrf")
 FUSE_K = option("N", "Constant of reciprocal rank fusion: a document gets 1/(N+rank) from each run.", RRF_K, min=0)
@@ -134,7 +135,7 @@ class InputOptions(TextOptions):
         if self.dataset is not None and self.corpus and (self.queries or self.query is not None) and self.has_run:
             self.refuse(("dataset",), "RUN, --corpus and --queries name all its parts")
         if not self.has_run:
-            self.refuse(("query", "input_format", "subset", "split"), "the run is that of --dataset")
+            self.refuse(("query", "input_format", "subset", "split"), "--dataset has the run")
         if self.query is not None:
             self.refuse(("queries", *QUERY_OPTIONS), "--query is the only query")
         if len(self.runs) <= 1:
@@ -186,7 +187,7 @@ class InputOptions(TextOptions):
 
 
 def check_inputs(inputs: Mapping[str, Sequence[str | None]], written: WrittenFiles | None = None) -> None:
-    """UsageError if several inputs are standard input, or if one is also written. `inputs` are paths by role."""
+    """Raise UsageError if several inputs are standard input, or if one is also written. `inputs` are paths by role."""
     paths = [(role, path) for role, named in inputs.items() for path in named if path is not None]
     if [path for _, path in paths].count(STDIN) > 1:
         raise UsageError("only one input can be standard input")

@@ -66,7 +66,7 @@ class ModelOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerOptions(ModelOptions):
-    """The model of `lbr rerank`, which has a default."""
+    """The model of `lbr rerank`, with a default."""
 
     model: str = option(
         "MODEL",
@@ -92,7 +92,7 @@ class RerankerOptions(ModelOptions):
 
 
 def read_template(path: str) -> Template:
-    """Read the TOML file of a prompt."""
+    """Return the prompt of a TOML file. InputError if it cannot be read or is invalid."""
     try:
         with open(path, encoding="utf-8-sig") as file:  # line ends of any kind become \n
             return Template.parse(file.read(), path)

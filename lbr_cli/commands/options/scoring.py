@@ -37,7 +37,7 @@ class DocumentOptions(OptionGroup):
             raise UsageError(f"--passage-stride {self.passage_stride}: {message}", hint=f"at most {self.passage_words}")
 
     def values(self) -> dict[str, Any]:
-        """Return the options with the stride that results from them, and only those that have an effect."""
+        """Return the options, with the computed stride; options of passages that have no effect are None."""
         passages = self.split()
         words = passages and passages.words
         stride = passages.stride if passages and passages.score != "first" else None

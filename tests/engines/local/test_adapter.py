@@ -29,12 +29,12 @@ from lbr_cli.scoring import Scorer
 from support import checkpoints
 from support.engines import load, local_scores
 from support.files import write
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.program import Program
 from support.progress import RecordedProgress
 from support.tokenizers import chat_tokenizer
 
-# of peft and of transformers, about each other
+# warnings of peft and transformers about each other
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("FutureWarning", "UserWarning")]
 QUERIES = ("Ripe FIGS", "трамвай für Müller")
 DOCUMENTS = ("x", "", "Figs turn purple.", "Москва, naïve écoute 🙂", "bread needs salt and figs turn purple " * 90)
@@ -105,7 +105,7 @@ def check_next_token(folder: Path, name: str) -> None:
     found = [score for query in QUERIES for score in scorer.score_query(Query(query, query), documents)]
     assert [score.value for score in found] == pytest.approx(expected, rel=2e-4, abs=1e-5)
     of_base = local_scores(base, name, "float32", QUERIES, DOCUMENTS, CHOSEN.get(name, {}))
-    assert farthest([score.value for score in of_base], expected) > 0.01
+    assert max_difference([score.value for score in of_base], expected) > 0.01
     assert [bool(score.details["truncated"]) for score in found] == [len(text) > 1000 for text in DOCUMENTS] * 2
 
 
@@ -127,7 +127,7 @@ def test_next_token_scores_equal_those_of_peft(name: str, dora: bool, tmp_path: 
     ],
     ids=["dora", "patterns", "bias and head", "tied head", "embeddings", "tokens"],
 )
-def test_kinds_of_adapters(name: str, config: dict[str, Any], tmp_path: Path) -> None:
+def test_supported_adapter_settings_equal_peft(name: str, config: dict[str, Any], tmp_path: Path) -> None:
     check_next_token(causal(tmp_path, name, **config), "lb")
 
 
@@ -145,7 +145,7 @@ def pair_scores(model: Any, tokenizer: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["Bert", "Llama"])
-def test_classifiers_with_a_head_in_the_adapter(name: str, tmp_path: Path) -> None:
+def test_classifier_heads_of_adapters_are_used(name: str, tmp_path: Path) -> None:
     """The base model has no head; the rows of the saved head are the labels."""
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>", model_max_length=LENGTH)
     kind = transformers.AutoModelForSequenceClassification
@@ -164,13 +164,13 @@ def test_classifiers_with_a_head_in_the_adapter(name: str, tmp_path: Path) -> No
     targets_only = {"target_modules": targets, "exclude_modules": ".*pooler.*"}
     folder = adapt(tmp_path / "adapter", base, model, task_type="SEQ_CLS", modules_to_save=modules, **targets_only)
     expected = pair_scores(unmerged(folder, kind, base, **options), tokenizer)
-    family = "classifier" if name == "Llama" else None  # a causal classifier without a prompt
+    family = "classifier" if name == "Llama" else None  # a causal classifier without a prompt needs it
     found = local_scores(folder, family, "float32", QUERIES, DOCUMENTS)
     assert [score.value for score in found] == pytest.approx(expected, rel=2e-4, abs=1e-5)
     assert max(expected) - min(expected) > 0.1
 
 
-def test_a_base_model_with_a_head(tmp_path: Path) -> None:
+def test_the_adapter_of_a_base_model_with_a_head(tmp_path: Path) -> None:
     tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>", model_max_length=LENGTH)
     base = checkpoints.classifier(tmp_path / "base", "Bert", tokenizer)
     kind = transformers.AutoModelForSequenceClassification
@@ -206,7 +206,7 @@ def test_vectors_equal_those_of_sentence_transformers(name: str, tmp_path: Path)
     assert [score.value for score in found] == pytest.approx(expected, rel=2e-4, abs=1e-5)
 
 
-def test_half_precision_is_the_merge_of_peft(tmp_path: Path) -> None:
+def test_weights_in_half_precision_equal_the_merge_of_peft(tmp_path: Path) -> None:
     folder = causal(tmp_path)
     model = resolve(str(folder), "lb")
     assert isinstance(model, LocalModel)
@@ -223,7 +223,7 @@ def test_half_precision_is_the_merge_of_peft(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_encoder_decoder_gives_the_scores_of_the_merged_folder(tmp_path: Path) -> None:
+def test_an_encoder_decoder_scores_like_its_merged_folder(tmp_path: Path) -> None:
     base = checkpoints.t5(tmp_path / "base")
     kind = transformers.AutoModelForSeq2SeqLM
     targets = {"target_modules": ["q", "v", "wo"], "task_type": "SEQ_2_SEQ_LM"}
@@ -235,11 +235,11 @@ def test_an_encoder_decoder_gives_the_scores_of_the_merged_folder(tmp_path: Path
         for one in (folder, tmp_path / "merged", base)
     )
     assert found == pytest.approx(expected, rel=2e-4)
-    assert farthest(found, of_base) > 0.01
+    assert max_difference(found, of_base) > 0.01
 
 
 @pytest.mark.slow
-def test_weights_as_a_torch_file(tmp_path: Path) -> None:
+def test_adapter_weights_in_a_torch_file(tmp_path: Path) -> None:
     folder = causal(tmp_path)
     expected = local_scores(folder, "lb", "float32", QUERIES, DOCUMENTS)
     torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
@@ -247,7 +247,7 @@ def test_weights_as_a_torch_file(tmp_path: Path) -> None:
     assert local_scores(folder, "lb", "float32", QUERIES, DOCUMENTS) == expected
 
 
-def test_the_base_model_is_relative_to_the_adapter_and_in_the_identity(tmp_path: Path) -> None:
+def test_the_path_of_a_base_model_is_relative_and_part_of_the_cache_key(tmp_path: Path) -> None:
     folder = set_base(causal(tmp_path), "../base")
     model = resolve(str(folder), "lb")
     assert isinstance(model, LocalModel)
@@ -259,7 +259,7 @@ def test_the_base_model_is_relative_to_the_adapter_and_in_the_identity(tmp_path:
     assert {name for name, digest in file_digests(model).items() if before[name] != digest} == {"base/config.json"}
 
 
-def test_an_adapter_of_a_hub_model_is_fetched_later(tmp_path: Path) -> None:
+def test_an_adapter_of_a_hub_model_is_resolved_without_a_download(tmp_path: Path) -> None:
     folder = set_base(causal(tmp_path), "lightblue/lb-reranker-0.5B-v1.0", revision="v1")
     model = resolve(str(folder))
     assert isinstance(model, HubModel)
@@ -267,7 +267,7 @@ def test_an_adapter_of_a_hub_model_is_fetched_later(tmp_path: Path) -> None:
     assert (model.name, model.label, model.max_length) == ("adapter", str(folder), 8192)
 
 
-def test_a_snapshot_with_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_and_its_base_model_are_two_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapter and base model are two repositories in the cache of the hub."""
     folder = set_base(causal(tmp_path), "acme/base")
     for repository, source in (("acme--tuned", folder), ("acme--base", tmp_path / "base")):
@@ -343,7 +343,7 @@ def test_adapters_that_are_not_merged_are_refused(changed: dict[str, Any], messa
     assert error.value.exit_code == 2
 
 
-def test_folders_with_more_than_an_adapter_are_refused(tmp_path: Path) -> None:
+def test_folders_with_more_than_one_adapter_are_refused(tmp_path: Path) -> None:
     folder = causal(tmp_path)
     config = folder / "adapter_config.json"
     refused = {
@@ -381,7 +381,7 @@ def test_a_family_for_another_task_is_refused(tmp_path: Path) -> None:
     assert str(error.value) == f'--family lb: {folder / "adapter_config.json"}: "task_type" is SEQ_CLS'
 
 
-def test_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_peft_an_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = causal(tmp_path)
     found = importlib.util.find_spec
     monkeypatch.setattr("lbr_cli.engines.local.adapter.find_spec", lambda name: None if name == "peft" else found(name))

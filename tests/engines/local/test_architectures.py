@@ -19,11 +19,11 @@ from support.tokenizers import chat_tokenizer
 
 PARTS = 6
 NAMES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-LEAST_BUILT = 0.5  # of the architectures; the others need parts that no rule here makes small
+LEAST_BUILT = 0.5  # share of the architectures; the others have parts that SIZES does not make small
 LARGEST = 3_000_000  # parameters
 TOLERANCE = 1e-3
 SOME_PAIRS = PAIRS[1::6]
-# a size, and what configurations call it
+# a size, and its names in configurations
 SIZES = """
 32 hidden_size d_model n_embd dim embed_dim n_embed word_embed_proj_dim lru_width moe_intermediate_size
 64 intermediate_size ffn_dim n_inner d_ff decoder_ffn_dim encoder_ffn_dim ffn_hidden_size
@@ -49,7 +49,7 @@ def sizes() -> Iterator[tuple[str, float]]:
 
 
 def own_scores(folder: Path) -> list[float]:
-    """The expectation of the digit by the model's own forward pass, prompt by prompt."""
+    """Return the expected digit by the model's own forward pass, prompt by prompt."""
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     digits = [tokenizer.encode(str(digit))[0] for digit in range(1, 8)]
@@ -83,7 +83,7 @@ def built(name: str, tokenizer: Any, folder: Path) -> bool:
             with torch.inference_mode():
                 model(torch.arange(5, 25)[None], use_cache=False)
             model.save_pretrained(folder)
-        except Exception:  # a configuration that is not meant to have these sizes
+        except Exception:  # the configuration does not support these sizes
             continue
         tokenizer.save_pretrained(folder)
         return True
@@ -91,12 +91,12 @@ def built(name: str, tokenizer: Any, folder: Path) -> bool:
 
 
 def problem(folder: Path) -> str:
-    """How lbr treats a model wrongly; "" for right scores and for a refusal."""
+    """Return how lbr fails on a model; "" for correct scores and for a refusal."""
     try:
         ours = scores(engine(folder, device="cpu", dtype="float32"), SOME_PAIRS)
     except LbrError as error:
         return "" if error.exit_code == 2 else f"exit code {error.exit_code}: {error}"
-    except Exception as error:  # what a user would see as a traceback
+    except Exception as error:  # a user would see a traceback
         return f"{type(error).__name__}: {error}"
     theirs = own_scores(folder)
     off = max(abs(one - other) / max(abs(other), 1e-6) for one, other in zip(ours, theirs, strict=True))
@@ -105,7 +105,7 @@ def problem(folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_causal_architecture_gets_its_own_scores_or_is_refused(part: int, tmp_path: Path) -> None:
+def test_every_causal_architecture_scores_like_its_own_code_or_is_refused(part: int, tmp_path: Path) -> None:
     names = NAMES[part::PARTS]
     tokenizer = chat_tokenizer()
     problems = {}

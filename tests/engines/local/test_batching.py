@@ -30,7 +30,7 @@ def tokens(batch: Sequence[Prompt], padded: bool) -> int:
 
 
 @given(SIZES, st.integers(1, 120), st.booleans())
-def test_batches_hold_every_input_once_in_order_within_the_budget(sizes: list[int], budget: int, padded: bool) -> None:
+def test_batches_contain_every_input_once_within_the_budget(sizes: list[int], budget: int, padded: bool) -> None:
     inputs = prompts(sizes)
     planned = list(batches(inputs, sizes, TokenBudget(budget), len, padded=padded))
     assert [one for batch, _ in planned for one in batch] == inputs
@@ -42,7 +42,9 @@ def test_batches_hold_every_input_once_in_order_within_the_budget(sizes: list[in
 
 
 @given(SIZES, st.integers(1, 1000), st.integers(50, 400), st.booleans())
-def test_out_of_memory_loses_and_repeats_nothing(sizes: list[int], first: int, memory: int, padded: bool) -> None:
+def test_after_out_of_memory_each_input_is_yielded_once(
+    sizes: list[int], first: int, memory: int, padded: bool
+) -> None:
     budget = TokenBudget(first)
 
     def compute(batch: list[Prompt]) -> None:
@@ -69,7 +71,7 @@ def test_the_error_of_a_batch_has_the_request_of_its_first_input() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=8), max_size=5), st.integers(1, 6))
-def test_chunks_hold_every_request_in_order_and_stay_within_their_window(windows: list[list[int]], size: int) -> None:
+def test_chunks_contain_the_requests_of_one_window_in_order(windows: list[list[int]], size: int) -> None:
     requests: list[list[Request]] = [[Embedding("x" * length) for length in window] for window in windows]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batching, "CHUNK_CHARACTERS", 40)
@@ -96,7 +98,7 @@ def test_the_next_item_is_prepared_while_one_is_used() -> None:
     assert list(prepared_ahead([], prepare)) == []
 
 
-def test_an_error_of_the_preparation_is_raised_when_its_item_comes() -> None:
+def test_an_error_while_preparing_an_item_is_raised_at_that_item() -> None:
     items = prepared_ahead([1, 0], lambda number: 1 // number)
     assert next(items) == 1
     with pytest.raises(ZeroDivisionError):

@@ -18,7 +18,7 @@ from lbr_cli.engines.local.bert import Bert
 from lbr_cli.engines.local.bert_loading import CLASSIFIER, ENCODER, load_bert
 from lbr_cli.models import resolve
 from support.engines import answered, load
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 9, 2, 7, 1], [4, 8, 3, 0, 0]])
@@ -47,7 +47,7 @@ def loaded(folder: Path, kind: str = ENCODER, dtype: torch.dtype = torch.float32
 @pytest.mark.parametrize("kind", [BertModel, BertForMaskedLM, BertForSequenceClassification])
 @pytest.mark.parametrize("mask", [MASK, torch.ones_like(MASK), None], ids=["padded", "whole", "no mask"])
 @torch.inference_mode()
-def test_hidden_states_are_those_of_transformers(kind: Any, mask: torch.Tensor | None, tmp_path: Path) -> None:
+def test_hidden_states_equal_transformers(kind: Any, mask: torch.Tensor | None, tmp_path: Path) -> None:
     saved(tmp_path, kind)
     expected = BertModel.from_pretrained(tmp_path)(IDS, attention_mask=mask, token_type_ids=TYPES).last_hidden_state
     found = loaded(tmp_path)(IDS, mask, TYPES).last_hidden_state
@@ -57,14 +57,14 @@ def test_hidden_states_are_those_of_transformers(kind: Any, mask: torch.Tensor |
 
 @pytest.mark.parametrize("labels", [1, 2])
 @torch.inference_mode()
-def test_logits_are_those_of_transformers(labels: int, tmp_path: Path) -> None:
+def test_logits_equal_transformers(labels: int, tmp_path: Path) -> None:
     own = saved(tmp_path, BertForSequenceClassification, num_labels=labels)
     expected = own(IDS, attention_mask=MASK, token_type_ids=TYPES).logits
     assert (loaded(tmp_path, CLASSIFIER)(IDS, MASK, TYPES).logits - expected).abs().max() < 1e-5
 
 
 @torch.inference_mode()
-def test_tokens_that_no_token_attends_to_have_hidden_states(tmp_path: Path) -> None:
+def test_masked_tokens_have_the_hidden_states_of_transformers(tmp_path: Path) -> None:
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
     own = saved(tmp_path)
     expected = own(IDS, attention_mask=mask, token_type_ids=TYPES).last_hidden_state
@@ -107,7 +107,7 @@ def test_weights_have_the_requested_precision(tmp_path: Path) -> None:
     ],
     ids=lambda more: next(iter(more)),
 )
-def test_any_other_configuration_is_left_to_transformers(more: dict[str, Any], tmp_path: Path) -> None:
+def test_other_configurations_use_transformers(more: dict[str, Any], tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
@@ -115,13 +115,13 @@ def test_any_other_configuration_is_left_to_transformers(more: dict[str, Any], t
     assert load_bert(ENCODER, model, CPU, torch.float32) is None
 
 
-def test_any_other_class_is_left_to_transformers(tmp_path: Path) -> None:
+def test_other_classes_use_transformers(tmp_path: Path) -> None:
     saved(tmp_path, BertForSequenceClassification)
     assert loaded(tmp_path, "AutoModelForCausalLM") is None
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "both", "names of old versions", "no file"])
-def test_any_other_weights_are_left_to_transformers(change: str, tmp_path: Path) -> None:
+def test_other_weights_use_transformers(change: str, tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
@@ -140,7 +140,7 @@ def test_any_other_weights_are_left_to_transformers(change: str, tmp_path: Path)
     assert loaded(tmp_path) is None
 
 
-def test_a_classifier_without_a_head_is_left_to_transformers(tmp_path: Path) -> None:
+def test_a_classifier_without_a_head_uses_transformers(tmp_path: Path) -> None:
     saved(tmp_path, BertModel)
     assert loaded(tmp_path, CLASSIFIER) is None
 
@@ -155,7 +155,7 @@ def test_values_are_copied_from_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_vectors_are_those_of_the_reference(dtype: str, minilm: Path) -> None:
+def test_vectors_equal_the_reference(dtype: str, minilm: Path) -> None:
     """`plain` is transformers' own code."""
     texts = [Embedding(text, "") for text in ("a", "Ripe figs turn purple. " * 8, "[CLS] salt [SEP]", "")]
     model = resolve(str(minilm), "bi-encoder")
@@ -163,10 +163,10 @@ def test_vectors_are_those_of_the_reference(dtype: str, minilm: Path) -> None:
     assert type(fast.model) is Bert
     assert type(plain.model) is BertModel
     for one, other in zip(answered(fast, texts), answered(plain, texts), strict=True):
-        assert farthest(one.values, other.values) < (1e-5 if dtype == "float32" else 0.02)
+        assert max_difference(one.values, other.values) < (1e-5 if dtype == "float32" else 0.02)
 
 
-def test_scores_of_a_cross_encoder_are_those_of_the_reference(minilm: Path, tmp_path: Path) -> None:
+def test_scores_of_a_cross_encoder_equal_the_reference(minilm: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     saved(tmp_path, BertForSequenceClassification, vocab_size=len(tokenizer), num_labels=1)
     model_config = json.loads((tmp_path / "config.json").read_text())
@@ -177,4 +177,4 @@ def test_scores_of_a_cross_encoder_are_those_of_the_reference(minilm: Path, tmp_
     assert fast.attention == "text by text, without padding"
     assert plain.attention == "padded batches of similar lengths, masked"
     for one, other in zip(answered(fast, pairs), answered(plain, pairs), strict=True):
-        assert farthest(one.values, other.values) < 1e-5
+        assert max_difference(one.values, other.values) < 1e-5

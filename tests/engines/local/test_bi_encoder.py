@@ -19,7 +19,7 @@ from lbr_cli.progress import Console
 from support import checkpoints
 from support.engines import load, local_scores
 from support.files import write
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.program import Program
 
 QUERIES = ("ripe figs", "трамвай", "日本 bread </s>")
@@ -81,9 +81,9 @@ def tokenizer(name: str) -> Any:
 
 @pytest.fixture(scope="module", params=FOLDERS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name, modules, said = FOLDERS[request.param]
+    name, modules, config = FOLDERS[request.param]
     path = tmp_path_factory.mktemp("bi-encoder") / "tiny"
-    return checkpoints.bi_encoder(path, name, tokenizer(name), *(dict(module) for module in modules), **said)
+    return checkpoints.bi_encoder(path, name, tokenizer(name), *(dict(module) for module in modules), **config)
 
 
 def transformer(folder: Path, name: str = "bert", **config: Any) -> Path:
@@ -100,10 +100,10 @@ def theirs(folder: Path, queries: tuple[str, ...], documents: tuple[str, ...]) -
     return [float(score) for row in found for score in row]
 
 
-def test_scores_are_those_of_sentence_transformers(folder: Path) -> None:
+def test_scores_equal_sentence_transformers(folder: Path) -> None:
     expected = theirs(folder, QUERIES, DOCUMENTS)
     found = local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
-    assert farthest([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
+    assert max_difference([score.value for score in found], expected) < 1e-6 * max(100.0, *map(abs, expected))
     assert max(expected) - min(expected) > 0.05
     assert [score.details["truncated"] for score in found] == [len(document) > 1000 for document in DOCUMENTS] * 3
 
@@ -127,7 +127,7 @@ def test_older_names_of_the_transformer_configuration_are_read(name: str, tmp_pa
     assert cut != pytest.approx(whole, rel=2e-4)
 
 
-def test_an_empty_transformer_configuration_gives_way_to_an_older_name(tmp_path: Path) -> None:
+def test_an_older_name_is_read_if_the_transformer_configuration_is_empty(tmp_path: Path) -> None:
     folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"))
     transformer(folder, "xlnet", max_seq_length=12)
     write(folder, {"sentence_bert_config.json": "{}"})
@@ -164,14 +164,14 @@ def family(folder: Path, **chosen: str) -> object:
         return fetch(resolve(str(folder), chosen=chosen), console).family
 
 
-def test_prompts_are_the_folders_unless_chosen(tmp_path: Path) -> None:
-    said = {"prompts": {"query": "q: ", "document": "p: ", "passage": "x: "}, "similarity_fn_name": "dot"}
-    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("cls"), **said)
+def test_prompts_of_options_replace_those_of_the_folder(tmp_path: Path) -> None:
+    config = {"prompts": {"query": "q: ", "document": "p: ", "passage": "x: "}, "similarity_fn_name": "dot"}
+    folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("cls"), **config)
     assert family(folder) == BiEncoder("q: ", "p: ", "dot")
     assert family(folder, query_prompt="", document_prompt="text: ") == BiEncoder("", "text: ", "dot")
 
 
-def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) -> None:
+def test_an_empty_text_without_tokens_has_a_score(tmp_path: Path, lbr: Program) -> None:
     bare = checkpoints.bytes_tokenizer(pad_token="<|endoftext|>")
     folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", bare, pooling("mean"))
     line = json.dumps({"query": "fig", "documents": ["", "fig", "ripe"]})
@@ -245,9 +245,7 @@ def test_an_empty_text_of_no_tokens_has_a_score(tmp_path: Path, lbr: Program) ->
         ),
     ],
 )
-def test_folders_that_lbr_cannot_follow_are_refused(
-    spoil: Callable[[Path], object], message: str, tmp_path: Path
-) -> None:
+def test_unsupported_folders_are_refused(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     folder = checkpoints.bi_encoder(tmp_path / "tiny", "Bert", tokenizer("Bert"), pooling("mean"), dict(TANH))
     spoil(folder)
     with pytest.raises(MissingError) as error:

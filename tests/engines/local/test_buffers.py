@@ -85,7 +85,7 @@ class RopeForSequenceClassification(transformers.PreTrainedModel):
 
 @pytest.fixture(autouse=True)
 def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """transformers copies the code of a model, and keeps the imported module by the name of its folder."""
+    """Remove modules that transformers imported: it copies and caches code by the name of the model's folder."""
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     before = set(sys.modules)
     yield
@@ -96,7 +96,7 @@ def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The classes of `CODE`."""
+    """Return the classes of `CODE`."""
     module = types.ModuleType("code_of_rope")
     monkeypatch.setitem(sys.modules, "code_of_rope", module)
     exec(CODE, vars(module))

@@ -23,7 +23,7 @@ from lbr_cli.engines.local.cross_encoder import CrossEncoder
 from lbr_cli.errors import RequestError
 from lbr_cli.models import resolve
 from support.engines import answered, load
-from support.plain_loop import farthest
+from support.plain_loop import max_difference
 from support.program import Program
 
 PAIRS = [
@@ -35,7 +35,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT with one label and random weights, of 128 positions."""
+    """Return a BERT with one label and random weights, of 128 positions."""
     found = tmp_path_factory.mktemp("models") / "tiny-cross"
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     torch.manual_seed(3)
@@ -74,7 +74,7 @@ def plain(folder: Path, dtype: torch.dtype = torch.float32) -> list[float]:
     found = []
     for pair in PAIRS:
         encoded = tokenizer(
-            [pair.query],  # in lists, for else a tokenizer takes an empty document for none at all
+            [pair.query],  # in lists, because a tokenizer ignores an empty document that is not in a list
             [pair.document],
             truncation="only_second",
             max_length=128,
@@ -91,23 +91,23 @@ def test_logits_equal_the_plain_loop(folder: Path, budget: int | None) -> None:
     exact = plain(folder)
     loaded = engine(folder, dtype="float32", batch_tokens=budget)
     loaded.check(PAIRS)
-    assert farthest(logits(loaded), exact) < 1e-5
+    assert max_difference(logits(loaded), exact) < 1e-5
     assert max(exact) - min(exact) > 0.1
     assert [answer.truncated for answer in answers(loaded)] == [len(pair.document) > 1000 for pair in PAIRS]
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_bfloat16_logits_stand_no_farther_from_float32_than_a_plain_loop(
+def test_bfloat16_logits_are_as_close_to_float32_as_a_plain_loop(
     folder: Path, wide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: wide)
     exact = plain(folder)
-    assert farthest(logits(engine(folder, dtype="bfloat16")), exact) <= 1.5 * farthest(
+    assert max_difference(logits(engine(folder, dtype="bfloat16")), exact) <= 1.5 * max_difference(
         plain(folder, torch.bfloat16), exact
     )
 
 
-def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_are_not_finite_are_recomputed_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(folder, dtype="bfloat16")
 
@@ -117,11 +117,11 @@ def test_what_is_not_finite_is_computed_again_in_float32(folder: Path, monkeypat
 
     before = logits(loaded)
     loaded.model.register_forward_hook(overflows)
-    assert farthest(logits(loaded), before) < 0.1
-    assert farthest(logits(loaded), plain(folder)) < 0.1
+    assert max_difference(logits(loaded), before) < 0.1
+    assert max_difference(logits(loaded), plain(folder)) < 0.1
 
 
-def test_a_query_without_room_is_refused(folder: Path) -> None:
+def test_a_query_that_exceeds_the_maximum_length_is_refused(folder: Path) -> None:
     loaded = engine(folder)
     long = Pair("fig " * 130, "x")
     for ask in (lambda: loaded.check([*PAIRS, long]), lambda: list(loaded.answer([[*PAIRS, long]]))):
@@ -132,14 +132,14 @@ def test_a_query_without_room_is_refused(folder: Path) -> None:
         assert caught.value.request == long
 
 
-def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder: Path, lbr: Program) -> None:
+def test_the_command_line_scores_like_the_plain_loop(folder: Path, lbr: Program) -> None:
     lines = "".join(
         json.dumps({"query_id": f"q{number}", "doc_id": "d", "query": pair.query, "text": pair.document}) + "\n"
         for number, pair in enumerate(PAIRS)
     )
     ended = lbr("rerank", "-m", str(folder), "--dtype", "float32", stdin=lines.encode())
     assert ended.code == 0
-    assert farthest([record["score"] for record in ended.records], plain(folder)) < 1e-5
+    assert max_difference([record["score"] for record in ended.records], plain(folder)) < 1e-5
     assert f"{len(PAIRS)} pairs (3 truncated)" in ended.err
     counted = lbr("rerank", "-m", str(folder), "--dry-run", stdin=lines.encode())
     assert counted.code == 0
@@ -147,7 +147,7 @@ def test_the_command_line_knows_the_model_and_scores_like_the_plain_loop(folder:
 
 
 @pytest.mark.parametrize("limit", [4, 5, 6])
-def test_the_least_limits_end_well(folder: Path, lbr: Program, limit: int) -> None:
+def test_very_small_maximum_lengths_are_no_traceback(folder: Path, lbr: Program, limit: int) -> None:
     ended = lbr("rerank", "-m", str(folder), "--max-length", str(limit), stdin=b'{"query":"figs","documents":["a b"]}')
     assert ended.code == (0 if limit == 6 else 2)  # "figs" is two tokens, and three are special
     assert "Traceback" not in ended.err

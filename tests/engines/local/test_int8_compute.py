@@ -20,7 +20,7 @@ from lbr_cli.identity import Identity
 from lbr_cli.models import fetch, resolve
 from support import checkpoints
 from support.engines import answered, ask, load, local_scores
-from support.plain_loop import engine, farthest, scores
+from support.plain_loop import engine, max_difference, scores
 from support.program import Program
 from support.progress import RecordedProgress
 
@@ -34,12 +34,12 @@ def int8_layers(model: Any) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
 
 
-def test_a_causal_model_keeps_its_scores(chat_model: Path) -> None:
+def test_a_causal_model_scores_close_to_float32(chat_model: Path) -> None:
     loaded = engine(chat_model, device="cpu", dtype="int8")
     exact = engine(chat_model, device="cpu", dtype="float32")
     assert loaded.description == f"cpu, {int8_kernel().description}"
     assert loaded.attention == "packed without padding, prefixes shared"
-    assert 0 < farthest(scores(loaded), scores(exact)) < 0.02
+    assert 0 < max_difference(scores(loaded), scores(exact)) < 0.02
     assert len(int8_layers(loaded.model)) == 2 * 7
     assert {tensor.dtype for tensor in loaded.model.parameters()} == {torch.float32}
 
@@ -47,13 +47,13 @@ def test_a_causal_model_keeps_its_scores(chat_model: Path) -> None:
 def test_the_batch_does_not_change_a_score(chat_model: Path) -> None:
     together = scores(engine(chat_model, device="cpu", dtype="int8"))
     one_by_one = scores(engine(chat_model, device="cpu", dtype="int8", batch_tokens=1))
-    assert farthest(together, one_by_one) < 1e-6  # of the head, which computes in float32
+    assert max_difference(together, one_by_one) < 1e-6  # rounding of the head, which computes in float32
 
 
-def test_a_cross_encoder_keeps_its_head(tmp_path: Path) -> None:
+def test_the_head_of_a_cross_encoder_is_not_quantised(tmp_path: Path) -> None:
     folder = checkpoints.classifier(tmp_path, "Bert", checkpoints.bytes_tokenizer(framed=True))
     found, exact = (local_scores(folder, None, dtype, QUERIES, DOCUMENTS) for dtype in ("int8", "float32"))
-    assert 0 < farthest([one.value for one in found], [one.value for one in exact]) < 0.05
+    assert 0 < max_difference([one.value for one in found], [one.value for one in exact]) < 0.05
     loaded = load(resolve(str(folder)), Settings("cpu", "int8"))
     assert all(".encoder.layer." in name for name in int8_layers(loaded.model))
     assert type(loaded.model.bert.pooler.dense) is torch.nn.Linear
@@ -67,7 +67,7 @@ def test_the_batch_does_not_change_a_vector(minilm: Path) -> None:
     requests = [request for text in texts for request in ask(model.family, text, "")]
     together = [answer.values for answer in answered(loaded, requests)]
     alone = [answered(loaded, [request])[0].values for request in requests]
-    assert farthest(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
+    assert max_difference(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
 
 
 def test_the_batch_does_not_change_a_score_of_a_cross_encoder(tmp_path: Path) -> None:
@@ -77,25 +77,25 @@ def test_the_batch_does_not_change_a_score_of_a_cross_encoder(tmp_path: Path) ->
     requests = [ask(model.family, query, text)[0] for query in QUERIES for text in DOCUMENTS]
     together = [answer.values for answer in answered(loaded, requests)]
     alone = [answered(loaded, [request])[0].values for request in requests]
-    assert farthest(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
+    assert max_difference(np.ravel(together).tolist(), np.ravel(alone).tolist()) < 1e-6
 
 
-def test_a_bi_encoder_keeps_its_scores(minilm: Path) -> None:
+def test_a_bi_encoder_scores_close_to_float32(minilm: Path) -> None:
     found, exact = (local_scores(minilm, None, dtype, QUERIES, DOCUMENTS) for dtype in ("int8", "float32"))
-    assert 0 < farthest([one.value for one in found], [one.value for one in exact]) < 0.03
+    assert 0 < max_difference([one.value for one in found], [one.value for one in exact]) < 0.03
 
 
-def test_an_encoder_decoder_keeps_layers_that_read_their_own_weights(tmp_path: Path) -> None:
+def test_layers_whose_weights_are_read_elsewhere_are_not_quantised(tmp_path: Path) -> None:
     folder = checkpoints.t5(tmp_path)
     loaded = load(resolve(str(folder), "monot5"), Settings("cpu", "int8"))
     names = int8_layers(loaded.model)
     assert any(name.endswith("DenseReluDense.wi") for name in names)
     assert not any(name.endswith(".wo") for name in names)
     found, exact = (local_scores(folder, "monot5", dtype, QUERIES, DOCUMENTS) for dtype in ("int8", "float32"))
-    assert farthest([one.value for one in found], [one.value for one in exact]) < 0.1
+    assert max_difference([one.value for one in found], [one.value for one in exact]) < 0.1
 
 
-def test_scores_of_another_precision_have_other_cache_keys(chat_model: Path) -> None:
+def test_int8_scores_have_their_own_cache_keys(chat_model: Path) -> None:
     model = resolve(str(chat_model), "lb")
     specs = [prepare(model, Settings("cpu", dtype)).spec for dtype in ("int8", "float32")]
     assert specs[0].dtype == int8_kernel().description
@@ -156,13 +156,13 @@ class Model(torch.nn.Module):
         ([ReadsWeight()], "no attribute 'weight'"),
     ],
 )
-def test_a_model_that_cannot_be_computed_is_refused(layers: list[torch.nn.Module], problem: str) -> None:
+def test_unsupported_models_are_refused(layers: list[torch.nn.Module], problem: str) -> None:
     torch.manual_seed(0)
     with pytest.raises(MissingError, match=problem):
         compute_in_int8(Model(*layers), [[1, 2, 3], [4, 5]])
 
 
-def test_layers_with_the_same_input_quantise_it_once(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_with_a_common_input_quantise_it_once(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = engine(chat_model, device="cpu", dtype="int8")
     kernel = type(int8_kernel())
     quantize = kernel.quantize

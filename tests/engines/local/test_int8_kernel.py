@@ -26,7 +26,7 @@ def inference() -> Any:
 
 
 @given(rows=st.integers(1, 40), inputs=st.integers(1, 130), outputs=st.integers(1, 40), seed=st.integers(0, 2**31))
-def test_products_are_those_of_integers(rows: int, inputs: int, outputs: int, seed: int) -> None:
+def test_products_equal_integer_arithmetic(rows: int, inputs: int, outputs: int, seed: int) -> None:
     kernel = int8_kernel()
     source = np.random.default_rng(seed)
     # each row and each output has a largest value, so that all scales are 1
@@ -72,7 +72,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 
 
 @given(scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e20]), rows=st.integers(1, 300), inputs=st.integers(1, 1000))
-def test_rounding_moves_a_value_by_half_a_step(scale: float, rows: int, inputs: int) -> None:
+def test_rounding_errors_are_at_most_half_a_step(scale: float, rows: int, inputs: int) -> None:
     kernel = int8_kernel()
     values = torch.randn(rows, inputs) * scale
     quantized = kernel.quantize(values)
@@ -81,7 +81,7 @@ def test_rounding_moves_a_value_by_half_a_step(scale: float, rows: int, inputs: 
     assert torch.allclose(quantized.scales * kernel.largest, values.abs().amax(1, keepdim=True))
 
 
-def test_zeros_stay_zeros_and_nonfinite_rows_nonfinite() -> None:
+def test_zeros_and_nonfinite_rows_are_kept() -> None:
     kernel = int8_kernel()
     values = torch.ones(4, 8)
     values[0], values[1, 3], values[2, 3] = 0, torch.inf, torch.nan

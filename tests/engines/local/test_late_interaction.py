@@ -25,8 +25,8 @@ from support.late_interaction import (
     QUERIES,
     multi_vector,
     pylate,
-    spelt_apart,
     stanford,
+    without_special_tokens,
     word_pieces,
 )
 from support.paths import ROOT
@@ -69,14 +69,20 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "stanford": lambda folder: stanford(folder),
     "stanford, attended": lambda folder: stanford(folder, attend_to_mask_tokens=True, query_maxlen=10),
     "stanford with punctuation": lambda folder: stanford(folder, mask_punctuation=False, doc_maxlen=40),
-    **{f"pylate, {name}": lambda folder, said=said: pylate(folder, **said) for name, said in PYLATE_FOLDERS.items()},
+    **{
+        f"pylate, {name}": lambda folder, settings=settings: pylate(folder, **settings)
+        for name, settings in PYLATE_FOLDERS.items()
+    },
 }
 
 
 def reference(folder: Path) -> list[float]:
     """Return the scores of sentence-transformers, which would read special tokens in texts as such."""
     model = MultiVectorEncoder(str(folder), device="cpu")
-    queries, documents = model.encode_query(spelt_apart(QUERIES)), model.encode_document(spelt_apart(DOCUMENTS))
+    queries, documents = (
+        model.encode_query(without_special_tokens(QUERIES)),
+        model.encode_document(without_special_tokens(DOCUMENTS)),
+    )
     return model.similarity(queries, documents).flatten().tolist()
 
 
@@ -120,11 +126,11 @@ def test_each_text_is_encoded_once(tmp_path: Path) -> None:
         alone.score_query(query, documents[:1])
     for document in documents[1:]:
         alone.score_query(queries[0], [document])
-    again = 12 * (len(documents) - 1) + 8 * (len(queries) - 1)  # the first query, and the first document
+    again = 12 * (len(documents) - 1) + 8 * (len(queries) - 1)  # tokens of the first query and the first document
     assert scorer.counts.tokens == alone.counts.tokens - again
 
 
-def test_a_larger_maximum_length_holds_for_documents(tmp_path: Path) -> None:
+def test_max_length_applies_to_documents(tmp_path: Path) -> None:
     folder = pylate(tmp_path / "model")
     long, document = Query("q", "figs"), Document("d", "bread needs salt " * 12)
     (cut,) = scorer_of(folder).score_query(long, [document])
@@ -136,7 +142,7 @@ def test_a_larger_maximum_length_holds_for_documents(tmp_path: Path) -> None:
     assert whole.value == pytest.approx(expected.value, abs=TOLERANCE)
 
 
-def test_explain_names_the_matched_tokens(tmp_path: Path, lbr: Program) -> None:
+def test_explain_lists_the_matched_tokens(tmp_path: Path, lbr: Program) -> None:
     folder = pylate(tmp_path / "model")
     candidate = {
         "query_id": "1",
@@ -163,7 +169,7 @@ def test_explain_names_the_matched_tokens(tmp_path: Path, lbr: Program) -> None:
     assert sum(match["similarity"] for match in matches) == pytest.approx(explained["score"], abs=1e-4)
 
 
-def test_passages(tmp_path: Path, lbr: Program) -> None:
+def test_passages_are_scored(tmp_path: Path, lbr: Program) -> None:
     folder = stanford(tmp_path / "model")
     line = json.dumps({"query": "ripe figs", "documents": ["bread needs salt " * 20 + "ripe figs"]}).encode()
     options = ("--passages", "max", "--passage-words", "10", "--no-cache", "--explain", "--dtype", "float32")
@@ -218,21 +224,21 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_settings_that_are_not_supported(name: str, tmp_path: Path) -> None:
+def test_unsupported_settings_are_refused(name: str, tmp_path: Path) -> None:
     write, message = REFUSED[name]
     with pytest.raises(MissingError) as error:
         scorer_of(write(tmp_path))
     assert message in str(error.value)
 
 
-def test_a_folder_without_its_metadata(tmp_path: Path) -> None:
+def test_a_folder_without_metadata_is_refused(tmp_path: Path) -> None:
     folder = stanford(tmp_path / "model")
     (folder / "artifact.metadata").unlink()
     with pytest.raises(MissingError, match=r"artifact\.metadata is missing, which holds its prefixes and lengths"):
         resolve(str(folder))
 
 
-def test_the_family_of_a_folder_is_not_another(tmp_path: Path) -> None:
+def test_another_family_is_refused(tmp_path: Path) -> None:
     folder = multi_vector(tmp_path)
     with pytest.raises(MissingError, match='"model_type" is MultiVectorEncoder, not SentenceTransformer'):
         resolve(str(folder), "bi-encoder")
@@ -240,7 +246,7 @@ def test_the_family_of_a_folder_is_not_another(tmp_path: Path) -> None:
         resolve(str(folder / ".." / "base"), "late-interaction")
 
 
-def test_a_document_without_tokens_comes_last() -> None:
+def test_a_document_without_tokens_is_ranked_last() -> None:
     query, document = np.ones((2, 3), np.float32), np.zeros((0, 3), np.float32)
     answers = [Answer(query), Answer(document)]  # type: ignore[arg-type]
     assert LateInteraction().score(answers) == Score(-1e9)

@@ -24,7 +24,7 @@ from lbr_cli.models import LocalModel, fetch, resolve
 from lbr_cli.scoring import QueryDocuments, Scorer
 from support.engines import answered, ask, load
 from support.files import write
-from support.plain_loop import DOCUMENTS, PAIRS, QUERIES, engine, farthest, plain_scores, scores
+from support.plain_loop import DOCUMENTS, PAIRS, QUERIES, engine, max_difference, plain_scores, scores
 from support.program import Program
 from support.progress import RecordedProgress
 from support.tokenizers import chat_tokenizer
@@ -34,29 +34,29 @@ from support.tokenizers import chat_tokenizer
 def test_float32_scores_equal_the_plain_loop(chat_model: Path, budget: int | None) -> None:
     plain = plain_scores(chat_model, torch.float32)
     ours = scores(engine(chat_model, dtype="float32", batch_tokens=budget))
-    assert farthest(ours, plain) < 1e-5
+    assert max_difference(ours, plain) < 1e-5
     assert sorted(range(len(PAIRS)), key=ours.__getitem__) == sorted(range(len(PAIRS)), key=plain.__getitem__)
-    assert max(plain) - min(plain) > 0.01  # or agreement would mean nothing
+    assert max(plain) - min(plain) > 0.01  # equal scores would agree trivially
 
 
-def test_bfloat16_scores_stand_no_farther_from_float32_than_a_plain_loop(chat_model: Path) -> None:
+def test_bfloat16_scores_are_as_close_to_float32_as_a_plain_loop(chat_model: Path) -> None:
     exact = plain_scores(chat_model, torch.float32)
-    plain = farthest(plain_scores(chat_model, torch.bfloat16), exact)
-    assert farthest(scores(engine(chat_model, dtype="bfloat16")), exact) <= 1.5 * plain
+    plain = max_difference(plain_scores(chat_model, torch.bfloat16), exact)
+    assert max_difference(scores(engine(chat_model, dtype="bfloat16")), exact) <= 1.5 * plain
 
 
-def test_a_score_does_not_depend_on_its_companions(chat_model: Path) -> None:
+def test_a_score_does_not_depend_on_its_batch(chat_model: Path) -> None:
     loaded = engine(chat_model, dtype="float32", batch_tokens=4096)
     alone = [scores(loaded, [pair])[0] for pair in PAIRS]
-    assert farthest(scores(loaded), alone) < 1e-6
-    assert farthest(scores(loaded, PAIRS[::-1])[::-1], alone) < 1e-6
+    assert max_difference(scores(loaded), alone) < 1e-6
+    assert max_difference(scores(loaded, PAIRS[::-1])[::-1], alone) < 1e-6
 
 
-def test_the_same_questions_give_the_same_bits(chat_model: Path) -> None:
+def test_equal_requests_have_identical_scores(chat_model: Path) -> None:
     assert scores(engine(chat_model)) == scores(engine(chat_model))
 
 
-def test_a_document_over_the_limit_scores_as_if_it_had_been_cut(chat_model: Path) -> None:
+def test_a_truncated_document_scores_like_its_beginning(chat_model: Path) -> None:
     loaded = engine(chat_model, dtype="float32", max_length=320)
     ((_, long),), tokens = only(loaded, *ask(Lb(), "ripe figs", "Ripe figs turn purple. " * 200))
     assert long.truncated
@@ -66,12 +66,12 @@ def test_a_document_over_the_limit_scores_as_if_it_had_been_cut(chat_model: Path
 
 
 def only(loaded: Any, *requests: Request) -> tuple[Sequence[tuple[Request, Answer]], int]:
-    """Answers and tokens of requests that are computed as one batch."""
+    """Return the answers and the number of tokens of requests that are computed as one batch."""
     (batch,) = loaded.answer([requests])
     return batch.answers, batch.tokens
 
 
-def test_a_query_without_room_is_refused_before_anything_is_computed(chat_model: Path) -> None:
+def test_a_query_that_exceeds_the_maximum_length_is_refused_first(chat_model: Path) -> None:
     loaded = engine(chat_model, max_length=300)
     short, long, last = ask(Lb(), "a", "b"), ask(Lb(), "fig " * 300, "b"), ask(Lb(), "c", "d")
     loaded.check(short)
@@ -86,7 +86,9 @@ def round_weights(model: Any) -> None:
         weight.data = weight.data.bfloat16().float()
 
 
-def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_are_not_finite_are_recomputed_in_float32(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: False)
     loaded = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
@@ -99,19 +101,19 @@ def test_what_is_not_finite_is_computed_again_in_float32(chat_model: Path, monke
 
     loaded.model.base_model.norm.register_forward_hook(overflows)
     assert all(math.isfinite(score) for score in scores(loaded))
-    assert farthest(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
+    assert max_difference(scores(loaded, PAIRS[:1]), scores(exact, PAIRS[:1])) < 1e-6
     assert loaded.model.dtype == torch.bfloat16
     assert loaded.model.base_model.rotary_emb.inv_freq.dtype == torch.float32
 
 
-def test_half_precision_weights_computed_in_float32_lose_nothing_more(
+def test_half_precision_weights_are_computed_in_float32_without_further_loss(
     chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: dtype != torch.float32)
     wide = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
     round_weights(exact.model)
-    assert farthest(scores(wide), scores(exact)) < 1e-6
+    assert max_difference(scores(wide), scores(exact)) < 1e-6
     assert wide.description == "cpu, bfloat16 computed in float32"
     layers = [module for module in wide.model.modules() if isinstance(module, Float32Linear)]
     assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
@@ -127,7 +129,7 @@ def test_half_precision_weights_computed_in_float32_lose_nothing_more(
         (torch.float32, {"cpu_name": "AMD Zen 2"}, False),
     ],
 )
-def test_float32_arithmetic_where_bfloat16_is_the_slower(
+def test_float32_arithmetic_is_used_if_bfloat16_is_slower(
     dtype: torch.dtype, capabilities: dict[str, Any], wide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
@@ -135,7 +137,7 @@ def test_float32_arithmetic_where_bfloat16_is_the_slower(
     assert not computes_wide(torch.device("cuda"), dtype)
 
 
-def test_labels_have_to_be_single_tokens(chat_model: Path) -> None:
+def test_a_label_of_several_tokens_is_refused(chat_model: Path) -> None:
     loaded = engine(chat_model)
     with pytest.raises(MissingError, match="its tokenizer has no single token for the label 'bread gauge'"):
         answered(loaded, [NextToken(Chat("s"), ("b",), "d", ("",), ("1", "bread gauge"))])
@@ -155,15 +157,15 @@ NO_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Default
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=["accelerator", "cpu"])
-def test_out_of_memory_halves_the_batch_and_goes_on(chat_model: Path, error: Exception) -> None:
+def test_out_of_memory_halves_the_batch(chat_model: Path, error: Exception) -> None:
     whole = scores(engine(chat_model, dtype="float32"))
     small = engine(chat_model, dtype="float32")
     broken(small, error, above=500)
-    assert farthest(scores(small), whole) < 1e-6
-    assert farthest(scores(small), whole) < 1e-6  # again, from the first budget on
+    assert max_difference(scores(small), whole) < 1e-6
+    assert max_difference(scores(small), whole) < 1e-6  # a second call begins with the first budget
 
 
-def test_a_pair_that_does_not_fit_alone_is_named(chat_model: Path) -> None:
+def test_a_pair_that_exceeds_the_memory_is_named(chat_model: Path) -> None:
     loaded = engine(chat_model)
     broken(loaded, NO_MEMORY[0], above=250)
     pairs = [("fig", "x"), ("fig", "y"), ("fig", "fig " * 300)]
@@ -173,7 +175,7 @@ def test_a_pair_that_does_not_fit_alone_is_named(chat_model: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["lb", "lb-rev", "bi-encoder"])
-def test_a_document_that_does_not_fit_is_named_by_its_own_pair(family: str, chat_model: Path, minilm: Path) -> None:
+def test_a_document_that_exceeds_the_memory_is_named(family: str, chat_model: Path, minilm: Path) -> None:
     model = resolve("minilm" if family == "bi-encoder" else str(chat_model), None if family == "bi-encoder" else family)
     loaded = load(fetch(model, RecordedProgress()), Settings(dtype="float32"))
     broken(loaded, NO_MEMORY[0], above=240)
@@ -186,7 +188,7 @@ def test_a_document_that_does_not_fit_is_named_by_its_own_pair(family: str, chat
         list(scorer.score(items, plan))
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(chat_model: Path) -> None:
+def test_other_errors_are_not_handled_as_out_of_memory(chat_model: Path) -> None:
     loaded = engine(chat_model)
     broken(loaded, RuntimeError("shape"))
     with pytest.raises(ComputeError, match="the model failed on it or on the 20 computed with it: shape") as caught:
@@ -220,12 +222,12 @@ def test_a_tokenizer_without_a_chat_template_is_refused(chat_model: Path, tmp_pa
         engine(folder)
 
 
-def test_a_limit_beyond_the_position_table_is_refused(chat_model: Path) -> None:
+def test_a_maximum_length_beyond_the_position_embeddings_is_refused(chat_model: Path) -> None:
     with pytest.raises(UsageError, match="--max-length 1025: tiny-chat reads 1024 tokens at most"):
         engine(chat_model, max_length=1025)
 
 
-def test_a_limit_that_leaves_no_room_for_a_text_is_refused(minilm: Path) -> None:
+def test_a_maximum_length_without_room_for_a_text_is_refused(minilm: Path) -> None:
     with pytest.raises(UsageError, match="--max-length 2: m needs 3 tokens to read anything"):
         encoder(minilm, max_length=2)
     requests = [Embedding(text) for text in TEXTS]
@@ -234,7 +236,7 @@ def test_a_limit_that_leaves_no_room_for_a_text_is_refused(minilm: Path) -> None
     assert tokens <= 3 * len(TEXTS)
 
 
-def test_devices() -> None:
+def test_devices_are_checked() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match="--device gpu: no such kind of device"):
         choose_device("gpu")
@@ -243,7 +245,7 @@ def test_devices() -> None:
             choose_device("cuda:0")
 
 
-def test_precisions() -> None:
+def test_precisions_are_checked() -> None:
     assert choose_dtype("float32", torch.device("cpu")) == torch.float32
     assert choose_dtype("auto", torch.device("mps")) == torch.float32
     with pytest.raises(UsageError, match="--dtype float16: a CPU computes in it many times slower"):
@@ -260,7 +262,7 @@ def encoder(folder: Path, **settings: Any) -> Encoder:
 
 
 def plain_vectors(folder: Path) -> list[Any]:
-    """Mean pooling and normalising, text by text."""
+    """Return mean-pooled, normalised vectors, computed text by text."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     found = []
@@ -290,7 +292,7 @@ def test_one_thread_calls_the_tokenizer(chat_model: Path, tokenizer_threads: set
     assert len(tokenizer_threads) == 1
 
 
-def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_the_command_line_scores_like_the_plain_loop(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
     lines = "".join(
         json.dumps({"query_id": f"q{number}", "doc_id": "d", "query": query, "text": document}) + "\n"
         for number, (query, document) in enumerate(PAIRS)
@@ -299,7 +301,7 @@ def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_pa
         "rerank", "-m", str(chat_model), "--family", "lb", "--dtype", "float32", "--explain", stdin=lines.encode()
     )
     assert ended.code == 0
-    assert farthest([record["score"] for record in ended.records], plain_scores(chat_model, torch.float32)) < 1e-5
+    assert max_difference([record["score"] for record in ended.records], plain_scores(chat_model, torch.float32)) < 1e-5
     first = ended.records[0]
     assert list(first)[-3:] == ["digits", "mass", "truncated"]
     assert first["mass"] == pytest.approx(sum(first["digits"]))
@@ -307,7 +309,7 @@ def test_the_command_line_scores_as_the_plain_loop_does(chat_model: Path, tmp_pa
     assert ended.err.splitlines()[-1].endswith(" with tiny-chat (cpu, float32)")
 
 
-def test_interleaving_queries_changes_only_their_order(chat_model: Path, lbr: Program) -> None:
+def test_the_order_of_lines_changes_no_score(chat_model: Path, lbr: Program) -> None:
     lines = [
         json.dumps({"query_id": f"q{number}", "doc_id": f"d{index}", "query": query, "text": document})
         for number, query in enumerate(QUERIES)
@@ -327,7 +329,9 @@ def test_interleaving_queries_changes_only_their_order(chat_model: Path, lbr: Pr
         assert scores_of[0] == pytest.approx(scores_of[1], abs=1e-5)
 
 
-def test_a_query_without_room_ends_before_anything_is_written(chat_model: Path, tmp_path: Path, lbr: Program) -> None:
+def test_a_query_that_exceeds_the_maximum_length_leaves_no_output(
+    chat_model: Path, tmp_path: Path, lbr: Program
+) -> None:
     lines = "".join(
         json.dumps({"qid": qid, "id": "d", "query": query, "text": "x"}) + "\n"
         for qid, query in (("a", "x"), ("b", "fig " * 2000))

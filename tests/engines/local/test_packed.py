@@ -33,7 +33,7 @@ from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import LbRev
 from lbr_cli.models import resolve
 from support.engines import answered, ask, load
-from support.plain_loop import PAIRS, engine, farthest, plain_scores, scores
+from support.plain_loop import PAIRS, engine, max_difference, plain_scores, scores
 
 TINY: dict[str, Any] = {
     "vocab_size": 64,
@@ -78,7 +78,7 @@ def one_by_one(model: Any, rows: list[list[int]]) -> torch.Tensor:
 
 @torch.inference_mode()
 def read(backbone: Packed | Padded, rows: list[list[int]], keys: list[Any], budget: int) -> torch.Tensor:
-    """The hidden states of rows, in their order."""
+    """Return the hidden states of rows, in their order."""
     prompts = [Prompt(Embedding(str(number)), row, False) for number, row in enumerate(rows)]
     found: dict[Request, torch.Tensor] = {}
     for batch, _, hidden in backbone.read(prompts, keys, TokenBudget(budget)):
@@ -87,7 +87,7 @@ def read(backbone: Packed | Padded, rows: list[list[int]], keys: list[Any], budg
 
 
 def prompts() -> tuple[list[list[int]], list[str]]:
-    """Three groups, one of a single prompt, of lengths between 1 and 900 tokens."""
+    """Return the prompts of three groups, one with a single prompt, of 1 to 900 tokens."""
     torch.manual_seed(2)
     rows, groups = [], []
     for group, prefix, lengths in (("a", 40, (1, 1, 7, 8, 9, 300, 900)), ("b", 3, (5,)), ("c", 0, (2, 30))):
@@ -100,7 +100,7 @@ def prompts() -> tuple[list[list[int]], list[str]]:
 
 @pytest.mark.parametrize("config", PACKED, ids=lambda config: config.model_type)
 @pytest.mark.parametrize("budget", [1, 100, 5000])
-def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, budget: int) -> None:
+def test_packed_hidden_states_equal_those_of_single_prompts(config: Any, budget: int) -> None:
     model = made(config)
     rows, groups = prompts()
     plain = one_by_one(model, rows)
@@ -110,7 +110,7 @@ def test_packed_hidden_states_are_those_of_prompts_read_one_by_one(config: Any, 
 
 
 @pytest.mark.parametrize(("config", "reason"), PADDED, ids=lambda value: getattr(value, "model_type", value))
-def test_models_that_cannot_be_packed_are_told_by_their_configuration(config: Any, reason: str) -> None:
+def test_models_that_cannot_be_packed_are_detected_and_padded(config: Any, reason: str) -> None:
     rows, groups = prompts()
     model = made(config)
     if getattr(config, "attn_logit_softcapping", None):
@@ -123,19 +123,19 @@ def test_models_that_cannot_be_packed_are_told_by_their_configuration(config: An
 MODEL = made(Qwen2Config(**TINY))
 PLAIN = made(Qwen2Config(**TINY))
 READER = Packed(MODEL)
-TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so that prompts often begin alike
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few token ids, so that prompts often share a prefix
 
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 60))
-def test_whatever_prompts_share_their_hidden_states_stay(groups: list[list[list[int]]], budget: int) -> None:
+def test_shared_prefixes_do_not_change_hidden_states(groups: list[list[list[int]]], budget: int) -> None:
     rows = [row for group in groups for row in group]
     keys = [number for number, group in enumerate(groups) for _ in group]
     assert (read(READER, rows, keys, budget) - one_by_one(PLAIN, rows)).abs().max() < 1e-4
 
 
 def read_tokens(model: Any) -> list[int]:
-    """A list that fills with the tokens of each row that the model reads."""
+    """Return a list that grows by the number of tokens of each row that the model reads."""
     sizes: list[int] = []
     model.base_model.register_forward_pre_hook(
         lambda module, arguments, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
@@ -171,7 +171,7 @@ def rev_engine(folder: Path, **options: Any) -> PromptEngine:
     return loaded
 
 
-def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Path) -> None:
+def test_a_document_prefix_is_read_once_for_all_queries(chat_model: Path) -> None:
     requests = [ask(LbRev(), *pair)[0] for pair in PAIRS]
     loaded = rev_engine(chat_model)
     plain = [answered(loaded, [request])[0] for request in requests]
@@ -182,7 +182,10 @@ def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Pa
     sizes.clear()
     found = answered(loaded, requests)
     assert sum(sizes) < 0.6 * alone
-    assert farthest([LbRev().score([one]).value for one in found], [LbRev().score([one]).value for one in plain]) < 1e-6
+    assert (
+        max_difference([LbRev().score([one]).value for one in found], [LbRev().score([one]).value for one in plain])
+        < 1e-6
+    )
     once = sum(sizes)
     (batch,) = loaded.answer([requests])
     assert batch.tokens == once
@@ -190,17 +193,17 @@ def test_a_document_that_comes_first_is_read_once_for_all_queries(chat_model: Pa
 
 @pytest.mark.slow  # runs the C++ compiler
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
-def test_a_compiled_model_scores_as_it_did(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_model_scores_like_the_plain_loop(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LBR_COMPILE", "on")
     loaded = engine(chat_model, dtype="float32")
     assert loaded.description == "cpu, float32, compiled"
-    assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
+    assert max_difference(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
 @pytest.mark.parametrize(
     ("mode", "dtype", "pairs"), [("off", "bfloat16", 10_000), ("auto", "float32", 10_000), ("auto", "bfloat16", 10)]
 )
-def test_nothing_is_compiled_where_it_would_not_pay(
+def test_small_jobs_and_float32_are_not_compiled(
     mode: str, dtype: str, pairs: int, chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LBR_COMPILE", mode)
@@ -210,7 +213,7 @@ def test_nothing_is_compiled_where_it_would_not_pay(
     assert loaded.description == f"cpu, {dtype}"
 
 
-def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_error(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setenv("LBR_COMPILE", "on")
     message = r"LBR_COMPILE=on: no working compiler: neither g\+\+ nor clang\+\+ is installed"
@@ -221,7 +224,7 @@ def test_a_compiler_that_is_asked_for_and_not_there(chat_model: Path, monkeypatc
         engine(chat_model)
 
 
-def test_prompts_that_turn_their_positions_otherwise_are_not_read_together() -> None:
+def test_prompts_with_different_rope_factors_are_not_batched() -> None:
     rope = {"rope_type": "longrope", "short_factor": [1.0, 1.2, 1.4, 2.0], "long_factor": [2.0, 4.0, 8.0, 16.0]}
     more = {"rope_theta": 10000.0, "original_max_position_embeddings": 100, "factor": 9.0}
     config = Phi3Config(**TINY | {"num_key_value_heads": 4, "pad_token_id": 0}, rope_parameters=rope | more)

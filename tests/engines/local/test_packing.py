@@ -14,7 +14,7 @@ from lbr_cli.engines.local import packing
 from lbr_cli.engines.local.packing import Group, Member, Row, common_prefix, members, pack, shared_length
 from lbr_cli.engines.prompts import Prompt
 
-TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few kinds, so that prompts often begin alike
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few token ids, so that prompts often share a prefix
 
 
 def prompts(rows: Sequence[list[int]]) -> list[Prompt]:
@@ -22,7 +22,7 @@ def prompts(rows: Sequence[list[int]]) -> list[Prompt]:
 
 
 def read_back(row: Row, carried: Group | None) -> list[tuple[list[int], list[int]]]:
-    """For each prompt of a row, the tokens that its last token sees, and their positions."""
+    """Return the tokens that the last token of each prompt attends to, and their positions."""
     found: dict[int, tuple[list[int], list[int]]] = {}
     for segment in row.segments:
         if segment.outputs is None:
@@ -41,8 +41,8 @@ def read_back(row: Row, carried: Group | None) -> list[tuple[list[int], list[int
 
 
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=6), min_size=1, max_size=4), st.lists(st.integers(1, 5)))
-def test_each_prompt_sees_its_own_tokens_at_their_positions(groups: list[list[list[int]]], cuts: list[int]) -> None:
-    """However the members are cut into rows."""
+def test_each_prompt_attends_to_its_own_tokens(groups: list[list[list[int]]], cuts: list[int]) -> None:
+    """The result does not depend on how the members are split into rows."""
     rows = [row for group in groups for row in group]
     ordered = members(prompts(rows), [number for number, group in enumerate(groups) for _ in group])
     assert sorted(int(member.request.document) for member in ordered) == list(range(len(rows)))
@@ -62,13 +62,13 @@ def test_each_prompt_sees_its_own_tokens_at_their_positions(groups: list[list[li
             assert row.tokens[row.carried_at] == list(row.carried.prefix)
         carried = row.carried
         total += len(row.tokens)
-    # a prefix is read once, also by a group that is cut into several rows
+    # a prefix is read once, also if its group is split into several rows
     prefixes = {id(member.group): len(member.group.prefix) for member in ordered}
     assert total == sum(prefixes.values()) + sum(len(member.prompt.ids) - member.shared for member in ordered)
 
 
 @given(st.lists(TOKENS, min_size=1, max_size=6))
-def test_the_prefix_is_what_all_share_and_leaves_each_a_token(rows: list[list[int]]) -> None:
+def test_the_common_prefix_is_the_longest_that_leaves_each_row_a_token(rows: list[list[int]]) -> None:
     prefix = common_prefix(rows)
     assert all(row[: len(prefix)] == prefix and len(row) > len(prefix) for row in rows)
     if len(rows) == 1:
@@ -79,7 +79,7 @@ def test_the_prefix_is_what_all_share_and_leaves_each_a_token(rows: list[list[in
 
 
 @given(TOKENS, TOKENS)
-def test_a_row_shares_what_it_begins_with_and_keeps_one_token(prefix: list[int], row: list[int]) -> None:
+def test_a_row_shares_its_prefix_except_for_the_last_token(prefix: list[int], row: list[int]) -> None:
     shared = shared_length(prefix, row)
     assert prefix[:shared] == row[:shared]
     assert shared < len(row)
@@ -89,19 +89,19 @@ def test_a_row_shares_what_it_begins_with_and_keeps_one_token(prefix: list[int],
 def test_prompts_of_similar_length_share_a_segment() -> None:
     rows = [[7] * 5 + [number] * length for number, length in enumerate((100, 90, 80, 79, 10))]
     segments = pack(members(prompts(rows), ["q"] * 5), None).segments
-    assert [len(segment.spans) for segment in segments] == [1, 3, 1, 1]  # the prefix, 100 to 80, 79, 10
+    assert [len(segment.spans) for segment in segments] == [1, 3, 1, 1]  # the prefix; lengths 100 to 80; 79; 10
     assert [segment.outputs for segment in segments] == [None, slice(0, 3), slice(3, 4), slice(4, 5)]
     assert all(segment.shared == 5 for segment in segments[1:])
 
 
-def test_a_prompt_alone_is_read_without_a_prefix() -> None:
+def test_a_single_prompt_has_no_prefix() -> None:
     prompt = Prompt(Embedding("x"), [1, 2, 3], False)
     row = pack([Member(prompt, Group(()), 0, 3)], None)
     assert (row.tokens, row.positions, row.last) == ([1, 2, 3], [0, 1, 2], [2])
     assert (row.carried, row.carried_at) == (None, None)
 
 
-def test_planning_needs_no_torch() -> None:
+def test_packing_does_not_import_torch() -> None:
     code = f"""
 import sys, types
 for name in ("torch", "transformers", "tokenizers"):

@@ -16,7 +16,7 @@ from lbr_cli.core import Document, Query
 from lbr_cli.engines import prepare_engine
 from lbr_cli.errors import RequestError, RunError
 from lbr_cli.scoring import Plan, QueryDocuments, Scorer
-from support.agreement import DOCUMENTS, PAIRS, QUERIES, agree, at, checkpoint, scored, values
+from support.agreement import DOCUMENTS, PAIRS, QUERIES, assert_agreement, checkpoint, local_setup, scored, values
 from support.long_job import start_long_job, stored_scores
 from support.program import Program
 from support.progress import RecordedProgress
@@ -28,30 +28,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process has started, without the tracker of multiprocessing."""
+    """Return the processes that a process has started, without the tracker of multiprocessing."""
     pids = [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.slow
-def test_scores_are_those_of_one_device(folder: Path) -> None:
-    model, _, settings = at(folder, "lb")
+def test_scores_equal_those_of_one_device(folder: Path) -> None:
+    model, _, settings = local_setup(folder, "lb")
     queries = [Query(text, text) for text in QUERIES]
     one = scored(model, "local", settings, queries, DOCUMENTS, RecordedProgress())
     two = scored(model, "local", replace(settings, device="cpu,cpu"), queries, DOCUMENTS, RecordedProgress())
-    agree(values(two), values(one), 1e-5)
+    assert_agreement(values(two), values(one), 1e-5)
 
 
 @pytest.mark.slow
-def test_the_identity_of_a_score_is_that_of_one_device(folder: Path) -> None:
-    model, _, settings = at(folder, "lb")
+def test_cache_keys_equal_those_of_one_device(folder: Path) -> None:
+    model, _, settings = local_setup(folder, "lb")
     two = prepare_engine("local", model, replace(settings, device="cpu, cpu"))
     assert two.spec == prepare_engine("local", model, settings).spec
 
 
 @pytest.mark.slow
-def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folder: Path) -> None:
-    model, _, settings = at(folder, "lb")
+def test_errors_name_the_failed_pair_or_process(folder: Path) -> None:
+    model, _, settings = local_setup(folder, "lb")
     engine = prepare_engine("local", model, replace(settings, device="cpu,cpu")).load()
     queries = [Query(f"q{number}", "figs " * (900 if number == 2 else 1)) for number in range(4)]
     items = [QueryDocuments(query, [Document("d1", "x"), Document("d2", "y")]) for query in queries]
@@ -60,7 +60,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folde
         scorer = Scorer(model.family, lambda pairs: engine, RecordedProgress())
         with pytest.raises(RequestError, match=r"^query q2, document d1: the prompt has \d+ tokens without a document"):
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
-    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):  # not a call that waits for ever
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):  # an error, and no call that blocks
         engine.check([lambda: None])  # type: ignore[list-item]
     for process in children(os.getpid()):
         os.kill(process, signal.SIGKILL)
@@ -71,7 +71,7 @@ def test_a_pair_that_cannot_be_scored_is_named_and_a_process_that_ends_too(folde
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", ["child", "interrupt", "kill"])
-def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Path, tmp_path: Path, stop: str) -> None:
+def test_an_interrupted_job_keeps_its_scores_and_ends_its_processes(folder: Path, tmp_path: Path, stop: str) -> None:
     process = start_long_job(folder, tmp_path, "--device", "cpu,cpu")
     workers = children(process.pid)
     if stop == "child":
@@ -94,7 +94,7 @@ def test_a_job_that_ends_early_keeps_its_scores_and_leaves_no_process(folder: Pa
 
 
 @pytest.mark.slow
-def test_the_whole_command(folder: Path, lbr: Program) -> None:
+def test_the_command_line(folder: Path, lbr: Program) -> None:
     options = ("rerank", "--model", str(folder), "--family", "lb", "--dtype", "float32")
     two = lbr(*options, "--device", "cpu,cpu", stdin=PAIRS.encode())
     one = lbr(*options, "--device", "cpu", stdin=PAIRS.encode())
@@ -113,7 +113,7 @@ def test_the_whole_command(folder: Path, lbr: Program) -> None:
         ("cpu,cpu:7", "lbr: --device cpu:7: not on this machine"),
     ],
 )
-def test_a_list_of_devices_that_cannot_be_used(folder: Path, lbr: Program, device: str, message: str) -> None:
+def test_invalid_lists_of_devices_are_errors(folder: Path, lbr: Program, device: str, message: str) -> None:
     ended = lbr("rerank", "--model", str(folder), "--family", "lb", "--device", device, stdin=PAIRS.encode())
     assert (ended.code, ended.out, ended.err.splitlines()[0]) == (2, "", message)
 

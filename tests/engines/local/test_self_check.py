@@ -15,7 +15,7 @@ from lbr_cli.engines.local.packed import Packed
 from lbr_cli.engines.local.self_check import made_up_prompts
 from lbr_cli.errors import MissingError
 from support import checkpoints
-from support.plain_loop import PAIRS, engine, farthest, plain_scores, scores
+from support.plain_loop import PAIRS, engine, max_difference, plain_scores, scores
 from support.tokenizers import chat_tokenizer
 
 SOME_PAIRS = PAIRS[::5]
@@ -36,15 +36,15 @@ def causal(folder: Path, name: str) -> Path:
         ("Nemotron", r"attention of its own kind \(it fails: .+ when packed\)"),
     ],
 )
-def test_an_architecture_that_packing_would_change_is_padded(name: str, reason: str, tmp_path: Path) -> None:
+def test_an_architecture_with_different_packed_scores_is_padded(name: str, reason: str, tmp_path: Path) -> None:
     folder = causal(tmp_path / "tiny", name)
     loaded = engine(folder, device="cpu", dtype="float32")
-    assert farthest(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
+    assert max_difference(scores(loaded, SOME_PAIRS), plain_scores(folder, torch.float32, SOME_PAIRS)) < 1e-5
     assert re.fullmatch(f"cpu, float32, padded for {reason}", loaded.description)
     assert re.fullmatch(f"padded batches of similar lengths, for {reason}", loaded.attention)
 
 
-def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_packed_attention_is_not_used(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model gets its own attention and its own last layer back."""
     read = Packed.read
 
@@ -58,10 +58,10 @@ def test_packed_attention_that_is_wrong_is_not_used(chat_model: Path, monkeypatc
         "padded for attention of its own kind (hidden states differ by 0.01 of their norm when packed)"
         in loaded.description
     )
-    assert farthest(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
+    assert max_difference(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
-def test_a_model_that_neither_way_reads_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_packed_and_padded_is_refused(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lbr_cli.engines.local.own_hidden_states", lambda model, rows: torch.ones(len(rows), 32))
     with pytest.raises(
         MissingError, match="a Qwen2ForCausalLM cannot be read in padded batches: hidden states differ by"
@@ -70,9 +70,7 @@ def test_a_model_that_neither_way_reads_is_refused(chat_model: Path, monkeypatch
 
 
 @pytest.mark.parametrize("problem", ["wrong", "fails"])
-def test_float32_arithmetic_that_is_wrong_is_not_used(
-    problem: str, chat_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_float32_arithmetic_is_not_used(problem: str, chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights become float32, and the model's own code computes."""
 
     def forward(self: Float32Linear, inputs: torch.Tensor) -> torch.Tensor:
@@ -87,10 +85,10 @@ def test_float32_arithmetic_that_is_wrong_is_not_used(
     monkeypatch.setattr(Float32Linear, "forward", forward)
     loaded = engine(chat_model, device="cpu", dtype="bfloat16")
     assert "weights converted to float32" in loaded.description
-    assert farthest(scores(loaded), expected) < 1e-5
+    assert max_difference(scores(loaded), expected) < 1e-5
 
 
-def test_made_up_prompts_share_a_prefix_and_fit(chat_model: Path) -> None:
+def test_made_up_prompts_share_a_prefix_and_fit_the_model(chat_model: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(chat_model)
     model = transformers.AutoModelForCausalLM.from_pretrained(chat_model)
     for longest in (1, 2, 3, 9, 512):
