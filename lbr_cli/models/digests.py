@@ -30,7 +30,7 @@ def sha256(path: Path) -> str:
 def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> dict[str, str]:
     """Return the sha256 of each file that loading a model may read, by its name in the folder.
 
-    Of a served model, those of its tokenizer, if it is on this machine.
+    For a served model, these are the files of its tokenizer, if the tokenizer is on this machine.
     """
     local = model.tokenizer if isinstance(model, ServedModel) else model
     if not isinstance(local, LocalModel):

@@ -113,7 +113,7 @@ def test_four_jobs_at_once(chat_model: Path, tmp_path: Path, lbr: Program, cache
     ended = [job.communicate(timeout=600) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 4
     (err,) = {err for _, err in ended}
-    assert err.startswith(b"lbr: warning: 6 of 6 pairs: the digits 1 to 7 hold less than half")
+    assert err.startswith(b"lbr: warning: 6 of 6 pairs: the digits 1 to 7 have less than half")
     assert len(err.splitlines()) == 1
     # what the others have computed by then decides which pairs are computed together
     rankings = [[json.loads(line) for line in out.splitlines()] for out, _ in ended]

@@ -215,7 +215,7 @@ def test_a_squashed_score_never_overflows() -> None:
 def test_a_model_that_answers_otherwise_is_doubted() -> None:
     assert Qwen3().score([Answer([math.log(0.4), math.log(0.2)])]).warning == ""
     doubt = CUSTOM.score([Answer([math.log(0.2), math.log(0.2)])]).warning
-    assert doubt == "'yes' and 'no' hold less than half of the probability: this model answers otherwise"
+    assert doubt == "'yes' and 'no' have less than half of the probability: the model gives other answers"
 
 
 @pytest.mark.parametrize(
