@@ -246,8 +246,8 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
         ("short", "cannot be reached: "),
         ("malformed", "5 invalid responses: invalid JSON"),
         ("page", "5 invalid responses: invalid JSON"),
-        ("error", "5 invalid responses: it does not have exactly one choice"),
-        ("positive", "5 invalid responses: an invalid log-probability"),
+        ("error", "5 invalid responses: not exactly one choice"),
+        ("positive", "5 invalid responses: invalid log-probability"),
         ("other", "5 invalid responses: it read"),
     ],
 )

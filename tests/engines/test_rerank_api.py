@@ -310,9 +310,9 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(dialect: str) -> None:
         ("page", ": 5 invalid responses: invalid JSON"),
         ("missing", ": 5 invalid responses: missing index "),
         ("duplicate", ": 5 invalid responses: duplicate index "),
-        ("range", ": 5 invalid responses: an index that is not one of 5 documents"),
+        ("range", ": 5 invalid responses: invalid index, not one of 5 documents"),
         ("nan", ": 5 invalid responses: invalid JSON"),
-        ("large", ": 5 invalid responses: an invalid score"),
+        ("large", ": 5 invalid responses: invalid score"),
         ("error", ": 5 invalid responses: no list of results"),
     ],
 )
