@@ -26,7 +26,8 @@ def checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid or any(letter <= " " for letter in url):
-        raise UsageError("--base-url: invalid URL, neither http nor https", hint="example: http://127.0.0.1:8000/v1")
+        problem = "not http or https, an invalid host or port, or a character that is not ASCII"
+        raise UsageError(f"--base-url: invalid URL: {problem}", hint="example: http://127.0.0.1:8000/v1")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise UsageError("--base-url: invalid URL: more than host, port and path", hint=KEY_HINT)
     return url.rstrip("/")
