@@ -102,12 +102,12 @@ def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel) -> None:
     Special tokens beyond the last row are allowed: no text is tokenized as one of them.
     """
     special = set(tokenizer.all_special_ids)
-    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
     vocabulary = tokenizer.get_vocab().items()
-    beyond = sorted((number, token) for token, number in vocabulary if number >= rows and number not in special)
+    beyond = sorted((token_id, token) for token, token_id in vocabulary if token_id >= rows and token_id not in special)
     if beyond:
-        number, token = beyond[0]
-        problem = f"the tokenizer has the token {token!r} with the id {number}"
+        token_id, token = beyond[0]
+        problem = f"the tokenizer has the token {token!r} with the id {token_id}"
         problem += f" and {len(beyond) - 1} others" if beyond[1:] else ""
         hint = "the embeddings were not resized when the token was added (resize_token_embeddings)"
         raise MissingError(f"{model.path}: {problem}, and the model has {rows} embeddings", hint=hint)

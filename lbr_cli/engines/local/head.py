@@ -117,7 +117,7 @@ class LabelHead:
     def check(self, request: NextToken) -> None:
         """Raise MissingError if the tokenizer or the vocabulary has no token for a label of the request."""
         rows = self._lm_head.rows
-        if any(not 0 <= number < rows for number in self._label_ids(request)):
+        if any(not 0 <= token_id < rows for token_id in self._label_ids(request)):
             raise MissingError(f"the labels {request.labels} are not all tokens of a vocabulary of {rows}")
 
     def __call__(self, hidden: torch.Tensor, request: NextToken) -> list[list[float]]:

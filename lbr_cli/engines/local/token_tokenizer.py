@@ -51,7 +51,7 @@ class TokenTokenizer:
         self._folder = folder
         self._usual = settings.usual_length
         self._register(settings.prefixes)
-        self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._skipped = self._ids_of(settings.skipped)
         self._skipped_in = settings.skipped_in
         self._opening = self._count_opening()
@@ -104,7 +104,7 @@ class TokenTokenizer:
     def _input(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int, limit: int) -> TokenInput:
         """Return the input of a text: add the expansion, and decide which tokens have a vector."""
         skipped = self._skipped if ("query" if text.is_query else "document") in self._skipped_in else frozenset()
-        rows = [position for position, number in enumerate(ids) if number not in skipped]
+        rows = [position for position, token_id in enumerate(ids) if token_id not in skipped]
         attended = [1] * len(ids)
         tokens = self._tokens(text, ids, encoding, start) if text.with_tokens else []
         if text.expansion and (count := min(text.expansion.length, limit) - len(ids)) > 0:
@@ -126,12 +126,12 @@ class TokenTokenizer:
         added = len(ids) - len(encoding.ids)
         spans = [*encoding.offsets[: self._opening], *[(0, 0)] * added, *encoding.offsets[self._opening :]]
         tokens = []
-        for number, (first, end) in zip(ids, spans, strict=True):
+        for token_id, (first, end) in zip(ids, spans, strict=True):
             if end > max(first, start):
                 first = max(first, start) - start
                 tokens.append(Token(text.text[first : end - start], first, end - start))
             else:
-                tokens.append(Token(self._tokenizer.convert_ids_to_tokens(number)))
+                tokens.append(Token(self._tokenizer.convert_ids_to_tokens(token_id)))
         return tokens
 
     def _register(self, prefixes: Sequence[str]) -> None:
@@ -150,12 +150,12 @@ class TokenTokenizer:
 
     def _ids_of(self, words: Sequence[str]) -> frozenset[int]:
         """Return the ids of words of the vocabulary; other words cannot occur as one token."""
-        numbers = {word: self._tokenizer.convert_tokens_to_ids(word) for word in words}
+        ids_by_word = {word: self._tokenizer.convert_tokens_to_ids(word) for word in words}
         unknown = self._tokenizer.unk_token_id
         return frozenset(
-            number
-            for word, number in numbers.items()
-            if number is not None and (number != unknown or word == self._tokenizer.unk_token)
+            token_id
+            for word, token_id in ids_by_word.items()
+            if token_id is not None and (token_id != unknown or word == self._tokenizer.unk_token)
         )
 
     def _count_opening(self) -> int:
@@ -171,11 +171,11 @@ class TokenTokenizer:
             if not ids:
                 raise MissingError(f"{self._folder}: the token {token!r} of query_expansion is not in its tokenizer")
             return next(iter(ids))
-        number = tokenizer.eos_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
-        if number is None:
+        token_id = tokenizer.eos_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+        if token_id is None:
             problem = "query expansion needs a mask token, and its tokenizer has none"
             raise MissingError(f"{self._folder}: {problem}")
-        return int(number)
+        return int(token_id)
 
     def _split_prompt(self, prompt: str) -> tuple[list[int], str]:
         """Return the ids of a prompt up to its last special token, and the rest, which precedes the text of a request.
@@ -183,7 +183,7 @@ class TokenTokenizer:
         Raises MissingError if a text has other tokens after a special token than alone.
         """
         (encoding,) = self._tokenizer([prompt], add_special_tokens=False, split_special_tokens=False).encodings
-        positions = [position for position, number in enumerate(encoding.ids) if number in self._special]
+        positions = [position for position, token_id in enumerate(encoding.ids) if token_id in self._special]
         head = encoding.ids[: positions[-1] + 1] if positions else []
         rest = prompt[encoding.offsets[positions[-1]][1] :] if positions else prompt
         for sample in SAMPLES:

@@ -97,9 +97,9 @@ def _of_completion(top: Any) -> list[Token]:
     return [_token(text, value, None) for text, value in top[0].items()]
 
 
-def _token(text: Any, value: Any, number: Any) -> Token:
+def _token(text: Any, value: Any, token_id: Any) -> Token:
     if type(text) is not str or type(value) not in (int, float) or not value <= SLACK:
         raise BadResponse("invalid log-probability")
     if named := NAMED_ID.fullmatch(text):
-        number = int(named[1])
-    return Token(number if isinstance(number, int) else None, text, float(value))
+        token_id = int(named[1])
+    return Token(token_id if isinstance(token_id, int) else None, text, float(value))
