@@ -248,7 +248,7 @@ def test_one_request_in_five_goes_wrong_and_no_score_does(folder: Path, hasty: N
         ("page", "5 invalid responses: invalid JSON"),
         ("error", "5 invalid responses: not exactly one choice"),
         ("positive", "5 invalid responses: invalid log-probability"),
-        ("other", "5 invalid responses: it read"),
+        ("other", "5 invalid responses: the server read"),
     ],
 )
 def test_what_does_not_pass_ends_the_job(folder: Path, hasty: None, wrong: str, said: str) -> None:

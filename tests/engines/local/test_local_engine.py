@@ -336,5 +336,5 @@ def test_a_query_without_room_ends_before_anything_is_written(chat_model: Path, 
     )
     ended = lbr("rerank", "-m", str(chat_model), "--family", "lb", stdin=lines.encode())
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.splitlines()[0].startswith("lbr: query b, document d: the prompt has ")
+    assert ended.err.splitlines()[0].startswith("lbr: query b, document d: query too long: the prompt has ")
     assert ended.err.splitlines()[1] == "lbr: hint: shorten the query, or raise --max-length if the model reads more"
