@@ -1,4 +1,4 @@
-"""The engines, one module or folder each with a function `prepare`. Libraries are imported only if they are used."""
+"""The engines: one module or package each, with a function `prepare`. Libraries are imported when they are used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lbr_cli.models import LocalModel, ServedModel
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An engine of `--engine`: a line of help, and the options that it reads.
+    """An engine of `--engine`: its help text, and the options that it reads.
 
-    Options that no engine reads are not about computing. An engine without options has no model. `package` is the
-    library that the manifest records, besides those of `local`; an engine that `sends_token_ids` makes the prompts of
-    `token_prompts`; one that `scores_pairs` asks a server for scores, so that no family applies.
+    An option that no engine lists does not concern computing. An engine without options has no model. The manifest
+    records the version of `package`, besides those of the libraries of `local`. If `sends_token_ids`, prompts come from
+    `token_prompts.py`. If `scores_pairs`, a server computes the scores of pairs, so that no family applies.
     """
 
     summary: str
@@ -47,14 +47,14 @@ ENGINES = {
 DIALECTS = ("tei", "jina", "cohere", "voyage")  # forms of requests to rerank servers
 ONE_MODEL = {"tei"}  # dialects of servers that have one model, whose name is not in a request
 CONCURRENCY = 32
-UNLIMITED = 2**31 - 1  # tokens, of a model that reads texts of any length
+UNLIMITED = 2**31 - 1  # the maximum length, in tokens, of a model without a limit
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server, and how many requests are in flight at a time.
 
-    `dialect` is "" for an OpenAI-compatible server. `documents_per_request` None is what the dialect's servers accept.
+    `dialect` is "" for an OpenAI-compatible server. If `documents_per_request` is None, the dialect decides.
     """
 
     base_url: str
@@ -65,7 +65,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Workers of a Ray cluster, and the CPUs and GPUs of each. Without `address`, this machine until the job ends."""
+    """Workers of a Ray cluster, and the CPUs and GPUs of each. If `address` is None, the job starts a cluster here."""
 
     count: int = 1
     cpus: int = 1
@@ -92,9 +92,10 @@ class Settings:
 class ComputeSpec:
     """The choices of an engine on which a score depends.
 
-    `device` is its type, `dtype` the precision in words, `prompt` a digest of the token ids of some pairs. `dated`
-    means that any of this may differ later. `weights` identifies weights without files: a server, and its name of the
-    model. `tokenizer` is "transformers" or "tokenizer.json", see `pretrained.py`; "" for an engine that has none.
+    `device` is the type of a device, `dtype` the precision in words, `prompt` a digest of the token ids of some pairs.
+    `dated` means that the next run may choose differently, on another day or other nodes. `weights` identifies weights
+    without files: a server, and its name of the model. `tokenizer` is "transformers" or "tokenizer.json", see
+    `pretrained.py`; "" for an engine without a tokenizer.
     """
 
     device: str
@@ -116,16 +117,16 @@ class Prepared(Protocol):
     def warnings(self) -> Sequence[str]: ...
 
     def load(self, pairs: int = 0) -> Engine:
-        """Load the weights, for a job of so many pairs (0 if unknown)."""
+        """Load the weights, for a job of `pairs` pairs (0 if unknown)."""
 
 
 def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings) -> Prepared:
-    """Return the engine of that name for the type of model that it takes; overlap takes None."""
+    """Return the engine `name`, prepared for a model of the type that it needs; overlap needs None."""
     module = importlib.import_module(f"lbr_cli.engines.{name.replace('-', '_')}")
     prepare: Callable[[Any, Settings], Prepared] = module.prepare
     return prepare(model, settings)
 
 
 def load_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings, pairs: int = 0) -> Engine:
-    """Return the same engine with its weights, for a job of so many pairs (0 if unknown)."""
+    """Return the engine `name` with its weights, for a job of `pairs` pairs (0 if unknown)."""
     return prepare_engine(name, model, settings).load(pairs)

@@ -18,8 +18,8 @@ def hardware_fingerprint() -> str:
     devices = [path for pattern in ("/dev/nvidia*", "/dev/kfd", "/dev/dri/*") for path in sorted(glob.glob(pattern))]
     variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(ENV_PREFIXES))
     versions = [version_of(package) for package in ("torch", "transformers", "tokenizers")]
-    processors = sorted(set(PROCESSOR.findall(_text("/proc/cpuinfo"))))
-    system = platform.platform(), platform.machine(), processors, _text("/proc/driver/nvidia/version")
+    processors = sorted(set(PROCESSOR.findall(_read_text("/proc/cpuinfo"))))
+    system = platform.platform(), platform.machine(), processors, _read_text("/proc/driver/nvidia/version")
     return repr((*system, devices, variables, versions))
 
 
@@ -31,7 +31,7 @@ def version_of(package: str) -> str:
         return ""
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

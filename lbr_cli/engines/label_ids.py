@@ -10,7 +10,7 @@ from lbr_cli.errors import MissingError
 
 
 class LabelIds:
-    """Looks up each set of labels once."""
+    """Looks up the token ids of labels, once for each set of labels."""
 
     def __init__(self, tokenizer: Any, model: str) -> None:
         self._tokenizer = tokenizer
@@ -18,14 +18,14 @@ class LabelIds:
         self._ids = lru_cache(None)(self._look_up)
 
     def __call__(self, request: NextToken) -> list[int]:
-        """Return a token for each label of a request. MissingError if the tokenizer has none."""
+        """Return a token id for each label of a request. MissingError for a label without a token."""
         return self._ids(request.labels, request.logits)
 
     def _look_up(self, labels: tuple[str | int, ...], first: bool) -> list[int]:
         return [label if isinstance(label, int) else self._id(label, first=first) for label in labels]
 
     def _id(self, label: str, *, first: bool) -> int:
-        """The only token of a label, else the token of that name, else (if `first`) the first token of its text."""
+        """Return the only token of a label, else the token of that name, else (if `first`) its first token."""
         ids: list[int] = self._tokenizer(label, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and self._tokenizer.decode(ids) == label:
             return ids[0]

@@ -23,8 +23,9 @@ from lbr_cli.models.json_file import kind_of
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
-OF_TRANSFORMERS, OF_FILE = "transformers", "tokenizer.json"  # where a tokenizer is from
+OF_TRANSFORMERS, OF_FILE = "transformers", "tokenizer.json"  # the sources of a tokenizer
 
+# types of models whose position table begins after the padding id
 BEHIND_PADDING = (
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"),
     *("mpnet", "luke", "mluke", "lilt", "xmod", "ibert", "esm"),
@@ -32,7 +33,7 @@ BEHIND_PADDING = (
 
 
 def load_config(model: LocalModel) -> Any:
-    """Return the configuration of a model."""
+    """Return the configuration of a model; for an adapter, that of its base model."""
     return load(transformers.AutoConfig, model.base or model, "configuration")
 
 
@@ -48,11 +49,11 @@ class FolderTokenizer(NamedTuple):
 
 
 def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
-    """Return the model's fast tokenizer: only fast ones know the characters of each token.
+    """Return the model's fast tokenizer: only a fast tokenizer returns the character offsets of tokens.
 
-    If transformers builds it in another way than `tokenizer.json` describes, that file is used as it is. `source` is
-    that of an earlier call with the same files and versions: nothing is compared then. MissingError if there is no
-    fast tokenizer.
+    If the tokenizer of transformers differs from `tokenizer.json`, the file is used as it is. `source` is that of an
+    earlier call with the same files and versions; then nothing is compared. Raises MissingError if there is no fast
+    tokenizer.
     """
     model = tokenizer_source(model)
     if source == OF_FILE:
@@ -61,12 +62,12 @@ def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
         TokenizerFile(model.folder).apply_parts(tokenizer)
         return FolderTokenizer(tokenizer, OF_FILE, "as in an earlier run")
     tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
-    # without a file transformers builds one with an empty vocabulary
+    # without a file, transformers builds a tokenizer with an empty vocabulary
     names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
     if not any((model.folder / name).exists() for name in names):
-        raise MissingError(f"{model.folder}: holds no tokenizer (none of {', '.join(sorted(names))})")
+        raise MissingError(f"{model.folder}: tokenizer not found (none of {', '.join(sorted(names))})")
     if not tokenizer.is_fast:
-        raise MissingError(f"{model.folder}: it has no fast tokenizer (tokenizer.json)")
+        raise MissingError(f"{model.folder}: no fast tokenizer: tokenizer.json not found")
     _check_limit(tokenizer, model)
     name = f"{type(tokenizer).__name__} of transformers {transformers.__version__}"
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
@@ -78,18 +79,18 @@ def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
     file = TokenizerFile(model.folder)
     difference = file.difference(tokenizer)
     if not difference:
-        how = f"equal to {FILE}" + (f" but for {MISTRAL_FIX}" if is_repaired(tokenizer) else "")
-        return FolderTokenizer(tokenizer, OF_TRANSFORMERS, f"{name}, {how}")
+        equal = f"equal to {FILE}" + (f" but for {MISTRAL_FIX}" if is_repaired(tokenizer) else "")
+        return FolderTokenizer(tokenizer, OF_TRANSFORMERS, f"{name}, {equal}")
     tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
     file.apply_parts(tokenizer)
-    if still := file.difference(tokenizer):
-        problem = f"{still}: neither {name} nor PreTrainedTokenizerFast follows the file"
+    if remaining := file.difference(tokenizer):
+        problem = f"{remaining}: neither {name} nor PreTrainedTokenizerFast follows the file"
         raise MissingError(f"{file.path}: {problem}")
     return FolderTokenizer(tokenizer, OF_FILE, f"{FILE}; {name} differs from it ({difference})")
 
 
 def _check_limit(tokenizer: Any, model: LocalModel) -> None:
-    """Raise MissingError for a maximum length that is no number."""
+    """Raise MissingError for a maximum length that is not a number."""
     if not isinstance(tokenizer.model_max_length, int | float):
         problem = f'"model_max_length" has to be a number, this is {kind_of(tokenizer.model_max_length)}'
         raise MissingError(f"{model.folder / 'tokenizer_config.json'}: {problem}")
@@ -101,22 +102,22 @@ def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel) -> None:
     Special tokens beyond the last row are allowed: no text is tokenized as one of them.
     """
     special = set(tokenizer.all_special_ids)
-    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
     vocabulary = tokenizer.get_vocab().items()
-    beyond = sorted((number, token) for token, number in vocabulary if number >= rows and number not in special)
+    beyond = sorted((token_id, token) for token, token_id in vocabulary if token_id >= rows and token_id not in special)
     if beyond:
-        number, token = beyond[0]
-        problem = f"the tokenizer has the token {token!r} with the id {number}"
+        token_id, token = beyond[0]
+        problem = f"the tokenizer has the token {token!r} with the id {token_id}"
         problem += f" and {len(beyond) - 1} others" if beyond[1:] else ""
         hint = "the embeddings were not resized when the token was added (resize_token_embeddings)"
         raise MissingError(f"{model.path}: {problem}, and the model has {rows} embeddings", hint=hint)
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:
-    """Return the most tokens that the tokenizer and the model's position table allow.
+    """Return the maximum length in tokens that both the tokenizer and the model's position table allow.
 
-    A tokenizer without a limit has 1e30; `config` may be None. The table of RoBERTa and of models like it begins after
-    the padding id, so that its first rows are never used.
+    transformers gives 1e30 to a tokenizer without a limit; `config` may be None. The table of RoBERTa and of similar
+    models begins after the padding id, so that its first rows are never used.
     """
     table = getattr(config, "max_position_embeddings", None) or 0
     if table <= 0:  # no table; XLNet has -1
@@ -127,9 +128,10 @@ def longest_input(tokenizer: Any, config: Any) -> int:
 
 
 def choose_length(model: LocalModel, settings: Settings, limit: int, least: int, usual: int | None = None) -> int:
-    """Return the maximum length of a prompt in tokens: --max-length, else the least of the model's own limits.
+    """Return the maximum length of a prompt in tokens: --max-length, else the smallest of the model's own limits.
 
-    Raises UsageError for less than `least`, which a prompt needs, and for more than `limit`.
+    `usual` is a limit that --max-length may exceed. Raises UsageError for less than `least` tokens, which a prompt
+    needs, and for more than `limit`.
     """
     length = settings.max_length or min(limit, model.max_length or limit, usual or limit)
     if length > limit:
@@ -139,10 +141,10 @@ def choose_length(model: LocalModel, settings: Settings, limit: int, least: int,
     return length
 
 
-def load(kind: Any, model: LocalModel, what: str, **options: Any) -> Any:
-    """Return a model's `what` (configuration, tokenizer, weights), loaded by `kind`, a class of transformers.
+def load(kind: Any, model: LocalModel, part: str, **options: Any) -> Any:
+    """Return a part of a model (configuration, tokenizer or weights), loaded by `kind`, a class of transformers.
 
-    Nothing is downloaded and no code of the model is run unless it is trusted: trusted code may be in another
+    Nothing is downloaded and no code of the model is run unless the model is trusted: trusted code may be in another
     repository of the hub. `trust_remote_code` is always set, because transformers would prompt on stdout.
     Raises MissingError for files that cannot be used, RunError if memory runs out.
     """
@@ -157,8 +159,8 @@ def load(kind: Any, model: LocalModel, what: str, **options: Any) -> Any:
     # the tokenizers library raises bare Exception, transformers whatever a wrong value causes
     except Exception as error:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch is not imported here
-            raise RunError(f"{model.folder}: out of memory: its {what} do not fit") from error
-        message = f"{model.path}: its {what} cannot be loaded: {_first_line(error)}"
+            raise RunError(f"{model.folder}: out of memory: its {part} do not fit") from error
+        message = f"{model.path}: its {part} cannot be loaded: {_first_line(error)}"
         lacks_package = model.gguf and "install" in str(error)  # some loaders raise a ValueError for it
         hint = "pip install 'lbr-cli[gguf]'" if lacks_package else code_hint(model)
         raise MissingError(message, hint=hint) from error
@@ -174,6 +176,6 @@ def code_hint(model: LocalModel) -> str:
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if "ignore_mismatched_sizes" in text:  # refers to a report that is not shown
-        return "their sizes are not those of the configuration"
+        return "size mismatch: the shapes of the weights are not those of the configuration"
     first, _, rest = text.partition("\n")
     return f"{first} {rest.strip().splitlines()[0]}" if first.rstrip().endswith(":") and rest.strip() else first

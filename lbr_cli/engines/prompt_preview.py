@@ -29,7 +29,7 @@ def prompt_preview(engine: str, model: LocalModel, settings: Settings) -> Prompt
 
     Raises UsageError and MissingError as the engine does.
     """
-    # both import transformers
+    # both modules import transformers
     if ENGINES[engine].sends_token_ids:
         from lbr_cli.engines.token_prompts import TokenPrompts
 

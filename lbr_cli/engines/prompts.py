@@ -58,14 +58,16 @@ class Tokenizes(Protocol):
         ...
 
     def inputs(self, requests: Sequence[Any]) -> list[Prompt]:
-        """Return the prompts of requests for which `check_room` holds, with their token types, if any."""
+        """Return the prompts of requests that pass `check_room`, with their token types, if any."""
         ...
 
-    def length_without_document(self, request: Any) -> int: ...
+    def length_without_document(self, request: Any) -> int:
+        """Return how many tokens the prompt of a request has if its document is empty."""
+        ...
 
 
 def narrowed(kind: type[R], request: Request) -> R:
-    """Return a request of the kind that an engine expects. TypeError for another kind."""
+    """Return the request, whose type has to be `kind`. TypeError for another type."""
     if not isinstance(request, kind):
         raise TypeError(f"expected a {kind.__name__} request, not {type(request).__name__}")
     return request
@@ -79,29 +81,29 @@ def check_room(tokenizer: Tokenizes, request: Request) -> None:
 
 
 def query_too_long(request: Request, used: int, limit: int) -> RequestError:
-    """The error for a query that leaves no room for a document; `used` tokens without it, of at most `limit`."""
-    message = f"the prompt has {used} tokens without a document and may have {limit}, so the query leaves no room"
-    return RequestError(message, request, hint="shorten the query, or raise --max-length where the model reads more")
+    """Return the error for a prompt of `used` tokens without its document, of at most `limit`."""
+    message = f"query too long: the prompt has {used} tokens without a document, of at most {limit}"
+    return RequestError(message, request, hint="shorten the query, or raise --max-length if the model reads more")
 
 
 def distinct_prompts(requests: Iterable[Request]) -> Iterator[Request]:
-    """Yield one request of each kind that differs in more than the document."""
+    """Yield the first of all requests that differ only in their documents."""
     seen: set[tuple[Hashable, Hashable]] = set()
     for request in requests:
-        kind = request.prefix, request.suffix
-        if kind not in seen:
-            seen.add(kind)
+        around = request.prefix, request.suffix
+        if around not in seen:
+            seen.add(around)
             yield request
 
 
 def prefix_keys(requests: Sequence[Request]) -> list[Hashable]:
     """Return for each request a key that is equal for requests whose prompts begin alike.
 
-    Prompts begin alike up to the document, or through it if documents come before queries: then the requests differ
-    more in what follows the document than in what precedes it.
+    The key is the part before the document. It includes the document if documents come before queries: then the
+    requests have more suffixes than prefixes.
     """
-    through_document = len({one.suffix for one in requests}) > len({one.prefix for one in requests})
-    return [(one.prefix, one.document) if through_document else one.prefix for one in requests]
+    document_first = len({request.suffix for request in requests}) > len({request.prefix for request in requests})
+    return [(request.prefix, request.document) if document_first else request.prefix for request in requests]
 
 
 def decode_with_special_tokens(tokenizer: Any, ids: list[int]) -> str:
@@ -155,12 +157,12 @@ class PromptTokenizer:
             return Prompt(request, head + ids + tail, False)
         ends = [stop - start for _, stop in offsets if 0 < stop - start <= len(document)]
         kept = len(ends)
-        if template.cuts and len(text) == start + len(document):
+        if template.cuts_tokens and len(text) == start + len(document):
             if len(ids) - room >= kept:
                 raise self._too_long(request)
             return Prompt(request, head + ids[:room] + tail, True)
-        # Cut at the end of a token and tokenize the rest again, as if the document had that length. The rest may merge
-        # in another way and need another cut.
+        # Cut the document at the end of a token and tokenize it again, as if it had that length. Its tokens may merge
+        # differently then, and need another cut.
         while (over := len(ids) - room) > 0:
             kept -= over
             if kept <= 0:

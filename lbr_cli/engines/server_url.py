@@ -19,21 +19,22 @@ HOSTED_KEYS = {
 
 
 def checked_url(url: str) -> str:
-    """Return a base URL without its last slash. UsageError for an invalid one, which is not shown."""
+    """Return a base URL without its last slash. UsageError for an invalid URL, which the message does not contain."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and url.isascii()
     except ValueError:
         valid = False
     if not valid or any(letter <= " " for letter in url):
-        raise UsageError("--base-url: invalid URL, neither http nor https", hint="example: http://127.0.0.1:8000/v1")
+        problem = "not http or https, an invalid host or port, or a character that is not ASCII"
+        raise UsageError(f"--base-url: invalid URL: {problem}", hint="example: http://127.0.0.1:8000/v1")
     if "@" in parts.netloc or "?" in url or "#" in url:
-        raise UsageError("--base-url: holds more than host, port and path", hint=KEY_HINT)
+        raise UsageError("--base-url: invalid URL: more than host, port and path", hint=KEY_HINT)
     return url.rstrip("/")
 
 
 def api_key(base_url: str) -> str:
-    """Return the key for a server; "" if there is none. UsageError for one that cannot be sent."""
+    """Return the key for a server; "" if there is none. UsageError for a key that cannot be sent."""
     parts = urlsplit(base_url)
     hosted = HOSTED_KEYS.get(parts.hostname or "") if parts.scheme == "https" else None
     name = KEY if os.environ.get(KEY) or not hosted else hosted

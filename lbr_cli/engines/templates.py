@@ -1,15 +1,17 @@
-"""Templates of prompts, split into what is equal in all prompts and the texts between.
+"""Split the template of a prompt into the token ids that all prompts share, and the text between them.
 
 A template is split into three parts: `head` ends with the last special token before the texts, `tail` begins with the
-first one after them, and what lies between is tokenized without special tokens, as one string if the request has no
-parts. A chat template for pairs may have special tokens between the two texts as well. Tokenizers never merge across a
-special token, so the parts give the whole; `Templates` verifies that on samples when it first meets a template.
+first special token after them, and the text between the two is tokenized without special tokens, as one string if the
+request has no parts. A chat template for pairs may have special tokens between the two texts as well. Tokenizers never
+merge across a special token, so the ids of the parts, joined, are those of the whole prompt; `Templates` verifies that
+on samples when it splits a template.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import jinja2
@@ -19,10 +21,10 @@ from lbr_cli.errors import MissingError, first_line
 
 PLACEHOLDER, SECOND_PLACEHOLDER = "\ufdd0", "\ufdd1"  # noncharacters: no template contains them
 SAMPLES = ("a b", " \n日本é\n\n1 ", "x")
-# of templates, and of the Python that their expressions call
+# raised by templates, and by the Python functions that their expressions call
 PYTHON_ERRORS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
 TEMPLATE_ERRORS = (jinja2.TemplateError, *PYTHON_ERRORS)
-# in a chat template that reads contents as lists of parts, by the rule of sentence-transformers 6.2
+# patterns of a chat template that reads contents as lists of parts, by the rule of sentence-transformers 6.2
 STRUCTURED = ("content[0]", ".type", "'type'", '"type"', "item.type", "message.content[")
 
 Part = str | Sequence[int]  # of a prompt: a text, or token ids
@@ -30,9 +32,9 @@ Part = str | Sequence[int]  # of a prompt: a text, or token ids
 
 @dataclass(frozen=True, slots=True)
 class _Around:
-    """A template around all texts of a request, stripped of white space at both ends if `strips`.
+    """A template around all texts of a request. If `strips`, it strips white space at both ends of the joined texts.
 
-    `cuts` means that a long document loses tokens, not characters.
+    If `cuts_tokens`, a document at the end of the text is truncated to its first tokens, which may split a character.
     """
 
     head: list[int]
@@ -40,11 +42,11 @@ class _Around:
     after: str
     tail: list[int]
     strips: bool
-    cuts: bool
+    cuts_tokens: bool
     strips_document: bool = False
 
     def parts(self, request: Prompted, document: str) -> tuple[list[Part], str, int, list[Part]]:
-        """The parts before the document's part, that part, where in it the document begins, and the parts after it."""
+        """Return the parts before the document's part, that part, the document's offset in it, and the parts after."""
         before = [self.before + request.before[0], *request.before[1:]]
         after = [*request.after[:-1], request.after[-1] + self.after]
         if self.strips:
@@ -66,10 +68,10 @@ class _AroundPair:
     document_first: bool
     strips_query: bool
     strips_document: bool
-    cuts: bool = True
+    cuts_tokens: bool = True
 
     def parts(self, request: Prompted, document: str) -> tuple[list[Part], str, int, list[Part]]:
-        """As `_Around.parts`."""
+        """Return the same as `_Around.parts`."""
         query = request.before[0].strip() if self.strips_query else request.before[0]
         first, second = (document, query) if self.document_first else (query, document)
         left, special, right = self.between
@@ -86,7 +88,7 @@ SplitTemplate = _Around | _AroundPair
 
 
 class Templates:
-    """Splits the templates of requests, of which some are in the tokenizer of a model."""
+    """Splits the templates of requests: raw templates, and the chat template of a model's tokenizer."""
 
     def __init__(self, tokenizer: Any, model: str) -> None:
         self._tokenizer = tokenizer
@@ -132,13 +134,13 @@ class Templates:
             inner, right = self._after_special(between[len(left) :])
             middle = (left, inner, right)
         split = _AroundPair(head, before, middle, after, tail, document_first, strips_query, strips_document)
-        for one in SAMPLES:
-            for other in SAMPLES:
-                request = Prompted(template, (one,), other.strip() if strips_document else other, ("",))
-                self._check(split, request, self._ids(self._render_pair(template, one, other), plain=False))
+        for query_text, text in product(SAMPLES, SAMPLES):
+            request = Prompted(template, (query_text,), text.strip() if strips_document else text, ("",))
+            self._check(split, request, self._ids(self._render_pair(template, query_text, text), plain=False))
         return split
 
     def _check(self, split: SplitTemplate, request: Prompted, whole: list[int]) -> None:
+        """Raise MissingError if the parts of a template do not give the ids of the whole prompt."""
         before, text, _, after = split.parts(request, request.document)
         parts = [part if isinstance(part, list) else self._ids(str(part)) for part in (*before, text, *after)]
         if [*split.head, *(i for part in parts for i in part), *split.tail] != whole:
@@ -149,28 +151,28 @@ class Templates:
         return encode(self._tokenizer, text, plain=plain)[0]
 
     def _after_special(self, text: str) -> tuple[list[int], str]:
-        """The ids up to the last special token of a text, and the text after it."""
+        """Return the ids up to the last special token of a text, and the text after it."""
         ids, offsets = encode(self._tokenizer, text, plain=False)
         last = max((index for index, i in enumerate(ids) if i in self._special), default=-1)
         return ids[: last + 1], text[offsets[last][1] if last >= 0 else 0 :]
 
     def _before_special(self, text: str) -> tuple[str, list[int]]:
-        """The text before the first special token, and the ids from there on."""
+        """Return the text before the first special token, and the ids from that token on."""
         ids, offsets = encode(self._tokenizer, text, plain=False)
         first = min((index for index, i in enumerate(ids) if i in self._special), default=len(ids))
         return text[: offsets[first][0] if first < len(ids) else len(text)], ids[first:]
 
     def _render(self, template: Chat | RawTemplate, user: str) -> str:
-        """The template as text, with `user` instead of the texts."""
+        """Return the template as text, with `user` instead of the texts."""
         if isinstance(template, RawTemplate):
             return template.before + user + template.after
         messages = [{"role": "system", "content": template.system}] if template.system else []
         messages.append({"role": "user", "content": user})
-        what = "a system message" if template.system else "a user message alone"
-        return self._apply(messages, what, add_generation_prompt=True) + template.assistant_prefix
+        description = "a system message" if template.system else "a user message alone"
+        return self._apply(messages, description, add_generation_prompt=True) + template.assistant_prefix
 
     def _render_pair(self, template: PairChat, query: str, document: str) -> str:
-        """The template as text, with this query and this document."""
+        """Return the template as text, with a query and a document."""
         structured = template.structured
         if structured is None:
             structured = any(pattern in str(self._tokenizer.chat_template) for pattern in STRUCTURED)
@@ -179,10 +181,11 @@ class Templates:
         messages = [
             {"role": role, "content": [{"type": "text", "text": text}] if structured else text} for role, text in texts
         ]
-        what = f"messages of the roles {template.query_role} and {template.document_role}"
-        return self._apply(messages, what, **dict(template.variables))
+        description = f"messages of the roles {template.query_role} and {template.document_role}"
+        return self._apply(messages, description, **dict(template.variables))
 
-    def _apply(self, messages: list[dict[str, Any]], what: str, **variables: Any) -> str:
+    def _apply(self, messages: list[dict[str, Any]], description: str, **variables: Any) -> str:
+        """Return messages as the chat template renders them. MissingError if it fails on messages so described."""
         chat_template = self._tokenizer.chat_template
         if not chat_template:
             raise MissingError(f"{self._model}: its tokenizer has no chat template, and this family needs one")
@@ -195,11 +198,11 @@ class Templates:
             raise MissingError(f"{self._model}: invalid chat template: line {error.lineno}: {error.message}") from error
         except TEMPLATE_ERRORS as error:
             problem = f"{type(error).__name__}: {first_line(error)}"
-            raise MissingError(f"{self._model}: its chat template fails on {what}: {problem}") from error
+            raise MissingError(f"{self._model}: its chat template fails on {description}: {problem}") from error
         return rendered
 
     def _added(self, template: Chat | RawTemplate) -> tuple[list[int], list[int]]:
-        """The special tokens that the tokenizer puts before and after a raw template."""
+        """Return the special tokens that the tokenizer adds before and after a raw template."""
         adds = template.special_tokens if isinstance(template, RawTemplate) else "none"
         if adds == "bos":
             bos = self._tokenizer.bos_token_id

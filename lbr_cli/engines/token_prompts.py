@@ -28,7 +28,7 @@ class TokenPrompts:
     """`NextToken` requests -> token ids of prompts and of labels, equal to those of the local engine."""
 
     def __init__(self, model: LocalModel, settings: Settings, engine: str, limit: int = UNLIMITED) -> None:
-        """Read the tokenizer. `limit` is the engine's own limit of prompt and answer, if it has one.
+        """Read the tokenizer. `limit` is the engine's own limit of prompt and answer in tokens, if any.
 
         Raises UsageError for a family that the engine does not support and for an impossible length, MissingError for
         files that cannot be used.
@@ -46,11 +46,11 @@ class TokenPrompts:
         self._model = model
         self._prompts = PromptTokenizer(self._tokenizer, self.max_length, model.name)
         self._label_ids = LabelIds(self._tokenizer, model.name)
-        # fails now if the chat template cannot be used
+        # raises now, before any pair, if the chat template cannot be used
         self._prompts.length_without_document(narrowed(NextToken, model.family.requests("", Document("", ""))[0]))
 
     def spec(self, device: str, dtype: str, weights: str = "") -> ComputeSpec:
-        """Return the choices on which a score depends, for an engine that computes on `device` in `dtype`."""
+        """Return the choices on which a score depends; the engine computes on `device` in `dtype`."""
         family = self._model.family
         digest, dated = prompt_digest(family, lambda request: self.prompt(request).ids, self._tokenizer)
         return ComputeSpec(device, dtype, self.max_length, digest, dated, weights, self._source)
@@ -70,5 +70,5 @@ class TokenPrompts:
         return decode_with_special_tokens(self._tokenizer, ids)
 
     def label_ids(self, request: Request) -> list[int]:
-        """Return a token for each label. MissingError if the tokenizer has none."""
+        """Return a token id for each label of a request. MissingError for a label without a token."""
         return self._label_ids(narrowed(NextToken, request))

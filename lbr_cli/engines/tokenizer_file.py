@@ -1,14 +1,14 @@
 """Compare a tokenizer that transformers built with the `tokenizer.json` of its folder.
 
-transformers builds many tokenizers from the defaults of their classes: of the file it reads the vocabulary, but often
-neither the normalizer nor the pre-tokenizer nor the post-processor (from version 5.6; huggingface/transformers#45488,
+transformers builds many tokenizers from the defaults of their classes: it reads the vocabulary from the file, but often
+ignores the normalizer, the pre-tokenizer and the post-processor (from version 5.6; huggingface/transformers#45488,
 huggingface/sentence-transformers#3911). The model would then receive other tokens than in its training.
 
-transformers 5.24 differs from the file on purpose in one case, which is followed: `fix_mistral_regex` replaces the
-pre-tokenizer of Mistral's older files (`_patch_mistral_regex`). Two others are none. `add_bos_token` and
-`add_eos_token` of `tokenizer_config.json` are ignored where there is a `tokenizer.json`. A SentencePiece charsmap
-(`_spm_precompiled_charsmap`) is copied from the file's own normalizer; a class that drops the other steps of that
-normalizer differs from the file.
+transformers 5.24 deviates from the file on purpose in one case, and lbr accepts that repair: `fix_mistral_regex`
+replaces the pre-tokenizer of Mistral's older files (`_patch_mistral_regex`). Two settings are not repairs.
+`add_bos_token` and `add_eos_token` of `tokenizer_config.json` are ignored if there is a `tokenizer.json`. A
+SentencePiece charsmap (`_spm_precompiled_charsmap`) is copied from the file's own normalizer; a class that drops the
+other steps of that normalizer differs from the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lbr_cli.errors import MissingError, first_line
 FILE = "tokenizer.json"
 MISTRAL_FIX = "fix_mistral_regex"
 PARTS = ("normalizer", "pre_tokenizer", "post_processor")
-# two texts of words with known ids, to apply a post-processor without the vocabulary of the model
+# words with known ids, to apply a post-processor without the vocabulary of the model
 WORDS = {"one": 10_000_001, "two": 10_000_002}
 
 
@@ -44,7 +44,7 @@ class TokenizerFile:
         self._own.encode_special_tokens = True  # as lbr reads texts: special tokens written out are ordinary text
 
     def difference(self, tokenizer: Any) -> str:
-        """Return what a tokenizer does differently from the file, in words; "" for nothing but a repair.
+        """Return how a tokenizer differs from the file: a part or a text; "" if it does not, except for a repair.
 
         Two parts with different descriptions are equal if they give the same results for all `AWKWARD` texts. Then the
         token ids are compared: of texts and pairs, with and without special tokens.
@@ -52,52 +52,53 @@ class TokenizerFile:
         self._repair(tokenizer)
         for part in PARTS:
             own, used = getattr(self._own, part), getattr(tokenizer.backend_tokenizer, part)
-            if _as_json(own, part) != _as_json(used, part) and _acts(own, part) != _acts(used, part):
+            if _as_json(own, part) != _as_json(used, part) and _results(own, part) != _results(used, part):
                 return part
         return self._different_ids(tokenizer)
 
     def apply_parts(self, tokenizer: Any) -> None:
-        """Give a tokenizer the parts of the file, except where transformers repairs them on purpose."""
+        """Replace the parts of a tokenizer by those of the file, except a pre-tokenizer that transformers repaired."""
         self._repair(tokenizer)
         for part in PARTS:
             setattr(tokenizer.backend_tokenizer, part, getattr(self._own, part))
 
     def _repair(self, tokenizer: Any) -> None:
+        """Use the repaired pre-tokenizer of a tokenizer, if it has one, instead of that of the file."""
         if is_repaired(tokenizer):
             self._own.pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
 
     def _different_ids(self, tokenizer: Any) -> str:
-        """Return the first text whose tokens differ from those of the file."""
-        typed = "token_type_ids" in tokenizer.model_input_names
+        """Return the first text or pair whose tokens differ from those of the file, in words; "" if there is none."""
+        has_types = "token_type_ids" in tokenizer.model_input_names
         pairs = [(text, None) for text in AWKWARD] + list(pairwise(AWKWARD))
         for text, second in pairs:
             # in lists: transformers reads an empty string as no second text
-            texts = [[one] for one in (text, second) if one is not None]
+            texts = [[text]] if second is None else [[text], [second]]
             for special in (False, True):
                 options = {"add_special_tokens": special, "split_special_tokens": True, "verbose": False}
                 (used,) = tokenizer(*texts, **options).encodings
                 own = self._own.encode(text, second, add_special_tokens=special)
-                if own.ids != used.ids or (typed and special and own.type_ids != used.type_ids):
+                if own.ids != used.ids or (has_types and special and own.type_ids != used.type_ids):
                     return f"token ids of {text!r}" + (f" and {second!r}" if second is not None else "")
         return ""
 
 
 def is_repaired(tokenizer: Any) -> bool:
-    """Return whether transformers replaced the pre-tokenizer of the file on purpose; it marks the backend then."""
+    """Return whether transformers replaced the pre-tokenizer of the file on purpose: it sets an attribute then."""
     return bool(getattr(tokenizer.backend_tokenizer, MISTRAL_FIX, False))
 
 
 def _as_json(part: Any, name: str) -> Any:
-    """A part with the values of all its options."""
-    alone = Tokenizer(models.BPE())
-    setattr(alone, name, part)
-    return json.loads(alone.to_str())[name]
+    """Return the JSON of a part, with the values of all its options."""
+    tokenizer = Tokenizer(models.BPE())
+    setattr(tokenizer, name, part)
+    return json.loads(tokenizer.to_str())[name]
 
 
-def _acts(part: Any, name: str) -> Any:
-    """What a part makes of awkward texts."""
+def _results(part: Any, name: str) -> Any:
+    """Return the results of a part for all awkward texts."""
     if name == "post_processor":
-        return _framed(part)
+        return _post_processed(part)
     return [_apply(part, text) for text in AWKWARD]
 
 
@@ -113,10 +114,10 @@ def _apply(part: Any, text: str) -> Any:
     return [piece for piece, _, _ in split.get_splits()]
 
 
-def _framed(post_processor: Any) -> list[tuple[list[int], list[int]]]:
-    """The ids and the type ids of a text and of a pair of texts, with special tokens."""
-    alone = Tokenizer(models.WordLevel(WORDS, unk_token="one"))
-    alone.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    alone.post_processor = post_processor
-    encoded = [alone.encode("one two"), alone.encode("one two", "two"), alone.encode("one", "two one")]
-    return [(one.ids, one.type_ids) for one in encoded]
+def _post_processed(post_processor: Any) -> list[tuple[list[int], list[int]]]:
+    """Return the ids and the type ids of a text and of two pairs of texts, with special tokens."""
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="one"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = post_processor
+    encodings = [tokenizer.encode("one two"), tokenizer.encode("one two", "two"), tokenizer.encode("one", "two one")]
+    return [(encoding.ids, encoding.type_ids) for encoding in encodings]

@@ -1,4 +1,4 @@
-"""vLLM in this process: it receives token ids, one prompt for each pair, and returns the labels' log-probabilities.
+"""vLLM in this process: it receives one prompt of token ids for each pair, and returns the labels' log-probabilities.
 
 Prompts and truncation are those of the local engine. vLLM caches the prefix that prompts share and chooses its own
 batches; its environment variables (`VLLM_CPU_KVCACHE_SPACE` and others) apply.
@@ -37,19 +37,19 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A tokenizer, and how vLLM will compute."""
+    """The prompts of a model, and how vLLM will compute."""
 
     model: LocalModel
     batch_tokens: int | None
-    ids: TokenPrompts
+    prompts: TokenPrompts
     spec: ComputeSpec
     warnings: ClassVar[Sequence[str]] = ()
 
     def load(self, pairs: int = 0) -> Engine:
-        """Load the weights into vLLM. RunError if they do not fit into memory, MissingError if it cannot load them."""
+        """Load the weights into vLLM. RunError if memory runs out, MissingError if vLLM cannot load them."""
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        folder, length = self.model.folder, self.ids.max_length
+        folder, length = self.model.folder, self.prompts.max_length
         try:
             with warnings.catch_warnings(action="ignore"):
                 from vllm import LLM
@@ -69,7 +69,7 @@ class Prepared:
             raise RunError(f"{folder}: out of memory: the weights do not fit") from error
         except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
             raise MissingError(f"{folder}: vLLM cannot load it: {first_line(error)}") from error
-        return Vllm(llm, self.ids, self.spec)
+        return Vllm(llm, self.prompts, self.spec)
 
 
 def prepare(model: LocalModel, settings: Settings) -> Prepared:
@@ -77,15 +77,15 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
     if find_spec("vllm") is None:
         raise MissingError("--engine vllm: vllm is not installed", hint="pip install 'lbr-cli[vllm]'")
     if model.gguf:
-        raise UsageError(f"--engine vllm: it takes a folder, and {model.path} is a GGUF file")
+        raise UsageError(f"--engine vllm: unsupported model: {model.path} is a GGUF file, not a folder")
     if model.base:
-        raise UsageError(f"--engine vllm: {model.folder} is an adapter", hint=MERGE_HINT)
+        raise UsageError(f"--engine vllm: unsupported model: {model.folder} is an adapter", hint=MERGE_HINT)
     if settings.dtype == "int8":
         raise UsageError("--dtype int8: unsupported by --engine vllm, only by --engine local on CPUs")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_name(choose_dtype(settings.dtype, torch.device(device)))
-    ids = TokenPrompts(model, settings, "vllm")
-    return Prepared(model, settings.batch_tokens, ids, ids.spec(device, dtype))
+    prompts = TokenPrompts(model, settings, "vllm")
+    return Prepared(model, settings.batch_tokens, prompts, prompts.spec(device, dtype))
 
 
 class Vllm:

@@ -1,4 +1,4 @@
-"""Several copies of one engine, each in a process of its own: requests are cut into chunks and divided among them.
+"""Several copies of one engine, each in its own process: requests are cut into chunks, which the processes share.
 
 The processes are those of Ray (`ray/`) or one for each device of this machine (`local/processes.py`).
 """
@@ -17,7 +17,7 @@ from lbr_cli.engines.prompts import distinct_prompts, prefix_keys
 from lbr_cli.errors import RequestError
 
 CHUNK_SIZE = 64  # requests that a worker receives at once
-QUEUED = 2  # chunks for each worker: one that it computes, one that waits
+QUEUED = 2  # chunks of each worker: one in computation, one that waits
 CHECK_SIZE = 4096  # requests that a worker checks at once
 
 Chunk = Sequence[Request]
@@ -65,18 +65,18 @@ class WorkerEngine:
 
     def check(self, requests: Iterable[Request]) -> None:
         """Let a worker, which has the tokenizer, check one request of each kind, without its document."""
-        vectors = (Embedding, TokenEmbeddings)  # of any text
-        distinct = (request for request in distinct_prompts(requests) if not isinstance(request, vectors))
+        unchecked = (Embedding, TokenEmbeddings)  # any text can be encoded
+        distinct = (request for request in distinct_prompts(requests) if not isinstance(request, unchecked))
         for first in distinct:
-            some = [first, *islice(distinct, CHECK_SIZE - 1)]
-            kinds: dict[Request, Request] = {replace(request, document=""): request for request in some}
+            chunk = [first, *islice(distinct, CHECK_SIZE - 1)]
+            by_kind: dict[Request, Request] = {replace(request, document=""): request for request in chunk}
             try:
-                self._workers[0].check(list(kinds))
+                self._workers[0].check(list(by_kind))
             except RequestError as error:
-                raise type(error)(str(error), kinds[error.request], hint=error.hint) from error
+                raise type(error)(str(error), by_kind[error.request], hint=error.hint) from error
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Send chunks to the workers, each to the one with the fewest; after a failure no more."""
+        """Send each chunk to the worker with the fewest chunks, and yield its batch. After a failure, send no more."""
         failure: RequestError | None = None
 
         def chunks() -> Iterator[Chunk]:
@@ -105,7 +105,7 @@ class WorkerEngine:
 
 
 def cut(requests: Sequence[Request], size: int) -> Iterator[Chunk]:
-    """Cut requests into chunks of at most `size`, which end where prompts begin differently, if that is near."""
+    """Cut requests into chunks of at most `size`; a chunk ends at a change of prefix if its second half has one."""
     keys = prefix_keys(requests)
     start = 0
     while start < len(requests):

@@ -1,4 +1,4 @@
-"""bge-reranker-v2-gemma: a causal model that answers Yes or No; only the logit of Yes is read.
+"""bge-reranker-v2-gemma: a causal model that answers Yes or No; the score is the logit of Yes.
 
     score = z(Yes)
 

@@ -3,7 +3,7 @@
     cosine       q · d / (|q| |d|), -1 to 1        dot          q · d, unbounded
     euclidean    -|q - d|, up to 0                 manhattan    -Σ |q_i - d_i|, up to 0
 
-as in sentence-transformers. A folder of that library has its own similarity and prompts. Each text is encoded once.
+as in sentence-transformers. A folder of that library may set the similarity and the prompts. Each text is encoded once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 @dataclass(frozen=True, slots=True)
 class BiEncoder:
-    """Options that are None are those of the model's folder; its defaults are no prompt, and cosine.
+    """Options that are None are those of the model's folder; the defaults are no prompt and cosine similarity.
 
     `query_length` and `document_length` limit the tokens of queries and of documents.
     """

@@ -23,11 +23,11 @@ from lbr_cli.families.odds import sigmoid
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """`relevant` is the label of two that means "relevant", by the names in the folder's `id2label`.
+    """Of two labels, `relevant` is the number of the one whose name in the folder's `id2label` means "relevant".
 
-    `query_prompt` and `document_prompt` precede the texts of a pair; None means that of the folder, or none. In `chat`,
-    the model's own chat template, `query_prompt` is the system message. `prompt` replaces both. `without_prompt` lets a
-    causal model read the bare pair: only the user knows how it was trained.
+    `query_prompt` and `document_prompt` precede the texts of a pair; None means the prompt of the folder, if any. In
+    `chat`, the model's own chat template, `query_prompt` is the system message. `prompt` replaces both.
+    `without_prompt` lets a causal model read the bare pair: only the user knows how the model was trained.
     """
 
     name: ClassVar[str] = "classifier"

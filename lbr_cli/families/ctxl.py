@@ -1,4 +1,4 @@
-"""ctxl-rerank-v2: a causal model of which the logit of the first token of the vocabulary is read.
+"""ctxl-rerank-v2: a causal model; the score is its logit of the first token of the vocabulary.
 
     score = z(token 0)
 

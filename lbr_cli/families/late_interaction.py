@@ -25,7 +25,7 @@ WITHOUT_TOKENS = -1e9  # the score of a document without a token to compare, as 
 
 @dataclass(frozen=True, slots=True)
 class LateInteraction:
-    """The options of the model's folder; the prompts may be chosen, None means those of the folder.
+    """Options are those of the model's folder, except prompts that are not None.
 
     `query_length` and `document_length` limit the tokens of queries and of documents. `with_matches` adds to the
     details of a score which token of the document each token of the query matches.
@@ -57,17 +57,18 @@ class LateInteraction:
         if not len(document):
             return Score(WITHOUT_TOKENS, {"matches": []} if self.with_matches else {})
         blocks = _similarities(query, document)
-        tops = [*zip(*(block.max(axis=0).tolist() for block in blocks), strict=True)]  # by token of the query
-        best = [_largest(of_blocks) for of_blocks in tops]
+        # for each token of the query, the maximum in each block
+        maxima = [*zip(*(block.max(axis=0).tolist() for block in blocks), strict=True)]
+        best = [_largest(of_blocks) for of_blocks in maxima]
         value = sum(best, 0.0)
         if self.similarity == MEAN_MAXSIM:
             value /= max(len(query), 1)
         if not self.with_matches:
             return Score(value)
-        first = [of_blocks.index(similarity) for of_blocks, similarity in zip(tops, best, strict=True)]
+        numbers = [of_blocks.index(similarity) for of_blocks, similarity in zip(maxima, best, strict=True)]
         indexes = [block.argmax(axis=0).tolist() for block in blocks]
         matched = [
-            answers[1].tokens[number * len(blocks[0]) + indexes[number][token]] for token, number in enumerate(first)
+            answers[1].tokens[number * len(blocks[0]) + indexes[number][token]] for token, number in enumerate(numbers)
         ]
         matches = [_match(*row) for row in zip(answers[0].tokens, matched, best, strict=True)]
         return Score(value, {"matches": matches})
@@ -83,10 +84,10 @@ def _similarities(query: Any, document: Any) -> list[Any]:
 
 
 def _largest(values: Sequence[float]) -> float:
-    """Return the largest value, or NaN if there is one."""
+    """Return the largest value, or NaN if any value is NaN."""
     return next(filter(math.isnan, values), max(values))
 
 
 def _match(query: Token, document: Token, similarity: float) -> dict[str, Any]:
-    where = {} if document.start is None else {"start": document.start, "end": document.end}
-    return {"query_token": query.text, "document_token": document.text, **where, "similarity": round(similarity, 6)}
+    offsets = {} if document.start is None else {"start": document.start, "end": document.end}
+    return {"query_token": query.text, "document_token": document.text, **offsets, "similarity": round(similarity, 6)}

@@ -41,11 +41,11 @@ class Lb:
         return (NextToken(Chat(SYSTEM), (before,), document.contents, ("",), DIGITS),)
 
     def score(self, answers: Sequence[Answer]) -> Score:
-        """Details: `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
+        """Return the score, with the details `digits`, the probabilities p(1) to p(7), and `mass`, their sum."""
         digits = [math.exp(log_probability) for log_probability in answers[0].values]
         mass = math.fsum(digits)
         value = math.fsum(digit * p for digit, p in enumerate(digits, 1))
-        warning = "the digits 1 to 7 hold less than half of the probability: this model does not answer in digits"
+        warning = "the digits 1 to 7 have less than half of the probability: the model does not answer in digits"
         return Score(value, {"digits": digits, "mass": mass}, warning if mass < MIN_MASS else "")
 
     def probability(self, score: float) -> float | None:

@@ -3,10 +3,10 @@
     score = z(true)               one token
     score = z(true) - z(false)    two tokens, equal to ln p(true) - ln p(false)
 
-of the token after the prompt. Scale: a logit or log-odds, unbounded; `probability` is sigmoid(score), the score of
-sentence-transformers unless the folder names another activation. The tokens are those of the folder's LogitScore
-module; the prompt is the folder's chat template around two messages of the roles "query" and "document", after a system
-message if the folder has a default prompt.
+where z are the logits of the token after the prompt. Scale: a logit or log-odds, unbounded; `probability` is
+sigmoid(score), the score of sentence-transformers unless the folder names another activation. The tokens are those of
+the folder's LogitScore module; the prompt is the folder's chat template around two messages of the roles "query" and
+"document", after a system message if the folder has a default prompt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lbr_cli.families.odds import sigmoid
 class LogitScore:
     """`tokens` are the ids for relevant and, in most folders, not relevant. `instruction` is the system message.
 
-    All are those of the model's folder, except an `instruction` that is not None.
+    Options are those of the model's folder, except an `instruction` that is not None.
     """
 
     name: ClassVar[str] = "logit-score"

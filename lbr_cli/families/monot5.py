@@ -2,9 +2,9 @@
 
     score = z(true) - z(false)
 
-of the first generated token. Scale: log-odds, unbounded; `probability` is the softmax over the two, whose logarithm is
-the score of pygaggle and pyterrier_t5. Prompt and labels are theirs, too: "true" and "false" for the checkpoints of
-castorini, "yes" and "no" for most mT5 of unicamp-dl, "sim" and "não" for its ptT5.
+where z are the logits of the first generated token. Scale: log-odds, unbounded; `probability` is the softmax over the
+two, whose logarithm is the score of pygaggle and pyterrier_t5. Prompt and labels are those of these libraries: "true"
+and "false" for the checkpoints of castorini, "yes" and "no" for most mT5 of unicamp-dl, "sim" and "não" for its ptT5.
 """
 
 from __future__ import annotations

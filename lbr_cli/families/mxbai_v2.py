@@ -2,10 +2,10 @@
 
     score = z(1) - z(0)
 
-the difference of the two logits, equal to ln p(1) - ln p(0). Scale: unbounded; the score of a borderline document
-depends on the size of the model. Its authors' normalised score is sigmoid(score - m / 2), with m = 9 for
-mixedbread-ai/mxbai-rerank-base-v2 and 12 for -large-v2. Prompt and formula are those of their library mxbai-rerank,
-which tokenizes the parts of the prompt separately; `probability` is the softmax over the two.
+equal to ln p(1) - ln p(0). Scale: log-odds, unbounded; the score of a borderline document depends on the size of the
+model. Its authors' normalised score is sigmoid(score - m / 2), with m = 9 for mixedbread-ai/mxbai-rerank-base-v2 and 12
+for -large-v2. Prompt and formula are those of their library mxbai-rerank, which tokenizes the parts of the prompt
+separately; `probability` is the softmax over the two.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def log_odds(answer: Answer, labels: tuple[str, str]) -> Score:
     """
     relevant, other = answer.values
     mass = math.exp(relevant) + math.exp(other)
-    warning = f"{labels[0]!r} and {labels[1]!r} hold less than half of the probability: this model answers otherwise"
+    warning = f"{labels[0]!r} and {labels[1]!r} have less than half of the probability: the model gives other answers"
     score = relevant - other
     return Score(score, {"probability": sigmoid(score), "mass": mass}, warning if mass < MIN_MASS else "")
 

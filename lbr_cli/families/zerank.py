@@ -1,4 +1,4 @@
-"""zerank: a Qwen3 that answers Yes; only the logit of Yes is read.
+"""zerank: a Qwen3 that answers Yes; the score is the logit of Yes.
 
     score = z(Yes)
 

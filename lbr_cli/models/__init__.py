@@ -1,6 +1,6 @@
 """`--model`: an alias, a hub id, a folder, a GGUF file or a name on a server -> where the model is, and its family.
 
-Aliases are the models that lbr knows; their weights are never replaced by others.
+`known.py` lists the aliases. A model that is missing is an error; no other model replaces it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def resolve(
     chosen: Mapping[str, Any] | None = None,
     trusted: bool = False,
 ) -> HubModel | LocalModel:
-    """Return the model of a name, without any network. `chosen` are fields of its family.
+    """Return the model that `name` means, without a network. `chosen` are fields of its family, set by the user.
 
     Raises UsageError for an invalid combination of name and options, MissingError for a file, folder or package that
     does not exist or cannot be used.
@@ -67,13 +67,13 @@ def resolve(
     folder_of_name, gguf = _folder(name)
     if folder_of_name is None:
         _check_hub_id(name, "--model")
-        short, of_name = short_name(name.split("/")[1]), requested or HUB_FAMILIES.get(name)
-        if of_name:
-            of_name, options = _with_options(short, of_name, options), {}
-        return HubModel(short, name, name, of_name, options, revision, trusted=trusted)
+        short, known_family = short_name(name.split("/")[1]), requested or HUB_FAMILIES.get(name)
+        if known_family:
+            known_family, options = _with_options(short, known_family, options), {}
+        return HubModel(short, name, name, known_family, options, revision, trusted=trusted)
     if revision is not None:
-        what = "file" if gguf else "folder"
-        raise UsageError(f"--revision {revision}: {name} is a {what}, and only models on a hub have revisions")
+        kind = "file" if gguf else "folder"
+        raise UsageError(f"--revision {revision}: {name} is a {kind}, and only models on a hub have revisions")
     short = short_name(Path(gguf).stem if gguf else folder_of_name.resolve().name)
     if not gguf and (adapter := read_adapter(folder_of_name)):
         return _adapted(HubModel(short, "", label(name), requested, options, trusted=trusted), adapter)
@@ -86,17 +86,17 @@ def resolve_served(
 ) -> ServedModel:
     """Return the model that a server calls `name`. `tokenizer` is an alias, a hub id, a folder or a GGUF file.
 
-    Its family is that of an alias or hub id, else the requested one. Raises UsageError and MissingError as `resolve`.
+    Its family is that of an alias or hub id, else `family_name`. Raises UsageError and MissingError as `resolve`.
     """
     known = ALIASES.get(name) or _of_hub_id(name)
-    of_name = known.family if known else HUB_FAMILIES.get(name)
-    if of_name is None and family_name is None:
+    known_family = known.family if known else HUB_FAMILIES.get(name)
+    if known_family is None and family_name is None:
         raise UsageError(f"--model {name}: a server does not name the family of its models", hint=FAMILY_HINT)
-    if of_name:
-        _check_family(name, family_name, of_name)
+    if known_family:
+        _check_family(name, family_name, known_family)
     short = short_name(known.name if known else name.rstrip("/").rsplit("/", 1)[-1])
-    settled = _with_options(short, of_name or family(family_name or ""), chosen or {})
-    model = ServedModel(short, name, settled, known.hub_id if known else None)
+    chosen_family = _with_options(short, known_family or family(family_name or ""), chosen or {})
+    model = ServedModel(short, name, chosen_family, known.hub_id if known else None)
     if tokenizer is None:
         return model
     return replace(model, tokenizer=_tokenizer(tokenizer, model, known.max_length if known else None))
@@ -113,8 +113,8 @@ def fetch(model: Model, progress: Progress, digest: Digest = sha256) -> LocalMod
     RunError for a hub that cannot be reached within seconds.
     """
     if isinstance(model, HubModel):
-        found = _of_snapshot(model, get_snapshot(model, progress))
-        return fetch(found, progress, digest) if isinstance(found, HubModel) else found
+        resolved = _of_snapshot(model, get_snapshot(model, progress))  # a HubModel is the base model of an adapter
+        return fetch(resolved, progress, digest) if isinstance(resolved, HubModel) else resolved
     if isinstance(model, ServedModel):
         if not isinstance(model.tokenizer, HubModel):
             return model
@@ -129,7 +129,7 @@ def fetch(model: Model, progress: Progress, digest: Digest = sha256) -> LocalMod
 
 
 def find_local(model: Model) -> LocalModel | None:
-    """Return the model, or the tokenizer of a served model, if it is on this machine."""
+    """Return the model, or the tokenizer of a served model, if it is on this machine; else None."""
     if isinstance(model, ServedModel):
         if not isinstance(model.tokenizer, HubModel):
             return model.tokenizer
@@ -149,7 +149,7 @@ def is_local(known: Known) -> bool:
 
 
 def label(name: str) -> str:
-    """Return one name for all names of a model: its alias, its hub id, or its absolute path."""
+    """Return the canonical name of a model: its alias, else its hub id, or its absolute path."""
     if name not in ALIASES and os.path.exists(name):  # a file name may contain any bytes
         return str(Path(name).resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     known = _known(name)
@@ -175,7 +175,7 @@ def _folder(name: str) -> tuple[Path | None, str]:
             name.encode()
         except UnicodeEncodeError as error:
             message = f"--model {name}: weights cannot be read from a path that is not UTF-8"
-            raise MissingError(message, hint="rename it") from error
+            raise MissingError(message, hint="rename the file or folder") from error
     if os.path.isdir(name):
         return Path(name), ""
     if os.path.isfile(name) and name.endswith(".gguf"):
@@ -196,9 +196,9 @@ def _check_hub_id(name: str, option: str) -> None:
         raise MissingError(f"{option} {name}: not supported: {scope.OUT_OF_SCOPE[name]}", hint=scope.HINT)
 
 
-def _check_family(name: str, family_name: str | None, of_name: Family) -> None:
-    if family_name not in (None, of_name.name):
-        raise UsageError(f"--family {family_name}: {name} is a model of the family {of_name.name}")
+def _check_family(name: str, family_name: str | None, known_family: Family) -> None:
+    if family_name not in (None, known_family.name):
+        raise UsageError(f"--family {family_name}: {name} is a model of the family {known_family.name}")
 
 
 def _tokenizer(name: str, model: ServedModel, max_length: int | None) -> HubModel | LocalModel:
@@ -234,8 +234,8 @@ def _adapted(model: HubModel, adapter: Adapter) -> HubModel | LocalModel:
 
     The base model is a folder, relative to that of the adapter or to the current one, an alias or a hub id.
     """
-    beside = adapter.folder / adapter.base
-    name = str(beside) if beside.is_dir() else adapter.base
+    relative = adapter.folder / adapter.base
+    name = str(relative) if relative.is_dir() else adapter.base
     known = _known(name)
     limit = known.max_length if known else model.max_length
     if adapter.predicts_tokens and not model.family:
@@ -271,20 +271,20 @@ def _requested(name: str) -> Family:
 
 
 def _with_options(name: str, family: Family, options: Mapping[str, Any]) -> Family:
-    """Return the family with the options of the user. UsageError for an unknown or a missing one."""
+    """Return the family with the options of the user. UsageError for an unknown or a missing option."""
     of_family = {field.name for field in fields(family)}
     for key in options:
         if key not in of_family:
             raise UsageError(f"{OPTIONS[key]} has no effect: {name} is of the family {family.name}")
-    settled = replace(family, **options)
-    if isinstance(settled, Classifier) and settled.prompt:
+    changed = replace(family, **options)
+    if isinstance(changed, Classifier) and changed.prompt:
         for key in ("query_prompt", "document_prompt"):
             if key in options:
                 raise UsageError(f"{OPTIONS[key]} has no effect: --prompt-file holds the whole prompt")
-    if isinstance(settled, UserPrompt) and not (settled.prompt and settled.labels):
-        missing = " and ".join(OPTIONS[key] for key in ("prompt", "labels") if not getattr(settled, key))
-        raise UsageError(f"--family {settled.name} needs {missing}", hint="docs/models.md shows a prompt file")
-    return settled
+    if isinstance(changed, UserPrompt) and not (changed.prompt and changed.labels):
+        missing = " and ".join(OPTIONS[key] for key in ("prompt", "labels") if not getattr(changed, key))
+        raise UsageError(f"--family {changed.name} needs {missing}", hint="docs/models.md shows a prompt file")
+    return changed
 
 
 def _package_folder(alias: str) -> Path:

@@ -17,8 +17,8 @@ from lbr_cli.models.sentence_transformers import UNSUPPORTED, read_modules
 from lbr_cli.models.snapshot import ADAPTER, ADAPTER_WEIGHTS, VOCABULARIES, WHOLE
 
 MERGE_HINT = "merge the adapter into its base model with peft (merge_and_unload), save the result, and name that folder"
-# what peft saves as "init_lora_weights" for adapters whose base model keeps its weights; others, such as pissa, change
-# them before the training
+# values of "init_lora_weights" with which training keeps the weights of the base model; others, such as pissa, change
+# these weights first
 INITS = (None, True, False, "gaussian", "eva", "orthogonal")
 # keys that peft's merge follows, or that have no effect on it; a value of another key has to be null, false or empty
 KNOWN_KEYS = {
@@ -28,7 +28,7 @@ KNOWN_KEYS = {
     *("use_dora", "lora_bias", "trainable_token_indices", "target_parameters", "init_lora_weights", "eva_config"),
     *("loftq_config", "megatron_core", "qalora_group_size", "runtime_config"),
 }
-# task of an adapter -> the requests of a family for it; sentence-transformers does not use the task
+# task of an adapter -> the types of requests of its families; sentence-transformers does not use the task
 TASKS = {
     "CAUSAL_LM": (NextToken,),
     "SEQ_2_SEQ_LM": (NextToken,),
@@ -55,7 +55,7 @@ class Adapter:
 
     @property
     def predicts_tokens(self) -> bool:
-        """Whether the family is that of the base model, if that is known."""
+        """Whether the adapter predicts tokens, so that its family is that of the base model, if known."""
         return self.task in ("CAUSAL_LM", "SEQ_2_SEQ_LM") and not read_modules(self.model_folder)
 
 
@@ -92,7 +92,7 @@ def check_base(base: LocalModel, adapter: Adapter) -> None:
     if base.gguf:
         raise MissingError(f"{key}, a GGUF file", hint="name the folder that it was converted from")
     if (base.folder / ADAPTER).exists():
-        raise MissingError(f"{key}, which has an adapter, too", hint=MERGE_HINT)
+        raise MissingError(f"{key}, which is itself an adapter", hint=MERGE_HINT)
     config = JsonFile(base.folder / "config.json", optional=True)
     if config.object("quantization_config"):
         hint = f'write the name of the unquantized model as "base_model_name_or_path" of {adapter.config}'
@@ -124,7 +124,7 @@ def _check_config(config: JsonFile) -> None:
 
 
 def _check_files(folder: Path, base: str) -> None:
-    """Raise MissingError for a folder without the weights of an adapter, or with more than those of one."""
+    """Raise MissingError for a folder without the weights of an adapter, or with other weights or adapters."""
     if not any((folder / name).exists() for name in ADAPTER_WEIGHTS):
         problem = f"an adapter of {base} without its weights (none of {', '.join(ADAPTER_WEIGHTS)})"
         raise MissingError(f"{folder / ADAPTER}: {problem}")

@@ -24,13 +24,13 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
+        raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> dict[str, str]:
     """Return the sha256 of each file that loading a model may read, by its name in the folder.
 
-    Of a served model, those of its tokenizer, if it is on this machine.
+    For a served model, these are the files of its tokenizer, if the tokenizer is on this machine.
     """
     local = model.tokenizer if isinstance(model, ServedModel) else model
     if not isinstance(local, LocalModel):

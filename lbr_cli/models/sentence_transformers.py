@@ -1,8 +1,8 @@
 """The files that sentence-transformers adds to a model folder: its modules, model type, prompts and similarity.
 
 `modules.json` lists the modules of a model with the full names of their classes; `config_sentence_transformers.json`
-holds the type of the model, its prompts and its similarity; `sentence_bert_config.json` says how the first module reads
-texts. Formats as of sentence-transformers 6.2. What lbr would read differently from that library raises an error.
+has the type of the model, its prompts and its similarity; `sentence_bert_config.json` configures how the first module
+reads texts. Formats as of sentence-transformers 6.2. A setting that lbr would read differently raises an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRANSFORMER_CONFIGS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-# keys of it that change the input or the weights, and the values without an effect
+# keys of that configuration that change the input or the weights, and their values without an effect
 TRANSFORMER_DEFAULTS: dict[str, object] = {
     "transformer_task": "feature-extraction",
     "module_output_name": "token_embeddings",
@@ -99,7 +99,7 @@ def transformer_folder(folder: Path) -> Path:
 def model_type(folder: Path) -> str:
     """Return the class of sentence-transformers that wrote the folder, SentenceTransformer by default.
 
-    Raises MissingError for a class of which lbr cannot compute the scores.
+    Raises MissingError for a class whose scores lbr cannot compute.
     """
     config = JsonFile(folder / CONFIG, optional=True)
     kind = config.string("model_type") or BI_ENCODER
@@ -124,7 +124,7 @@ def transformer_config(folder: Path) -> JsonFile:
 def feature_extraction_config(folder: Path) -> JsonFile:
     """Return the configuration of a Transformer module that gives token embeddings of plain texts.
 
-    Raises MissingError for a key that would change the tokens or the weights and that lbr does not support.
+    Raises MissingError for an unsupported key that would change the tokens or the weights.
     """
     config = transformer_config(folder)
     if "message" in config.object("modality_config"):
@@ -166,7 +166,7 @@ def positive(config: JsonFile, key: str) -> int | None:
 
 
 def check_bi_encoder(folder: Path) -> None:
-    """Raise MissingError for a folder whose vectors would differ from those of sentence-transformers."""
+    """Raise MissingError for a folder whose model type is not that of a bi-encoder."""
     config = JsonFile(folder / CONFIG, optional=True)
     kind = model_type(folder)
     if kind != BI_ENCODER:
@@ -205,7 +205,7 @@ def score_tokens(folder: Path) -> tuple[int, ...]:
             if relevant is None:
                 raise config.error("true_token_id", "is missing")
             return (relevant,) if other is None else (relevant, other)
-    raise MissingError(f"{folder / MODULES}: has no module LogitScore", hint="it is of another --family")
+    raise MissingError(f"{folder / MODULES}: has no module LogitScore", hint="choose another --family")
 
 
 def default_prompt(folder: Path) -> str:
@@ -221,9 +221,9 @@ def default_prompt(folder: Path) -> str:
 
 
 def read_first_module(folder: Path, *, is_late: bool = False) -> Reading:
-    """Return how the first module of a folder reads texts. Raises MissingError for settings that lbr does not know.
+    """Return how the first module of a folder reads texts. Raises MissingError for settings that lbr does not support.
 
-    That of a late-interaction model may expand queries.
+    If `is_late`, the folder holds a late-interaction model, whose first module may expand queries.
     """
     modules = read_modules(folder)
     if not modules:
@@ -238,7 +238,7 @@ def read_first_module(folder: Path, *, is_late: bool = False) -> Reading:
 
 
 def _pair_chat(config: JsonFile) -> PairChat | None:
-    """The chat template of pairs; None if the module reads plain text."""
+    """Return the chat template of pairs; None if the module reads plain text."""
     settings = config.object("processing_kwargs")
     if unknown := sorted(name for name, value in settings.items() if value and name != "chat_template"):
         raise config.error("processing_kwargs", f"sets {', '.join(unknown)}, {UNSUPPORTED}")

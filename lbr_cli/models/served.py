@@ -8,7 +8,7 @@ from lbr_cli.models.model import ServedModel, short_name
 
 
 def served_reranker(name: str, *, named: bool = True) -> ServedModel:
-    """Return the model that a rerank server calls `name`, or the hub id if that is an alias."""
+    """Return the model that a rerank server calls `name`; if that is an alias, the server may use the hub id."""
     known = ALIASES.get(name)
     short = short_name(name.rstrip("/").rsplit("/", 1)[-1])
     return ServedModel(short, name, Served(), known.hub_id if known else None, named=named)

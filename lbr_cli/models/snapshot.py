@@ -1,4 +1,4 @@
-"""Whether a snapshot in the hub's cache holds every file that loading the model needs.
+"""Check whether a snapshot in the hub's cache holds every file that loading the model needs.
 
 The cache may hold a part of a repository: `AutoTokenizer.from_pretrained` fetches no weights, and a download may have
 been interrupted. The cache does not record which files a repository has, so they are derived from the present ones.
@@ -21,7 +21,7 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
-    """Return the name of a file or part that a snapshot lacks, "" if it is complete. `trusted` needs code, too."""
+    """Return the name of a missing file or part of a snapshot, "" if none is missing. If `trusted`, code is a part."""
     first, *others = folders_of_weights(folder)
     main = folder / first
     if (main / ADAPTER).exists() and not tokenizer_only:  # all else may be in the repository of the base model
@@ -38,9 +38,9 @@ def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
     is_stanford = isinstance(config, dict) and STANFORD in (config.get("architectures") or ())
     if is_stanford and not (folder / MODULES).exists() and not (main / METADATA).exists():
         return METADATA
-    lacking = next((name for name in others if not _has_weights(folder / name)), None)
-    if lacking is not None:
-        return f"the weights of {lacking}"
+    incomplete = next((name for name in others if not _has_weights(folder / name)), None)
+    if incomplete is not None:
+        return f"the weights of {incomplete}"
     code = _code_files(main) if trusted else []
     return next((name for name in code if not (main / name).exists()), "")
 
@@ -48,7 +48,7 @@ def missing_part(folder: Path, *, tokenizer_only: bool, trusted: bool) -> str:
 def folders_of_weights(folder: Path) -> list[str]:
     """Return the folders of a snapshot that hold weights: "" for its root, others with a slash at the end.
 
-    The first is that of the model itself; the others are those of Dense modules of sentence-transformers and the like.
+    The first is that of the model itself; the others are those of the Dense and LayerNorm modules.
     """
     listed = read_leniently(folder / "modules.json")
     modules = [module for module in listed if isinstance(module, dict)] if isinstance(listed, list) else []

@@ -65,7 +65,7 @@ def test_a_dry_run_fails_if_the_job_would_fail(files: Path, lbr: Program, chat_m
     assert lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--device", "nosuch").code == 2
     ended = lbr(*DRY, "-m", str(chat_model), "--family", "lb", "--max-length", "40")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: the prompt has ")
+    assert ended.err.splitlines()[1].startswith("lbr: query q1, document d1: query too long: the prompt has ")
 
 
 def test_a_dry_run_accepts_what_the_job_accepts(files: Path, lbr: Program) -> None:

@@ -49,7 +49,7 @@ def test_only_results_are_on_stdout_with_a_model(files: Path, lbr: Program, chat
     assert all(len(line.split()) == 6 for line in ended.out.splitlines())
     # a model with random weights does not answer in digits, which is the only message
     assert ended.err.splitlines() == [
-        "lbr: warning: 3 of 3 pairs: the digits 1 to 7 hold less than half of the probability: this model does not "
+        "lbr: warning: 3 of 3 pairs: the digits 1 to 7 have less than half of the probability: the model does not "
         "answer in digits"
     ]
 
@@ -71,7 +71,7 @@ def test_code_that_comes_with_a_model_is_not_run_unless_trusted(files: Path, lbr
     assert "Traceback" not in ended.err
     assert ended.err.splitlines()[-2].startswith("lbr: remote: ")
     assert ended.err.splitlines()[-1] == (
-        "lbr: hint: it comes with code of its own: --trust-remote-code runs it, once you have read it"
+        "lbr: hint: the model comes with its own code: read that code, then run it with --trust-remote-code"
     )
     assert not (files / "ran").exists()
 

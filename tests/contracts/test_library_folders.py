@@ -211,7 +211,7 @@ def test_a_chat_template_that_does_not_carry_a_pair_is_refused(template: str, pr
     with pytest.raises(MissingError, match=problem) as error:
         local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
     assert error.value.hint == (
-        "--prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so"
+        "give its prompt with --prompt-file; if it was trained on bare pairs, use --family classifier"
     )
     assert local_scores(folder, "classifier", "float32", QUERIES, DOCUMENTS)
 
@@ -220,7 +220,7 @@ def test_modules_without_score_output_are_refused(tmp_path: Path) -> None:
     folder = pooled(tmp_path, "Bert", "mean", Dense(32, 32), scores(32))
     path = folder / "3_Dense" / "config.json"
     path.write_text(path.read_text().replace('"scores"', '"logits"'))
-    with pytest.raises(MissingError, match="\"module_output_name\" is 'logits'; lbr knows 'scores' only"):
+    with pytest.raises(MissingError, match="\"module_output_name\" is 'logits'; lbr supports only 'scores'"):
         local_scores(folder, None, "float32", QUERIES, DOCUMENTS)
 
 

@@ -115,7 +115,7 @@ def test_four_concurrent_jobs_share_a_cache(
     ended = [job.communicate(timeout=600) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 4
     (err,) = {err for _, err in ended}
-    assert err.startswith(b"lbr: warning: 6 of 6 pairs: the digits 1 to 7 hold less than half")
+    assert err.startswith(b"lbr: warning: 6 of 6 pairs: the digits 1 to 7 have less than half")
     assert len(err.splitlines()) == 1
     # batches depend on which scores the other jobs have stored
     rankings = [[json.loads(line) for line in out.splitlines()] for out, _ in ended]

@@ -248,9 +248,9 @@ def test_scores_are_correct_if_a_fifth_of_the_requests_fails(
         ("short", "cannot be reached: "),
         ("malformed", "5 invalid responses: invalid JSON"),
         ("page", "5 invalid responses: invalid JSON"),
-        ("error", "5 invalid responses: it does not have exactly one choice"),
-        ("positive", "5 invalid responses: an invalid log-probability"),
-        ("other", "5 invalid responses: it read"),
+        ("error", "5 invalid responses: not exactly one choice"),
+        ("positive", "5 invalid responses: invalid log-probability"),
+        ("other", "5 invalid responses: the server read"),
     ],
 )
 def test_permanent_failures_end_the_job(folder: Path, short_pauses: None, wrong: str, message: str) -> None:

@@ -120,7 +120,9 @@ def test_a_document_with_many_tokens_per_character_is_truncated() -> None:
 
 def test_a_query_that_exceeds_the_maximum_length_is_refused() -> None:
     request = ask("fig " * 300, "x")
-    with pytest.raises(RequestError, match=r"the prompt has \d{3} tokens without a document and may have 256") as error:
+    with pytest.raises(
+        RequestError, match=r"query too long: the prompt has \d{3} tokens without a document, of at most 256"
+    ) as error:
         PromptTokenizer(TOKENIZER, 256, "m").prompt(request)
     assert error.value.request == request
 

@@ -320,9 +320,9 @@ def test_scores_are_correct_if_a_fifth_of_the_requests_fails(dialect: str) -> No
         ("page", ": 5 invalid responses: invalid JSON"),
         ("missing", ": 5 invalid responses: missing index "),
         ("duplicate", ": 5 invalid responses: duplicate index "),
-        ("range", ": 5 invalid responses: an index that is not one of 5 documents"),
+        ("range", ": 5 invalid responses: invalid index, not one of 5 documents"),
         ("nan", ": 5 invalid responses: invalid JSON"),
-        ("large", ": 5 invalid responses: an invalid score"),
+        ("large", ": 5 invalid responses: invalid score"),
         ("error", ": 5 invalid responses: no list of results"),
     ],
 )

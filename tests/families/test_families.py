@@ -215,7 +215,7 @@ def test_a_probability_never_overflows() -> None:
 def test_a_model_that_does_not_answer_with_labels_is_a_warning() -> None:
     assert Qwen3().score([Answer([math.log(0.4), math.log(0.2)])]).warning == ""
     doubt = CUSTOM.score([Answer([math.log(0.2), math.log(0.2)])]).warning
-    assert doubt == "'yes' and 'no' hold less than half of the probability: this model answers otherwise"
+    assert doubt == "'yes' and 'no' have less than half of the probability: the model gives other answers"
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ def test_a_causal_classifier_needs_its_prompt(name: str, tmp_path: Path, lbr: Pr
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
         f'lbr: tiny/config.json: "architectures" is {name}ForSequenceClassification, a causal model, and no file has '
-        "the prompt of its author",
-        "lbr: hint: --prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so",
+        "its prompt",
+        "lbr: hint: give its prompt with --prompt-file; if it was trained on bare pairs, use --family classifier",
     ]
     assert lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE).code == 0
 

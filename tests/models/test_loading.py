@@ -55,7 +55,7 @@ FAMILY_HINT = (
     "name it with --family: lb, lb-rev, qwen3, mxbai-v2, bge-gemma, zerank, ctxl, logit-score, next-token, classifier, "
     "monot5, bi-encoder, late-interaction"
 )
-OTHER_FAMILY_HINT = FAMILY_HINT.replace("name it with --family:", "is it of another --family? there are:")
+OTHER_FAMILY_HINT = FAMILY_HINT.replace("name it with --family:", "try another --family:")
 ROWS = [list(range(1, 9)), list(range(1, 6))]  # made-up prompts
 LINE = json.dumps({"query_id": "1", "doc_id": "d", "query": "ripe figs", "text": "figs turn purple"}).encode()
 
@@ -172,7 +172,7 @@ def test_a_prompt_file_is_used(tmp_path: Path, lbr: Program) -> None:
     yes, no = (float(logits[tokenizer.convert_tokens_to_ids(label)]) for label in ("yes", "no"))
     assert record["score"] == pytest.approx(yes - no, abs=1e-4)
     assert list(record)[-3:] == ["probability", "mass", "truncated"]
-    assert "lbr: warning: 1 of 1 pairs: 'yes' and 'no' hold less than half of the probability" in ended.err
+    assert "lbr: warning: 1 of 1 pairs: 'yes' and 'no' have less than half of the probability" in ended.err
     wrong = lbr("rerank", "-m", "tiny", *options, "--labels", "relevant,not", stdin=LINE)
     assert (wrong.code, wrong.err.splitlines()[-1]) == (
         2,
@@ -235,7 +235,7 @@ def test_code_of_a_model_runs_if_it_is_trusted(with_code: Path, tmp_path: Path, 
     ended = lbr("rerank", "-m", "mine", stdin=LINE, env=environment)
     assert (ended.code, ended.out, (tmp_path / "ran").exists()) == (2, "", False)
     assert ended.err.splitlines()[-1] == (
-        "lbr: hint: it comes with code of its own: --trust-remote-code runs it, once you have read it"
+        "lbr: hint: the model comes with its own code: read that code, then run it with --trust-remote-code"
     )
     ended = lbr("rerank", "-m", "mine", "--trust-remote-code", "--dtype", "float32", stdin=LINE, env=environment)
     assert (ended.code, (tmp_path / "ran").exists()) == (0, True), ended.err
@@ -255,7 +255,7 @@ def test_a_missing_head_is_refused(tmp_path: Path, lbr: Program) -> None:
     ended = lbr("rerank", "-m", "tiny", "--family", "classifier", stdin=LINE)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
-        "lbr: tiny: it does not hold all the weights of a Qwen2ForSequenceClassification: score.weight",
+        "lbr: tiny: missing weights of a Qwen2ForSequenceClassification: score.weight",
         f"lbr: hint: {OTHER_FAMILY_HINT}",
     ]
 
@@ -302,7 +302,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, lbr: Program) -
         file.unlink()
     ended = lbr("rerank", "-m", "tiny", stdin=LINE)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "lbr: tiny: holds no tokenizer (none of tokenizer.json, vocab.txt)\n"
+    assert ended.err == "lbr: tiny: tokenizer not found (none of tokenizer.json, vocab.txt)\n"
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_family_for_another_architecture_is_refused(family: str, what: str, tm
 def test_a_head_that_is_not_linear_is_refused(config: Any, dtype: torch.dtype) -> None:
     config.vocab_size = 300
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    with pytest.raises(MissingError, match="computes its logits in a way that lbr does not know"):
+    with pytest.raises(MissingError, match="computes its logits in an unknown way"):
         LMHead(model, ROWS)
 
 

@@ -106,8 +106,8 @@ def test_an_uncached_model_is_an_error_if_offline(files: Path, lbr: Program) -> 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines()[1:] == [
         f"lbr: model {LB}: not on this machine (looked in {files}/hf/hub), and HF_HUB_OFFLINE is set",
-        "lbr: hint: unset HF_HUB_OFFLINE, fetch it where there is a network and copy the cache, or give a folder that "
-        "holds it",
+        "lbr: hint: unset HF_HUB_OFFLINE, copy the cache from a machine that has the model, or name its folder with "
+        "--model",
     ]
 
 

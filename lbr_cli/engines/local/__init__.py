@@ -61,7 +61,7 @@ class PreparedLocal:
     def load(self, pairs: int = 0) -> LocalEngine[Any]:
         """Return the engine for the requests of the model's family, with the weights of its folder.
 
-        Raises RunError if they do not fit into memory, MissingError if they cannot be used.
+        Raises RunError if memory runs out, MissingError if the weights cannot be used.
         """
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
@@ -95,7 +95,7 @@ class PreparedLocal:
         arithmetic = torch.float32 if wide or is_int8 else dtype
         budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
         if files.pooling is not None and files.model.family.request_type is Embedding:
-            own_hidden_states(weights, rows[:1])  # a model that cannot run is refused now
+            own_hidden_states(weights, rows[:1])  # raises for a model that cannot run
             if is_int8:
                 compute_in_int8(weights, rows)
             return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
@@ -128,7 +128,7 @@ class PreparedLocal:
 
 
 def prepare(model: LocalModel, settings: Settings) -> PreparedLocal | PreparedProcesses:
-    """Prepare the engine for a device, or its processes for a list of devices. Raises what `prepare_device` raises."""
+    """Prepare the engine for one device, or processes for several devices. Raises the errors of `prepare_device`."""
     devices = choose_devices(settings.device)
     if len(devices) == 1:
         return prepare_device(model, settings)
@@ -152,9 +152,9 @@ def prepare_device(model: LocalModel, settings: Settings) -> PreparedLocal:
 
 
 def _checked_backbone(weights: Any, rows: list[list[int]], arithmetic: torch.dtype, *, plain: bool) -> Packed | Padded:
-    """The fastest backbone that gives the hidden states of the model's own code.
+    """Return the fastest backbone that gives the hidden states of the model's own code.
 
-    Raises MissingError if padded batches do not give them either: the model sees the padding.
+    Raises MissingError if padded batches do not give them either: then the model attends to padding.
     """
     reason = "comparison" if plain else reason_not_packable(weights)
     if not reason:
@@ -163,17 +163,17 @@ def _checked_backbone(weights: Any, rows: list[list[int]], arithmetic: torch.dty
         if not problem:
             return packed
         packed.release()
-        reason = f"attention of its own kind ({problem} when packed)"
+        reason = f"custom attention ({problem} when packed)"
     padded = Padded(weights, reason)
     problem = _problem(padded, weights, rows, arithmetic)
     if problem:
-        what = f"a {type(weights).__name__} cannot be read in padded batches: {problem}"
-        raise MissingError(f"{what}, so lbr cannot compute its scores", hint=OTHER_FAMILY_HINT)
+        message = f"unsupported model: a {type(weights).__name__} cannot be read in padded batches: {problem}"
+        raise MissingError(message, hint=OTHER_FAMILY_HINT)
     return padded
 
 
 def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], arithmetic: torch.dtype) -> str:
-    """How the hidden states of a backbone differ from those of the model's own code, in words; "" if they do not.
+    """Return how the hidden states of a backbone differ from those of the model's own code; "" if they do not.
 
     A mixture of experts may choose another expert after another rounding, so a difference in half precision counts only
     if there is also one in float32.
@@ -188,9 +188,10 @@ def _problem(backbone: Packed | Padded, weights: Any, rows: list[list[int]], ari
 
 
 def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
-    """The head that reads the last token of a prompt; None for an encoder.
+    """Return the head that reads the last token of a prompt; None for an encoder.
 
-    `rows` are made-up prompts, on which it is compared with the model's own head. MissingError for unknown heads.
+    The head is compared with the model's own on the made-up prompts `rows`. MissingError if the logits
+    differ, and for an unsupported head.
     """
     family, folder = files.model.family, files.model.folder
     if family.request_type is NextToken:
@@ -198,17 +199,17 @@ def _head(files: Frontend, weights: Any, rows: list[list[int]]) -> Head | None:
     if family.request_type in (Embedding, TokenEmbeddings) or files.pooling is not None:
         return None
     if weights.config.num_labels > 2:
-        what = f"a {type(weights).__name__} with {weights.config.num_labels} labels"
-        raise MissingError(f"{folder}: {what}; lbr reads one or two")
+        labels = f"{weights.config.num_labels} labels"
+        raise MissingError(f"{folder}: a {type(weights).__name__} with {labels}; lbr reads one or two")
     if not _is_causal_classifier(weights):
         return None
     if family.request_type is Pair and not files.model.reads_bare_pairs:
-        what = f'"architectures" is {type(weights).__name__}, a causal model, and no file has the prompt of its author'
-        raise MissingError(f"{folder / 'config.json'}: {what}", hint=PROMPT_HINT)
+        problem = f'"architectures" is {type(weights).__name__}, a causal model, and no file has its prompt'
+        raise MissingError(f"{folder / 'config.json'}: {problem}", hint=PROMPT_HINT)
     return ScoreHead(weights, rows)
 
 
 def _is_causal_classifier(weights: Any) -> bool:
-    """Whether a classifier is one of transformers on a causal model: its head `score` reads the last token."""
+    """Return whether a classifier is a causal model of transformers, whose head `score` reads the last token."""
     of_transformers = type(weights).__module__.startswith("transformers.models.")
     return of_transformers and isinstance(getattr(weights, "score", None), torch.nn.Linear)

@@ -33,7 +33,7 @@ def check_peft(folder: Path) -> None:
 
 
 class AdapterWeights:
-    """The tensors of an adapter, by the names of the base model's own tensors where they replace those."""
+    """The tensors of an adapter. A tensor that replaces one of the base model has the same name as that tensor."""
 
     def __init__(self, model: LocalModel) -> None:
         check_peft(model.folder)
@@ -42,7 +42,7 @@ class AdapterWeights:
         self._folder = model.folder
         try:
             tensors = load_peft_weights(str(model.folder), device="cpu")
-        except Exception as error:  # of several libraries
+        except Exception as error:  # several libraries raise many types
             raise MissingError(f"{model.folder}: its adapter cannot be read: {first_line(error)}") from error
         self._tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
         for name, tensor in self._tensors.items():
@@ -71,14 +71,14 @@ class AdapterWeights:
                 merged = adapted.merge_and_unload()
             except MissingError:
                 raise
-            except Exception as error:  # of peft and of the code of the model
+            except Exception as error:  # peft and the code of a model may raise anything
                 words = " ".join(str(error).split())[:300] or type(error).__name__
                 raise self._error(f"cannot be merged into a {type(loaded).__name__}: {words}") from error
         if any(type(module).__module__.startswith("peft.") for module in merged.modules()):
             raise self._error("has layers that peft does not merge")
-        off = float((_hidden_state(merged) - before).norm() / before.norm().clamp(min=1e-9)) if len(before) else 0.0
-        if not off <= TOLERANCE:
-            raise self._error(f"changes hidden states by {off:.2g} of their norm when it is merged")
+        change = float((_hidden_state(merged) - before).norm() / before.norm().clamp(min=1e-9)) if len(before) else 0.0
+        if not change <= TOLERANCE:
+            raise self._error(f"changes hidden states by {change:.2g} of their norm when it is merged")
         for name, tensor in merged.named_parameters():
             tensor.data = tensor.data.to(types.get(name, merged.dtype))
         return merged
@@ -103,7 +103,7 @@ class AdapterWeights:
 
 
 def _untie(model: Any) -> None:
-    """Copy the weights of adapted layers that another module uses as well: the adapter is not for that one."""
+    """Copy the weights of adapted layers that another module uses as well: the merge must not change that module."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     uses: dict[int, int] = {}
@@ -121,7 +121,7 @@ def _untie(model: Any) -> None:
 def _hidden_state(model: Any) -> torch.Tensor:
     """Return the hidden state of the last token of a made-up row; empty for models that are not in float32.
 
-    In half precision the two would differ by rounding.
+    In half precision, the states before and after the merge would differ by rounding.
     """
     if model.dtype != torch.float32 or model.config.is_encoder_decoder:
         return torch.empty(0)

@@ -66,9 +66,9 @@ def batches(
     """Cut inputs into batches within the budget; yield each with what `compute` returns for it.
 
     `sizes` are in tokens. A batch takes the sum of its sizes or, if `padded`, its largest size for each of its inputs;
-    one with a single input may exceed the budget. If memory runs out, the budget becomes half of what the batch took,
-    and the batch is cut again. Raises ComputeError for an input that does not fit into memory alone, and for the first
-    input of a batch that fails for another reason.
+    a batch with a single input may exceed the budget. If memory runs out, the budget becomes half of the tokens that
+    the batch took, and the batch is cut again. Raises ComputeError for an input that does not fit into memory alone,
+    and for the first input of a batch that fails for another reason.
     """
     waiting = deque(zip(inputs, sizes, strict=True))
     while waiting:
@@ -81,7 +81,7 @@ def batches(
                 break
             largest, total = max(largest, size), more
             cut.append(waiting.popleft())
-        batch = [one for one, _ in cut]
+        batch = [item for item, _ in cut]
         try:
             result = compute(batch)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
@@ -103,16 +103,16 @@ def padded_batches(
 ) -> Iterator[tuple[list[Row], int, torch.Tensor]]:
     """Cut inputs into batches of similar lengths, the longest first; see `batches`.
 
-    Yield each batch, how many tokens it has, and the rows that `compute` returns for it; those of `model` that are not
-    finite are computed again in float32.
+    Yield each batch, its number of tokens, and the rows that `compute` returns for it. Non-finite rows are computed
+    again with `model` in float32.
     """
 
     def finite(batch: list[Row]) -> torch.Tensor:
         return recompute_nonfinite(compute(batch), model, lambda number: compute([batch[number]]))
 
-    ordered = sorted(inputs, key=lambda one: -len(one.ids))
-    for batch, values in batches(ordered, [len(one.ids) for one in ordered], budget, finite, padded=True):
-        yield batch, sum(len(one.ids) for one in batch), values
+    ordered = sorted(inputs, key=lambda row: -len(row.ids))
+    for batch, values in batches(ordered, [len(row.ids) for row in ordered], budget, finite, padded=True):
+        yield batch, sum(len(row.ids) for row in batch), values
 
 
 def padded_rows(
@@ -157,5 +157,5 @@ def prepared_ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Iterator[R]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: CUDA and MPS raise an error of their own, the allocator of a CPU a RuntimeError."""
+    """Return whether memory ran out: CUDA and MPS raise OutOfMemoryError, the allocator of a CPU a RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)

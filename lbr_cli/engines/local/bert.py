@@ -1,9 +1,9 @@
-"""The architecture BERT: an encoder, and the same under the head of a classifier, for CPUs.
+"""BERT for CPUs: an encoder, alone or under the head of a classifier.
 
 Modules, names of tensors and operations are those of `BertModel` and `BertForSequenceClassification` of transformers.
 The texts of a batch are computed end to end, without padding: hidden states are [tokens, size], and attention is
-computed text by text, which on a CPU is faster than masked attention. A classifier reads the first token of each text
-only, so its last layer computes only that one.
+computed text by text, which on a CPU is faster than masked attention. The head of a classifier reads only the first
+token of each text, so the last layer computes only these tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Bert(nn.Module):
     """An encoder. `config` has the fields of transformers' `BertConfig`."""
 
     base_model_prefix = "bert"
-    _keep_in_fp32_modules = None  # an attribute of models of transformers
+    _keep_in_fp32_modules = None  # an attribute of all models of transformers
 
     def __init__(self, config: Any, *, pooled: bool = False) -> None:
         super().__init__()
@@ -45,9 +45,10 @@ class Bert(nn.Module):
         token_type_ids: torch.Tensor | None = None,
         kept: torch.Tensor | None = None,
     ) -> Output:
-        """[rows, tokens] each; tokens with mask 0 are not seen by others, and the types are 0 by default.
+        """Return the hidden states. Arguments are [rows, tokens] each; the types are 0 by default.
 
-        `kept` is 0 for padding, whose states are 0 in the output; by default, it is the mask.
+        No token attends to tokens with mask 0. `kept` is 0 for padding, whose states are 0 in the output; it is the
+        mask by default.
         """
         texts = Texts(input_ids, attention_mask, kept)
         hidden = self.encoder(self.embeddings(texts.packed(input_ids), texts, token_type_ids), texts)
@@ -96,7 +97,7 @@ class BertClassifier(nn.Module):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
     ) -> Output:
-        """[rows, tokens] each, as for the encoder."""
+        """Return the logits. Arguments are [rows, tokens] each, as for the encoder."""
         first = self.bert.first_states(input_ids, attention_mask, token_type_ids)
         return Output(logits=self.classifier(torch.tanh(self.bert.pooler["dense"](first))))
 
@@ -116,10 +117,10 @@ class BertClassifier(nn.Module):
         return self.bert.get_input_embeddings()
 
 
-class Run(NamedTuple):
+class EqualTexts(NamedTuple):
     """Neighbouring texts of equal length: their packed tokens and their rows.
 
-    `mask` [texts, 1, 1, tokens of a text] is False for tokens that no token attends to, None if there are none.
+    `mask` [texts, 1, 1, tokens of a text] is False for tokens that no token attends to; None if all are attended to.
     """
 
     tokens: slice
@@ -128,43 +129,43 @@ class Run(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many texts there are."""
+        """The number of texts."""
         return int(self.rows.stop - self.rows.start)
 
 
 class Texts:
-    """Where the texts of a padded batch are, one after the other, among the packed tokens.
+    """The positions of the texts of a padded batch among the packed tokens, one text after the other.
 
-    `runs` are neighbouring texts of equal length; `starts` [rows] are the first tokens.
+    `groups` are neighbouring texts of equal length; `starts` [rows] are the positions of the first tokens.
     """
 
     def __init__(self, ids: torch.Tensor, mask: torch.Tensor | None, kept: torch.Tensor | None = None) -> None:
-        """[rows, tokens] each, as in `Bert.forward`; a token at least of each row is kept and seen."""
+        """Find the texts of [rows, tokens] each, as in `Bert.forward`; a token of each row is kept and attended to."""
         self.shape = ids.shape
-        seen = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-        self.kept = seen if kept is None else kept.bool()
+        attended = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        self.kept = attended if kept is None else kept.bool()
         lengths = self.kept.sum(1)
         self.starts = lengths.cumsum(0) - lengths
-        self.runs = self._runs(lengths.tolist(), self.packed(seen))
+        self.groups = self._groups(lengths.tolist(), self.packed(attended))
 
     @staticmethod
-    def _runs(lengths: list[int], seen: torch.Tensor) -> list[Run]:
-        runs = []
+    def _groups(lengths: list[int], attended: torch.Tensor) -> list[EqualTexts]:
+        groups = []
         token = row = 0
-        for length, same in itertools.groupby(lengths):
-            count = len([*same])
+        for length, equal in itertools.groupby(lengths):
+            count = len([*equal])
             tokens, rows = slice(token, token + length * count), slice(row, row + count)
-            mask = None if bool(seen[tokens].all()) else seen[tokens].view(count, 1, 1, length)
-            runs.append(Run(tokens, rows, mask))
+            mask = None if bool(attended[tokens].all()) else attended[tokens].view(count, 1, 1, length)
+            groups.append(EqualTexts(tokens, rows, mask))
             token, row = tokens.stop, rows.stop
-        return runs
+        return groups
 
     def packed(self, values: torch.Tensor) -> torch.Tensor:
-        """[rows, tokens] -> [packed tokens]"""
+        """Return the kept values: [rows, tokens] -> [packed tokens]."""
         return values[self.kept]
 
     def padded(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[packed tokens, size] -> [rows, tokens, size]"""
+        """Return the states with padding: [packed tokens, size] -> [rows, tokens, size]."""
         padded = hidden.new_zeros(*self.shape, hidden.shape[-1])
         padded[self.kept] = hidden
         return padded
@@ -181,7 +182,7 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: torch.Tensor, texts: Texts, types: torch.Tensor | None) -> torch.Tensor:
-        """[packed tokens] -> [packed tokens, size]; the types are [rows, tokens]."""
+        """Return hidden states: [packed tokens] -> [packed tokens, size]; the types are [rows, tokens]."""
         positions = texts.packed(torch.arange(texts.shape[1]).expand(texts.shape))
         packed_types = torch.zeros_like(ids) if types is None else texts.packed(types)
         sums = self.word_embeddings(ids).add_(self.token_type_embeddings(packed_types))
@@ -199,19 +200,19 @@ class Attention(nn.Module):
         self.output = Residual(size, size, config.layer_norm_eps)
 
     def forward(self, hidden: torch.Tensor, texts: Texts, *, first_only: bool) -> torch.Tensor:
-        """[packed tokens, size] -> the same, or [rows, size] with `first_only`."""
-        own = hidden[texts.starts] if first_only else hidden
-        query, key, value = self.self["query"](own), self.self["key"](hidden), self.self["value"](hidden)
-        attended = []
-        for run in texts.runs:
-            keys, values = (self._of_texts(part[run.tokens], run.size) for part in (key, value))
-            queries = self._of_texts(query[run.rows if first_only else run.tokens], run.size)
-            states = nn.functional.scaled_dot_product_attention(queries, keys, values, run.mask)
-            attended.append(states.transpose(1, 2).reshape(-1, hidden.shape[1]))
-        return self.output(torch.cat(attended), own)  # type: ignore[no-any-return]
+        """Return hidden states like `hidden`, [packed tokens, size], or [rows, size] with `first_only`."""
+        computed = hidden[texts.starts] if first_only else hidden
+        query, key, value = self.self["query"](computed), self.self["key"](hidden), self.self["value"](hidden)
+        outputs = []
+        for group in texts.groups:
+            keys, values = (self._of_texts(part[group.tokens], group.size) for part in (key, value))
+            queries = self._of_texts(query[group.rows if first_only else group.tokens], group.size)
+            states = nn.functional.scaled_dot_product_attention(queries, keys, values, group.mask)
+            outputs.append(states.transpose(1, 2).reshape(-1, hidden.shape[1]))
+        return self.output(torch.cat(outputs), computed)  # type: ignore[no-any-return]
 
     def _of_texts(self, tokens: torch.Tensor, count: int) -> torch.Tensor:
-        """[tokens of `count` texts, size] -> [count, heads, tokens of a text, size of a head]"""
+        """Split texts and heads: [tokens, size] -> [count, heads, tokens of a text, size of a head]."""
         return tokens.view(count, -1, self.heads, tokens.shape[1] // self.heads).transpose(1, 2)
 
 
@@ -228,7 +229,7 @@ class Residual(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then the same two-layer network for each token."""
+    """Attention, then a network of two layers that reads each token alone."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -250,12 +251,12 @@ class Layers(nn.Module):
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, hidden: torch.Tensor, texts: Texts, *, first_only: bool = False) -> torch.Tensor:
-        """[packed tokens, size] -> the same; with `first_only`, the last layer returns [rows, size]."""
+        """Return the last hidden states: [packed tokens, size], or [rows, size] with `first_only`."""
         for number, layer in enumerate(self.layer, 1):
             hidden = layer(hidden, texts, first_only=first_only and number == len(self.layer))
         return hidden
 
 
 def _table(rows: int, size: int) -> nn.Embedding:
-    """Return a table of vectors without initial values: those of `nn.Embedding` would import torch's compiler."""
+    """Return an embedding without initial values: `nn.Embedding` would import torch's compiler to compute them."""
     return nn.Embedding.from_pretrained(torch.empty(rows, size))  # type: ignore[no-untyped-call, no-any-return]

@@ -1,8 +1,8 @@
 """Load BERT without transformers' model code, which imports torch's compiler, scipy and hundreds of modules.
 
-That takes several times as long as ten scores. Only a folder whose configuration and weights hold nothing that
-`bert.py` does not compute is read here; transformers loads every other one, and reports what is wrong with it.
-Accelerators, where many small calls are slow, are left to transformers, too.
+These imports take several times as long as ten scores. A folder is read here only if `bert.py` computes everything in
+its configuration and weights; transformers loads every other folder, and reports its errors. For accelerators, on
+which many small calls are slow, transformers loads every model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lbr_cli.models.digests import read_leniently
 
 ENCODER, CLASSIFIER = "AutoModel", "AutoModelForSequenceClassification"
 WEIGHTS = "model.safetensors"
-# values of config.json with which a BERT computes what `bert.py` computes; an absent key has the same meaning
+# the values of config.json that `bert.py` implements; an absent key means the same
 VALUES: dict[str, Any] = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -45,7 +45,7 @@ IGNORED = {
 
 
 def load_bert(kind: str, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Bert | BertClassifier | None:
-    """Return a BERT, ready for inference on a CPU; None for another device, and for a folder with anything else.
+    """Return a BERT, ready for inference on a CPU; None for another device or a folder that transformers has to load.
 
     `kind` is the name of the Auto class of transformers that would load it.
     """
@@ -70,7 +70,7 @@ def load_bert(kind: str, model: LocalModel, device: torch.device, dtype: torch.d
 
 
 def _is_known(folder: Path) -> bool:
-    """Return whether a configuration has nothing that `bert.py` does not compute."""
+    """Return whether `bert.py` computes everything in the configuration of a folder."""
     config = read_leniently(folder / "config.json")
     if not isinstance(config, dict) or config.get("model_type") != "bert" or {*config} - {*VALUES} - READ - IGNORED:
         return False

@@ -55,7 +55,7 @@ def restore_buffers(loaded: Any, model: LocalModel) -> None:
 
 
 def _names(loaded: Any) -> list[str]:
-    """Return the names of the buffers that no file holds."""
+    """Return the names of the buffers that are in no file."""
     return [
         f"{path}.{key}" if path else key
         for path, module in loaded.named_modules(remove_duplicate=False)
@@ -69,7 +69,7 @@ def _constructed(loaded: Any, model: LocalModel, names: list[str]) -> dict[str, 
     try:
         with _parameters_on_meta():
             new = type(loaded)(copy.deepcopy(loaded.config))
-    except Exception as error:  # whatever code of a model raises
+    except Exception as error:  # code of a model may raise anything
         message = f"its buffers are in no file ({', '.join(names[:3])}), and its constructor fails: {first_line(error)}"
         raise MissingError(f"{_code_file(loaded, model)}: {type(loaded).__name__}: {message}", hint=HINT) from error
     return dict(new.named_buffers(remove_duplicate=False))
@@ -97,18 +97,18 @@ def _parameters_on_meta() -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Return whether two tensors have the same shape and, in the precision of the first, the same values."""
-    if one.shape != other.shape or other.is_meta:
+    if left.shape != right.shape or right.is_meta:
         return False
-    other = other.to(one.dtype)
-    return bool(((one == other) | (one.isnan() & other.isnan())).all())
+    right = right.to(left.dtype)
+    return bool(((left == right) | (left.isnan() & right.isnan())).all())
 
 
 def _refuse(loaded: Any, model: LocalModel, name: str, problem: str) -> NoReturn:
     owner = type(loaded.get_submodule(name.rpartition(".")[0])).__name__
-    what = f"{owner}: the buffer {name} is in no weights file (persistent=False), {problem}"
-    raise MissingError(f"{_code_file(loaded, model)}: {what}", hint=HINT)
+    message = f"{owner}: the buffer {name} is in no weights file (persistent=False), {problem}"
+    raise MissingError(f"{_code_file(loaded, model)}: {message}", hint=HINT)
 
 
 def _code_file(loaded: Any, model: LocalModel) -> Path:

@@ -17,14 +17,15 @@ from torch import nn
 from lbr_cli.engines.local.int8_compute import Int8Linear
 from lbr_cli.errors import MissingError, UsageError, first_line
 
-REPAID = 5000  # pairs from which `auto` compiles
+MIN_PAIRS = 5000  # `auto` compiles for jobs of at least this many pairs
 
 
 def compile_layers(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype, pairs: int) -> bool:
-    """Compile the layers of a packed model that computes in `dtype`, if it helps a job of so many pairs.
+    """Compile the layers of a packed model that computes in `dtype`, if it speeds up a job of `pairs` pairs.
 
-    `LBR_COMPILE` is `on`, `off`, or `auto`: if a CPU computes in bfloat16, the case that was measured to gain. Return
-    whether they are compiled. MissingError if `on` is impossible.
+    `LBR_COMPILE` is `on`, `off`, or `auto`, which compiles for a CPU that computes in bfloat16, the only case with a
+    measured gain. Return whether the layers are compiled. Raises UsageError for another value, and MissingError if they
+    cannot be compiled with `on`.
     """
     mode = os.environ.get("LBR_COMPILE") or "auto"
     if mode not in ("auto", "on", "off"):
@@ -33,19 +34,19 @@ def compile_layers(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype, 
         if mode == "on":
             raise UsageError("LBR_COMPILE=on: unsupported with --dtype int8", hint="set LBR_COMPILE=off")
         return False
-    helps = model.device.type == "cpu" and dtype == torch.bfloat16 and pairs >= REPAID
-    if mode == "off" or (mode == "auto" and not helps):
+    is_faster = model.device.type == "cpu" and dtype == torch.bfloat16 and pairs >= MIN_PAIRS
+    if mode == "off" or (mode == "auto" and not is_faster):
         return False
     problem = _compile(model, layers, dtype)
     if problem and mode == "on":
-        hint = "install one, or set LBR_COMPILE=off"
+        hint = "install a compiler, or set LBR_COMPILE=off"
         raise MissingError(f"LBR_COMPILE=on: no working compiler: {problem}", hint=hint)
     return not problem
 
 
 @torch.inference_mode()
 def _compile(model: Any, layers: Sequence[nn.Module], dtype: torch.dtype) -> str:
-    """Compile the layers; return the reason if it is not possible, or ""."""
+    """Compile the layers; return the reason if that fails, else ""."""
     if model.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
         return "neither g++ nor clang++ is installed"
     parts = [part for layer in layers for name, part in layer.named_children() if name != "self_attn"]

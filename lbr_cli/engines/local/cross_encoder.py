@@ -40,8 +40,9 @@ class CrossEncoder(LocalEngine[Prompt]):
         super().__init__(model, batch_tokens, description)
         self._tokenizer = tokenizer
         self._pooling = pooling
-        takes = inspect.signature(model.forward).parameters
-        self._takes_types = "token_type_ids" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
+        parameters = inspect.signature(model.forward).parameters
+        has_keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        self._takes_types = "token_type_ids" in parameters or has_keywords
         parts = dict(model.named_children())
         if model.base_model_prefix in parts:  # otherwise it is unknown which parts are the head
             del parts[model.base_model_prefix]
@@ -51,7 +52,7 @@ class CrossEncoder(LocalEngine[Prompt]):
 
     @torch.inference_mode()
     def _check_padding(self, samples: Sequence[Prompt], tolerance: float) -> None:
-        """MissingError for a model whose score of a pair depends on the padding, such as XLNet, which pads on the left.
+        """Raise MissingError for a model whose scores depend on padding, such as XLNet, which pads on the left.
 
         `tolerance` is relative to the score, or absolute below 1.
         """
@@ -75,17 +76,17 @@ class CrossEncoder(LocalEngine[Prompt]):
             yield batch, tokens, logits.tolist()
 
     def _logits(self, batch: Sequence[Prompt]) -> torch.Tensor:
-        """[inputs, labels], float32 on the CPU."""
-        ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._tokenizer.pad)
-        types = [one.types for one in batch if one.types is not None]
-        more = {}
+        """Return the logits of inputs, [inputs, labels], float32 on the CPU."""
+        ids, mask = padded_rows([prompt.ids for prompt in batch], self.model.device, self._tokenizer.pad)
+        types = [prompt.types for prompt in batch if prompt.types is not None]
+        options = {}
         if self._takes_types and types:
-            more["token_type_ids"], _ = padded_rows(types, self.model.device)
-        output = self.model(input_ids=ids, attention_mask=mask, **more)
+            options["token_type_ids"], _ = padded_rows(types, self.model.device)
+        output = self.model(input_ids=ids, attention_mask=mask, **options)
         if self._pooling is None:
             return output.logits.float().cpu()  # type: ignore[no-any-return]
         return self._pooling(output.last_hidden_state.float(), mask, [0] * len(batch)).cpu()
 
 
-def _to_float32(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(one.float() if torch.is_tensor(one) and one.is_floating_point() else one for one in arguments)
+def _to_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.float() if torch.is_tensor(value) and value.is_floating_point() else value for value in inputs)

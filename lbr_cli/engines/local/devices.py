@@ -1,4 +1,4 @@
-"""Which device computes, in which precision, on how many threads."""
+"""The device, the precision and the batch size of a computation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device {name}: no such kind of device", hint="auto, cpu, cuda, cuda:1 or mps") from error
+        raise UsageError(f"--device {name}: unknown device", hint="auto, cpu, cuda, cuda:1 or mps") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}.get(device.type, 0)
     if (device.index or 0) >= count:
         hint = f"devices: {', '.join(map(str, all_devices()))}"
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_devices(names: str) -> list[torch.device]:
-    """Return the devices of a list such as "cuda:0,cuda:1", or the one of any other name.
+    """Return the devices of a list such as "cuda:0,cuda:1", or the single device of another name.
 
     Raises UsageError for devices of different kinds, on which scores differ, and for `auto` in a list.
     """
@@ -68,8 +68,8 @@ def all_devices() -> list[torch.device]:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return a precision; `auto` is bfloat16 if the device computes in it natively, else float32.
 
-    Natively: a CPU with avx512_bf16 or AMX, a CUDA device without emulation, no MPS device. UsageError for a precision
-    that the device does not support, MissingError if this processor or this version of torch has no int8 kernel.
+    A CPU with avx512_bf16 or AMX does, and a CUDA device without emulation; an MPS device does not. Raises UsageError
+    for a precision that the device does not support, MissingError if the processor or torch has no int8 kernel.
     """
     if name != "auto":
         dtype = DTYPES[name]
@@ -91,8 +91,8 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def computes_wide(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether to compute in float32 with weights of `dtype`, because it is faster.
 
-    It is on CPUs without matrix units for bfloat16 (AMX), except AMD's with avx512_bf16: measured products in bfloat16
-    are five times as fast as in float32 on a Zen 5, and half as fast on an Intel processor without AMX.
+    It is faster on CPUs without matrix units for bfloat16 (AMX), except AMD's with avx512_bf16: products in bfloat16
+    were measured to be five times as fast as in float32 on a Zen 5, and half as fast on an Intel CPU without AMX.
     """
     if device.type != "cpu" or dtype in (torch.float32, torch.int8):
         return False
@@ -104,9 +104,9 @@ def computes_wide(device: torch.device, dtype: torch.dtype) -> bool:
 def choose_budget(device: torch.device, config: Any) -> int:
     """Return the tokens of a batch: on a CPU as many as its cache holds, on an accelerator as free memory allows.
 
-    Counted are a token's hidden state in float32 and, on an accelerator, all activations of one layer.
+    A token takes its hidden state in float32 and, on an accelerator, all activations of one layer.
     """
-    size = getattr(config, "hidden_size", None) or 1024  # a model with code of its own may use another name
+    size = getattr(config, "hidden_size", None) or 1024  # a model with its own code may use another name
     hidden = 4 * size
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()

@@ -38,10 +38,10 @@ class Encoder(LocalEngine[TextInput]):
         self._prompt_length = lru_cache(self._count_prompt)
 
     def check(self, requests: Iterable[Request]) -> None:
-        """Any text can be encoded."""
+        """Accept all requests: any text can be encoded."""
 
     def _inputs(self, requests: Sequence[Request]) -> list[TextInput]:
-        """A tokenizer that adds no special tokens returns nothing for an empty text: its input is one padding token."""
+        """Tokenize texts. A text without any token, special tokens included, becomes one padding token."""
         texts = [narrowed(Embedding, request) for request in requests]
         encoded = tokenized(self._tokenizer, texts, self._max_length)
         skipped = [0 if self._pooling.with_prompt else self._prompt_length(text.prompt) for text in texts]
@@ -55,24 +55,24 @@ class Encoder(LocalEngine[TextInput]):
             yield batch, tokens, vectors.numpy()
 
     def _vectors(self, batch: Sequence[TextInput]) -> torch.Tensor:
-        """[inputs, size], float32 on the CPU."""
-        ids, mask = padded_rows([one.ids for one in batch], self.model.device, self._pad)
+        """Return the vectors of inputs, [inputs, size], float32 on the CPU."""
+        ids, mask = padded_rows([text.ids for text in batch], self.model.device, self._pad)
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        return self._pooling(hidden, mask, [one.skipped for one in batch]).cpu()
+        return self._pooling(hidden, mask, [text.skipped for text in batch]).cpu()
 
     def _count_prompt(self, prompt: str) -> int:
-        """The tokens of a prompt without a closing special token, as sentence-transformers counts them."""
+        """Return the number of tokens of a prompt without a closing special token, as sentence-transformers does."""
         ids = self._tokenizer(prompt, split_special_tokens=True)["input_ids"] if prompt else []
-        closed = bool(ids) and ids[-1] in self._tokenizer.all_special_ids
-        return len(ids) - closed
+        has_closing = bool(ids) and ids[-1] in self._tokenizer.all_special_ids
+        return len(ids) - has_closing
 
 
 def tokenized(tokenizer: Any, texts: Sequence[Embedding], max_length: int) -> list[Any]:
-    """Return the tokenizer's encodings of texts after their prompts, truncated to `max_length` tokens or their own."""
+    """Return the encodings of texts after their prompts, truncated to `max_length` or their own limit in tokens."""
     limits = [min(max_length, text.max_length or max_length) for text in texts]
     encodings: dict[int, Any] = {}
     for limit in set(limits):
-        positions = [position for position, other in enumerate(limits) if other == limit]
+        positions = [position for position, own in enumerate(limits) if own == limit]
         joined = [texts[position].prompt + texts[position].text for position in positions]
         encoded = tokenizer(joined, truncation=True, max_length=limit, split_special_tokens=True).encodings
         encodings.update(zip(positions, encoded, strict=True))

@@ -1,4 +1,4 @@
-"""The frame of each local engine: a thread tokenizes requests ahead, and the model computes them batch by batch."""
+"""The base class of local engines: a thread tokenizes requests ahead, and the model computes them batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lbr_cli.engines.local.bert import Bert, BertClassifier
 
 
 class LocalEngine(ABC, Generic[Row]):
-    """An engine on this machine. `attention` says in a few words which tokens see each other."""
+    """An engine on this machine. `attention` describes in a few words which tokens attend to each other."""
 
     attention = "padded batches of similar lengths, masked"
 
@@ -36,17 +36,17 @@ class LocalEngine(ABC, Generic[Row]):
         budget = TokenBudget(self._batch_tokens)
         for inputs in prepared_ahead(chunks(windows, self.window), self._inputs):
             for batch, tokens, values in self._values(inputs, budget):
-                answers = [(one.request, self._answer(one, row)) for one, row in zip(batch, values, strict=True)]
+                answers = [(item.request, self._answer(item, row)) for item, row in zip(batch, values, strict=True)]
                 yield Batch(answers, tokens)
 
-    def _answer(self, one: Row, values: Any) -> Answer:
+    def _answer(self, item: Row, values: Any) -> Answer:
         """Return the answer to the request of an input."""
-        return Answer(values, one.truncated)
+        return Answer(values, item.truncated)
 
     @abstractmethod
     def _inputs(self, requests: Sequence[Request]) -> list[Row]:
-        """Tokenize requests, in the only thread that may call the tokenizer."""
+        """Return the inputs of requests; called in the only thread that may use the tokenizer."""
 
     @abstractmethod
     def _values(self, inputs: list[Row], budget: TokenBudget) -> Iterator[tuple[list[Row], int, Sequence[Any]]]:
-        """Yield batches of inputs, how many tokens were read, and the values of each answer."""
+        """Yield batches of inputs, their numbers of tokens read, and the values of each answer."""

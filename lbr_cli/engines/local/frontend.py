@@ -1,4 +1,4 @@
-"""The parts of a model that need no weights: its tokenizer, its limits and its prompts."""
+"""The parts of a model that need no weights: its tokenizer, its maximum length and its prompts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from lbr_cli.models import LocalModel
 from lbr_cli.models.late_interaction import LateFolder, read_late_folder
 from lbr_cli.models.sentence_transformers import Reading, has_scoring_modules, read_first_module
 
-PROMPT_HINT = "--prompt-file gives its prompt; --family classifier reads the bare pair, if it was trained so"
+PROMPT_HINT = "give its prompt with --prompt-file; if it was trained on bare pairs, use --family classifier"
 T5_TYPES = ("t5", "mt5", "umt5")  # a bi-encoder of these types is the encoder alone
 
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """The parts of a model without its weights: its tokenizer, its limit and its prompts.
+    """The parts of a model that need no weights.
 
-    `kind` is the Auto class that loads the weights of `model`; `pooling` computes vectors or scores from their output,
-    `projection` the vectors of tokens.
+    `kind` is the Auto class of transformers that loads the weights of `model`. `pooling` computes vectors or scores
+    from hidden states, `projection` the vectors of tokens.
     """
 
     model: LocalModel
@@ -66,7 +66,7 @@ class Frontend:
 
 def read(model: LocalModel, settings: Settings) -> Frontend:
     """Read the small files of a model, for a device of this machine. Raises UsageError and MissingError."""
-    choose_dtype(settings.dtype, choose_devices(settings.device)[0])  # refuses what cannot be used
+    choose_dtype(settings.dtype, choose_devices(settings.device)[0])  # raises for an unsupported precision or device
     request_type = model.family.request_type
     late = read_late_folder(model.folder) if request_type is TokenEmbeddings else None
     projection = read_projection(model.folder, late) if late else None
@@ -87,9 +87,9 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     if late and usual:  # only the position table limits the length of documents
         tokenizer.model_max_length = UNLIMITED
     max_length = choose_length(model, settings, longest_input(tokenizer, config), least, usual)
-    prompts = _tokenizes(model, tokenizer, max_length, late)
+    prompts = _request_tokenizer(model, tokenizer, max_length, late)
     if request_type in (NextToken, Classification):
-        # fails now, before the weights are loaded, if the chat template cannot be used
+        # raises now, before the weights are loaded, if the chat template cannot be used
         try:
             prompts.length_without_document(model.family.requests("", Document("", ""))[0])
         except MissingError as error:
@@ -99,8 +99,8 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
     return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason, projection)
 
 
-def _tokenizes(model: LocalModel, tokenizer: Any, max_length: int, late: LateFolder | None) -> Tokenizes:
-    """Return what turns the requests of a model into token ids."""
+def _request_tokenizer(model: LocalModel, tokenizer: Any, max_length: int, late: LateFolder | None) -> Tokenizes:
+    """Return the tokenizer of the model's requests."""
     if late:
         samples = model.family.requests("", Document("", ""))
         return TokenTokenizer(tokenizer, max_length, late, model.folder, samples)
@@ -110,7 +110,7 @@ def _tokenizes(model: LocalModel, tokenizer: Any, max_length: int, late: LateFol
 
 
 def _auto_class(request_type: type[Request], config: Any, *, scored: bool) -> Any:
-    """The class of transformers that loads the weights; `scored` by modules after the encoder."""
+    """Return the Auto class that loads the weights. If `scored`, modules after the encoder compute the score."""
     if request_type is NextToken:
         return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     if request_type in (Embedding, TokenEmbeddings) or scored:

@@ -27,21 +27,21 @@ class LMHead:
     def __init__(self, model: Any, rows: Sequence[list[int]]) -> None:
         self._layer = model.get_output_embeddings()
         if self._layer is None:
-            raise MissingError(f"a {type(model).__name__} has no vocabulary head, so lbr cannot read its answers")
+            raise MissingError(f"unsupported model: a {type(model).__name__} has no vocabulary head")
         self.rows = len(self._layer.weight)
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
-        if not model.config.is_encoder_decoder:  # for those the model's own forward pass is used up to this layer
+        if not model.config.is_encoder_decoder:  # whose own forward pass computes everything before this layer
             self._check_on_hidden_state(model)
             self._check_on_prompts(model, rows)
 
     @torch.inference_mode()
     def _check_on_prompts(self, model: Any, rows: Sequence[list[int]]) -> None:
-        """Raise MissingError if the model's logits of prompts are not those of its base model's hidden states.
+        """Raise MissingError if the model's logits of prompts differ from those of its base model's hidden states.
 
         Some architectures pass more than the tokens of a prompt to their base model.
         """
-        ours = torch.cat(list(self._all(own_hidden_states(model, rows))), -1)
-        for row, logits in zip(rows, ours, strict=True):
+        computed = torch.cat(list(self._all(own_hidden_states(model, rows))), -1)
+        for row, logits in zip(rows, computed, strict=True):
             _check_equal(model, logits, own_logits(model, row)[-1])
 
     @torch.inference_mode()
@@ -65,16 +65,16 @@ class LMHead:
 
         hook = model.base_model.register_forward_hook(replace_output)
         try:
-            theirs = own_logits(model, [0])[-1]
+            expected = own_logits(model, [0])[-1]
         finally:
             hook.remove()
         if not replaced:
             hidden = own_hidden_states(model, [[0]])
-        ours = torch.cat(list(self._all(hidden.float())), -1)[0]
-        _check_equal(model, ours, theirs, HALF_TOLERANCE)
+        computed = torch.cat(list(self._all(hidden.float())), -1)[0]
+        _check_equal(model, computed, expected, HALF_TOLERANCE)
 
     def __call__(self, hidden: torch.Tensor, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """[rows, size] -> logits [rows, len(ids)] and their normaliser [rows, 1], both float32.
+        """Return the logits [rows, len(ids)] of hidden states [rows, size], and their normaliser [rows, 1], float32.
 
         logits - normaliser are natural log-probabilities.
         """
@@ -83,11 +83,11 @@ class LMHead:
         return self.logits(hidden, ids), sums.logsumexp(-1, keepdim=True)
 
     def logits(self, hidden: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        """[rows, size] -> logits [rows, len(ids)], float32."""
+        """Return the logits [rows, len(ids)] of hidden states [rows, size], float32."""
         return self._logits(hidden.float(), torch.tensor(ids, device=hidden.device))
 
     def _all(self, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
-        """[rows, size], float32 -> the logits of the whole vocabulary, a slice of it at a time."""
+        """Yield the logits of the whole vocabulary for [rows, size], float32, a slice of it at a time."""
         for start in range(0, len(self._layer.weight), SLICE):
             yield self._logits(hidden, slice(start, start + SLICE))
 
@@ -98,12 +98,13 @@ class LMHead:
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
 
 
-def _check_equal(model: Any, ours: torch.Tensor, theirs: torch.Tensor, allowed: float | None = None) -> None:
-    """Raise MissingError for logits that are not the model's own. The tolerance depends on its precision."""
-    if allowed is None:
-        allowed = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
-    if ours.shape != theirs.shape or not (theirs - ours).abs().max() <= allowed * ours.abs().max().clamp(min=1e-2):
-        raise MissingError(f"a {type(model).__name__} computes its logits in a way that lbr does not know")
+def _check_equal(model: Any, computed: torch.Tensor, expected: torch.Tensor, tolerance: float | None = None) -> None:
+    """Raise MissingError for logits that are not the model's own. The default tolerance depends on its precision."""
+    if tolerance is None:
+        tolerance = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
+    largest = computed.abs().max().clamp(min=1e-2)
+    if computed.shape != expected.shape or not (expected - computed).abs().max() <= tolerance * largest:
+        raise MissingError(f"unsupported model: a {type(model).__name__} computes its logits in an unknown way")
 
 
 class LabelHead:
@@ -116,11 +117,11 @@ class LabelHead:
     def check(self, request: NextToken) -> None:
         """Raise MissingError if the tokenizer or the vocabulary has no token for a label of the request."""
         rows = self._lm_head.rows
-        if any(not 0 <= number < rows for number in self._label_ids(request)):
+        if any(not 0 <= token_id < rows for token_id in self._label_ids(request)):
             raise MissingError(f"the labels {request.labels} are not all tokens of a vocabulary of {rows}")
 
     def __call__(self, hidden: torch.Tensor, request: NextToken) -> list[list[float]]:
-        """[rows, size], all with the labels of `request` -> their values, row by row."""
+        """Return the values for each row of [rows, size], all with the labels of `request`."""
         ids = self._label_ids(request)
         if request.logits:
             return self._lm_head.logits(hidden, ids).tolist()
@@ -137,13 +138,13 @@ class ScoreHead:
         hidden = own_hidden_states(model, rows)
         self._layer = model.score.float()
         with torch.inference_mode():
-            for logits, theirs in zip(self._layer(hidden), own, strict=True):
-                _check_equal(model, logits, theirs)
+            for logits, expected in zip(self._layer(hidden), own, strict=True):
+                _check_equal(model, logits, expected)
 
     def check(self, request: Pair) -> None:
-        """Any pair can be answered."""
+        """Accept all requests: any pair can be answered."""
 
     def __call__(self, hidden: torch.Tensor, request: Pair) -> list[list[float]]:
-        """[rows, size] -> logits, row by row."""
+        """Return the logits for each row of [rows, size]."""
         values: list[list[float]] = self._layer(hidden.float()).tolist()
         return values

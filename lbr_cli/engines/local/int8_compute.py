@@ -1,6 +1,6 @@
 """Linear layers with int8 weights and int8 activations; everything else computes in float32 (`int8_kernel.py`).
 
-Replaced are the linear layers inside a model's stacks of layers. Embeddings, norms, attention, poolers and heads stay
+The linear layers inside a model's stacks of layers are replaced. Embeddings, norms, attention, poolers and heads stay
 as they are.
 """
 
@@ -34,7 +34,7 @@ class LastInput:
         self._rows: QuantizedRows
 
     def quantized(self, inputs: torch.Tensor) -> QuantizedRows:
-        """[..., size], float32 -> rows."""
+        """Return the rows of inputs, [..., size], float32."""
         if not self.shared or self._input() is not inputs:
             self._rows = self.kernel.quantize(inputs.reshape(-1, inputs.shape[-1]))
             self._input = weakref.ref(inputs)
@@ -52,7 +52,7 @@ class Int8Linear(nn.Module):
         self._last_input = last_input
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[..., in_features] -> [..., out_features], both float32."""
+        """Return [..., out_features] for [..., in_features], both float32."""
         rows = self._last_input.quantized(inputs)
         product = self._weight.product(rows, self._last_input.kernel)
         if self.bias is None:
@@ -71,10 +71,10 @@ class Speed(NamedTuple):
 
 @torch.inference_mode()
 def compute_in_int8(model: Any, prompts: Sequence[list[int]]) -> None:
-    """Make the layers of a float32 model on the CPU compute in int8, one by one, so that few weights are there twice.
+    """Make the layers of a float32 model on the CPU compute in int8, one by one to save memory.
 
-    MissingError if the model has no such layers, if its code reads their weights, or if its hidden states of made-up
-    prompts are no longer those of float32.
+    Raises MissingError if the model has no such layers, if its code reads their weights, or if its hidden states of
+    made-up prompts are no longer those of float32.
     """
     expected = own_hidden_states(model, prompts)
     last_input = LastInput(int8_kernel())
@@ -97,26 +97,26 @@ def compute_in_int8(model: Any, prompts: Sequence[list[int]]) -> None:
 
 
 def measure_speed(model: Any) -> Speed:
-    """Return the speed of the products of a model that computes in int8, beside the same ones in float32."""
+    """Return the speed of the products of a model that computes in int8, and of the same products in float32."""
     shapes: Counter[tuple[int, int]] = Counter()
     for module in model.modules():
         if isinstance(module, Int8Linear):
             shapes[module.in_features, module.out_features] += 1
     last_input = LastInput(int8_kernel())
-    operations, seconds, seconds32 = 0.0, 0.0, 0.0
+    operations, int8_seconds, float32_seconds = 0.0, 0.0, 0.0
     for (inputs, outputs), count in shapes.items():
         linear = nn.Linear(inputs, outputs, bias=False)
         rows = torch.randn(TOKENS, inputs)
         operations += count * 2 * TOKENS * inputs * outputs
         last_input.shared = False
-        seconds += count * _seconds(Int8Linear(linear, last_input), rows)
-        seconds32 += count * _seconds(linear, rows)
-    return Speed(operations / seconds / 1e9, operations / seconds32 / 1e9)
+        int8_seconds += count * _seconds(Int8Linear(linear, last_input), rows)
+        float32_seconds += count * _seconds(linear, rows)
+    return Speed(operations / int8_seconds / 1e9, operations / float32_seconds / 1e9)
 
 
 @torch.inference_mode()
 def _seconds(layer: nn.Module, rows: torch.Tensor) -> float:
-    """Return the shortest of several times of a layer."""
+    """Return the shortest time of a layer in several calls, in seconds."""
     times = []
     for _ in range(REPETITIONS):
         start = time.perf_counter()
@@ -126,7 +126,7 @@ def _seconds(layer: nn.Module, rows: torch.Tensor) -> float:
 
 
 def _linear_layers(model: Any) -> Iterator[tuple[nn.Module, str]]:
-    """Yield the parent and the name of each linear layer in a stack of layers, except those to be kept in float32."""
+    """Yield the parent and the name of each linear layer in a stack of layers, except layers to keep in float32."""
     kept = {*(getattr(model, "_keep_in_fp32_modules", None) or ())}
     stacks = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
     seen = set()

@@ -21,14 +21,14 @@ HINT = "use --dtype float32"
 
 
 class QuantizedRows(NamedTuple):
-    """`values`, uint8, [rows, size], minus the kernel's zero point, times `scales`, [rows, 1], are the rows."""
+    """Rows, equal to (`values` - zero point) * `scales`: uint8, [rows, size], and float32, [rows, 1]."""
 
     values: torch.Tensor
     scales: torch.Tensor
 
 
 class Int8Kernel(NamedTuple):
-    """Products with activations of so many bits, stored as unsigned integers around a zero point."""
+    """Products with activations of `bits` bits, stored as unsigned integers around a zero point."""
 
     bits: int
 
@@ -51,7 +51,7 @@ class Int8Kernel(NamedTuple):
         values = torch.empty(inputs.shape, dtype=torch.uint8)
         scales = torch.empty(len(inputs), 1)
         rows = max(BLOCK // inputs.shape[1], 1)
-        blocks = zip(*(torch.split(whole, rows) for whole in (inputs, values, scales)), strict=True)
+        blocks = zip(*(torch.split(tensor, rows) for tensor in (inputs, values, scales)), strict=True)
         for block, quantized, scale in blocks:  # each block is read several times, from the cache
             torch.maximum(block.amax(-1, keepdim=True), block.amin(-1, keepdim=True).neg_(), out=scale)
             scale.clamp_(min=SMALLEST_SCALE).div_(self.largest)
@@ -70,7 +70,7 @@ class Int8Weight:
         self._packed = torch.ops.onednn.qlinear_prepack(quantized, None)
 
     def product(self, rows: QuantizedRows, kernel: Int8Kernel) -> torch.Tensor:
-        """[rows, inputs] -> [rows, outputs], float32, before the scales of the rows."""
+        """Return the product [rows, outputs], float32, without the scales of the rows."""
         zero_point, float32 = kernel.zero_point, torch.float32
         layer = (self._packed, self._scales, self._zeros, None)
         product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(

@@ -16,8 +16,8 @@ SUFFIX = "_invariant"
 
 
 def make_attention_invariant(model: Any) -> None:
-    """Replace the current attention of a model. Attention of its own code stays as it is."""
-    # both import torch's compiler
+    """Replace the attention function of a model. Attention in the model's own code stays as it is."""
+    # both modules import torch's compiler
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -30,7 +30,7 @@ def make_attention_invariant(model: Any) -> None:
     def invariant(
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any
     ) -> tuple[torch.Tensor, Any]:
-        """[rows, heads, tokens, size] each -> [rows, tokens, heads, size], as attention functions of transformers."""
+        """Return [rows, tokens, heads, size] for [rows, heads, tokens, size] each, as functions of transformers do."""
         if (lengths := _lengths(module, query, key, mask, options)) is None:
             wide = {name: _double(option) for name, option in options.items()}
             return attention(module, *map(_double, (query, key, value, mask)), **wide)[0].float(), None
@@ -49,21 +49,21 @@ def make_attention_invariant(model: Any) -> None:
 def _lengths(
     module: Any, query: torch.Tensor, key: torch.Tensor, mask: Any, options: dict[str, Any]
 ) -> list[int] | None:
-    """Return the length of each row if its tokens see each other and nothing else, else None."""
+    """Return the length of each row if its tokens attend to each other and to nothing else, else None."""
     is_causal = options.get("is_causal")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    others = any(torch.is_tensor(option) for option in options.values())  # such as the bias of relative positions
-    if is_causal or others or "packed" in options or query.shape[2] != key.shape[2]:
+    has_tensors = any(torch.is_tensor(option) for option in options.values())  # such as a bias of relative positions
+    if is_causal or has_tensors or "packed" in options or query.shape[2] != key.shape[2]:
         return None
     if mask is None:
         return [query.shape[2]] * len(query)
     if not torch.is_tensor(mask) or mask.dtype != torch.bool or mask.shape[1] != 1:
         return None
-    seen = mask[:, 0, 0]
-    lengths = seen.sum(-1)
+    attended = mask[:, 0, 0]
+    lengths = attended.sum(-1)
     padded = torch.arange(key.shape[2]) < lengths[:, None]
-    is_padding = torch.equal(seen, padded) and bool((mask[:, 0] == seen[:, None]).all())
+    is_padding = torch.equal(attended, padded) and bool((mask[:, 0] == attended[:, None]).all())
     return lengths.expand(len(query)).tolist() if is_padding and bool((lengths > 0).all()) else None
 
 

@@ -24,8 +24,8 @@ HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
 def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Any:
     """Return the weights as a model of `kind`, an Auto class of transformers, ready for inference.
 
-    An adapter is merged into its base model. Raises MissingError if the model needs code of its own that is not
-    trusted, or if a weight is missing.
+    An adapter is merged into its base model. Raises MissingError if the model needs its own code and is not trusted, or
+    if a weight is missing.
     """
     adapter = AdapterWeights(model) if model.base else None
     model = model.base or model
@@ -38,7 +38,7 @@ def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.
     if kind in HIDDEN_STATES:
         missing = [key for key in missing if not key.startswith("pooler.")]  # a bi-encoder does not use its output
     if missing:
-        problem = f"it does not hold all the weights of a {type(loaded).__name__}: {first_few(missing, 3)}"
+        problem = f"missing weights of a {type(loaded).__name__}: {first_few(missing, 3)}"
         raise MissingError(f"{model.folder}: {problem}", hint=code_hint(model) or OTHER_FAMILY_HINT)
     restore_buffers(loaded, model)
     if adapter:
@@ -65,8 +65,8 @@ def recompute_nonfinite(values: torch.Tensor, model: Any, compute: Callable[[int
 
     `compute` returns one row, [1, ...], by its number. Rows of a float32 model stay as they are.
     """
-    odd = (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
-    if odd and model.dtype != torch.float32:
+    nonfinite = (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+    if nonfinite and model.dtype != torch.float32:
         with in_float32(model):
-            values[odd] = torch.cat([compute(row) for row in odd])
+            values[nonfinite] = torch.cat([compute(row) for row in nonfinite])
     return values

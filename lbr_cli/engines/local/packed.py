@@ -1,11 +1,11 @@
-"""Plain causal models, the fast way: prompts packed end to end in one row, without padding, after a shared prefix.
+"""Plain causal models: prompts packed end to end in one row, without padding, after a shared prefix.
 
 The common beginning of a group of prompts (the system message and the query or, if documents come first, the document)
-is read once. A prompt's own tokens see that prefix and themselves. Projections, norms and MLP compute one long row;
-only attention depends on which token sees which (`packing.py`, `packed_attention.py`). The last layer computes keys and
-values of all tokens, and everything else only for the last token of each prompt.
+is read once. A prompt's own tokens attend to that prefix and to each other. Projections, norms and MLP compute one long
+row; only attention depends on which token attends to which (`packing.py`, `packed_attention.py`). The last layer
+computes keys and values of all tokens, and everything else only for the last token of each prompt.
 
-Scores are those of prompts read one by one: every token sees the same keys at the same positions.
+Scores are those of prompts read one by one: every token attends to the same keys at the same positions.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def reason_not_packable(model: Any) -> str:
     if rope.get("rope_type") not in LENGTH_INDEPENDENT_ROPE:
         return f"{rope['rope_type']} position embeddings"
     if not (hasattr(base, "rotary_emb") and getattr(model, "_supports_attention_backend", False)):
-        return "attention of its own kind"
+        return "custom attention"
     if not layers or not all(getattr(attention, "is_causal", False) for attention in attentions):
-        return "layers of its own kind"
+        return "custom layers"
     if any(hasattr(attention, "sinks") for attention in attentions):
         return "attention sinks"
     if "position_ids" not in inspect.signature(base.forward).parameters:
-        return "positions of its own kind"
+        return "custom positions"
     return ""
 
 
@@ -116,7 +116,7 @@ class Packed:
             yield [member.prompt for member in batch], tokens, hidden
 
     def _forward(self, batch: Sequence[Member], prefix: Prefix | None) -> tuple[int, torch.Tensor, Prefix | None]:
-        """Tokens read, float32 hidden states [prompts, hidden size], and the prefix that the next row may continue."""
+        """Return the number of tokens read, float32 states [prompts, hidden size], and the prefix for the next row."""
         row = pack(batch, prefix.group if prefix else None)
         device = self._base.device
         packed = PackedAttention(row, prefix, device)
@@ -130,7 +130,7 @@ class Packed:
 
 
 class LastTokensOnly(nn.Module):
-    """The last layer of a model: keys and values of all tokens, all else for the last token of each prompt."""
+    """The last layer of a model: keys and values of all tokens, everything else for the last token of each prompt."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class LastTokensOnly(nn.Module):
             return getattr(super().__getattr__("layer"), name)
 
     def forward(self, hidden: torch.Tensor, *args: Any, packed: PackedAttention, **kwargs: Any) -> Any:
-        """[1, tokens, size] -> what the layer returns for [1, prompts, size], the last tokens."""
+        """Return the output of the layer for the last tokens, [1, prompts, size], of `hidden`, [1, tokens, size]."""
         try:
             self.layer(hidden, *args, packed=_KeysAndValues.raised, **kwargs)
         except _KeysAndValues as computed:
@@ -154,12 +154,12 @@ class LastTokensOnly(nn.Module):
         def attention(_: int, query: torch.Tensor, __: Any, ___: Any, scale: float) -> torch.Tensor:
             return packed.of_last_tokens(layer, query, key, value, scale)
 
-        cut = {
+        last = {
             name: tuple(part[:, packed.last] for part in value) if isinstance(value, tuple) else value[:, packed.last]
             for name, value in kwargs.items()
             if name in ("position_embeddings", "position_ids") and value is not None
         }
-        return self.layer(hidden[:, packed.last], *args, packed=attention, **(kwargs | cut))
+        return self.layer(hidden[:, packed.last], *args, packed=attention, **(kwargs | last))
 
 
 class _KeysAndValues(Exception):
@@ -171,12 +171,12 @@ class _KeysAndValues(Exception):
 
     @classmethod
     def raised(cls, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> NoReturn:
-        """Replaces attention."""
+        """Raise the keys and values; called instead of attention."""
         raise cls(layer, key, value)
 
 
 def _attention(
     module: Any, query: Any, key: Any, value: Any, attention_mask: None, scaling: float, *, packed: Any, **_: Any
 ) -> tuple[torch.Tensor, None]:
-    """Replaces the attention of transformers; `packed` is a function of the same tensors."""
+    """Call `packed` with the tensors of the attention of transformers, which this function replaces."""
     return packed(module.layer_idx, query, key, value, scaling), None

@@ -26,9 +26,9 @@ class Group:
 
 
 class Member(NamedTuple):
-    """A prompt of a group, which sees the first `shared` tokens of the prefix.
+    """A prompt of a group, which attends to the first `shared` tokens of the prefix.
 
-    `size` is how many tokens of a row it takes; for the first of a group this includes the prefix.
+    `size` is how many tokens of a row it takes; for the first prompt of a group this includes the prefix.
     """
 
     prompt: Prompt
@@ -44,9 +44,9 @@ class Member(NamedTuple):
 class Segment(NamedTuple):
     """Prompts that share one call of attention, or one prefix.
 
-    `spans` are their own tokens in the row. They also see the first `shared` tokens of a prefix, which lies at `prefix`
-    in the same row; None is the prefix that was carried over from the row before. `outputs` are their numbers among the
-    prompts of the row; None is a prefix itself.
+    `spans` are their own tokens in the row. They also attend to the first `shared` tokens of a prefix, which is at
+    `prefix` in the same row; None means the prefix carried over from the row before. `outputs` are the numbers of the
+    prompts in the row; None means that the segment is a prefix itself.
     """
 
     spans: Sequence[slice]
@@ -60,7 +60,7 @@ class Row:
     """Tokens of several prompts, end to end, with their positions in their prompts.
 
     `last` are the indexes of each prompt's last token. `carried` is the group whose prefix the next row may continue,
-    if it has one, and `carried_at` where it lies in this row; None if it was carried over from the row before.
+    if any, and `carried_at` the span of that prefix in this row; None if it was carried over from the row before.
     """
 
     tokens: Sequence[int]
@@ -79,19 +79,19 @@ def members(prompts: Sequence[Prompt], keys: Sequence[Hashable]) -> list[Member]
     by_key: dict[Hashable, list[Prompt]] = {}
     for prompt, key in zip(prompts, keys, strict=True):
         by_key.setdefault(key, []).append(prompt)
-    found = []
-    for alike in by_key.values():
-        group = Group(common_prefix([prompt.ids for prompt in alike]))
-        for number, prompt in enumerate(sorted(alike, key=lambda prompt: -len(prompt.ids))):
+    ordered = []
+    for of_group in by_key.values():
+        group = Group(common_prefix([prompt.ids for prompt in of_group]))
+        for number, prompt in enumerate(sorted(of_group, key=lambda prompt: -len(prompt.ids))):
             shared = shared_length(group.prefix, prompt.ids)
             size = len(prompt.ids) - shared + (0 if number else len(group.prefix))
-            found.append(Member(prompt, group, shared, size))
-    return found
+            ordered.append(Member(prompt, group, shared, size))
+    return ordered
 
 
 def common_prefix(rows: Sequence[list[int]]) -> list[int]:
     """Return the tokens that all rows begin with, less the last of the shortest row. A single row shares nothing."""
-    # what the first and the last in lexicographic order share, all share
+    # the prefix of the first and the last row in lexicographic order is common to all rows
     return rows[0][:0] if len(rows) == 1 else min(rows)[: shared_length(max(rows), min(rows))]
 
 
@@ -102,7 +102,7 @@ def shared_length(prefix: Sequence[int], row: Sequence[int]) -> int:
 
 
 def pack(batch: Sequence[Member], carried: Group | None) -> Row:
-    """Lay members end to end, each group behind its prefix, unless that is carried over from the row before.
+    """Pack members end to end, each group after its prefix, unless the prefix is carried over from the row before.
 
     The prefix of the last group is carried on to the next row.
     """
@@ -132,9 +132,12 @@ def pack(batch: Sequence[Member], carried: Group | None) -> Row:
     return Row(tokens, positions, segments, last, group if group.prefix else None, carried_at)
 
 
-def _segments(batch: Sequence[Member], spans: Sequence[slice], prefix: slice | None, number: int) -> list[Segment]:
-    """Cut the members of one group, the longest first, where lengths or shared parts differ too much."""
-    found = []
+def _segments(batch: Sequence[Member], spans: Sequence[slice], prefix: slice | None, first: int) -> list[Segment]:
+    """Return the segments of one group, the longest members first; `first` is the number of the first in the row.
+
+    A segment ends where lengths differ too much, or shared parts differ.
+    """
+    segments = []
     start = 0
     for index in range(1, len(batch) + 1):
         longest = spans[start].stop - spans[start].start
@@ -142,6 +145,6 @@ def _segments(batch: Sequence[Member], spans: Sequence[slice], prefix: slice | N
             length = spans[index].stop - spans[index].start
             if batch[index].shared == batch[start].shared and length <= longest <= SIMILAR * length:
                 continue
-        found.append(Segment(spans[start:index], batch[start].shared, prefix, slice(number + start, number + index)))
+        segments.append(Segment(spans[start:index], batch[start].shared, prefix, slice(first + start, first + index)))
         start = index
-    return found
+    return segments

@@ -1,6 +1,6 @@
 """Decoder-only models of any kind: rows of similar lengths, padded on the right.
 
-In a causal model no token sees what is to its right, so padding cannot change a score, and no mask is needed.
+In a causal model no token attends to tokens on its right, so padding cannot change a score, and no mask is needed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Padded:
         rope = getattr(model.config, "rope_parameters", None) or {}
         self._original_length = rope.get("original_max_position_embeddings") or UNLIMITED
         if getattr(model.config, "attn_logit_softcapping", None):
-            model.set_attn_implementation("eager")  # the others ignore the cap
+            model.set_attn_implementation("eager")  # other implementations ignore the cap
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
-        """Let the model compute with its own code in this block, as it always does."""
+        """Do nothing: the model always computes with its own code."""
         yield
 
     def read(
@@ -43,7 +43,7 @@ class Padded:
             yield from padded_batches(part, budget, self.model, self._hidden)
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
-        """[prompts, hidden size], float32, of the last token of each."""
+        """Return the hidden states of the last tokens, [prompts, hidden size], float32."""
         rows = [prompt.ids for prompt in batch]
         ids, _ = padded_rows(rows, self.model.device)
         hidden: torch.Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state

@@ -21,9 +21,9 @@ class PairTokenizer:
         self.pad = tokenizer.pad_token_id or 0
 
     def inputs(self, pairs: Sequence[Pair]) -> list[Prompt]:
-        """Return the inputs of pairs, for each of which `check_room` holds.
+        """Return the inputs of pairs that pass `check_room`.
 
-        A tokenizer that adds no special tokens returns nothing for two empty texts: their input is one padding token.
+        A pair without any token, special tokens included, becomes one padding token.
         """
         encoded = self._tokenizer(
             [pair.query for pair in pairs],

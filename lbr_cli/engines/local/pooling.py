@@ -47,8 +47,8 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 class Pooling:
     """Hidden states -> vectors, or the scores of a cross-encoder.
 
-    The results of `modes` are concatenated, then `steps` follow. `with_prompt` means that the tokens of a prompt are
-    pooled as well.
+    The results of `modes` are concatenated, and `steps` are applied to them in order. `with_prompt` means that the
+    tokens of a prompt are pooled as well.
     """
 
     modes: tuple[str, ...]
@@ -56,9 +56,9 @@ class Pooling:
     steps: tuple[Step, ...]
 
     def __call__(self, hidden: torch.Tensor, mask: torch.Tensor, skipped: Sequence[int]) -> torch.Tensor:
-        """[rows, tokens, size], [rows, tokens], and how many tokens of each row do not count -> [rows, size].
+        """Return [rows, size] for [rows, tokens, size] and a mask [rows, tokens]; rows are padded on the right.
 
-        All float32; rows are padded on the right.
+        The first `skipped` tokens of each row are not pooled. States and results are float32.
         """
         positions = torch.arange(hidden.shape[1], device=hidden.device)
         counted = mask.bool() & (positions >= torch.tensor(skipped, device=hidden.device)[:, None])
@@ -72,13 +72,13 @@ def read_pooling(folder: Path) -> Pooling:
     """Read the modules after the encoder. MissingError for unknown modules or modes."""
     modules = read_modules(folder)
     if not (folder / MODULES).exists():
-        raise MissingError(f"{folder}: no modules.json, so how its vectors are made is not known")
+        raise MissingError(f"{folder}: modules.json is missing, so its pooling is unknown")
     kinds = [module.kind for module in modules]
     scores = model_type(folder) == CROSS_ENCODER
-    known = {"Dense", "LayerNorm"} if scores else {"Dense", "LayerNorm", "Normalize"}
-    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - known:
-        problem = f"its modules are {', '.join(kinds)}; lbr knows Transformer, Pooling, then {', '.join(sorted(known))}"
-        raise MissingError(f"{folder}: {problem}")
+    supported_steps = {"Dense", "LayerNorm"} if scores else {"Dense", "LayerNorm", "Normalize"}
+    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - supported_steps:
+        supported = f"Transformer, Pooling, then {', '.join(sorted(supported_steps))}"
+        raise MissingError(f"{folder}: its modules are {', '.join(kinds)}; lbr supports {supported}")
     transformer, pooling, *others = modules
     if not scores:
         feature_extraction_config(transformer.folder)
@@ -86,7 +86,8 @@ def read_pooling(folder: Path) -> Pooling:
     modes = tuple(config.strings("pooling_mode"))
     modes = modes or tuple(mode for key, mode in OLD_MODES.items() if config.boolean(key)) or ("mean",)
     if set(modes) - set(MODES):
-        raise MissingError(f"{pooling.folder}: pools by {', '.join(modes)}, and lbr knows {', '.join(MODES)}")
+        problem = f"unsupported pooling mode: {', '.join(modes)}; lbr supports {', '.join(MODES)}"
+        raise MissingError(f"{pooling.folder}: {problem}")
     with_prompt = config.boolean("include_prompt") is not False
     if scores and not with_prompt:
         raise config.error("include_prompt", f"is false, {UNSUPPORTED} for a cross-encoder")
@@ -98,7 +99,7 @@ def read_pooling(folder: Path) -> Pooling:
 
 
 def _step(module: Module, *, scores: bool) -> Step:
-    """A module after Pooling; `scores` is the last one of a cross-encoder."""
+    """Read a module after Pooling; `scores` is true for the last module of a cross-encoder."""
     if module.kind == "Dense":
         return read_dense(module.folder, VECTORS, SCORES if scores else VECTORS)
     return _layer_norm(module.folder) if module.kind == "LayerNorm" else normalise
@@ -120,14 +121,14 @@ def _pool(mode: str, hidden: torch.Tensor, counted: torch.Tensor) -> torch.Tenso
 
 
 def normalise(vectors: torch.Tensor) -> torch.Tensor:
-    """Divide each vector by its length."""
+    """Return vectors divided by their norms."""
     return torch.nn.functional.normalize(vectors, dim=-1)
 
 
 def _layer_norm(folder: Path) -> Step:
     weights = _weights(folder)
     if set(weights) != {"norm.weight", "norm.bias"}:
-        raise MissingError(f"{folder}: does not hold the weights of its LayerNorm module")
+        raise MissingError(f"{folder}: missing weights of its LayerNorm module")
     scale, shift = weights["norm.weight"], weights["norm.bias"]
 
     def step(vectors: torch.Tensor) -> torch.Tensor:
@@ -147,23 +148,23 @@ def read_dense(folder: Path, reads: str, writes: str | None = None) -> Step:
     source = config.string("module_input_name") or reads
     target = config.string("module_output_name") or source
     if source != reads:
-        raise config.error("module_input_name", f"is {source!r}; lbr knows {reads!r} only")
+        raise config.error("module_input_name", f"is {source!r}; lbr supports only {reads!r}")
     if target != writes:
-        raise config.error("module_output_name", f"is {target!r}; lbr knows {writes!r} only")
+        raise config.error("module_output_name", f"is {target!r}; lbr supports only {writes!r}")
     if writes == SCORES and config.integer("out_features") != 1:
         raise config.error("out_features", f"is {config.integer('out_features')}: lbr reads one score")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"
     module, _, kind = name.rpartition(".")
     activation = getattr(importlib.import_module("torch.nn"), kind, None) if module.startswith("torch.nn") else None
     if not (isinstance(activation, type) and issubclass(activation, torch.nn.Module)):
-        raise MissingError(f"{folder}: a Dense module with the activation {name}, which lbr does not know")
+        raise MissingError(f"{folder}: a Dense module with the unsupported activation {name}")
     weights = _weights(folder)
-    layer, bias, projection = (weights.get(f"{name}") for name in ("linear.weight", "linear.bias", "residual.weight"))
+    layer, bias, projection = (weights.get(key) for key in ("linear.weight", "linear.bias", "residual.weight"))
     if layer is None or (bias is None) == (config.boolean("bias") is not False):
-        raise MissingError(f"{folder}: does not hold the weights of its Dense module")
+        raise MissingError(f"{folder}: missing weights of its Dense module")
     residual = bool(config.boolean("use_residual"))
     if residual and (projection is None) == (layer.shape[0] != layer.shape[1]):
-        raise MissingError(f"{folder}: does not hold the weights of the residual of its Dense module")
+        raise MissingError(f"{folder}: missing weights of the residual of its Dense module")
     act = activation()
 
     def step(vectors: torch.Tensor) -> torch.Tensor:
@@ -177,15 +178,15 @@ def read_dense(folder: Path, reads: str, writes: str | None = None) -> Step:
 
 
 def read_linear(folder: Path) -> Step:
-    """Read the linear layer in the weights of a model of Stanford's ColBERT, which has no bias."""
+    """Read the linear layer, without bias, in the weights of a model of Stanford's ColBERT."""
     layer = _weights(folder, {"linear.weight"}).get("linear.weight")
     if layer is None:
-        raise MissingError(f"{folder}: its weights hold no linear.weight, the linear layer of ColBERT")
+        raise MissingError(f"{folder}: missing weights: linear.weight, the linear layer of ColBERT")
     return lambda vectors: torch.nn.functional.linear(vectors, layer.to(vectors.device))
 
 
 def _weights(folder: Path, names: Set[str] = frozenset()) -> dict[str, torch.Tensor]:
-    """Read the tensors of a module, or those of them with the `names`, in float32."""
+    """Read the tensors of a module in float32; only those of `names`, unless it is empty."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -35,7 +35,7 @@ STDOUT, STDERR = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class PreparedProcesses:
-    """Processes that are not started yet. `spec` is that of each."""
+    """Processes that are not started yet. Each has the same `spec`."""
 
     model: LocalModel
     settings: Settings
@@ -49,9 +49,9 @@ class PreparedProcesses:
         Raises the error of a process that cannot load the model, and RunError for one that ends.
         """
         threads = self.settings.threads or max(1, torch.get_num_threads() // len(self.devices))
-        each = pairs // len(self.devices)
+        share = pairs // len(self.devices)
         processes = [
-            DeviceProcess(self.model, replace(self.settings, device=str(device), threads=threads), self.spec, each)
+            DeviceProcess(self.model, replace(self.settings, device=str(device), threads=threads), self.spec, share)
             for device in self.devices
         ]
         descriptions = [process.description() for process in processes]
@@ -66,10 +66,10 @@ class DeviceProcess:
     def __init__(self, model: LocalModel, settings: Settings, spec: ComputeSpec, pairs: int) -> None:
         self._device = settings.device
         context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, model, settings, spec, pairs), daemon=True)
+        self._connection, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_end, model, settings, spec, pairs), daemon=True)
         _start_without_interrupts(self._process)
-        theirs.close()  # so that the end of the process is the end of the stream
+        child_end.close()  # so that the end of the process is the end of the stream
         self._calls: SimpleQueue[tuple[str, Chunk, Future[Any]]] = SimpleQueue()
         threading.Thread(target=self._exchange, daemon=True).start()
 
@@ -97,15 +97,15 @@ class DeviceProcess:
                 result, error = self._connection.recv()
             except (EOFError, OSError):
                 self._process.join()
-                result, error = None, RunError(f"the process for {self._device} has ended{self._how_it_ended()}")
-            except Exception as failure:  # of pickling; without a result the caller would wait for ever
+                result, error = None, RunError(f"the process for {self._device} has ended{self._exit_reason()}")
+            except Exception as failure:  # an error of pickling; without a result, the caller would wait for ever
                 result, error = None, failure
             if error is None:
                 future.set_result(result)
             else:
                 future.set_exception(error)
 
-    def _how_it_ended(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.exitcode or 0
         if code >= 0:
             return f" with exit code {code}"
@@ -113,7 +113,7 @@ class DeviceProcess:
 
 
 def _start_without_interrupts(process: SpawnProcess) -> None:
-    """Start a process that never sees Ctrl-C, not even while it imports: it inherits the blocked signal."""
+    """Start a process that ignores Ctrl-C from the beginning, also while it imports: it inherits the blocked signal."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -122,8 +122,8 @@ def _start_without_interrupts(process: SpawnProcess) -> None:
 
 
 def _serve(connection: Connection, model: LocalModel, settings: Settings, spec: ComputeSpec, pairs: int) -> None:
-    """Load the engine and answer calls until the main process ends. The first call gets the error of loading."""
-    os.dup2(STDERR, STDOUT)  # what libraries print
+    """Load the engine and answer calls until the main process ends. An error of loading answers the first call."""
+    os.dup2(STDERR, STDOUT)  # for the output of libraries
     threading.Thread(target=_end_with_main_process, daemon=True).start()
     engine: Engine | None = None
     while True:
@@ -153,8 +153,8 @@ def _load(model: LocalModel, settings: Settings, spec: ComputeSpec, pairs: int) 
 
     prepared = prepare_device(model, settings)
     if prepared.spec != spec:
-        ways = f"{prepared.spec.device}, {prepared.spec.dtype}, and not {spec.device}, {spec.dtype}"
-        raise RunError(f"--device {settings.device}: computes in another way than the first device: {ways}")
+        specs = f"{prepared.spec.device}, {prepared.spec.dtype}, not {spec.device}, {spec.dtype}"
+        raise RunError(f"--device {settings.device}: computes in another way than the first device: {specs}")
     return prepared.load(pairs)
 
 
@@ -166,10 +166,11 @@ def _end_with_main_process() -> None:
 
 
 def _picklable(error: Exception) -> Exception:
+    """Return the error, or a RuntimeError if it cannot be pickled, with the traceback as a note."""
     trace = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # an exception of a library may need anything
+    except Exception:  # pickling may raise anything
         error = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
     error.add_note(trace)
     return error

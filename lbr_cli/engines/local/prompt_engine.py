@@ -1,7 +1,8 @@
 """Models that read a prompt: a head computes the values of the answer from the hidden state of its last token.
 
-A backbone reads the prompts: `packed.py` plain causal models, `padded.py` other causal ones, `seq2seq.py` models with
-an encoder. `PromptTokenizer` and `PairTokenizer` make the prompts, `LabelHead` and `ScoreHead` read the hidden states.
+A backbone reads the prompts: `packed.py` is for plain causal models, `padded.py` for other causal models, `seq2seq.py`
+for models with an encoder. `PromptTokenizer` and `PairTokenizer` make the prompts, `LabelHead` and `ScoreHead` read the
+hidden states.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from lbr_cli.engines.prompts import Prompt, Tokenizes, check_room, distinct_prom
 class Backbone(Protocol):
     """Prompts -> hidden states."""
 
-    attention: str  # which tokens see each other, in a few words
+    attention: str  # which tokens attend to each other, in a few words
     model: Any
 
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
     ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
-        """Yield batches of prompts, how many tokens were read, and the hidden states of their last tokens.
+        """Yield batches of prompts, their numbers of tokens read, and the hidden states of their last tokens.
 
         The states are float32, [prompts, hidden size]. `keys` are equal for prompts that begin alike.
         """
@@ -46,7 +47,7 @@ class Head(Protocol):
 
 
 class PromptEngine(LocalEngine[Prompt]):
-    """Answers `NextToken` or `Pair` requests."""
+    """Answers `NextToken`, `Classification` or `Pair` requests."""
 
     def __init__(
         self, backbone: Backbone, batch_tokens: int, description: str, tokenizer: Tokenizes, head: Head
@@ -64,7 +65,7 @@ class PromptEngine(LocalEngine[Prompt]):
             check_room(self._tokenizer, request)
 
     def _inputs(self, requests: Sequence[Request]) -> list[Prompt]:
-        self._head.check(requests[0])  # looks up the labels here, where the tokenizer may be called
+        self._head.check(requests[0])  # looks up the labels in the thread that may call the tokenizer
         return [self._tokenizer.prompt(request) for request in requests]
 
     def _values(self, inputs: list[Prompt], budget: TokenBudget) -> Iterator[tuple[list[Prompt], int, list[Any]]]:

@@ -1,6 +1,6 @@
-"""Compare a fast path with the model's own forward pass on artificial prompts, when a model is loaded.
+"""Compare a fast path with the model's own forward pass on made-up prompts, when a model is loaded.
 
-A configuration does not show every difference (DiffLlama has the parts of a Llama and another attention), so each path
+A configuration does not show every difference (DiffLlama has the parts of a Llama, but another attention), so each path
 that replaces code of a model has to give the hidden states of that code.
 """
 
@@ -19,8 +19,8 @@ from lbr_cli.engines.local.prompt_engine import Backbone
 from lbr_cli.engines.prompts import Prompt
 from lbr_cli.errors import LbrError, MissingError, first_line
 
-NO_REQUEST = Pair("", "")  # of an artificial prompt
-SHARED, OWN = 8, (3, 6)  # tokens that the two prompts share, and that each has alone
+NO_REQUEST = Pair("", "")  # the request of a made-up prompt
+SHARED, OWN = 8, (3, 6)  # numbers of tokens: of the shared prefix, and of each prompt after it
 # how far hidden states may differ, relative to their norm; half precision differs by the order of its sums
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 
@@ -39,7 +39,7 @@ def made_up_prompts(tokenizer: Any, model: Any, longest: int) -> list[list[int]]
 
 
 def embedding_rows(model: Any) -> int:
-    """Return for how many token ids a model has embeddings; the size in its configuration if its code has none."""
+    """Return the number of rows of a model's embeddings; `vocab_size` if its code does not return them."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):
@@ -48,38 +48,39 @@ def embedding_rows(model: Any) -> int:
 
 @contextmanager
 def running(model: Any) -> Iterator[None]:
-    """Turn any error of a model's code in this block into a MissingError, except out of memory."""
+    """Turn any error of a model's code in this block into a MissingError, except OutOfMemoryError."""
     try:
         yield
     except (torch.OutOfMemoryError, LbrError):
         raise
     except Exception as error:
-        raise MissingError(f"a {type(model).__name__} cannot be run on a prompt: {first_line(error)}") from error
+        problem = f"a {type(model).__name__} fails on a prompt: {first_line(error)}"
+        raise MissingError(f"unsupported model: {problem}") from error
 
 
 @torch.inference_mode()
 def own_hidden_states(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
     """Return [rows, size], float32: the hidden state of the last token of each row, read alone by the model's code.
 
-    For an encoder-decoder it is that of the first token of the decoder.
+    For an encoder-decoder, it is the hidden state of the first token of the decoder.
     """
     base = model.base_model
-    more: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if model.config.is_encoder_decoder:
-        more["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        options["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     if "use_cache" in inspect.signature(base.forward).parameters:
-        more["use_cache"] = False
+        options["use_cache"] = False
     with running(model), _without_head(base):
-        outputs = [base(input_ids=torch.tensor([row], device=model.device), **more) for row in rows]
+        outputs = [base(input_ids=torch.tensor([row], device=model.device), **options) for row in rows]
         # T5 has no base model without a head
         hidden = [getattr(output, "last_hidden_state", None) for output in outputs]
-        states = [output.logits if one is None else one for output, one in zip(outputs, hidden, strict=True)]
+        states = [output.logits if state is None else state for output, state in zip(outputs, hidden, strict=True)]
         return torch.stack([state[0, -1].float() for state in states])
 
 
 @contextmanager
 def _without_head(model: Any) -> Iterator[None]:
-    """Let an encoder-decoder give its hidden states as logits in this block."""
+    """Let an encoder-decoder return its hidden states as logits in this block."""
     head = model.get_output_embeddings() if model.config.is_encoder_decoder else None
     if head is not None:
         model.set_output_embeddings(torch.nn.Identity())
@@ -92,7 +93,7 @@ def _without_head(model: Any) -> Iterator[None]:
 
 @torch.inference_mode()
 def own_logits(model: Any, row: list[int]) -> torch.Tensor:
-    """Return the logits of the model's own forward pass for a row, float32, of each token or of the whole row."""
+    """Return the logits of the model's own forward pass for a row, float32: [tokens, labels] or [labels]."""
     with running(model):
         logits: torch.Tensor = model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits
         return logits[0].float()
@@ -107,18 +108,18 @@ def difference(backbone: Backbone, rows: Sequence[list[int]], expected: torch.Te
     prompts = [Prompt(NO_REQUEST, row, False) for row in rows]
     numbers = {id(prompt): number for number, prompt in enumerate(prompts)}
     for tokens in (1 << 20, 1):
-        found = torch.empty_like(expected)
+        computed = torch.empty_like(expected)
         try:
             for batch, _, hidden in backbone.read(prompts, ["self-check"] * len(rows), TokenBudget(tokens)):
-                found[[numbers[id(prompt)] for prompt in batch]] = hidden
-        except Exception as error:  # whatever code of a model raises
+                computed[[numbers[id(prompt)] for prompt in batch]] = hidden
+        except Exception as error:  # code of a model may raise anything
             return f"it fails: {first_line(error)}"
-        off = relative_difference(found, expected)
-        if not off <= (TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE):
-            return f"hidden states differ by {off:.2g} of their norm"
+        error_norm = relative_difference(computed, expected)
+        if not error_norm <= (TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE):
+            return f"hidden states differ by {error_norm:.2g} of their norm"
     return ""
 
 
-def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the largest |found - expected| / |expected| of a row; NaN if a value is not finite."""
-    return float(((found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-9)).max())
+def relative_difference(computed: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the largest |computed - expected| / |expected| of a row; NaN if a value is not finite."""
+    return float(((computed - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-9)).max())

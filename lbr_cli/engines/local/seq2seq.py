@@ -1,4 +1,4 @@
-"""Encoder-decoder models: the hidden state of the decoder's first token, when it has seen the whole prompt."""
+"""Encoder-decoder models: the hidden state of the decoder's first token, which attends to the whole prompt."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Seq2Seq:
         if self._start is None:
             self._start = getattr(model.config, "decoder_start_token_id", None)
         if self._start is None or hasattr(model, "final_logits_bias"):
-            what = "adds a bias to its logits" if self._start is not None else "names no first token of an answer"
-            raise MissingError(f"unsupported model: a {type(model).__name__} that {what}")
+            problem = "with final_logits_bias" if self._start is not None else "without decoder_start_token_id"
+            raise MissingError(f"unsupported model: a {type(model).__name__} {problem}")
         self.model = model
         self.model.set_output_embeddings(torch.nn.Identity())
 
     def read(
         self, prompts: Sequence[Prompt], keys: Sequence[Hashable], budget: TokenBudget
     ) -> Iterator[tuple[list[Prompt], int, torch.Tensor]]:
-        """Return batches, tokens and hidden states as `Backbone` defines them. `keys` are not used."""
+        """Yield batches, tokens and hidden states as `Backbone` defines them. `keys` are not used."""
         return padded_batches(prompts, budget, self.model, self._hidden)
 
     def _hidden(self, batch: Sequence[Prompt]) -> torch.Tensor:
-        """[prompts, hidden size], float32, of the first token of the decoder."""
+        """Return the hidden states of the decoder's first token, [prompts, hidden size], float32."""
         ids, mask = padded_rows([prompt.ids for prompt in batch], self.model.device)
         start = torch.full((len(batch), 1), self._start, device=self.model.device)
         output = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start, use_cache=False)

@@ -1,4 +1,4 @@
-"""Late-interaction models: a text after its prompt -> a vector of each of its tokens."""
+"""Late-interaction models: a text after its prompt -> a vector for each of its tokens."""
 
 from __future__ import annotations
 
@@ -49,36 +49,36 @@ class TokenEncoder(LocalEngine[TokenInput]):
         self._tokenizer = tokenizer
 
     def check(self, requests: Iterable[Request]) -> None:
-        """Any text can be encoded."""
+        """Accept all requests: any text can be encoded."""
 
     def _inputs(self, requests: Sequence[Request]) -> list[TokenInput]:
         return self._tokenizer.encode(requests)
 
-    def _answer(self, one: TokenInput, values: Any) -> Answer:
-        return Answer(values, one.truncated, one.tokens)
+    def _answer(self, item: TokenInput, values: Any) -> Answer:
+        return Answer(values, item.truncated, item.tokens)
 
     def _values(self, inputs: list[TokenInput], budget: TokenBudget) -> Iterator[tuple[list[TokenInput], int, Any]]:
         """Yield batches of similar lengths, the longest first."""
-        ordered = sorted(inputs, key=lambda one: -len(one.ids))
-        sizes = [len(one.ids) for one in ordered]
+        ordered = sorted(inputs, key=lambda text: -len(text.ids))
+        sizes = [len(text.ids) for text in ordered]
         for batch, matrices in batches(ordered, sizes, budget, self._matrices, padded=True):
-            yield batch, sum(len(one.ids) for one in batch), matrices
+            yield batch, sum(len(text.ids) for text in batch), matrices
 
     def _matrices(self, batch: list[TokenInput]) -> list[Any]:
-        """A matrix of each input; those that are not finite are computed again in float32."""
+        """Return a matrix for each input; non-finite matrices are computed again in float32."""
         width = len(batch[0].ids)
         vectors = recompute_nonfinite(
             self._vectors(batch, width), self.model, lambda number: self._vectors([batch[number]], width)
         )
-        return [vectors[position, one.rows].numpy() for position, one in enumerate(batch)]
+        return [vectors[position, text.rows].numpy() for position, text in enumerate(batch)]
 
     def _vectors(self, batch: Sequence[TokenInput], width: int) -> torch.Tensor:
-        """[inputs, width, size], float32 on the CPU; 0 for tokens without a vector."""
-        ids, kept = padded_rows([one.ids for one in batch], self.model.device, self._tokenizer.pad, width)
-        attended, _ = padded_rows([one.attended for one in batch], self.model.device, 0, width)
-        more = {"kept": kept} if isinstance(self.model, Bert) else {}
-        hidden = self.model(input_ids=ids, attention_mask=attended, **more).last_hidden_state.float()
+        """Return vectors, [inputs, width, size], float32 on the CPU; 0 for tokens without a vector."""
+        ids, kept = padded_rows([text.ids for text in batch], self.model.device, self._tokenizer.pad, width)
+        attended, _ = padded_rows([text.attended for text in batch], self.model.device, 0, width)
+        options = {"kept": kept} if isinstance(self.model, Bert) else {}
+        hidden = self.model(input_ids=ids, attention_mask=attended, **options).last_hidden_state.float()
         counted = torch.zeros_like(ids, dtype=torch.bool)
-        for position, one in enumerate(batch):
-            counted[position, one.rows] = True
+        for position, text in enumerate(batch):
+            counted[position, text.rows] = True
         return self._projection(hidden).masked_fill(~counted[..., None], 0.0).cpu()

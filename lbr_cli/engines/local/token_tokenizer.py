@@ -1,4 +1,4 @@
-"""`TokenEmbeddings` requests -> token ids, with prefix tokens and query expansion, and which of them have a vector.
+"""`TokenEmbeddings` requests -> token ids with prefix tokens and query expansion, and the positions with a vector.
 
 A prompt may begin with special tokens, such as the prefixes of ColBERT. They are inserted where the text begins, and
 the text is tokenized without them; special tokens written out in the text stay plain text.
@@ -18,13 +18,13 @@ from lbr_cli.engines.prompts import Prompt, narrowed
 from lbr_cli.errors import MissingError
 from lbr_cli.models.late_interaction import LateFolder
 
-SAMPLES = ("a b", "ab, c")  # texts of which every tokenizer makes tokens
+SAMPLES = ("a b", "ab, c")  # texts of more than one token
 
 
 class TokenInput(NamedTuple):
-    """The token ids of a text, which of them the model attends to, and which have a vector.
+    """The token ids of a text, their attention mask `attended`, and the positions `rows` that have a vector.
 
-    `tokens` are those with a vector, if the request asks for them.
+    `tokens` are those at `rows`, if the request asks for them.
     """
 
     request: Request
@@ -36,7 +36,7 @@ class TokenInput(NamedTuple):
 
 
 class TokenTokenizer:
-    """Turns `TokenEmbeddings` requests into inputs of at most `max_length` tokens, as `settings` of the folder say.
+    """Turns `TokenEmbeddings` requests into inputs of at most `max_length` tokens, by the `settings` of a folder.
 
     Raises MissingError for a prefix or an expansion token that the tokenizer does not have, and for a length that
     leaves no room for the text of one of the `samples`.
@@ -51,7 +51,7 @@ class TokenTokenizer:
         self._folder = folder
         self._usual = settings.usual_length
         self._register(settings.prefixes)
-        self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._skipped = self._ids_of(settings.skipped)
         self._skipped_in = settings.skipped_in
         self._opening = self._count_opening()
@@ -67,7 +67,7 @@ class TokenTokenizer:
 
     def inputs(self, requests: Sequence[Any]) -> list[Prompt]:
         """Return the token ids of requests."""
-        return [Prompt(one.request, one.ids, one.truncated) for one in self.encode(requests)]
+        return [Prompt(text.request, text.ids, text.truncated) for text in self.encode(requests)]
 
     def length_without_document(self, request: Any) -> int:
         """Return how many tokens the input of an empty text has."""
@@ -79,14 +79,14 @@ class TokenTokenizer:
         kinds: dict[tuple[int, str], list[int]] = {}
         for position, text in enumerate(texts):
             kinds.setdefault((self._limit(text), text.prompt), []).append(position)
-        found: dict[int, TokenInput] = {}
+        inputs: dict[int, TokenInput] = {}
         for (limit, prompt), positions in kinds.items():
             of_kind = [texts[position] for position in positions]
-            found.update(zip(positions, self._inputs(of_kind, limit, prompt), strict=True))
-        return [found[position] for position in range(len(texts))]
+            inputs.update(zip(positions, self._inputs(of_kind, limit, prompt), strict=True))
+        return [inputs[position] for position in range(len(texts))]
 
     def _limit(self, text: TokenEmbeddings) -> int:
-        """A maximum length above the usual one of the folder is for documents."""
+        """Return the limit of a text in tokens. A maximum length above the folder's own is for documents only."""
         if not text.is_query and self.max_length > (self._usual or self.max_length):
             return self.max_length
         return min(self.max_length, text.max_length or self.max_length)
@@ -102,22 +102,22 @@ class TokenTokenizer:
             yield self._input(text, ids, encoding, len(before), limit)
 
     def _input(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int, limit: int) -> TokenInput:
-        """Add the expansion, and decide which tokens have a vector."""
+        """Return the input of a text: add the expansion, and decide which tokens have a vector."""
         skipped = self._skipped if ("query" if text.is_query else "document") in self._skipped_in else frozenset()
-        rows = [position for position, number in enumerate(ids) if number not in skipped]
+        rows = [position for position, token_id in enumerate(ids) if token_id not in skipped]
         attended = [1] * len(ids)
         tokens = self._tokens(text, ids, encoding, start) if text.with_tokens else []
         if text.expansion and (count := min(text.expansion.length, limit) - len(ids)) > 0:
             fill = self._fill(text.expansion.token)
             name = Token(self._tokenizer.convert_ids_to_tokens(fill))
-            more = [int(text.expansion.attended)] * count
+            mask = [int(text.expansion.attended)] * count
             filled = [] if fill in skipped else range(count)
             if self._tokenizer.padding_side == "left":
                 rows = [*filled, *(count + row for row in rows)]
-                ids, attended, tokens = [fill] * count + ids, more + attended, [name] * count + tokens
+                ids, attended, tokens = [fill] * count + ids, mask + attended, [name] * count + tokens
             else:
                 rows = [*rows, *(len(ids) + position for position in filled)]
-                ids, attended, tokens = ids + [fill] * count, attended + more, tokens + [name] * count
+                ids, attended, tokens = ids + [fill] * count, attended + mask, tokens + [name] * count
         shown = [tokens[row] for row in rows] if text.with_tokens else ()
         return TokenInput(text, ids, bool(encoding.overflowing), attended, rows, shown)
 
@@ -126,16 +126,16 @@ class TokenTokenizer:
         added = len(ids) - len(encoding.ids)
         spans = [*encoding.offsets[: self._opening], *[(0, 0)] * added, *encoding.offsets[self._opening :]]
         tokens = []
-        for number, (first, end) in zip(ids, spans, strict=True):
+        for token_id, (first, end) in zip(ids, spans, strict=True):
             if end > max(first, start):
                 first = max(first, start) - start
                 tokens.append(Token(text.text[first : end - start], first, end - start))
             else:
-                tokens.append(Token(self._tokenizer.convert_ids_to_tokens(number)))
+                tokens.append(Token(self._tokenizer.convert_ids_to_tokens(token_id)))
         return tokens
 
     def _register(self, prefixes: Sequence[str]) -> None:
-        """Make each prefix one token, which some tokenizers have only in their vocabulary."""
+        """Make each prefix a special token; some tokenizers have it only in their vocabulary."""
         tokenizer = self._tokenizer
         known = tokenizer.get_vocab()
         added = []
@@ -150,12 +150,12 @@ class TokenTokenizer:
 
     def _ids_of(self, words: Sequence[str]) -> frozenset[int]:
         """Return the ids of words of the vocabulary; other words cannot occur as one token."""
-        numbers = {word: self._tokenizer.convert_tokens_to_ids(word) for word in words}
+        ids_by_word = {word: self._tokenizer.convert_tokens_to_ids(word) for word in words}
         unknown = self._tokenizer.unk_token_id
         return frozenset(
-            number
-            for word, number in numbers.items()
-            if number is not None and (number != unknown or word == self._tokenizer.unk_token)
+            token_id
+            for word, token_id in ids_by_word.items()
+            if token_id is not None and (token_id != unknown or word == self._tokenizer.unk_token)
         )
 
     def _count_opening(self) -> int:
@@ -171,37 +171,37 @@ class TokenTokenizer:
             if not ids:
                 raise MissingError(f"{self._folder}: the token {token!r} of query_expansion is not in its tokenizer")
             return next(iter(ids))
-        number = tokenizer.eos_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
-        if number is None:
+        token_id = tokenizer.eos_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+        if token_id is None:
             problem = "query expansion needs a mask token, and its tokenizer has none"
             raise MissingError(f"{self._folder}: {problem}")
-        return int(number)
+        return int(token_id)
 
     def _split_prompt(self, prompt: str) -> tuple[list[int], str]:
         """Return the ids of a prompt up to its last special token, and the rest, which precedes the text of a request.
 
-        MissingError if the tokenizer reads a text after a special token in another way than alone.
+        Raises MissingError if a text has other tokens after a special token than alone.
         """
         (encoding,) = self._tokenizer([prompt], add_special_tokens=False, split_special_tokens=False).encodings
-        positions = [position for position, number in enumerate(encoding.ids) if number in self._special]
+        positions = [position for position, token_id in enumerate(encoding.ids) if token_id in self._special]
         head = encoding.ids[: positions[-1] + 1] if positions else []
         rest = prompt[encoding.offsets[positions[-1]][1] :] if positions else prompt
         for sample in SAMPLES:
             (whole,) = self._tokenizer([prompt + sample], split_special_tokens=False)["input_ids"]
             (alone,) = self._tokenizer([rest + sample], split_special_tokens=True)["input_ids"]
             if whole != [*alone[: self._opening], *head, *alone[self._opening :]]:
-                problem = f"its tokenizer reads a text in another way after the prompt {prompt!r}"
-                raise MissingError(f"{self._folder}: {problem}, which lbr does not support")
+                problem = f"unsupported prompt {prompt!r}: it changes the tokens of the text after it"
+                raise MissingError(f"{self._folder}: {problem}")
         return head, rest
 
     def _check(self, sample: TokenEmbeddings) -> None:
-        """Raise MissingError if no text of this kind can be read."""
+        """Raise MissingError if the prompt of a sample leaves no room for a text, or an expansion token is missing."""
         if sample.expansion:
             self._fill(sample.expansion.token)
         head, before = self._split(sample.prompt)
         limit = self._limit(sample)
         (ids,) = self._tokenizer([before + SAMPLES[0]], split_special_tokens=True)["input_ids"]
         if len(head) + len(ids) > limit:
-            what = "query" if sample.is_query else "document"
-            problem = f"a {what} may have {limit} tokens, and its prompt leaves no room for a text"
+            role = "query" if sample.is_query else "document"
+            problem = f"a {role} may have {limit} tokens, and its prompt leaves no room for a text"
             raise MissingError(f"{self._folder}: {problem}")

@@ -3,8 +3,8 @@
 If the model's tokenizer is on this machine and the server accepts token ids, it receives the prompts of the local
 engine. A server that supports `logprob_token_ids` (vLLM) then returns the log-probability of each label, others those
 of the top tokens. Any other server receives chat messages: its own template makes the prompt, and nothing is
-truncated. Probes before the first pair find out which of these applies. A label that is not among the top tokens has
-probability 0.
+truncated. Probes before the first pair determine the style of the requests. A label that is not among the top tokens
+has probability 0.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 COMPLETIONS, CHAT_COMPLETIONS = "/completions", "/chat/completions"
 TOKENIZER_HINT = "name the model's tokenizer with --tokenizer, for a server that accepts token ids"
-TOP_LOGPROBS, FEWER_LOGPROBS = 20, 5  # what OpenAI allows, and what some servers allow
+TOP_LOGPROBS, FEWER_LOGPROBS = 20, 5  # the maximum of OpenAI, and that of some other servers
 SAMPLE = ("which is it", Document("", "It is this one."))
-INDISTINCT_SHARE = 0.3  # at most, of the top tokens: parts of characters, which decode to the same text
+INDISTINCT_SHARE = 0.3  # the largest share of top tokens that are parts of characters, which decode to the same text
 PROBED_TOKENS = 5  # tokens in the probe for `logprob_token_ids`
 BY_ID = {"return_tokens_as_token_ids": True}  # a field of vLLM; other servers ignore it or refuse it
 # greedy decoding: the sampled token is then always among the top tokens
@@ -41,10 +41,10 @@ GREEDY = {"temperature": 0, "top_p": 1}
 
 @dataclass(frozen=True, slots=True)
 class RequestStyle:
-    """How requests are sent. `ids` None is chat messages; `labels` means that the server returns the requested tokens.
+    """How requests are sent: as token ids, or as chat messages if `ids` is None.
 
-    `top` is how many top tokens it returns, `limit` its field for the length of an answer. `extra` adds the field that
-    asks for token ids.
+    `labels` means that the server returns the log-probability of each label, else `top` is how many top tokens it
+    returns. `limit` is its field for the length of an answer. `extra` adds the field that requests token ids.
     """
 
     name: str
@@ -56,11 +56,11 @@ class RequestStyle:
 
     @property
     def manner(self) -> str:
-        what = "token ids" if self.ids else "chat messages"
-        return f"{what}, {'each label' if self.labels else f'top {self.top} tokens'}"
+        prompt = "token ids" if self.ids else "chat messages"
+        return f"{prompt}, {'each label' if self.labels else f'top {self.top} tokens'}"
 
     def body(self, request: Request, prompt: Prompt | None) -> Mapping[str, Any]:
-        """Return the body of a request."""
+        """Return the JSON body of a request."""
         body: dict[str, Any] = {"model": self.name, self.limit: 1, **GREEDY}
         if prompt is None or self.ids is None:
             return body | {"messages": messages(request), "logprobs": True, "top_logprobs": self.top}
@@ -83,8 +83,8 @@ def prepare(model: ServedModel, settings: Settings) -> OpenAi:
     tokenizer = model.tokenizer if isinstance(model.tokenizer, LocalModel) else None
     sample = narrowed(NextToken, model.family.requests(*SAMPLE)[0])
     if tokenizer is None and not _is_chat(sample):
-        what = f"the prompt of {model.family.name} is more than chat messages"
-        raise UsageError(f"--engine openai: {what}", hint=TOKENIZER_HINT)
+        problem = f"the prompt of {model.family.name} is more than chat messages"
+        raise UsageError(f"--engine openai: {problem}", hint=TOKENIZER_HINT)
     client = Client(settings.server)
     name, limit = _served_model(client, model)
     ids = _token_prompts(tokenizer, settings, limit) if tokenizer else None
@@ -107,7 +107,7 @@ def prepare(model: ServedModel, settings: Settings) -> OpenAi:
 
 
 class OpenAi:
-    """Answers `NextToken` requests by a server that has answered the probes. There is nothing to load."""
+    """Answers `NextToken` requests with a server that has answered the probes. There is nothing to load."""
 
     window = 1  # requests are independent of each other
 
@@ -128,32 +128,32 @@ class OpenAi:
             self._style.ids.check(requests)
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Send the requests in their order; the client limits how many are at the server at a time."""
+        """Send the requests in order, and yield their answers as they arrive. The client limits those at the server."""
         for finished in in_flight(chain.from_iterable(windows), self._send, self._client.calls_at_a_time):
             answers = [(request, answer) for request, (answer, _) in finished]
             yield Batch(answers, sum(tokens for _, (_, tokens) in finished))
 
     def _send(self, request: Request) -> Future[tuple[Answer, int]]:
-        """Tokenize in this thread: a tokenizer must not be called from two."""
+        """Send a request in another thread. This thread tokenizes, because two must not share a tokenizer."""
         ids = self._style.ids
         prompt, label_ids = (ids.prompt(request), ids.label_ids(request)) if ids else (None, None)
         return self._client.start(partial(self._answer, narrowed(NextToken, request), prompt, label_ids))
 
     def _answer(self, request: NextToken, prompt: Prompt | None, label_ids: Sequence[int] | None) -> tuple[Answer, int]:
-        """The answer to a request, and how many tokens the server read for it."""
+        """Return the answer to a request, and the number of tokens that the server read."""
         style = self._style
 
         def read(response: Any) -> tuple[list[float], int]:
-            given = parse_logprobs(response)
-            if prompt is not None and given.read != len(prompt.ids):
-                raise BadResponse(f"it read {given.read} tokens and was sent {len(prompt.ids)}")
-            if not style.labels and _observed_top(style.top, given) < style.top:
-                raise BadResponse(f"it returned {len(given.tokens)} top tokens, and {style.top} at first")
-            tokens = given.tokens if style.labels else top_k(given.tokens, style.top)
+            logprobs = parse_logprobs(response)
+            if prompt is not None and logprobs.read != len(prompt.ids):
+                raise BadResponse(f"the server read {logprobs.read} tokens of a prompt of {len(prompt.ids)}")
+            if not style.labels and _observed_top(style.top, logprobs) < style.top:
+                raise BadResponse(f"{len(logprobs.tokens)} top tokens, and {style.top} at first")
+            tokens = logprobs.tokens if style.labels else top_k(logprobs.tokens, style.top)
             values = label_logprobs(tokens, request.labels, label_ids)
             if style.labels and any(value == -float("inf") for value in values):
-                raise BadResponse("it did not return every label")
-            return values, given.read
+                raise BadResponse("the log-probability of a label is missing")
+            return values, logprobs.read
 
         path = CHAT_COMPLETIONS if prompt is None else COMPLETIONS
         try:
@@ -161,10 +161,12 @@ class OpenAi:
         except Refused as error:
             if not error.is_request_specific:
                 raise RunError(f"{self._client.base_url}: {error}") from None
-            hint = TOKENIZER_HINT if prompt is None else ""  # it may be too long
+            hint = TOKENIZER_HINT if prompt is None else ""  # the text may be too long: a tokenizer would truncate it
             raise RequestError(f"the server refuses it: {error}", request, hint=hint) from None
         except AmbiguousLabel as error:
-            raise RequestError(f"two tokens of the server read {str(error)!r}", request, hint=TOKENIZER_HINT) from None
+            raise RequestError(
+                f"ambiguous label: two tokens of the server have the text {str(error)!r}", request, hint=TOKENIZER_HINT
+            ) from None
         return Answer(values, prompt.truncated if prompt else False), tokens
 
 
@@ -179,7 +181,7 @@ def messages(request: Request) -> list[dict[str, str]]:
 
 
 def logprob_fields(tokens: Sequence[int]) -> dict[str, Any]:
-    """Return the fields by which vLLM returns the log-probabilities of these tokens."""
+    """Return the fields with which vLLM returns the log-probabilities of `tokens`."""
     return {"logprob_token_ids": list(tokens), **BY_ID}
 
 
@@ -190,12 +192,12 @@ def _token_prompts(tokenizer: LocalModel, settings: Settings, limit: int) -> Tok
 
 
 def _is_chat(request: NextToken) -> bool:
-    """Whether a prompt is chat messages, without a prefix of the answer."""
+    """Return whether a prompt consists of chat messages, without a prefix of the answer."""
     return isinstance(request.template, Chat) and not request.template.assistant_prefix
 
 
 def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
-    """The server's name of the model, and its limit of tokens. MissingError if its list lacks the model."""
+    """Return the server's name of the model, and its limit of tokens. MissingError if its list lacks the model."""
     entry = listed_model(client, model)
     if entry is None:
         return model.label, UNLIMITED
@@ -204,9 +206,9 @@ def _served_model(client: Client, model: ServedModel) -> tuple[str, int]:
 
 
 def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) -> RequestStyle | None:
-    """The style of requests with token ids; None if the server accepts none."""
+    """Return the style of requests with token ids; None if the server does not accept them."""
     prompt = ids.prompt(request)
-    some = sorted(set(prompt.ids))[:PROBED_TOKENS]  # of the prompt itself: unlikely to be top tokens
+    probed = sorted(set(prompt.ids))[:PROBED_TOKENS]  # tokens of the prompt are unlikely to be top tokens
 
     def read(response: Any) -> TopLogprobs:
         choices = json_object(response).get("choices")
@@ -214,18 +216,18 @@ def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) ->
             raise Refused("it reads token ids as several prompts")
         return parse_logprobs(response)
 
-    def probe(style: RequestStyle, more: Mapping[str, Any]) -> TopLogprobs | None:
+    def probe(style: RequestStyle, fields: Mapping[str, Any]) -> TopLogprobs | None:
         try:
-            answer = client.post(COMPLETIONS, {**style.body(request, prompt), **more}, read)
+            answer = client.post(COMPLETIONS, {**style.body(request, prompt), **fields}, read)
         except Refused:
             return None
         except RunError as error:
-            raise RunError(str(error), hint="if it accepts no token ids, leave out --tokenizer") from error
+            raise RunError(str(error), hint="if the server accepts no token ids, leave out --tokenizer") from error
         return answer if answer.read == len(prompt.ids) else None
 
     style = RequestStyle(name, ids, labels=True)
-    answer = probe(style, {"logprobs": len(some)} | logprob_fields(some))
-    if answer and set(some) <= {token.id for token in answer.tokens}:
+    answer = probe(style, {"logprobs": len(probed)} | logprob_fields(probed))
+    if answer and set(probed) <= {token.id for token in answer.tokens}:
         return style
     for top, extra in product((TOP_LOGPROBS, FEWER_LOGPROBS), (True, False)):
         style = RequestStyle(name, ids, top=top, extra=extra)
@@ -236,12 +238,12 @@ def _by_ids(client: Client, request: NextToken, name: str, ids: TokenPrompts) ->
 
 
 def _observed_top(top: int, answer: TopLogprobs) -> int:
-    """How many top tokens a server returns for a request of `top`; some of them may decode to the same text."""
+    """Return how many of `top` requested tokens a server returns; some of them may decode to the same text."""
     return len(answer.tokens) if len(answer.tokens) < top * (1 - INDISTINCT_SHARE) else top
 
 
 def _by_messages(client: Client, request: NextToken, name: str, family: Family) -> RequestStyle:
-    """The style of requests with chat messages. MissingError if the server returns no log-probabilities for them."""
+    """Return the style of requests with chat messages. MissingError if the server returns no log-probabilities."""
     if not _is_chat(request):
         problem = f"accepts no token ids, and the prompt of {family.name} is more than messages"
         raise MissingError(f"{client.base_url}: {problem}")

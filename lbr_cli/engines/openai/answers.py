@@ -1,8 +1,7 @@
 """Responses of servers -> log-probabilities of labels. Strict: any unexpected response raises.
 
-The forms are those of OpenAI's `/v1/chat/completions` and `/v1/completions`, and the latter as vLLM and llama.cpp's
-server return it: with token ids instead of texts (`token_id:33`), and as the list of the former with an `id` for each
-token.
+The forms are those of OpenAI's `/v1/chat/completions` and `/v1/completions`. For the latter, vLLM may return token ids
+instead of texts (`token_id:33`), and llama.cpp's server returns the list of the former, with an `id` for each token.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from lbr_cli.engines.http_client import BadResponse, IncompleteResponse, json_object
 
 NAMED_ID = re.compile(r"token_id:([0-9]{1,9})")
-SLACK = 0.01  # by which probabilities may exceed 1 on servers that compute in half precision
+SLACK = 0.01  # probabilities may exceed 1 by this much on servers that compute in half precision
 
 
 class Token(NamedTuple):
@@ -27,22 +26,22 @@ class Token(NamedTuple):
 
 
 class TopLogprobs(NamedTuple):
-    """The top tokens, and how many tokens the prompt had, 0 if the server does not return that."""
+    """The top tokens, and the number of tokens of the prompt, 0 if the server does not return it."""
 
     tokens: list[Token]
     read: int
 
 
 class AmbiguousLabel(Exception):
-    """Two tokens with different probabilities have the text of one label."""
+    """Two tokens with different probabilities have the text of the same label."""
 
 
 def parse_logprobs(response: Any) -> TopLogprobs:
-    """Return the top tokens of a response. IncompleteResponse for one without log-probabilities, else BadResponse."""
+    """Return the top tokens of a response. IncompleteResponse if it has no log-probabilities, else BadResponse."""
     answer = json_object(response)
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise BadResponse("it does not have exactly one choice")
+        raise BadResponse("not exactly one choice")
     logprobs = choices[0].get("logprobs")
     if logprobs is None:
         raise IncompleteResponse("the response has none")
@@ -59,20 +58,20 @@ def parse_logprobs(response: Any) -> TopLogprobs:
 
 
 def label_logprobs(tokens: Sequence[Token], labels: Sequence[str | int], ids: Sequence[int] | None) -> list[float]:
-    """Return the log-probability of each label, -inf for one that is not among the tokens.
+    """Return the log-probability of each label, -inf for a label that is not among the tokens.
 
-    A label is found by its id if both are known, else by its exact text. Raises AmbiguousLabel, and BadResponse for
-    tokens without ids if a label is an id.
+    A label is looked up by its id if both ids are known, else by its exact text. Raises AmbiguousLabel, and BadResponse
+    for tokens without ids if a label is an id.
     """
     if any(isinstance(label, int) for label in labels) and any(token.id is None for token in tokens):
-        raise BadResponse("it returns tokens without their ids")
-    found: dict[int | str, set[float]] = {}
+        raise BadResponse("tokens without ids")
+    by_key: dict[int | str, set[float]] = {}
     for token in tokens:
         key = token.text if ids is None or token.id is None else token.id
-        found.setdefault(key, set()).add(token.log_probability)
+        by_key.setdefault(key, set()).add(token.log_probability)
     values = []
     for index, label in enumerate(labels):
-        matching = found.get(label, set()) | (found.get(ids[index], set()) if ids else set())
+        matching = by_key.get(label, set()) | (by_key.get(ids[index], set()) if ids else set())
         if len(matching) > 1:
             raise AmbiguousLabel(str(label))
         values.append(matching.pop() if matching else -math.inf)
@@ -80,16 +79,16 @@ def label_logprobs(tokens: Sequence[Token], labels: Sequence[str | int], ids: Se
 
 
 def top_k(tokens: Sequence[Token], count: int) -> list[Token]:
-    """Return the top `count` tokens: a server may add the token that it sampled."""
+    """Return the `count` most probable tokens: a server may add the token that it sampled."""
     return sorted(tokens, key=lambda token: -token.log_probability)[:count]
 
 
 def _of_chat(content: Any) -> list[Token]:
     first = content[0] if isinstance(content, list) else None
     top = first.get("top_logprobs") if isinstance(first, dict) else None
-    if not isinstance(top, list) or not all(isinstance(one, dict) for one in top):
+    if not isinstance(top, list) or not all(isinstance(entry, dict) for entry in top):
         raise BadResponse("invalid log-probabilities")
-    return [_token(one.get("token"), one.get("logprob"), one.get("id")) for one in top]
+    return [_token(entry.get("token"), entry.get("logprob"), entry.get("id")) for entry in top]
 
 
 def _of_completion(top: Any) -> list[Token]:
@@ -98,9 +97,9 @@ def _of_completion(top: Any) -> list[Token]:
     return [_token(text, value, None) for text, value in top[0].items()]
 
 
-def _token(text: Any, value: Any, number: Any) -> Token:
+def _token(text: Any, value: Any, token_id: Any) -> Token:
     if type(text) is not str or type(value) not in (int, float) or not value <= SLACK:
-        raise BadResponse("an invalid log-probability")
+        raise BadResponse("invalid log-probability")
     if named := NAMED_ID.fullmatch(text):
-        number = int(named[1])
-    return Token(number if isinstance(number, int) else None, text, float(value))
+        token_id = int(named[1])
+    return Token(token_id if isinstance(token_id, int) else None, text, float(value))

@@ -48,11 +48,11 @@ class Worker:
         self._engine: Engine | None = None
 
     def spec(self) -> ComputeSpec:
-        """Return how it computes. MissingError for another version of lbr, or other files of the model."""
+        """Return how the worker computes. MissingError for another version of lbr, or other files of the model."""
         return self._prepared().spec
 
     def check(self, requests: Chunk) -> None:
-        """Raise RequestError for a request that no worker could answer."""
+        """Raise RequestError for a request that cannot be answered."""
         self._loaded().check(requests)
 
     def description(self) -> str:
@@ -72,12 +72,12 @@ class Worker:
     def _prepared(self) -> PreparedLocal:
         path = self._model.path
         if self._expected.version != __version__:
-            raise MissingError(f"node {_node()}: has lbr {__version__}, and the job is of lbr {self._expected.version}")
+            raise MissingError(f"node {_node()}: has lbr {__version__}, and the job has lbr {self._expected.version}")
         if not path.exists():
             hint = "copy the model to the node, or share its folder"
             raise MissingError(f"node {_node()}: {path}: not found", hint=hint)
         if fingerprint(file_digests(self._model)) != self._expected.files:
-            raise MissingError(f"node {_node()}: {path} holds other files than where the job was started")
+            raise MissingError(f"node {_node()}: {path}: other files than on the machine that started the job")
         from lbr_cli.engines.local import prepare_device
 
         return prepare_device(self._model, self._settings)
@@ -105,9 +105,9 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
     Raises MissingError if the cluster has no room for them or a node lacks the model, RunError if the cluster does not
     respond, UsageError for a GPU that no worker reserves.
     """
-    wanted = settings.workers
-    if wanted is None:
-        raise ValueError("a cluster needs workers")
+    pool = settings.workers
+    if pool is None:
+        raise ValueError("the engine ray needs workers")
     if find_spec("ray") is None:
         raise MissingError("--engine ray: ray is not installed", hint="pip install 'lbr-cli[ray]'")
     device = settings.device
@@ -115,31 +115,31 @@ def prepare(model: LocalModel, settings: Settings) -> Prepared:
         raise UsageError(
             f"--device {device}: a worker of ray computes on one device", hint="--workers sets their number"
         )
-    if not wanted.gpus:  # a worker sees the GPUs of its node even if it reserves none
+    if not pool.gpus:  # a worker sees the GPUs of its node even if it reserves none
         if device.startswith("cuda"):
             raise UsageError(f"--device {device} needs --worker-gpus")
         device = "cpu" if device == "auto" else device
-    connect(wanted)
+    connect(pool)
     import ray
 
     base = replace(model.base, folder=model.base.folder.resolve()) if model.base else None
     model = replace(model, folder=model.folder.resolve(), base=base)  # a worker has another working directory
-    options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
-    of_worker = replace(settings, device=device, workers=None, threads=wanted.cpus)
+    options = {"num_cpus": pool.cpus, "num_gpus": pool.gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
+    worker_settings = replace(settings, device=device, workers=None, threads=pool.cpus)
     expected = Deployment(__version__, fingerprint(file_digests(model)))
-    kind: Any = ray.remote(Worker).options(**options)
-    workers = [kind.remote(model, of_worker, expected) for _ in range(wanted.count)]
+    actor_class: Any = ray.remote(Worker).options(**options)
+    workers = [actor_class.remote(model, worker_settings, expected) for _ in range(pool.count)]
     first, *others = _wait_ready([worker.spec.remote() for worker in workers])
     for other in others:
         if other != first:
-            ways = f"{first.device}, {first.dtype}, another on {other.device}, {other.dtype}"
-            raise MissingError(f"one worker computes on {ways}", hint="set --device and --dtype")
+            specs = f"one on {first.device}, {first.dtype}, another on {other.device}, {other.dtype}"
+            raise MissingError(f"the workers compute in different ways: {specs}", hint="set --device and --dtype")
     # the next job may run on other nodes
     return Prepared(workers, replace(first, dated=True))
 
 
 class Actor:
-    """A worker, as the engine calls it. `spec` is how it has to compute, even if it was restarted elsewhere."""
+    """A handle to a worker. `spec` is how the worker has to compute, even after a restart on another node."""
 
     def __init__(self, actor: Any, spec: ComputeSpec) -> None:
         self._actor = actor
@@ -153,7 +153,7 @@ class Actor:
 
 
 def _future(reference: Any) -> Future[Outcome]:
-    """The future of a remote call, which raises a worker's own errors."""
+    """Return the future of a remote call, which raises a worker's own errors."""
     translated: Future[Outcome] = Future()
 
     def done(future: Future[Any]) -> None:
@@ -168,7 +168,7 @@ def _future(reference: Any) -> Future[Outcome]:
 
 
 def _wait_ready(references: Sequence[Any]) -> list[Any]:
-    """The first results of workers. MissingError if one cannot start, RunError if the cluster has no room for it."""
+    """Return the first results of workers. MissingError if a worker cannot start, RunError after a timeout."""
     import ray
 
     try:
@@ -194,7 +194,7 @@ def _get(references: Sequence[Any]) -> list[Any]:
 
 
 def _values(references: Sequence[Any], timeout: float | None = None) -> list[Any]:
-    """Wait for remote calls. Ray's compiled code wraps what a signal handler raises: it is raised as it was."""
+    """Return the results of remote calls. Ray wraps the exception of a signal handler: it is unwrapped here."""
     import ray
 
     try:
@@ -205,7 +205,7 @@ def _values(references: Sequence[Any], timeout: float | None = None) -> list[Any
 
 
 def _to_lbr_error(error: BaseException) -> BaseException:
-    """A worker's own error, or a RunError for a lost worker. A bug keeps the worker's traceback."""
+    """Return a worker's own error, or a RunError for a lost worker. A bug keeps the worker's traceback."""
     import ray
 
     cause = getattr(error, "cause", None)

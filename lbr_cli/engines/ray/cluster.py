@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster, or start one here, and check that it has room. Signal handlers stay those of lbr."""
+"""Connect to a Ray cluster, or start one here, and check that it has room. The signal handlers of lbr are kept."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from lbr_cli.errors import MissingError, RunError, first_line
 PROBE_SECONDS = 5.0
 
 
-def connect(wanted: Workers) -> None:
+def connect(pool: Workers) -> None:
     """Connect to the cluster at an address, or start one on this machine that ends with this process.
 
     Raises RunError if it cannot be reached, MissingError if it has no room for the workers.
     """
     import ray
 
-    if wanted.address:
-        _check_reachable(wanted.address)
-    address, dashboard = wanted.address or "local", None if wanted.address else False
+    if pool.address:
+        _check_reachable(pool.address)
+    address, dashboard = pool.address or "local", None if pool.address else False
     try:
         with _signals_held():
             if not ray.is_initialized():
                 ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        cluster = f"--ray-address {wanted.address}" if wanted.address else "a cluster of this machine"
+        cluster = f"--ray-address {pool.address}" if pool.address else "a cluster of this machine"
         raise RunError(f"{cluster}: {first_line(error)}") from error
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    room = sum(room_for(node["Resources"], wanted) for node in nodes if node["Alive"])
-    if room < wanted.count:
-        each = f"{wanted.cpus} CPUs" + (f" and {wanted.gpus:g} GPUs" if wanted.gpus else "")
-        message = f"the cluster has room for {room} workers of {each}, and --workers is {wanted.count}"
+    room = sum(room_for(node["Resources"], pool) for node in nodes if node["Alive"])
+    if room < pool.count:
+        size = f"{pool.cpus} CPUs" + (f" and {pool.gpus:g} GPUs" if pool.gpus else "")
+        message = f"the cluster has room for {room} workers of {size}, and --workers is {pool.count}"
         raise MissingError(message, hint="reduce --workers, --worker-cpus or --worker-gpus")
 
 
@@ -55,7 +55,7 @@ def _signals_held() -> Iterator[None]:
 
     for number in handlers:
         set_handler(number, hold)
-    # Ray sets handlers of its own meanwhile
+    # replaced too, because Ray sets its own handlers in this block
     vars(signal)["signal"] = lambda number, handler: set_handler(number, hold if number in handlers else handler)
     try:
         yield
@@ -67,14 +67,14 @@ def _signals_held() -> Iterator[None]:
             signal.raise_signal(received[0])
 
 
-def room_for(resources: Mapping[str, float], wanted: Workers) -> int:
+def room_for(resources: Mapping[str, float], pool: Workers) -> int:
     """Return how many workers fit on a node on which nothing else runs."""
-    room = resources.get("CPU", 0) // wanted.cpus
-    return int(min(room, resources.get("GPU", 0) // wanted.gpus) if wanted.gpus else room)
+    room = resources.get("CPU", 0) // pool.cpus
+    return int(min(room, resources.get("GPU", 0) // pool.gpus) if pool.gpus else room)
 
 
 def _check_reachable(address: str) -> None:
-    """Raise RunError if nothing listens at an address, on which Ray itself would wait for minutes."""
+    """Raise RunError if nothing listens at an address: Ray itself would wait for minutes."""
     url = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         if url.hostname and url.port:

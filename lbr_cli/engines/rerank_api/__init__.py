@@ -1,9 +1,9 @@
 """Rerank servers: a request has one query and several documents, the response a score for each document.
 
-The server tokenizes and may truncate. If its dialect allows, a request asks for raw scores and for a refusal of
-documents that are too long; such a document is sent again alone, to be truncated, and counts as truncated. A request
-that the server refuses is halved until the document to blame is alone. Nothing is sent to `/rerank` but the pairs of
-the job: a request may cost money.
+The server tokenizes and may truncate. If its dialect allows, a request demands raw scores, and an error for documents
+that are too long; such a document is sent again alone, to be truncated, and counts as truncated. A request that the
+server refuses is halved until the rejected document is alone. Only the pairs of the job are sent to `/rerank`, because
+a request may cost money.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOT_FOUND = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Endpoint:
     """A server before its first request: the name and the version of its model, and its limits."""
 
     client: Client
@@ -42,7 +42,7 @@ class _Found:
 
 
 def prepare(model: ServedModel, settings: Settings) -> RerankApi:
-    """Find the model on the server, by requests that are free.
+    """Find the model on the server, with requests that are free.
 
     Raises MissingError for a missing model or key, RunError for a server that does not answer.
     """
@@ -50,27 +50,27 @@ def prepare(model: ServedModel, settings: Settings) -> RerankApi:
         raise ValueError("the engine rerank-api needs a server")
     server = settings.server
     dialect = DIALECTS[server.dialect]
-    found = {"tei": _find_tei, "jina": _find_jina}.get(dialect.name, _find)(server, dialect, model)
-    size = min(server.documents_per_request or found.dialect.batch, found.documents)
-    concurrency = max(1, min(server.concurrency, found.concurrent_documents // size))
-    weights = " ".join(filter(None, (found.client.base_url, found.name, found.version)))
-    manner = f"{dialect.name}, {'raw scores' if found.dialect.raw else 'scores of the server'}"
+    endpoint = {"tei": _find_tei, "jina": _find_jina}.get(dialect.name, _find)(server, dialect, model)
+    size = min(server.documents_per_request or endpoint.dialect.batch, endpoint.documents)
+    concurrency = max(1, min(server.concurrency, endpoint.concurrent_documents // size))
+    weights = " ".join(filter(None, (endpoint.client.base_url, endpoint.name, endpoint.version)))
+    manner = f"{dialect.name}, {'raw scores' if endpoint.dialect.raw else 'scores of the server'}"
     spec = ComputeSpec("server", manner, UNLIMITED, "", False, weights)
-    return RerankApi(found, size, concurrency, spec)
+    return RerankApi(endpoint, size, concurrency, spec)
 
 
 class RerankApi:
-    """Answers `Pair` requests by a rerank server. There is nothing to load."""
+    """Answers `Pair` requests with a rerank server. There is nothing to load."""
 
     window = 1  # a request never has documents of two queries
     warnings: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, found: _Found, size: int, concurrency: int, spec: ComputeSpec) -> None:
-        self.description = f"{found.client.base_url}: {spec.dtype}"
+    def __init__(self, endpoint: _Endpoint, size: int, concurrency: int, spec: ComputeSpec) -> None:
+        self.description = f"{endpoint.client.base_url}: {spec.dtype}"
         self.spec = spec
-        self._client = found.client
-        self._dialect = found.dialect
-        self._name = found.name
+        self._client = endpoint.client
+        self._dialect = endpoint.dialect
+        self._name = endpoint.name
         self._size = size
         self._concurrency = concurrency
 
@@ -79,12 +79,12 @@ class RerankApi:
         return self
 
     def check(self, requests: Iterable[Request]) -> None:
-        """Nothing is known about a pair before the server has read it."""
+        """Accept all requests: only the server can refuse a pair."""
 
     def answer(self, windows: Iterable[Sequence[Request]]) -> Iterator[Batch]:
-        """Send the documents of each query in their order, as many requests at a time as the server may be given."""
+        """Send the documents of each query in order, up to `concurrency` requests at a time; yield their answers."""
         for finished in in_flight(self._chunks(windows), self._start, self._concurrency):
-            answers = [pair for chunk, (found, _) in finished for pair in zip(chunk, found, strict=True)]
+            answers = [pair for chunk, (values, _) in finished for pair in zip(chunk, values, strict=True)]
             yield Batch(answers, sum(tokens for _, (_, tokens) in finished))
 
     def _chunks(self, windows: Iterable[Sequence[Request]]) -> Iterator[list[Pair]]:
@@ -97,7 +97,7 @@ class RerankApi:
             for pairs in by_query.values():
                 start = 0
                 while start < len(pairs):
-                    size = self._size  # it may have become smaller
+                    size = self._size  # a refused request may have reduced it
                     yield pairs[start : start + size]
                     start += size
 
@@ -105,22 +105,22 @@ class RerankApi:
         return self._client.start(partial(self._answers, chunk))
 
     def _answers(self, pairs: list[Pair]) -> tuple[list[Answer], int]:
-        """The answers to pairs of one query, and how many tokens the server read for them."""
+        """Return the answers to pairs of one query, and the number of tokens that the server read."""
         try:
             return self._post(pairs, truncate=False)
         except Refused as error:
             if len(pairs) == 1:
-                return self._alone(pairs, error)
+                return self._post_alone(pairs, error)
         middle = (len(pairs) + 1) // 2
         parts = (pairs[:middle], pairs[middle:])
         (first, read), (second, also_read) = map(self._answers, parts)
         answers = first + second
         if not any(answer.truncated for answer in answers):
-            self._size = min(self._size, middle)  # there were too many documents, not one that is too long
+            self._size = min(self._size, middle)  # too many documents in the request, and none is too long
         return answers, read + also_read
 
-    def _alone(self, pairs: list[Pair], refused: Refused) -> tuple[list[Answer], int]:
-        """The answer to one pair that the server refuses, with a truncated document if the dialect allows."""
+    def _post_alone(self, pairs: list[Pair], refused: Refused) -> tuple[list[Answer], int]:
+        """Return the answer to a refused pair, with a truncated document if the dialect allows, else RequestError."""
         if self._dialect.truncation:
             try:
                 return self._post(pairs, truncate=True)
@@ -129,7 +129,7 @@ class RerankApi:
         raise RequestError(f"the server refuses it: {refused}", pairs[0]) from None
 
     def _post(self, pairs: Sequence[Pair], *, truncate: bool) -> tuple[list[Answer], int]:
-        """Raises Refused only if the server may accept another request."""
+        """Return the answers to a request, and the number of tokens read. Refused if another request may succeed."""
 
         def read(response: Any) -> tuple[list[Answer], int]:
             scores = self._dialect.scores(response, len(pairs))
@@ -148,7 +148,7 @@ class RerankApi:
 
 
 def _no_endpoint(client: Client, dialect: Dialect, error: Refused) -> MissingError:
-    """The error for a server that refuses requests to its endpoint, or has no model of that name."""
+    """Return the error for a server without the endpoint, or without a model of that name."""
     usual = f"ends in {dialect.prefix}" if dialect.prefix else "has no path"
     is_usual = urlsplit(client.base_url).path == dialect.prefix
     hint = "" if is_usual else f"the URL of most {dialect.name} servers {usual}"
@@ -156,38 +156,38 @@ def _no_endpoint(client: Client, dialect: Dialect, error: Refused) -> MissingErr
 
 
 def _clients(server: Server, dialect: Dialect) -> list[Client]:
-    """Clients for the URLs that a base URL may mean: one without a path may leave out the prefix of the dialect."""
+    """Return clients for the URLs that a base URL may mean: the prefix of the dialect may be missing."""
     url = checked_url(server.base_url)
     urls = [url + dialect.prefix, url] if dialect.prefix and not urlsplit(url).path else [url]
-    return [Client(replace(server, base_url=one)) for one in urls]
+    return [Client(replace(server, base_url=candidate)) for candidate in urls]
 
 
-def _find(server: Server, dialect: Dialect, model: ServedModel) -> _Found:
-    """Cohere and Voyage: nothing is requested before the first pair."""
-    return _Found(_clients(server, dialect)[0], dialect, model.label)
+def _find(server: Server, dialect: Dialect, model: ServedModel) -> _Endpoint:
+    """Return the endpoint of Cohere or Voyage: nothing is requested before the first pair."""
+    return _Endpoint(_clients(server, dialect)[0], dialect, model.label)
 
 
-def _find_jina(server: Server, dialect: Dialect, model: ServedModel) -> _Found:
-    """Jina and servers like it: the list of models shows the software of the server."""
+def _find_jina(server: Server, dialect: Dialect, model: ServedModel) -> _Endpoint:
+    """Return the endpoint of Jina or a similar server: the list of models shows the software of the server."""
     clients = _clients(server, dialect)
     for client in clients:
         entry = listed_model(client, model)
         if entry is not None:
-            return _Found(client, of_server(dialect, entry.get("owned_by")), str(entry.get("id")))
-    return _Found(clients[0], dialect, model.label)
+            return _Endpoint(client, of_server(dialect, entry.get("owned_by")), str(entry.get("id")))
+    return _Endpoint(clients[0], dialect, model.label)
 
 
-def _find_tei(server: Server, dialect: Dialect, model: ServedModel) -> _Found:
-    """`/info` has the name of the model, its commit, and the limits of the server."""
+def _find_tei(server: Server, dialect: Dialect, model: ServedModel) -> _Endpoint:
+    """Return the endpoint of TEI: `/info` has the name of the model, its commit, and the limits of the server."""
     client = Client(server)
     info = client.get("/info", json_object)
     if info is None:
-        return _Found(client, dialect, model.label)
+        return _Endpoint(client, dialect, model.label)
     names = [name for name in (info.get("served_model_name"), info.get("model_id")) if isinstance(name, str)]
     if model.named and names and not {model.label, model.hub_id}.intersection(names):
         raise missing_model(client, model, names)
     version = info.get("model_sha")
-    return _Found(
+    return _Endpoint(
         client,
         dialect,
         names[-1] if names else model.label,

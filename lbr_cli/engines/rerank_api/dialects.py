@@ -25,8 +25,8 @@ class Dialect:
     """The form of requests and responses. Requests go to `/rerank`, on most servers below `prefix`.
 
     `texts`, `results` and `score` are names of fields; `results` is "" if the response is the list of results itself,
-    `count` "" if no number of results can be requested. Most servers accept `batch` documents in a request.
-    `fields` are added to each request, `truncation` to one whose document the server refuses, so that the server
+    `count` is "" if no number of results can be requested. Most servers accept `batch` documents in a request.
+    `fields` are added to each request, `truncation` to a request with one refused document, so that the server
     truncates it. `raw` means that the scores have no activation.
     """
 
@@ -42,7 +42,7 @@ class Dialect:
     raw: bool = False
 
     def body(self, model: str, query: str, documents: Sequence[str], *, truncate: bool = False) -> dict[str, Any]:
-        """Return the body of a request."""
+        """Return the JSON body of a request."""
         body: dict[str, Any] = {} if self.name in ONE_MODEL else {"model": model}
         body |= {"query": query, self.texts: list(documents)}
         if self.count:
@@ -52,17 +52,17 @@ class Dialect:
     def scores(self, response: Any, size: int) -> list[float]:
         """Return the scores of a response in the order of the `size` documents. BadResponse for an invalid one."""
         results = json_object(response).get(self.results) if self.results else response
-        if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+        if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
             raise BadResponse("no list of results")
         scores: dict[int, float] = {}
-        for one in results:
-            index, score = one.get("index"), one.get(self.score)
+        for result in results:
+            index, score = result.get("index"), result.get(self.score)
             if type(index) is not int or not 0 <= index < size:
-                raise BadResponse(f"an index that is not one of {size} documents")
+                raise BadResponse(f"invalid index, not one of {size} documents")
             if index in scores:
                 raise BadResponse(f"duplicate index {index}")
             if type(score) not in (int, float) or not abs(score) <= LARGEST_SCORE:
-                raise BadResponse("an invalid score")
+                raise BadResponse("invalid score")
             scores[index] = float(score)
         if len(scores) < size:
             missing = next(index for index in range(size) if index not in scores)
@@ -71,7 +71,7 @@ class Dialect:
 
 
 def tokens_read(response: Any) -> int:
-    """Return how many tokens the server counted for a request, 0 if it does not say."""
+    """Return how many tokens the server counted for a request, 0 if the response does not have the count."""
     usage = response.get("usage") if isinstance(response, dict) else None
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
     return tokens if type(tokens) is int and tokens > 0 else 0
@@ -115,4 +115,4 @@ def of_server(dialect: Dialect, owner: Any) -> Dialect:
         return replace(dialect, fields={**dialect.fields, **VLLM_FIELDS}, truncation=VLLM_TRUNCATION, raw=True)
     if owner == "infinity":
         return replace(dialect, fields={**dialect.fields, **INFINITY_FIELDS}, raw=True)
-    return replace(dialect, raw=owner == "llamacpp")  # llama.cpp returns raw scores always
+    return replace(dialect, raw=owner == "llamacpp")  # llama.cpp always returns raw scores

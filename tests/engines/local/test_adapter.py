@@ -325,7 +325,7 @@ def test_manifest_and_doctor_name_the_base_model(tmp_path: Path, lbr: Program) -
             {"base_model_name_or_path": "/nowhere/base"},
             '"base_model_name_or_path" /nowhere/base: no such folder or GGUF file, and no alias or hub id',
         ),
-        ({"base_model_name_or_path": "."}, '"base_model_name_or_path" is ., which has an adapter, too'),
+        ({"base_model_name_or_path": "."}, '"base_model_name_or_path" is ., which is itself an adapter'),
         ({"target_modules": ["q_proj"]}, "the adapter has unknown weights of a Qwen2ForCausalLM: "),
         ({"target_modules": [*LINEAR, "gate_proj"]}, "the adapter lacks weights of a Qwen2ForCausalLM: "),
         ({"r": 5}, "the adapter cannot be merged into a Qwen2ForCausalLM: "),

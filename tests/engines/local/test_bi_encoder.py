@@ -185,24 +185,27 @@ def test_an_empty_text_without_tokens_has_a_score(tmp_path: Path, lbr: Program) 
     [
         (
             lambda folder: write(folder, {"modules.json": "[]"}),
-            "its modules are ; lbr knows Transformer, Pooling, then",
+            "its modules are ; lbr supports Transformer, Pooling, then",
         ),
         (
             lambda folder: write(
                 folder, {"modules.json": (folder / "modules.json").read_text().replace("Dense", "CNN")}
             ),
-            "its modules are Transformer, Pooling, CNN; lbr knows Transformer, Pooling, then Dense, LayerNorm, "
+            "its modules are Transformer, Pooling, CNN; lbr supports Transformer, Pooling, then Dense, LayerNorm, "
             "Normalize",
         ),
-        (lambda folder: write(folder / "1_Module", {"config.json": '{"pooling_mode": "median"}'}), "pools by median"),
+        (
+            lambda folder: write(folder / "1_Module", {"config.json": '{"pooling_mode": "median"}'}),
+            "pooling mode: median",
+        ),
         (lambda folder: write(folder / "1_Module", {"config.json": "{"}), "config.json: invalid JSON"),
         (
             lambda folder: write(folder / "2_Module", {"config.json": '{"activation_function": "os.system"}'}),
-            "a Dense module with the activation os.system, which lbr does not know",
+            "a Dense module with the unsupported activation os.system",
         ),
         (
             lambda folder: (folder / "modules.json").unlink(),
-            "no modules.json, so how its vectors are made is not known",
+            "modules.json is missing, so its pooling is unknown",
         ),
         (
             lambda folder: write(
@@ -212,11 +215,11 @@ def test_an_empty_text_without_tokens_has_a_score(tmp_path: Path, lbr: Program) 
         ),
         (
             lambda folder: write(folder / "2_Module", {"config.json": '{"module_input_name": "token_embeddings"}'}),
-            "\"module_input_name\" is 'token_embeddings'; lbr knows 'sentence_embedding' only",
+            "\"module_input_name\" is 'token_embeddings'; lbr supports only 'sentence_embedding'",
         ),
         (
             lambda folder: write(folder / "2_Module", {"config.json": '{"module_output_name": "scores"}'}),
-            "2_Module/config.json: \"module_output_name\" is 'scores'; lbr knows 'sentence_embedding' only",
+            "2_Module/config.json: \"module_output_name\" is 'scores'; lbr supports only 'sentence_embedding'",
         ),
         (
             lambda folder: write(folder, {"config_sentence_transformers.json": '{"truncate_dim": 0}'}),

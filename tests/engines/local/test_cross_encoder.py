@@ -126,7 +126,7 @@ def test_a_query_that_exceeds_the_maximum_length_is_refused(folder: Path) -> Non
     long = Pair("fig " * 130, "x")
     for ask in (lambda: loaded.check([*PAIRS, long]), lambda: list(loaded.answer([[*PAIRS, long]]))):
         with pytest.raises(
-            RequestError, match="the prompt has 133 tokens without a document and may have 128"
+            RequestError, match="the prompt has 133 tokens without a document, of at most 128"
         ) as caught:
             ask()
         assert caught.value.request == long

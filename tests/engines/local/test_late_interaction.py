@@ -234,7 +234,7 @@ def test_unsupported_settings_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_folder_without_metadata_is_refused(tmp_path: Path) -> None:
     folder = stanford(tmp_path / "model")
     (folder / "artifact.metadata").unlink()
-    with pytest.raises(MissingError, match=r"artifact\.metadata is missing, which holds its prefixes and lengths"):
+    with pytest.raises(MissingError, match=r"artifact\.metadata, which has its prefixes and lengths, is missing"):
         resolve(str(folder))
 
 

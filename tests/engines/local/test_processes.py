@@ -58,7 +58,9 @@ def test_errors_name_the_failed_pair_or_process(folder: Path) -> None:
     pairs = [(item.query, document) for item in items for document in item.documents]
     for planned in (True, False):
         scorer = Scorer(model.family, lambda pairs: engine, RecordedProgress())
-        with pytest.raises(RequestError, match=r"^query q2, document d1: the prompt has \d+ tokens without a document"):
+        with pytest.raises(
+            RequestError, match=r"^query q2, document d1: query too long: the prompt has \d+ tokens without a document"
+        ):
             list(scorer.score(items, scorer.plan(lambda: pairs) if planned else Plan(bytes(len(pairs)))))
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):  # an error, and no call that blocks
         engine.check([lambda: None])  # type: ignore[list-item]
@@ -109,7 +111,7 @@ def test_the_command_line(folder: Path, lbr: Program) -> None:
     ("device", "message"),
     [
         ("cpu,auto", "lbr: --device cpu,auto: auto is one device"),
-        ("cpu,", "lbr: --device : no such kind of device"),
+        ("cpu,", "lbr: --device : unknown device"),
         ("cpu,cpu:7", "lbr: --device cpu:7: not on this machine"),
     ],
 )

@@ -32,8 +32,8 @@ def causal(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("DiffLlama", r"attention of its own kind \(hidden states differ by [\d.]+ of their norm when packed\)"),
-        ("Nemotron", r"attention of its own kind \(it fails: .+ when packed\)"),
+        ("DiffLlama", r"custom attention \(hidden states differ by [\d.]+ of their norm when packed\)"),
+        ("Nemotron", r"custom attention \(it fails: .+ when packed\)"),
     ],
 )
 def test_an_architecture_with_different_packed_scores_is_padded(name: str, reason: str, tmp_path: Path) -> None:
@@ -54,10 +54,7 @@ def test_wrong_packed_attention_is_not_used(chat_model: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Packed, "read", wrong)
     loaded = engine(chat_model, device="cpu", dtype="float32")
-    assert (
-        "padded for attention of its own kind (hidden states differ by 0.01 of their norm when packed)"
-        in loaded.description
-    )
+    assert "padded for custom attention (hidden states differ by 0.01 of their norm when packed)" in loaded.description
     assert max_difference(scores(loaded), plain_scores(chat_model, torch.float32)) < 1e-5
 
 
