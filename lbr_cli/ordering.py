@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from lbr_cli.core import Candidate
 
+SCORE, RANK = attrgetter("score"), attrgetter("rank")
 RRF_K = 60  # the constant of reciprocal rank fusion
 FUSION_UNITS = 2**100  # units in a fused score of 1: sums of integers are exact, whatever the order of the runs
 
 
 def first_stage_order(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates by score, descending, if all have one; else by rank if all have one; else unchanged."""
-    scores = [-candidate.score for candidate in candidates if candidate.score is not None]
-    ranks = [candidate.rank for candidate in candidates if candidate.rank is not None]
-    for keys in (scores, ranks):
-        if len(keys) == len(candidates):
-            return [candidates[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
+    if None not in map(SCORE, candidates):
+        return sorted(candidates, key=SCORE, reverse=True)  # which leaves ties in their order, too
+    if None not in map(RANK, candidates):
+        return sorted(candidates, key=RANK)
     return list(candidates)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lbr_cli.core import Candidate, Document, Family, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError, UsageError
@@ -148,8 +149,9 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
     ordered = first_stage_order(ranking.candidates)
     chosen: dict[int, Document] = {}
     if ranking.query.text is not None:
-        documents = enumerate(candidate.document for candidate in ordered)
-        chosen = dict([(index, document) for index, document in documents if document is not None][: method.depth])
+        documents = [candidate.document for candidate in ordered]
+        with_text = ((index, document) for index, document in enumerate(documents) if document is not None)
+        chosen = dict(islice(with_text, method.depth))
     return _Selection(ranking.query, ordered, chosen, method.passages)
 
 
@@ -166,8 +168,9 @@ def _interpolated(first_stage: Sequence[float], scores: Mapping[int, Score], wei
 def new_order(ordered: Sequence[Candidate], scores: Mapping[int, Score]) -> list[RankedCandidate]:
     """Return the candidates in their new order, with ranks; `scores` are by index."""
     values = {index: float32(score.value) for index, score in scores.items()}
-    details = {index: score.details for index, score in scores.items()}
     return [
-        RankedCandidate(ordered[index], index + 1, rank, values.get(index), details.get(index, {}))
+        RankedCandidate(
+            ordered[index], index + 1, rank, values.get(index), scores[index].details if index in scores else {}
+        )
         for rank, index in enumerate(score_order(values, len(ordered)), 1)
     ]

@@ -165,18 +165,19 @@ class Scorer:
         if self.scores.enabled and not entry.keys:
             entry.keys = b"".join(self.scores.key(requests_of(self.family, query, document)) for document in documents)
         entry.is_looked_up = True
-        keys = [entry.key(position) for position in range(len(documents))]
-        entry.scores = self.scores.get(keys)
+        if self.scores.enabled:
+            entry.scores = self.scores.get([entry.key(position) for position in range(len(documents))])
+        else:
+            entry.scores = [None] * len(documents)
         hits = [score is not None for score in entry.scores]
         # scores that entered the cache after the plan were computed by this job
         cached = sum(hits) if entry.cached is None else sum(map(min, hits, entry.cached))
         self.counts.cached += cached
         if any(hits):
             self.progress.advance(pairs=sum(hits), cached=cached)
+        family, text = instructed(self.family, query), query.text or ""
         missing = {
-            position: requests_of(self.family, query, documents[position])
-            for position, is_hit in enumerate(hits)
-            if not is_hit
+            position: family.requests(text, documents[position]) for position, is_hit in enumerate(hits) if not is_hit
         }
         entry.missing = len(missing)
         return missing
@@ -230,11 +231,13 @@ class Scorer:
 def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: ScoreCache) -> Plan:
     """Return the plan of a job. InputError for an instruction that the family does not take."""
     if not scores.enabled:
-        missing = 0
+        count, checked = 0, None
         for query, _ in pairs:
-            instructed(family, query)
-            missing += 1
-        return Plan(bytes(missing))
+            if query is not checked:
+                instructed(family, query)
+                checked = query
+            count += 1
+        return Plan(bytes(count))
     cached, joined = bytearray(), bytearray()
     remaining = iter(pairs)
     while chunk := [scores.key(requests_of(family, *pair)) for pair in itertools.islice(remaining, LOOKUP_SIZE)]:

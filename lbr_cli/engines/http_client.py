@@ -41,7 +41,7 @@ LONGEST_RETRY_AFTER = 60.0  # seconds; a server that asks for more is not waited
 CONNECT_SECONDS = 5.0
 FIRST_SECONDS = 15.0  # for the first answer
 ANSWER_SECONDS = 300.0  # a busy server without a GPU may take minutes for long texts
-CALLS_PER_REQUEST = 2
+CALLS_PER_REQUEST = 1.5  # calls at a time, for each request that may be at the server
 LONGEST_MESSAGE = 300  # characters of a server's message
 
 
@@ -90,8 +90,10 @@ class Client:
             self._headers["Authorization"] = f"Bearer {self._key}"
         with checked_environment(self.base_url, socks_package="PySocks"):
             self._root, self._urlopen = _connections(self.base_url, server.concurrency)
-        self.calls_at_a_time = CALLS_PER_REQUEST * server.concurrency
-        self._sending = threading.Semaphore(server.concurrency)
+        self.calls_at_a_time = int(CALLS_PER_REQUEST * server.concurrency)
+        self._slots: SimpleQueue[None] = SimpleQueue()  # a semaphore in C; that of `threading` is in Python
+        for _ in range(server.concurrency):
+            self._slots.put(None)
         self._idle = self.calls_at_a_time  # threads that have not been started yet
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
@@ -168,17 +170,17 @@ class Client:
     def _attempt(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
         """Return the body of the response to one request."""
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds)
+        self._slots.get()
         try:
-            with self._sending:
-                response = self._urlopen(
-                    method,
-                    self._root + path,
-                    body=body,
-                    headers=self._headers,
-                    timeout=timeout,
-                    retries=False,
-                    redirect=False,
-                )
+            response = self._urlopen(
+                method,
+                self._root + path,
+                body=body,
+                headers=self._headers,
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+            )
         except urllib3.exceptions.HTTPError as error:
             if type(error) in TIMEOUTS:
                 raise _Transient(RunError(f"{self.base_url}: timeout: no response in time{self._proxy}")) from None
@@ -186,6 +188,8 @@ class Client:
             hint = "is the server running, and is it http or https?"
             message = f"{self.base_url}: cannot be reached{self._proxy}: {reason}"
             raise _Transient(RunError(message, hint=hint)) from None
+        finally:
+            self._slots.put(None)
         if response.status >= 300:
             raise self._to_error(response)
         return response.data

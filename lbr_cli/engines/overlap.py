@@ -40,11 +40,11 @@ class Overlap:
             for request in window:
                 if not isinstance(request, Pair):
                     raise TypeError(f"overlap answers pairs, not {type(request).__name__}")
-                if request.query not in words_of:
-                    words_of[request.query] = set(WORD.findall(request.query.casefold()))
-                words = words_of[request.query]
+                words = words_of.get(request.query)
+                if words is None:
+                    words = words_of[request.query] = set(WORD.findall(request.query.casefold()))
                 document = request.document.casefold()
-                shared = sum(word in document and _contains(document, word) for word in words)
+                shared = len([word for word in words if word in document and _contains(document, word)])
                 answers.append((request, Answer((shared / len(words) if words else 0.0,))))
             yield Batch(answers)
 

@@ -66,7 +66,8 @@ class CandidateGroup:
         """Add the candidate of a line. InputError if it conflicts with an earlier line, or for a duplicate pair."""
         number, query, candidate, implied = line
         locations = duplicates.locations
-        self.add_query(query, number, locations, implied=implied)
+        if query is not self.query or implied != self.implied:
+            self.add_query(query, number, locations, implied=implied)
         if candidate is None:
             return
         doc_id = candidate.doc_id

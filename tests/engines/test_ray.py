@@ -42,7 +42,7 @@ def on_ray(folder: Path, workers: int = 2) -> tuple[Any, Any]:
     return model, settings
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_killed_worker_is_replaced_and_its_requests_are_repeated(folder: Path) -> None:
     model, settings = on_ray(folder)
     documents = [Document(str(index), f"{index} bread needs salt " * (1 + index % 7)) for index in range(90)]
@@ -70,7 +70,7 @@ def _kill_a_worker(worker: Any) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_errors_name_the_failed_pair_or_the_lost_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RESTARTS", 0)
     model, settings = on_ray(folder)
@@ -93,7 +93,7 @@ def test_errors_name_the_failed_pair_or_the_lost_worker(folder: Path, monkeypatc
         scorer.score_query(Query("1", "figs"), [Document("1", "figs")])
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_node_with_another_model_or_version_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = on_ray(folder, workers=1)
     monkeypatch.setattr(engine, "file_digests", lambda model: {"model.safetensors": "of another node"})
@@ -148,7 +148,7 @@ def test_a_signal_ends_the_job_and_keeps_its_scores(folder: Path, tmp_path: Path
     assert re.search(r"^lbr: terminated: \d+ scores of this run are cached", err, re.MULTILINE)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_ray_starts_ends_the_job(folder: Path, tmp_path: Path, number: int, code: int) -> None:
     """Ray itself would end the program with exit code 0."""
@@ -173,7 +173,7 @@ def test_a_signal_while_ray_starts_ends_the_job(folder: Path, tmp_path: Path, nu
     assert ended.stderr.splitlines()[-1].startswith(f"lbr: {'interrupted' if code == 130 else 'terminated'}")
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_bi_encoders_score_like_the_local_engine(minilm: Path) -> None:
     model = fetch(resolve("minilm"), RecordedProgress())
     assert isinstance(model.family, BiEncoder)

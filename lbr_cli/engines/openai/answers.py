@@ -65,16 +65,17 @@ def label_logprobs(tokens: Sequence[Token], labels: Sequence[str | int], ids: Se
     """
     if any(isinstance(label, int) for label in labels) and any(token.id is None for token in tokens):
         raise BadResponse("tokens without ids")
-    by_key: dict[int | str, set[float]] = {}
+    by_key: dict[int | str, set[float]] = {key: set() for key in (*labels, *(ids or ()))}
     for token in tokens:
         key = token.text if ids is None or token.id is None else token.id
-        by_key.setdefault(key, set()).add(token.log_probability)
+        if key in by_key:
+            by_key[key].add(token.log_probability)
     values = []
     for index, label in enumerate(labels):
-        matching = by_key.get(label, set()) | (by_key.get(ids[index], set()) if ids else set())
+        matching = by_key[label] | by_key[ids[index]] if ids else by_key[label]
         if len(matching) > 1:
             raise AmbiguousLabel(str(label))
-        values.append(matching.pop() if matching else -math.inf)
+        values.append(next(iter(matching)) if matching else -math.inf)
     return values
 
 

@@ -103,7 +103,7 @@ def problem(folder: Path) -> str:
     return "" if off <= TOLERANCE else f"a score differs by {off:.2g}"
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_causal_architecture_scores_like_its_own_code_or_is_refused(part: int, tmp_path: Path) -> None:
     names = NAMES[part::PARTS]
