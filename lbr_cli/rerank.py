@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from lbr_cli.core import Candidate, Document, Family, Query, RankedCandidate, Ranking, Score
 from lbr_cli.errors import InputError, UsageError
@@ -150,8 +149,8 @@ def _select(ranking: Ranking, method: Method) -> _Selection:
     chosen: dict[int, Document] = {}
     if ranking.query.text is not None:
         documents = [candidate.document for candidate in ordered]
-        with_text = ((index, document) for index, document in enumerate(documents) if document is not None)
-        chosen = dict(islice(with_text, method.depth))
+        with_text = [(index, document) for index, document in enumerate(documents) if document is not None]
+        chosen = dict(with_text[: method.depth])
     return _Selection(ranking.query, ordered, chosen, method.passages)
 
 

@@ -16,8 +16,9 @@ from support.paths import ROOT
 PACKAGE = ROOT / "lbr_cli"
 # the modules of this package that a module may import, by prefix of its name; the longest prefix applies
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "encodings": (),
-    "core": ("encodings",),
+    "value_types": (),
+    "encodings": ("value_types",),
+    "core": ("encodings", "value_types"),
     "errors": (),
     "float32": (),
     "wording": (),

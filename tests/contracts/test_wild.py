@@ -200,7 +200,7 @@ REFUSED = {
     "anserini.contents_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),
     "anserini.id_missing.json": ("corpus", 1, "not JSONL", "jq -c '.[]'"),
     "anserini.topics.bglinking.txt": ("queries", 1, "topic 321 has no title", "--topic-field"),
-    "codesearchnet.queries.csv": ("queries", 1, "a query line is an id, a tab or a blank and the text", ""),
+    "codesearchnet.queries.csv": ("queries", 1, "a query line is an id, a tab or blank and the text", ""),
 }
 
 

@@ -139,9 +139,10 @@ RESERVED = {
     "candidates",
     "documents",
 }
+TEXT_KEYS = {"query", "instruction", "text", "title", "doc"}
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key not in {*RESERVED, "query", "text", "title", "doc"}), JSON))
+@given(st.dictionaries(st.text().filter(lambda key: key not in RESERVED | TEXT_KEYS), JSON))
 def test_unknown_keys_are_copied(extra: dict[str, Any]) -> None:
     # "qid" and other names of ids are unknown keys if the first name is present
     (line,) = read({"query_id": "q", "doc_id": "d", **extra})
