@@ -119,6 +119,15 @@ def test_a_replacement_worker_has_to_compute_in_the_same_way(folder: Path, monke
         worker.answer([], replace(worker.spec(), dtype="float16"))
 
 
+def test_a_replacement_worker_may_have_a_prompt_with_a_date(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, settings = on_ray(folder)
+    expected = engine.Deployment(engine.__version__, engine.fingerprint(engine.file_digests(model)))
+    worker = engine.Worker(model, settings, expected)
+    spec = worker.spec()
+    monkeypatch.setattr(worker, "spec", lambda: replace(spec, dated=True))
+    assert worker.answer([], spec).answers == []
+
+
 def test_workers_are_counted_node_by_node() -> None:
     assert cluster.room_for({"CPU": 4.0}, Workers(1, cpus=6)) == 0
     assert cluster.room_for({"CPU": 5.0, "GPU": 1.0}, Workers(9, cpus=2, gpus=0.25)) == 2
