@@ -1,6 +1,6 @@
 """Value types: immutable dataclasses that are cheap to construct.
 
-A frozen dataclass assigns its fields through `object.__setattr__`, so its construction takes three times as long as
+A frozen dataclass assigns its fields through `object.__setattr__`, so its construction takes several times as long as
 that of another one. A job constructs about ten objects for each candidate, of which a run may have millions. So here
 the type checker alone refuses assignments.
 """

@@ -134,13 +134,7 @@ def find_documents(groups: Groups, sources: TextSources) -> Mapping[str, Documen
     UsageError if there is no corpus.
     """
     inputs, dataset, progress = sources.inputs, sources.dataset, sources.progress
-    wanted = {
-        doc_id
-        for group in groups.values()
-        if group.query.text is not None
-        for doc_id, candidate in group.candidates.items()
-        if candidate.document is None
-    }
+    wanted = {doc_id for _, doc_id in _without_text(groups)}
     if wanted and not inputs.corpora and dataset is None:
         raise UsageError(f"{inputs.run_name} has no document texts", hint="name the corpus with --corpus")
     documents = WantedDocuments(wanted)
