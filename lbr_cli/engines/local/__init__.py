@@ -119,7 +119,6 @@ class PreparedLocal:
         if is_int8:
             with backbone.own_code():
                 compute_in_int8(weights, rows)
-            make_attention_invariant(weights)  # packed attention as well
         if isinstance(backbone, Padded):
             description += f", padded for {backbone.reason}"
         elif compile_layers(weights, backbone.layers, arithmetic, pairs):

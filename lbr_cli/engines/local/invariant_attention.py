@@ -2,8 +2,9 @@
 
 The order of the sums in a kernel depends on the shape of its batch, so float32 attention differs by about 1e-7 from
 batch to batch. That changes the rounding of some activations to int8, and by the last layer the score in its third
-digit. So an encoder's sequences are computed one by one, without padding. Other attention is computed in float64 and
-rounded to float32, which gives the same values in any order of the sums, except for about one in 1e8.
+digit. So an encoder's sequences are computed one by one, without padding. Causal attention in padded batches is computed
+in float64 and rounded to float32, which gives the same values in any order of the sums, except for about one in 1e8.
+That of packed prompts does not depend on the batch anyway (`block_attention.py`).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _lengths(
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     has_tensors = any(torch.is_tensor(option) for option in options.values())  # such as a bias of relative positions
-    if is_causal or has_tensors or "packed" in options or query.shape[2] != key.shape[2]:
+    if is_causal or has_tensors or query.shape[2] != key.shape[2]:
         return None
     if mask is None:
         return [query.shape[2]] * len(query)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from lbr_cli.engines.local import block_attention
 from lbr_cli.engines.local.packing import Group, Row, Segment
-
-MASKED = 512  # up to about this many tokens, a mask is faster on a CPU than queries padded to a square
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
@@ -29,7 +28,8 @@ class PackedAttention:
         self._row = row
         self._prefix_layers = prefix.layers if prefix else {}
         self._next_layers: dict[int, KeysValues] = {}
-        self._calls = [_Call(segment, len(row.tokens), device) for segment in row.segments]
+        call = _BlockCall if device.type == "cpu" else _SquareCall
+        self._calls: list[_Call] = [call(segment, len(row.tokens), device) for segment in row.segments]
 
     def __call__(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -39,8 +39,8 @@ class PackedAttention:
         out = query.new_empty(query.shape[2] + 1, query.shape[1], value.shape[3])
         for call in self._calls:
             keys, values = self._attended(call, layer, key, value)
-            queries = query[0][:, call.gather].transpose(0, 1)
-            out[call.scatter] = call.attend(queries, keys, values, scale).transpose(1, 2)
+            queries = query[0][:, call.queries].transpose(0, 1)
+            out[call.results] = call.attend(queries, keys, values, scale).transpose(1, 2)
         return out[None, :-1]
 
     def of_last_tokens(
@@ -52,11 +52,7 @@ class PackedAttention:
             outputs = call.segment.outputs
             if outputs is not None:
                 keys, values = self._attended(call, layer, key, value)
-                queries = query[0][:, outputs].transpose(0, 1)[:, :, None]
-                grouped = queries.shape[1] != keys.shape[1]
-                out[outputs] = scaled_dot_product_attention(
-                    queries, keys, values, attn_mask=call.last_mask, scale=scale, enable_gqa=grouped
-                )[:, :, 0]
+                out[outputs] = call.attend_last(query[0][:, outputs].transpose(0, 1), keys, values, scale)
         return out[None]
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
@@ -73,8 +69,8 @@ class PackedAttention:
         return Prefix(self._row.carried, self._next_layers if self._row.carried_at is not None else self._prefix_layers)
 
     def _attended(self, call: _Call, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
-        """Return keys and values for the prompts of a call, [prompts, heads, shared + longest, size] each."""
-        own = [part[0][:, call.gather].transpose(0, 1) for part in (key, value)]
+        """Return keys and values for the prompts of a call, [prompts, heads, shared + own, size] each."""
+        own = [part[0][:, call.keys].transpose(0, 1) for part in (key, value)]
         shared, span = call.segment.shared, call.segment.prefix
         if not shared:
             return own[0], own[1]
@@ -87,35 +83,83 @@ class PackedAttention:
 
 
 class _Call:
-    """The index tensors and masks of a segment.
+    """The attention of a segment: positions in the row of the tokens that it reads and computes, [prompts, …] each.
 
-    `gather` and `scatter` [prompts, longest] are positions in the row. Past the end of a prompt, `gather` is its last
-    position, and `scatter` the position behind the row. `last_mask` [prompts, 1, 1, shared + longest] is True for the
-    tokens that the last token of a prompt attends to.
+    `keys` are the prompts' own tokens, `queries` the tokens whose attention is computed, and `results` where it goes.
+    Past the end of a prompt, its last token takes their places, and the results go behind the row.
     """
+
+    keys: torch.Tensor
+    queries: torch.Tensor
+    results: torch.Tensor
 
     def __init__(self, segment: Segment, tokens: int, device: torch.device) -> None:
         self.segment = segment
-        lengths = torch.tensor([span.stop - span.start for span in segment.spans])
-        starts = torch.tensor([span.start for span in segment.spans])
-        longest = int(lengths.max())
-        steps = torch.arange(longest)
-        inside = steps < lengths[:, None]
-        self.gather = (starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)).to(device)
-        self.scatter = torch.where(inside, starts[:, None] + steps, tokens).to(device)
-        self.last_mask = pad(inside, (segment.shared, 0), value=True)[:, None, None].to(device)
-        self._mask: torch.Tensor | None = None  # [longest, shared + longest], True for attention
-        if segment.shared and 1 < longest <= MASKED and device.type == "cpu":
-            self._mask = torch.ones(longest, segment.shared + longest, dtype=torch.bool).tril(segment.shared)
+        self._device = device
+        self._starts = torch.tensor([span.start for span in segment.spans])[:, None]
+        self._lengths = torch.tensor([span.stop - span.start for span in segment.spans])[:, None]
+        self._behind = tokens
+
+    def _read(self, begin: int, end: int) -> torch.Tensor:
+        """Return positions in the row of the tokens from `begin` to `end` of each prompt, relative to its own first."""
+        steps = torch.arange(begin, end).clamp(min=0)
+        return (self._starts + torch.minimum(steps, self._lengths - 1)).to(self._device)
+
+    def _written(self, begin: int, end: int) -> torch.Tensor:
+        """Return where the results of these tokens go."""
+        steps = torch.arange(begin, end)
+        inside = (steps >= 0) & (steps < self._lengths)
+        return torch.where(inside, self._starts + steps, self._behind).to(self._device)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-        """Return causal attention, in which the queries are at the last `query.shape[2]` positions of the keys."""
+        """Return causal attention of the tokens at `queries`: [prompts, heads, tokens, size] for such tensors."""
+        raise NotImplementedError
+
+    def attend_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        """Return attention of the last tokens: [prompts, heads, size] for queries of this shape."""
+        raise NotImplementedError
+
+
+class _BlockCall(_Call):
+    """Attention in blocks at fixed positions, for CPUs."""
+
+    def __init__(self, segment: Segment, tokens: int, device: torch.device) -> None:
+        super().__init__(segment, tokens, device)
+        shared = segment.shared
+        self._prompt_lengths = [shared + length for length in self._lengths[:, 0].tolist()]
+        end = block_attention.padded_length(max(self._prompt_lengths)) - shared
+        begin = -(shared % block_attention.BLOCK)
+        self.keys, self.queries = self._read(0, end), self._read(begin, end)
+        self.results = self._written(begin, end)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        return block_attention.attend(query, key, value, self._prompt_lengths, scale)
+
+    def attend_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        return block_attention.attend_last(query, key, value, self._prompt_lengths, scale)
+
+
+class _SquareCall(_Call):
+    """Attention in one call, for GPUs: their fast kernels support only square causal masks."""
+
+    def __init__(self, segment: Segment, tokens: int, device: torch.device) -> None:
+        super().__init__(segment, tokens, device)
+        longest = int(self._lengths.max())
+        self.keys = self.queries = self._read(0, longest)
+        self.results = self._written(0, longest)
+        inside = torch.arange(longest) < self._lengths
+        self._attended = pad(inside, (segment.shared, 0), value=True)[:, None, None].to(device)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
         grouped = query.shape[1] != key.shape[1]
         before = key.shape[2] - query.shape[2]
-        if self._mask is not None:
-            mask = self._mask
-            return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
-        # the fast kernels support only square causal masks, so rows are added in front and their output is dropped
+        # rows are added in front, and their results are dropped
         square = pad(query, (0, 0, before, 0)) if before else query
         out = scaled_dot_product_attention(square, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
         return out[:, :, before:]
+
+    def attend_last(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        queries, grouped = query[:, :, None], query.shape[1] != key.shape[1]
+        mask = self._attended
+        out = scaled_dot_product_attention(queries, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
+        return out[:, :, 0]
