@@ -9,7 +9,7 @@ it changes the rounding of some activations, and by the last layer the score in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -76,7 +76,7 @@ def _causal_mask(keys: int, dtype: torch.dtype) -> torch.Tensor:
     return largest[:, largest.shape[1] - keys :]
 
 
-@lru_cache(maxsize=None)  # of a few powers of two
+@cache  # of a few powers of two
 def _largest_causal_mask(keys: int, dtype: torch.dtype) -> torch.Tensor:
     attended = torch.ones(BLOCK, keys, dtype=torch.bool).tril(keys - BLOCK)
     return torch.zeros(BLOCK, keys, dtype=dtype).masked_fill(~attended, -torch.inf)

@@ -2,9 +2,9 @@
 
 The order of the sums in a kernel depends on the shape of its batch, so float32 attention differs by about 1e-7 from
 batch to batch. That changes the rounding of some activations to int8, and by the last layer the score in its third
-digit. So an encoder's sequences are computed one by one, without padding. Causal attention in padded batches is computed
-in float64 and rounded to float32, which gives the same values in any order of the sums, except for about one in 1e8.
-That of packed prompts does not depend on the batch anyway (`block_attention.py`).
+digit. So an encoder's sequences are computed one by one, without padding. Causal attention in padded batches is
+computed in float64 and rounded to float32, which gives the same values in any order of the sums, except for about one
+in 1e8. That of packed prompts does not depend on the batch anyway (`block_attention.py`).
 """
 
 from __future__ import annotations
