@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # errors that may pass: a full disk can have space tomorrow, a missing folder will still be missing
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG}
+# of network file systems
+PASSING |= {errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 class LbrError(Exception):
@@ -86,6 +88,12 @@ class RunError(LbrError):
 
 class ReaderGone(Exception):
     """The reader of a pipe closed it, as `head` does. This is not an error, but nothing more can be written."""
+
+
+def read_error(path: object, error: OSError | ValueError, kind: type[LbrError]) -> LbrError:
+    """Return the error for a file that cannot be read: RunError if a retry can succeed, else one of `kind`."""
+    message = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+    return RunError(message) if getattr(error, "errno", None) in PASSING else kind(message)
 
 
 def first_line(error: BaseException) -> str:

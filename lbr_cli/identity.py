@@ -19,7 +19,7 @@ from lbr_cli.cache import Cache, key_of
 from lbr_cli.core import Family
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.environment import hardware_fingerprint
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, read_error
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, sha256
 
@@ -55,7 +55,7 @@ class Memo:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise MissingError(f"{path}: cannot be read: {error.strerror}") from error
+            raise read_error(path, error, MissingError) from error
         version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
         parts = ("sha256", os.path.realpath(path), *map(str, version))
         if parts in self._digests:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+
+from lbr_cli.descriptors import write_all
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -148,7 +151,7 @@ def print_error(message: str) -> None:
     """
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            os.write(sys.stderr.fileno(), f"lbr: {printable(message)}\n".encode("utf-8", "surrogateescape"))
+            write_all(sys.stderr.fileno(), f"lbr: {printable(message)}\n".encode("utf-8", "surrogateescape"))
 
 
 def printable(text: str) -> str:
@@ -177,7 +180,7 @@ def _new_display() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[counts]}", markup=False),
-        console=RichConsole(stderr=True, force_terminal=True, force_interactive=True),
+        console=RichConsole(stderr=True, force_terminal=True, force_interactive=True, _environ=_environment()),
         transient=True,
         expand=True,
         redirect_stdout=False,
@@ -185,3 +188,9 @@ def _new_display() -> Progress:
     )
     progress.add_task("", total=None, counts="")
     return progress
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without an invalid size of the terminal: rich prints nothing if COLUMNS is 0."""
+    size = {"COLUMNS", "LINES"}
+    return {name: text for name, text in os.environ.items() if name not in size or re.fullmatch("[1-9][0-9]*", text)}

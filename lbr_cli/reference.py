@@ -24,7 +24,7 @@ import orjson
 
 from lbr_cli import __version__
 from lbr_cli.engines.environment import version_of
-from lbr_cli.errors import InputError, RunError
+from lbr_cli.errors import InputError, RunError, read_error
 
 FORMAT = 1
 PACKAGES = ("transformers", "tokenizers", "torch")
@@ -80,7 +80,7 @@ def read_reference(path: str) -> Reference:
         with open(path, encoding="utf-8") as file:
             values = json.load(file, parse_constant=_refuse_constant)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path) from error
+        raise read_error(path, error, InputError) from error
     except json.JSONDecodeError as error:
         raise InputError(f"invalid JSON: {error.msg}", path, error.lineno) from error
     except (ValueError, RecursionError) as error:  # not UTF-8, NaN, or nested too deep

@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,14 @@ def lbr_process(tmp_path: Path) -> Program:
 def files(tmp_path: Path) -> Path:
     """Return a folder with run.trec, queries.tsv and docs.jsonl."""
     return write(tmp_path, {"run.trec": RUN, "queries.tsv": QUERIES, "docs.jsonl": DOCS})
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Return a folder that other users may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ DEFAULT_SIZE = "2GB"
 NO_FOLDER = Path(os.devnull)
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 MOUNTS = Path("/proc/self/mounts")
-# file systems shared by several machines, or without shared memory: WAL does not work on them
+# file systems shared by several machines, also virtual ones, or without shared memory: WAL does not work on them
 NETWORKED = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
-    *("ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf"),
+    *("ocfs2", "orangefs", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "wekafs"),
+    *("fakeowner", "fuse.grpcfuse", "fuse.osxfs", "fuse.vmhgfs-fuse", "prl_fs", "vboxsf", "virtiofs"),
     *("fuse.blobfuse", "fuse.blobfuse2", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone"),
     *("fuse.s3fs", "fuse.sshfs"),
 }
@@ -48,7 +49,10 @@ class CacheLocation:
 
 
 def cache_location(folder: str | None = None, size: str = DEFAULT_SIZE) -> CacheLocation:
-    """Return the location in `folder`, or in the user's cache folder. Raises UsageError for an invalid option."""
+    """Return the location in `folder`, or in the user's cache folder. Raises UsageError for an invalid option.
+
+    A ~ at the start is the home folder: no shell expands it in a crontab, an env file or --cache-dir=~/x.
+    """
     limit = parse_size(size)
     if folder is None:
         from platformdirs import user_cache_path
@@ -59,7 +63,10 @@ def cache_location(folder: str | None = None, size: str = DEFAULT_SIZE) -> Cache
             return CacheLocation(NO_FOLDER, limit)
     if not folder:
         raise UsageError("--cache-dir: empty folder name")
-    return CacheLocation(Path(folder), limit)
+    expanded = os.path.expanduser(folder)
+    if expanded.startswith("~"):
+        raise UsageError(f"--cache-dir {folder}: unknown home folder", hint="begin with ./ for a folder of this name")
+    return CacheLocation(Path(expanded), limit)
 
 
 def parse_size(size: str) -> int:
@@ -73,7 +80,7 @@ def parse_size(size: str) -> int:
 def network_file_system(path: Path) -> str:
     """Return the type of the network file system that holds a path; "" for a local disk or an unknown system."""
     try:
-        lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
     except OSError:
         return ""
     resolved = Path(os.path.realpath(path))

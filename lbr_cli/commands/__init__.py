@@ -6,7 +6,6 @@ Only `main` turns errors into a line on stderr and an exit code.
 from __future__ import annotations
 
 import gc
-import io
 import math
 import os
 import signal
@@ -20,10 +19,12 @@ import typer
 from lbr_cli import __version__
 from lbr_cli.commands.command import MAX_WIDTH, LazyCommand, error_message
 from lbr_cli.commands.shells import group_with_completion, is_completing
-from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError
+from lbr_cli.descriptors import patient, reserve_standard_descriptors
+from lbr_cli.errors import PASSING, LbrError, ReaderGone, RunError, UsageError
 from lbr_cli.progress import print_error
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+ENDINGS = {130: "interrupted", 143: "terminated", 129: "hung up"}
 UNWINDING = 2.0  # seconds after a signal in which further signals are ignored, so that the program can stop
 
 # each command and its line in `lbr --help`
@@ -40,7 +41,7 @@ COMMANDS = {
 
 
 class Stopped(BaseException):
-    """Raised by SIGINT and SIGTERM, so that unwinding removes temporary files. Typer catches KeyboardInterrupt."""
+    """Raised by the signals of `EXIT_CODES`: unwinding removes temporary files. Typer catches KeyboardInterrupt."""
 
     raised_at = -math.inf
 
@@ -76,15 +77,15 @@ def program() -> typer.core.TyperGroup:
 
 
 def main() -> NoReturn:
-    """Run the program and exit with 0, 1, 2, 130 or 143 (see docs/exit-codes-and-messages.md)."""
+    """Run the program and exit with 0, 1, 2, 129, 130 or 143 (see docs/exit-codes-and-messages.md)."""
+    reserve_standard_descriptors()
     for number in EXIT_CODES:
-        if signal.getsignal(number) != signal.SIG_IGN:  # background jobs of a script ignore SIGINT
+        if signal.getsignal(number) != signal.SIG_IGN:  # as background jobs of a script ignore SIGINT, nohup SIGHUP
             signal.signal(number, _stop)
     # a job creates millions of objects and few cycles: with the default thresholds, collection takes most of the time
     gc.set_threshold(200_000, 100, 100)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # any locale; bytes of names are printed unchanged
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    # a job continues if the terminal with its messages is closed
+    sys.stdout, sys.stderr = patient(sys.stdout), patient(sys.stderr, lossy=True)
     try:
         code = _flushed(_run())
     except Stopped as stop:  # raised while an error was printed
@@ -117,7 +118,6 @@ def _stdout_failed(error: OSError) -> int:
 
 def _run() -> int:
     try:
-        # Typer turns a closed pipe into SystemExit
         code: int = program()(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
         print_error(str(error))
@@ -129,22 +129,38 @@ def _run() -> int:
         command = " ".join(["lbr", *(name for name in sys.argv[1:2] if name in COMMANDS)])
         print_error(f"hint: see {command} --help")
         return error.exit_code
-    except SystemExit as ended:
-        return int(ended.code or 0) if is_completing() else 0
+    except SystemExit as ended:  # the end of a completion; Typer also turns a closed pipe into SystemExit
+        return int(ended.code or 0) if is_completing() else _stdout_failed(BrokenPipeError())
     except ReaderGone:
         return 0
     except OSError as error:
-        if error.errno not in PASSING:
+        if isinstance(error, FileNotFoundError) and _is_folder_removed():
+            print_error("the current folder was removed")
+            print_error("hint: change to a folder that exists, with cd")
+            return UsageError.exit_code
+        is_passing = error.errno in PASSING
+        if error.filename is not None and (is_passing or isinstance(error, PermissionError)):
+            print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
+            return RunError.exit_code if is_passing else UsageError.exit_code
+        if not is_passing:
             raise
         return _stdout_failed(error)
     except MemoryError:
         print_error("out of memory")
         return RunError.exit_code
     except Stopped as stop:
-        word = "interrupted" if stop.code == EXIT_CODES[signal.SIGINT] else "terminated"
-        print_error(": ".join([word, *getattr(stop, "__notes__", ())]))
+        print_error(": ".join([ENDINGS[stop.code], *getattr(stop, "__notes__", ())]))
         return stop.code
     return code
+
+
+def _is_folder_removed() -> bool:
+    """Return whether the current folder was removed, so that no relative path can be resolved."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -44,12 +45,12 @@ def check_curves(curves: Sequence[Curve]) -> None:
 
 def plot(evaluation: Evaluation, curves: Sequence[Curve], kind: str) -> bytes:
     """Return the image, the same bytes for the same evaluation and version of matplotlib."""
-    from matplotlib.figure import Figure
-
     columns = min(len(curves), PANELS_PER_ROW)
     rows = math.ceil(len(curves) / columns)
     size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + LEGEND_LINE * len(evaluation.runs))
     with _settings():
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=size, layout="constrained")
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         lines: list[Line2D] = []
@@ -67,9 +68,9 @@ def plot(evaluation: Evaluation, curves: Sequence[Curve], kind: str) -> bytes:
 
 def plot_weights(tuning: Tuning, kind: str) -> bytes:
     """Return the image of a measure over the weights, the same bytes for the same values and version of matplotlib."""
-    from matplotlib.figure import Figure
-
     with _settings():
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=PANEL_SIZE, layout="constrained")
         axes = figure.subplots()
         axes.plot([*tuning.means], [*tuning.means.values()], marker="o", markersize=3)
@@ -84,11 +85,18 @@ def plot_weights(tuning: Tuning, kind: str) -> bytes:
 
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
-    """Make images reproducible and matplotlib quiet in this block."""
+    """Make images reproducible and matplotlib quiet in this block.
+
+    The user's own settings are ignored: with `text.usetex` in a matplotlibrc, a name such as a_b is an error of LaTeX,
+    and a backend of MPLBACKEND that is not installed is an error of the import.
+    """
+    os.environ.pop("MPLBACKEND", None)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # lower levels log fonts and folders
     import matplotlib as mpl
 
-    with mpl.rc_context({"svg.hashsalt": "lbr", "svg.fonttype": "none"}), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"svg.hashsalt": "lbr", "svg.fonttype": "none"})
         warnings.simplefilter("ignore", UserWarning)  # characters without a glyph in the font
         yield
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import zstandard
 
-from lbr_cli.errors import InputError, RunError
+from lbr_cli.errors import InputError, LbrError, RunError, read_error
 from lbr_cli.formats.binary import Kind, table_kind
 
 CHUNK = 1 << 18  # bytes
@@ -127,8 +127,9 @@ class Contents:
             for chunk in self:
                 copy.write(chunk)
             copy.seek(0)
-        except OSError as error:
-            message = f"{self.name}: cannot be copied to {tempfile.gettempdir()}: {error.strerror or error}"
+        except OSError as error:  # no folder, and `tempdir` is None, if Python finds none that can be written
+            folder = tempfile.tempdir or "a temporary folder"
+            message = f"{self.name}: cannot be copied to {folder}: {error.strerror or error}"
             raise RunError(message, hint="set TMPDIR to a folder with enough space") from error
         return copy
 
@@ -141,12 +142,18 @@ class Contents:
         self._line += data.count(b"\n") if data else 0
         return data
 
-    def _damage(self, error: Exception) -> InputError:
+    def _damage(self, error: Exception) -> LbrError:
         if isinstance(error, OSError) and error.errno is not None:
-            return InputError(f"cannot be read: {error.strerror or error}", self.name)
+            return read_error(self.name, error, InputError)
         line = None if self.table else self._line
-        if isinstance(error, zstandard.ZstdError) and "dictionary" in str(error).lower():
-            hint = "decompress the file first: zstd -dc -D DICTIONARY"
-            return InputError("the zstd data needs a dictionary", self.name, line, hint=hint)
+        if isinstance(error, zstandard.ZstdError):
+            problem = str(error).lower()
+            if "dictionary" in problem:
+                hint = "decompress the file first: zstd -dc -D DICTIONARY"
+                return InputError("the zstd data needs a dictionary", self.name, line, hint=hint)
+            if "not enough memory" in problem:
+                return RunError(f"{self.name}: out of memory: the window of the zstd data does not fit")
+            if "too much memory" in problem:
+                return InputError("the zstd data has a window of more than 2 GiB", self.name, line)
         message = f"the {self._compression} data is cut off or damaged" + ("" if self.table else " here")
         return InputError(message, self.name, line, hint="create or copy the file again")

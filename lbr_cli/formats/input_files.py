@@ -10,7 +10,7 @@ import io
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from lbr_cli.errors import InputError
+from lbr_cli.errors import InputError, LbrError, read_error
 from lbr_cli.formats.binary import refuse_binary
 from lbr_cli.formats.compression import CHUNK, Contents, Source
 from lbr_cli.formats.files import STDIN, display_name
@@ -67,12 +67,12 @@ class InputFiles:
         try:
             source = Source(open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN), digest)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
-            raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", name) from error
+            raise read_error(name, error, InputError) from error
         if digest:
             self._digests.append((path, digest))
         try:
             return Contents(name, source)
-        except InputError:
+        except LbrError:
             source.close()
             raise
 

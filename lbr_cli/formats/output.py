@@ -10,17 +10,18 @@ import contextlib
 import fcntl
 import os
 import re
-import select
 import stat
 import sys
 from collections.abc import Iterator
 from typing import Any, Protocol, Self
 
+from lbr_cli.descriptors import DescriptorFile
 from lbr_cli.errors import ReaderGone, RunError, UsageError
 from lbr_cli.formats.replacement import Replacement
 from lbr_cli.formats.sinks import Warn, compressed, open_error, write_errors
 
 STDOUT = "-"
+UNSUPPORTED = (".bz2", ".xz", ".lz4", ".lzma", ".Z", ".zip", ".7z")  # compressions that are not written
 DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]{1,6})|/dev/(stdin|stdout|stderr)")
 STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
@@ -50,11 +51,14 @@ def open_output(path: str, warn: Warn, *, clobber: bool = True, digest: Any = No
     """
     if not path:
         raise UsageError("--output: empty file name")
-    if path == STDOUT:
+    if path.endswith(UNSUPPORTED):
+        raise UsageError(f"{path}: cannot be written: unsupported compression", hint="use .gz or .zst")
+    number = descriptor(path)
+    if path == STDOUT or number == STANDARD["stdout"]:
         check_stdout()
+    if path == STDOUT:
         return _Stream(sys.stdout.fileno(), "standard output", digest, close=False)
     try:
-        number = descriptor(path)
         if number is not None:  # opening the path again would reset the position
             if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                 raise UsageError(f"{path}: cannot be written: open for reading only")
@@ -84,26 +88,6 @@ def descriptor(path: str) -> int | None:
     return match and (int(match[1]) if match[1] else STANDARD[match[2]])
 
 
-class _Descriptor:
-    """Writes all data to a descriptor, even if it accepts only a part at a time or is non-blocking."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        while rest:
-            try:
-                rest = rest[os.write(self._number, rest) :]
-            except BlockingIOError:
-                select.select([], [self._number], [])
-        return size
-
-    def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
-
-
 class _Stream:
     """A device, a pipe or standard output, written directly."""
 
@@ -116,7 +100,7 @@ class _Stream:
 
     def write(self, data: bytes) -> None:
         with self._errors():
-            self._sink = self._sink or compressed(self._name, _Descriptor(self._number), self._digest)
+            self._sink = self._sink or compressed(self._name, DescriptorFile(self._number), self._digest)
             self._sink.write(data)
             self._sink.flush()
 

@@ -15,7 +15,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lbr_cli.errors import InputError, MissingError, first_line
+from lbr_cli.errors import PASSING, InputError, MissingError, first_line, read_error
 from lbr_cli.formats.binary import ARROW_STREAM, PARQUET, Kind, conversion_hint
 from lbr_cli.formats.compression import Contents
 from lbr_cli.formats.files import STDIN
@@ -47,14 +47,33 @@ class TableColumns:
 def shards(path: str) -> list[str]:
     """Return the sorted .parquet and .arrow files of a folder and its subfolders; the path itself if it is a file.
 
-    InputError for a folder without such files.
+    Links to folders are followed. InputError for a folder that cannot be read, and for one without such files.
     """
     if path == STDIN or not os.path.isdir(path):
         return [path]
-    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if _is_shard(name)]
+    files = [os.path.join(folder, name) for folder, names in _folders(path) for name in names if _is_shard(name)]
     if not files:
         raise InputError(f"is a folder without {' and '.join(EXTENSIONS)} files", path)
     return sorted(files)
+
+
+def _folders(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield (path, file names) of a folder and its subfolders, each folder once, even if links lead to it."""
+    seen = set()
+    for folder, subfolders, names in os.walk(path, onerror=_refuse_unreadable, followlinks=True):
+        status = os.stat(folder)
+        identity = (status.st_dev, status.st_ino)
+        if identity in seen:
+            subfolders.clear()
+            continue
+        seen.add(identity)
+        subfolders.sort()
+        yield folder, names
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    """Raise InputError for a folder, whose files would be lost in silence."""
+    raise read_error(error.filename, error, InputError) from error
 
 
 def _is_shard(name: str) -> bool:
@@ -87,6 +106,8 @@ def _lines(contents: Contents, kind: Kind, columns: TableColumns | None) -> Iter
                 yield from json_lines(batch.slice(start, size), contents.name, row + start)
             row += batch.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise read_error(contents.name, error, InputError) from error
         message = f"the data of {kind.noun.partition(' ')[2]} is damaged or unsupported: {first_line(error)}"
         raise InputError(message, contents.name, hint="create or copy the file again") from error
 

@@ -113,7 +113,7 @@ def queries_beside(runs: Sequence[str], corpora: Sequence[str], progress: Progre
 
     Raises UsageError if there are several.
     """
-    others = {os.path.realpath(path) for path in (*runs, *corpora)}
+    others = {os.path.realpath(path) for path in (*runs, *corpora) if path != STDIN}
     for files in (runs, corpora[:1]):
         folders = {os.path.realpath(os.path.dirname(path)): os.path.dirname(path) for path in files if path != STDIN}
         patterns = (os.path.join(glob.escape(folder), name) for folder in folders.values() for name in QUERY_FILES)

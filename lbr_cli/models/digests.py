@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, read_error
 from lbr_cli.models.model import LocalModel, ServedModel
 
 BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "additional_chat_templates/*.jinja")
@@ -24,7 +24,7 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise read_error(path, error, MissingError) from error
 
 
 def file_digests(model: LocalModel | ServedModel, digest: Digest = sha256) -> dict[str, str]:

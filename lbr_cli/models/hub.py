@@ -23,7 +23,11 @@ def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = 
     progress.status(f"looking for {model.hub_id}")
     from huggingface_hub import constants, errors
 
-    folder, missing = _local_snapshot(model, tokenizer_only)
+    try:
+        folder, missing = _local_snapshot(model, tokenizer_only)
+    except PermissionError as error:
+        hint = "make the cache of the hub readable for this user, or set HF_HOME to another folder"
+        raise MissingError(f"model {model.hub_id}: permission denied: {error.filename}", hint=hint) from error
     if folder and not missing:
         return folder
     part = f"only partly on this machine, without {missing}" if folder else "not on this machine"
@@ -53,8 +57,11 @@ def get_snapshot(model: HubModel, progress: Progress, *, tokenizer_only: bool = 
 
 
 def find_snapshot(model: HubModel, *, tokenizer_only: bool = False) -> Path | None:
-    """Return the folder of the snapshot in the hub's cache; None if a file that loading needs is missing."""
-    folder, missing = _local_snapshot(model, tokenizer_only)
+    """Return the folder of the snapshot in the hub's cache; None if a file that loading needs cannot be found."""
+    try:
+        folder, missing = _local_snapshot(model, tokenizer_only)
+    except PermissionError:  # in the cache of another user
+        return None
     return None if missing else folder
 
 

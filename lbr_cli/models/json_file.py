@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, read_error
 
 T = TypeVar("T")
 KINDS: dict[type, str] = {
@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise read_error(path, error, MissingError) from error
     except (ValueError, RecursionError) as error:
         raise MissingError(f"{path}: invalid JSON: {error}") from error
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, read_error
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_HINT = "run git lfs pull in the repository, or download the file again"
@@ -34,7 +34,7 @@ def check_files(paths: Iterable[Path]) -> None:
                     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
                     _check_size(path, size, length, file.read(min(length, size, MAX_HEADER)))
         except OSError as error:
-            raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from error
+            raise read_error(path, error, MissingError) from error
 
 
 def _check_size(path: Path, size: int, length: int, header: bytes) -> None:

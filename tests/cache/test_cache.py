@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lbr_cli.cache import Cache, database, key_of, location, open_database
 from lbr_cli.cache.database import Database, today
-from lbr_cli.cache.location import CacheLocation, network_file_system, parse_size
+from lbr_cli.cache.location import CacheLocation, cache_location, network_file_system, parse_size
 from lbr_cli.errors import RunError, UsageError
 from support.paths import ROOT
 from support.progress import RecordedProgress
@@ -285,6 +285,8 @@ def test_a_network_file_system_is_a_warning(tmp_path: Path, monkeypatch: pytest.
     escaped = str(shared).replace(" ", "\\040")
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/x {escaped} nfs4 rw 0 0\n/dev/b {escaped}/local xfs rw 0 0\n")
     monkeypatch.setattr(location, "MOUNTS", mounts)
+    mounts.write_text(mounts.read_text() + "/dev/c /media/a\x0cb\u2028c vfat rw 0 0\nmac /data virtiofs rw 0 0\n")
+    assert network_file_system(Path("/data/lbr")) == "virtiofs"  # NousResearch/hermes-agent #110847
     assert [network_file_system(folder) for folder in (tmp_path, shared, shared / "deep" / "er", local)] == [
         "",
         "nfs4",
@@ -517,6 +519,17 @@ def test_valid_sizes(size: str, expected: int) -> None:
 def test_invalid_sizes_are_errors(size: str) -> None:
     with pytest.raises(UsageError, match="invalid size"):
         parse_size(size)
+
+
+@pytest.mark.parametrize(("folder", "expected"), [("~/scores", "{home}/scores"), ("./~", "~"), ("a/~b", "a/~b")])
+def test_the_folder_may_begin_with_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, expected: str
+) -> None:
+    """No shell expands the value of LBR_CACHE_DIR in a crontab; astral-sh/uv #9326."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_location(folder).folder == Path(expected.format(home=tmp_path))
+    with pytest.raises(UsageError, match="--cache-dir ~no_such_user/x: unknown home folder"):
+        cache_location("~no_such_user/x")
 
 
 def test_random_use_never_gives_a_wrong_value(tmp_path: Path) -> None:

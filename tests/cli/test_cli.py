@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -114,9 +115,15 @@ def test_progress_on_a_dumb_terminal_is_plain_lines(files: Path, term: dict[str,
     assert lines[-1] == b""
 
 
-@pytest.mark.parametrize("columns", [80, 20, 1, 0])
-def test_messages_are_not_wrapped_at_the_width_of_the_terminal(files: Path, columns: int) -> None:
-    _, shown = on_terminal(files, *OVERLAP, columns=columns, env={"TERM": "xterm"})
+@pytest.mark.parametrize(
+    ("columns", "variables"),
+    # docker exec sets COLUMNS to 0 if it does not know the size (drush-ops/drush #3761)
+    [(80, {}), (20, {}), (1, {}), (0, {}), (80, {"COLUMNS": "0", "LINES": "0"}), (80, {"COLUMNS": "²"})],
+)
+def test_messages_are_not_wrapped_at_the_width_of_the_terminal(
+    files: Path, columns: int, variables: dict[str, str]
+) -> None:
+    _, shown = on_terminal(files, *OVERLAP, columns=columns, env={"TERM": "xterm", **variables})
     note = b"lbr: --engine overlap counts shared words and uses no model: for trying files, not for ranking\r\n"
     assert note in shown
     assert shown.endswith(b"\x1b[1A\x1b[2K")  # the bar is gone
@@ -225,6 +232,49 @@ def test_paths_may_contain_spaces(files: Path, lbr: Program) -> None:
     ended = lbr("rerank", "my data ü/run.trec", "-c", "my data ü/docs.jsonl", "--engine", "overlap")
     assert ended.err.splitlines()[0] == "lbr: queries: my data ü/queries.tsv"
     assert ended.out.count("\n") == 3
+
+
+REMOVED = "lbr: the current folder was removed\nlbr: hint: change to a folder that exists, with cd\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("FILES/run.trec -c FILES/docs.jsonl -o FILES/out.trec", 0, ""),
+        ("- -c FILES/docs.jsonl -q FILES/queries.tsv < FILES/run.trec", 0, ""),
+        ("- -c FILES/docs.jsonl < FILES/run.trec", 0, ""),
+        ("FILES/run.trec -c FILES/docs.jsonl -o out.trec", 2, REMOVED),
+        ("FILES/run.trec -c docs.jsonl", 2, REMOVED),
+    ],
+)
+def test_a_folder_that_was_removed_is_named(files: Path, options: str, code: int, message: str) -> None:
+    """A terminal can be in a folder that another program has removed; absolute paths still work. pip #4255."""
+    (files / "removed").mkdir()
+    program = f"{sys.executable} -m lbr_cli rerank --engine overlap --quiet {options.replace('FILES', str(files))}"
+    command = f"cd removed && rmdir ../removed && {program}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["bash", "-c", command], cwd=files, env=environment, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr.decode()) == (code, message)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (errno.EACCES, 2, "lbr: /data/file: reason"),
+        (errno.EMFILE, 1, "lbr: /data/file: reason"),
+        (errno.ENOENT, 1, "FileNotFoundError: [Errno 2] reason: '/data/file'"),  # a bug keeps its traceback
+    ],
+)
+def test_a_file_that_a_library_cannot_open_is_named(number: int, code: int, message: str) -> None:
+    program = f"""
+import lbr_cli.commands
+def fail():
+    raise OSError({number}, "reason", "/data/file")
+lbr_cli.commands.program = fail
+lbr_cli.commands.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (code, message)
 
 
 def test_ids_with_rich_markup_are_printed_unchanged(files: Path, lbr: Program) -> None:

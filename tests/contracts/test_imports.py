@@ -21,8 +21,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "core": ("encodings", "value_types"),
     "errors": (),
     "float32": (),
+    "descriptors": (),
     "wording": (),
-    "formats": ("core", "errors", "float32", "formats", "wording"),
+    "formats": ("core", "descriptors", "errors", "float32", "formats", "wording"),
     "families": ("core", "errors", "families"),
     "network": ("errors",),
     "models": ("core", "errors", "families", "models", "network"),
@@ -37,7 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "rerank": ("core", "errors", "float32", "ordering", "passages", "scoring", "wording"),
     "evaluation": ("core", "datasets", "errors", "evaluation", "float32", "formats", "ordering", "wording"),
     "report": ("core", "datasets", "errors", "evaluation", "float32", "formats", "report", "wording"),
-    "progress": (),
+    "progress": ("descriptors",),
     "identity": ("cache", "core", "engines", "errors", "models"),
     "setup": ("cache", "core", "engines", "errors", "families", "identity", "models", "scoring"),
     "manifest": ("", "engines", "models", "setup"),
@@ -51,8 +52,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "reference_pairs": (),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
-        *("", "cache", "commands", "core", "datasets", "doctor", "engines", "errors", "evaluation", "families"),
+        *("", "cache", "commands", "core", "datasets", "descriptors", "doctor", "engines", "errors", "evaluation"),
         *(
+            "families",
             "formats",
             "fuse",
             "inputs",
@@ -169,7 +171,9 @@ def test_help_imports_no_command(arguments: list[str]) -> None:
     code = f"from lbr_cli.commands import main; sys.argv = ['lbr', *{arguments}]; main()"
     commands = tuple(f"lbr_cli.commands.{name}" for name in (*COMMANDS, "options"))
     rooms = tuple(
-        f"lbr_cli.{name}" for name in ALLOWED if name not in ("commands", "errors", "progress", "", "__main__")
+        f"lbr_cli.{name}"
+        for name in ALLOWED
+        if name not in ("commands", "descriptors", "errors", "progress", "", "__main__")
     )
     assert loaded(code, (*commands, *rooms, *LAZY, "sqlite3", "jinja2", "orjson", "zstandard")) == []
 

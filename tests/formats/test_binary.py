@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import pickle
 import sqlite3
 import tarfile
@@ -34,6 +35,10 @@ def archive() -> bytes:
 KINDS = {
     "zip": (b"PK\x03\x04rest", "a zip archive", "unzip -p run"),
     "lz4": (b"\x04\x22\x4d\x18rest", "an LZ4 file", "lz4 -dc run"),
+    "compress": (b"\x1f\x9d\x90\x71rest", "a compress (.Z) file", "gzip -dc run"),
+    "pack": (b"\x1f\x1e\x00\x00\x00\x03rest", "a pack (.z) file", "gzip -dc run"),
+    "lzma": (lzma.compress(RUN.encode(), lzma.FORMAT_ALONE), "an LZMA file", "xz -dc run"),
+    "lzip": (b"LZIP\x01rest", "an lzip file", "lzip -dc run"),
     "7z": (b"7z\xbc\xaf\x27\x1crest", "a 7z archive", "7z x -so run"),
     "pickle": (pickle.dumps({"q1": {"d1": 1.0}}), "a Python pickle", "write JSON lines"),
     "numpy": (b"\x93NUMPY\x01\0rest", "a NumPy array", "write JSON lines"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import gzip
@@ -13,10 +12,8 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +22,18 @@ import zstandard
 
 from lbr_cli.errors import RunError, UsageError
 from lbr_cli.formats.output import Output, open_output
-from support.files import write
+from support.files import RUN, write
 from support.paths import ROOT
 from support.program import Program
+from support.terminal import waiting_for_input
+from support.users import OTHER_USER, unprivileged
 
 OVERLAP = ["rerank", "run.trec", "-c", "docs.jsonl", "--engine", "overlap"]
+OVERLAP_OF_STDIN = ["rerank", "-", "-c", "docs.jsonl", "-q", "queries.tsv", "--engine", "overlap"]
 EXPECTED = "q1 Q0 d1 1 0.33333334 lbr-overlap\nq1 Q0 d2 2 0 lbr-overlap\nq2 Q0 d2 1 0.5 lbr-overlap\n"
 
 
 warned: list[str] = []
-OTHER_USER = 54321
 
 
 @pytest.fixture(autouse=True)
@@ -54,27 +53,6 @@ def refuse(number: int) -> Any:
         raise OSError(number, os.strerror(number))
 
     return call
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """Return a folder that other users may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
-
-
-@contextlib.contextmanager
-def unprivileged() -> Iterator[None]:
-    """Run the block as a user who is not root."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(OTHER_USER)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to create files of other users")
@@ -128,6 +106,15 @@ def test_extensions_choose_format_and_compression(files: Path, lbr: Program, end
     plain = gzip.decompress(data) if ending == ".gz" else zstandard.ZstdDecompressor().decompressobj().decompress(data)
     assert plain == b"q1\td1\t1\nq1\td2\t2\nq2\td2\t1\n"
     assert (files / f"again.tsv{ending}").read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["out.trec.bz2", "out.jsonl.xz", "out.Z"])
+def test_an_extension_of_another_compression_is_refused(files: Path, lbr: Program, name: str) -> None:
+    for option in ("-o", "--manifest"):
+        ended = lbr(*OVERLAP, option, name)
+        message = f"lbr: {name}: cannot be written: unsupported compression\nlbr: hint: use .gz or .zst\n"
+        assert (ended.code, ended.out, ended.err) == (2, "", message)
+    assert not (files / name).exists()
 
 
 def test_output_format_overrides_the_extension(files: Path, lbr: Program) -> None:
@@ -206,12 +193,23 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lbr_cli", "rerank", *arguments]
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     )
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "last"), [(signal.SIGINT, 130, "lbr: interrupted"), (signal.SIGTERM, 143, "lbr: terminated")]
+    ("number", "code", "last"),
+    [
+        (signal.SIGINT, 130, "lbr: interrupted"),
+        (signal.SIGTERM, 143, "lbr: terminated"),
+        (signal.SIGHUP, 129, "lbr: hung up"),
+    ],
 )
 def test_signals_keep_the_old_file(files: Path, number: signal.Signals, code: int, last: str) -> None:
     write(files, {"out.trec": "old"})
@@ -225,6 +223,14 @@ def test_signals_keep_the_old_file(files: Path, number: signal.Signals, code: in
     assert (job.returncode, err.decode().splitlines()[-1]) == (code, last)
     assert (files / "out.trec").read_text() == "old"
     assert not (files / ".out.trec.lbr-tmp").exists()
+
+
+def test_a_job_of_nohup_continues_without_its_terminal(files: Path) -> None:
+    job = waiting_for_input(files, *OVERLAP_OF_STDIN, "-o", "out.trec", stderr=subprocess.DEVNULL)
+    job.send_signal(signal.SIGHUP)
+    job.communicate(RUN.encode(), timeout=30)
+    assert job.returncode == 0
+    assert (files / "out.trec").read_text() == EXPECTED
 
 
 def test_a_closed_pipe_is_not_an_error(files: Path) -> None:

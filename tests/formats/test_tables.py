@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -30,6 +31,7 @@ from lbr_cli.formats.queries import read_queries, table_columns
 from lbr_cli.formats.tables import TableColumns, shards
 from support.files import DOCS, QUERIES, RUN, write
 from support.program import Program
+from support.users import unprivileged
 
 Rows = list[dict[str, Any]]
 
@@ -322,6 +324,29 @@ def test_a_folder_is_read_as_all_its_shards(tmp_path: Path) -> None:
     (tmp_path / "c.parquet").write_bytes(parquet(pa.table({"_id": ["e", None], "text": ["e", "f"]})))
     with pytest.raises(InputError, match=r"c\.parquet:2: "):
         corpus(tmp_path, {"b"})
+
+
+def test_links_to_folders_of_shards_are_followed_once(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "shards", tmp_path / "elsewhere"
+    for path in (folder / "a", elsewhere):
+        path.mkdir(parents=True)
+        (path / "1.parquet").write_bytes(parquet(pa.table({"_id": [path.name], "text": ["x"]})))
+    (folder / "b").symlink_to(elsewhere)
+    (folder / "again").symlink_to(elsewhere)
+    (folder / "a" / "loop").symlink_to(folder)
+    assert shards(str(folder)) == [str(folder / "a/1.parquet"), str(folder / "again/1.parquet")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.parametrize("name", [".", "private"])
+def test_a_folder_that_cannot_be_read_is_an_error(shared: Path, name: str) -> None:
+    """Its shards would be missing in silence; commandprompt/pgcolumnar #114."""
+    (shared / "1.parquet").write_bytes(parquet(pa.table({"_id": ["a"], "text": ["x"]})))
+    (shared / name).mkdir(exist_ok=True)
+    (shared / name).chmod(0o711)
+    with unprivileged(), pytest.raises(InputError) as error:
+        shards(str(shared))
+    assert str(error.value) == f"{shared / name}: cannot be read: Permission denied"
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

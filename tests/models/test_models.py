@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import socket
 import threading
@@ -14,16 +15,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from lbr_cli.errors import MissingError, UsageError
 from lbr_cli.families import BiEncoder, Lb
-from lbr_cli.models import ALIASES, HubModel, resolve
+from lbr_cli.models import ALIASES, HubModel, is_local, resolve
+from lbr_cli.models.hub import get_snapshot
 from lbr_cli.models.snapshot import missing_part
 from support import checkpoints
 from support.files import write
 from support.paths import ROOT
 from support.program import Program
+from support.progress import RecordedProgress
+from support.users import unprivileged
 
 LB = "lightblue/lb-reranker-0.5B-v1.0"
 COMMIT = "c" * 40
@@ -245,6 +250,24 @@ def test_an_incomplete_model_in_the_cache_is_completed(
     server.requests.clear()
     assert lbr(*ASK, env=offline(files, HF_ENDPOINT=endpoint)).code == 0
     assert [path for path in server.requests if path.endswith(removed)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_hub_cache_of_another_user_is_an_error(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users share a cache, and one of them downloads with a private umask; huggingface_hub #1141."""
+    path = shared / f"models--{LB.replace('/', '--')}" / "refs" / "main"
+    path.parent.mkdir(parents=True)
+    path.write_text(COMMIT)
+    path.chmod(0o600)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(shared))
+    model = resolve("lb")
+    assert isinstance(model, HubModel)
+    with unprivileged():
+        assert not is_local(ALIASES["lb"])
+        with pytest.raises(MissingError) as error:
+            get_snapshot(model, RecordedProgress())
+    assert str(error.value) == f"model {LB}: permission denied: {path}"
+    assert error.value.hint == "make the cache of the hub readable for this user, or set HF_HOME to another folder"
 
 
 def test_a_model_that_the_hub_does_not_have_is_an_error(files: Path, lbr: Program, hub: tuple[str, type[Hub]]) -> None:

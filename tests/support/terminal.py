@@ -6,10 +6,12 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 from support.paths import ROOT
@@ -39,3 +41,21 @@ def on_terminal(
     out, _ = job.communicate(timeout=60)
     assert job.returncode == 0
     return out, shown
+
+
+def waiting_for_input(folder: Path, *arguments: str, stderr: int) -> subprocess.Popen[bytes]:
+    """Start a job that writes `-o FILE` and reads its run from a pipe; return when it waits for the run.
+
+    It ignores SIGHUP, and its standard error is the descriptor `stderr`.
+    """
+    job = subprocess.Popen(
+        [sys.executable, "-m", "lbr_cli", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        stdin=subprocess.PIPE,
+        stderr=stderr,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    while not list(folder.glob("*.lbr-tmp")) and job.poll() is None:
+        time.sleep(0.02)
+    return job

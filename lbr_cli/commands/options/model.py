@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from lbr_cli.commands.command import OptionGroup, completion, flag, option
 from lbr_cli.engines import ONE_MODEL
-from lbr_cli.errors import InputError, UsageError
+from lbr_cli.errors import InputError, UsageError, read_error
 from lbr_cli.families import FAMILIES, Template
 from lbr_cli.models import ALIASES, HubModel, LocalModel, ServedModel, resolve, resolve_served
 from lbr_cli.models.served import served_reranker
@@ -97,7 +97,7 @@ def read_template(path: str) -> Template:
         with open(path, encoding="utf-8-sig") as file:  # line ends of any kind become \n
             return Template.parse(file.read(), path)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path) from error
+        raise read_error(path, error, InputError) from error
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8", path) from error
 
