@@ -23,7 +23,7 @@ from lbr_cli.errors import MissingError, read_error
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, sha256
 
-SCORING_VERSION = "5"  # increase it if the same files and texts give another score, so that no old score is reused
+SCORING_VERSION = "6"  # increase it if the same files and texts give another score, so that no old score is reused
 STABLE_AFTER_SECONDS = 2.0  # a file written a moment ago may change again without a new modification time
 
 

@@ -23,6 +23,7 @@ import urllib3
 
 from lbr_cli import __version__
 from lbr_cli.engines import Server
+from lbr_cli.engines.response_errors import BadResponse, IncompleteResponse, InvalidResponses, Refused
 from lbr_cli.engines.server_url import KEY_HINT, api_key, checked_url
 from lbr_cli.errors import LbrError, MissingError, RunError
 from lbr_cli.models import ServedModel
@@ -32,7 +33,9 @@ T = TypeVar("T")
 Response = Mapping[str, Any]  # a JSON object
 TIMEOUTS = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.ReadTimeoutError)
 TRANSIENT = (408, 409, 429)  # and 5xx
-NOT_IMPLEMENTED = 501  # the one 5xx that does not pass
+NOT_IMPLEMENTED = 501  # a 5xx that does not pass
+# in the message of a 500 that does not pass: the text is too long for the server (llama.cpp)
+TOO_LONG = re.compile(r"too (?:large|long) to process|context (?:size|length)", re.IGNORECASE)
 RETRIES = 6  # after transient failures: about 24 s in all, or as the server says
 RETRIES_AT_FIRST = 3  # of the first request, so that a server that refuses connections is reported within 5 s
 BAD_RESPONSES = 5  # attempts of a request whose responses are invalid
@@ -43,26 +46,6 @@ FIRST_SECONDS = 15.0  # for the first answer
 ANSWER_SECONDS = 300.0  # a busy server without a GPU may take minutes for long texts
 CALLS_PER_REQUEST = 1.5  # calls at a time, for each request that may be at the server
 LONGEST_MESSAGE = 300  # characters of a server's message
-
-
-class BadResponse(Exception):
-    """An invalid response: truncated, garbled, or of another form."""
-
-
-class IncompleteResponse(BadResponse):
-    """A valid response without a requested part. A server that returns two of them does not support the request."""
-
-
-class Refused(Exception):
-    """The server refuses a request. `is_request_specific` means that it may accept another.
-
-    `status` is the HTTP status, 0 if the refusal is in the response.
-    """
-
-    def __init__(self, message: str, *, is_request_specific: bool = True, status: int = 0) -> None:
-        super().__init__(message)
-        self.is_request_specific = is_request_specific
-        self.status = status
 
 
 class _Transient(Exception):
@@ -140,7 +123,13 @@ class Client:
 
         Raises Refused if the server refuses the request, MissingError for a key, RunError if a retry may help.
         """
-        return self._send("POST", path, orjson.dumps(body), read, ANSWER_SECONDS, RETRIES)
+
+        def checked(value: Any) -> T:
+            if isinstance(value, dict) and (message := _error_message(value)):  # of some gateways, with status 200
+                raise BadResponse(f"an error: {message}")
+            return read(value)
+
+        return self._send("POST", path, orjson.dumps(body), checked, ANSWER_SECONDS, RETRIES)
 
     def _send(
         self, method: str, path: str, body: bytes | None, read: Callable[[Any], T], seconds: float, retries: int
@@ -158,7 +147,7 @@ class Client:
                 bad_responses += 1
                 if bad_responses == BAD_RESPONSES:
                     problem = f"{BAD_RESPONSES} invalid responses: {self.redacted(str(error))}"
-                    raise RunError(f"{self.base_url}: {problem}") from None
+                    raise InvalidResponses(f"{self.base_url}: {problem}", error) from None
             except _Transient as failure:
                 failures += 1
                 if failures > retries:
@@ -203,9 +192,10 @@ class Client:
         if status < 400:
             location = self.redacted(response.headers.get("location", "nowhere"))
             return MissingError(f"{self.base_url}: {status}: points to {location}", hint="use that as --base-url")
-        if status in TRANSIENT or (status >= 500 and status != NOT_IMPLEMENTED):
+        is_too_long = status == 500 and TOO_LONG.search(message) is not None
+        if status in TRANSIENT or (status >= 500 and status != NOT_IMPLEMENTED and not is_too_long):
             return _Transient(RunError(f"{self.base_url}: {message}{self._proxy}"), _retry_after(response))
-        return Refused(message, is_request_specific=status in (400, 413, 422), status=status)
+        return Refused(message, is_request_specific=is_too_long or status in (400, 413, 422), status=status)
 
     def redacted(self, text: str) -> str:
         """Return a foreign message as one line, without the key."""
@@ -277,9 +267,7 @@ def _reason(response: urllib3.BaseHTTPResponse) -> str:
         body = json_object(_json_value(response.data))
     except BadResponse:
         body = {}
-    error = body.get("error")
-    named = error.get("message") if isinstance(error, dict) else error
-    message = named or body.get("message") or body.get("detail")
+    message = _error_message(body) or body.get("message") or body.get("detail")
     return str(message or response.data.decode(errors="replace") or response.reason)
 
 
@@ -288,3 +276,9 @@ def _json_value(content: bytes) -> Any:
         return orjson.loads(content)
     except ValueError as error:
         raise BadResponse("invalid JSON") from error
+
+
+def _error_message(body: Mapping[str, Any]) -> Any:
+    """Return the message of the JSON error in a response; a false value if there is none."""
+    error = body.get("error")
+    return (error.get("message") or error) if isinstance(error, dict) else error

@@ -6,13 +6,15 @@ Files that do not fit together raise an error: nothing is guessed.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import transformers
 from tokenizers import normalizers
 
 from lbr_cli.engines import UNLIMITED, Settings
-from lbr_cli.engines.tokenizer_file import FILE, MISTRAL_FIX, TokenizerFile, is_repaired
+from lbr_cli.engines.special_tokens import keep_special_tokens_plain
+from lbr_cli.engines.tokenizer_file import FILE, MISTRAL_FIX, TokenizerFile, is_repaired, without_dropout
 from lbr_cli.errors import MissingError, RunError, UsageError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.adapter import tokenizer_source
@@ -55,20 +57,17 @@ def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
     earlier call with the same files and versions; then nothing is compared. Raises MissingError if there is no fast
     tokenizer.
     """
-    model = tokenizer_source(model)
+    loaded = _load_tokenizer(tokenizer_source(model), source)
+    keep_special_tokens_plain(loaded.tokenizer.backend_tokenizer)
+    return loaded
+
+
+def _load_tokenizer(model: LocalModel, source: str) -> FolderTokenizer:
     if source == OF_FILE:
-        tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
-        _check_limit(tokenizer, model)
+        tokenizer = _tokenizer(transformers.PreTrainedTokenizerFast, model)
         TokenizerFile(model.folder).apply_parts(tokenizer)
         return FolderTokenizer(tokenizer, OF_FILE, "as in an earlier run")
-    tokenizer = load(transformers.AutoTokenizer, model, "tokenizer")
-    # without a file, transformers builds a tokenizer with an empty vocabulary
-    names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
-    if not any((model.folder / name).exists() for name in names):
-        raise MissingError(f"{model.folder}: tokenizer not found (none of {', '.join(sorted(names))})")
-    if not tokenizer.is_fast:
-        raise MissingError(f"{model.folder}: no fast tokenizer: tokenizer.json not found")
-    _check_limit(tokenizer, model)
+    tokenizer = _tokenizer(transformers.AutoTokenizer, model)
     name = f"{type(tokenizer).__name__} of transformers {transformers.__version__}"
     if model.gguf and isinstance(tokenizer, transformers.Qwen2Tokenizer):
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # Qwen's: a GGUF file has no field for it
@@ -81,7 +80,7 @@ def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
     if not difference:
         equal = f"equal to {FILE}" + (f" but for {MISTRAL_FIX}" if is_repaired(tokenizer) else "")
         return FolderTokenizer(tokenizer, OF_TRANSFORMERS, f"{name}, {equal}")
-    tokenizer = load(transformers.PreTrainedTokenizerFast, model, "tokenizer")
+    tokenizer = _tokenizer(transformers.PreTrainedTokenizerFast, model)
     file.apply_parts(tokenizer)
     if remaining := file.difference(tokenizer):
         problem = f"{remaining}: neither {name} nor PreTrainedTokenizerFast follows the file"
@@ -89,20 +88,41 @@ def load_tokenizer(model: LocalModel, source: str = "") -> FolderTokenizer:
     return FolderTokenizer(tokenizer, OF_FILE, f"{FILE}; {name} differs from it ({difference})")
 
 
+def _tokenizer(kind: Any, model: LocalModel) -> Any:
+    """Return a fast tokenizer of the class `kind`, whose tokens of a text are always the same."""
+    tokenizer = load(kind, model, "tokenizer")
+    # without a file, transformers builds a tokenizer with an empty vocabulary
+    names = [model.gguf] if model.gguf else tokenizer.vocab_files_names.values()
+    if not any((model.folder / name).exists() for name in names):
+        raise MissingError(f"{model.folder}: tokenizer not found (none of {', '.join(sorted(names))})")
+    if not tokenizer.is_fast:
+        raise MissingError(f"{model.folder}: no fast tokenizer: tokenizer.json not found")
+    _check_limit(tokenizer, model)
+    without_dropout(tokenizer.backend_tokenizer)
+    return tokenizer
+
+
 def _check_limit(tokenizer: Any, model: LocalModel) -> None:
-    """Raise MissingError for a maximum length that is not a number."""
-    if not isinstance(tokenizer.model_max_length, int | float):
-        problem = f'"model_max_length" has to be a number, this is {kind_of(tokenizer.model_max_length)}'
-        raise MissingError(f"{model.folder / 'tokenizer_config.json'}: {problem}")
+    """Raise MissingError for a maximum length that is not a number of at least 1."""
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float):
+        problem = f"has to be a number, this is {kind_of(limit)}"
+    elif not limit >= 1:
+        problem = f"has to be at least 1, this is {limit}"
+    else:
+        return
+    raise MissingError(f'{model.folder / "tokenizer_config.json"}: "model_max_length" {problem}')
 
 
-def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel) -> None:
+def check_vocabulary(tokenizer: Any, rows: int, model: LocalModel, prompts: Collection[int]) -> None:
     """Raise MissingError if a token that can occur in a text has no row in the model's embeddings.
 
-    Special tokens beyond the last row are allowed: no text is tokenized as one of them.
+    Special tokens beyond the last row are allowed: no text is tokenized as one of them. But those of the `prompts`, the
+    token ids around the texts, need a row.
     """
     special = set(tokenizer.all_special_ids)
     special |= {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special -= set(prompts)
     vocabulary = tokenizer.get_vocab().items()
     beyond = sorted((token_id, token) for token, token_id in vocabulary if token_id >= rows and token_id not in special)
     if beyond:
@@ -123,7 +143,7 @@ def longest_input(tokenizer: Any, config: Any) -> int:
     if table <= 0:  # no table; XLNet has -1
         table = UNLIMITED
     if getattr(config, "model_type", "") in BEHIND_PADDING:
-        table -= config.pad_token_id + 1
+        table -= (config.pad_token_id or 0) + 1
     return int(min(table, tokenizer.model_max_length, UNLIMITED))
 
 

@@ -29,9 +29,10 @@ from lbr_cli.core import (
 )
 from lbr_cli.engines.awkward_texts import AWKWARD
 from lbr_cli.engines.templates import Part, Templates, encode
-from lbr_cli.errors import RequestError, UsageError
+from lbr_cli.errors import MissingError, RequestError, UsageError
 
 PARTS_KEPT = 1024  # texts around documents whose token ids are kept
+SPECIAL_HINT = "a prompt file may have special tokens in system, assistant, and in text around all placeholders"
 DATES = "strftime_now"  # the function by which a chat template reads the date
 
 
@@ -86,6 +87,16 @@ def query_too_long(request: Request, used: int, limit: int) -> RequestError:
     return RequestError(message, request, hint="shorten the query, or raise --max-length if the model reads more")
 
 
+def check_plain(tokenizer: Any, texts: Iterable[str], model: str, hint: str) -> None:
+    """Raise MissingError for a special token that is written out in a part of a prompt that is read as plain text."""
+    for text in texts:
+        if encode(tokenizer, text) != encode(tokenizer, text, plain=False):
+            special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+            token = next((token for token in special if token in text), text)
+            problem = f"its prompt has the special token {token!r} in a place where lbr reads plain text"
+            raise MissingError(f"{model}: {problem}", hint=hint)
+
+
 def distinct_prompts(requests: Iterable[Request]) -> Iterator[Request]:
     """Yield the first of all requests that differ only in their documents."""
     seen: set[tuple[Hashable, Hashable]] = set()
@@ -137,6 +148,7 @@ class PromptTokenizer:
         self.max_length = max_length
         self.pad = tokenizer.pad_token_id or 0
         self._tokenizer = tokenizer
+        self._model = model
         self._template = lru_cache(None)(Templates(tokenizer, model).split)
         self._text = lru_cache(PARTS_KEPT)(lambda text: tuple(encode(tokenizer, text)[0]))
 
@@ -172,9 +184,19 @@ class PromptTokenizer:
 
     def length_without_document(self, request: Prompted) -> int:
         """Return how many tokens the prompt has if its document is empty."""
+        return len(self.ids_without_document(request))
+
+    def ids_without_document(self, request: Prompted) -> list[int]:
+        """Return the token ids of the prompt of an empty document, of any number."""
         template = self._template(request.template)
         before, text, _, after = template.parts(request, "")
-        return len(template.head) + len(self._ids([*before, text, *after])) + len(template.tail)
+        return [*template.head, *self._ids([*before, text, *after]), *template.tail]
+
+    def check_special_tokens(self, sample: Prompted) -> None:
+        """Raise MissingError for a special token that would be read as plain text. The texts of `sample` are empty."""
+        before, text, _, after = self._template(sample.template).parts(sample, sample.document)
+        texts = [part for part in (*before, text, *after) if isinstance(part, str)]
+        check_plain(self._tokenizer, texts, self._model, SPECIAL_HINT)
 
     def _ids(self, parts: Sequence[Part]) -> list[int]:
         return [i for part in parts for i in (self._text(part) if isinstance(part, str) else part)]

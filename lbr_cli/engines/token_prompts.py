@@ -37,17 +37,19 @@ class TokenPrompts:
         self._tokenizer, self._source, _ = load_tokenizer(model, settings.tokenizer)
         has_config = model.gguf or (model.config_folder / "config.json").exists()  # a folder may hold a tokenizer alone
         config = load_config(model) if has_config else None
-        rows = getattr(config, "vocab_size", None)
-        if isinstance(rows, int):
-            check_vocabulary(self._tokenizer, rows, model)
         longest = min(longest_input(self._tokenizer, config), limit) - ANSWER_TOKENS
         usual = None if model.gguf else read_first_module(model.folder).limit
         self.max_length = choose_length(model, settings, longest, 1, usual)
         self._model = model
         self._prompts = PromptTokenizer(self._tokenizer, self.max_length, model.name)
         self._label_ids = LabelIds(self._tokenizer, model.name)
-        # raises now, before any pair, if the chat template cannot be used
-        self._prompts.length_without_document(narrowed(NextToken, model.family.requests("", Document("", ""))[0]))
+        # raises now, before any pair, if the prompt cannot be used
+        sample = narrowed(NextToken, model.family.requests("", Document("", ""))[0])
+        self._prompts.length_without_document(sample)
+        self._prompts.check_special_tokens(sample)
+        rows = getattr(config, "vocab_size", None)
+        if isinstance(rows, int):
+            check_vocabulary(self._tokenizer, rows, model, self._prompts.ids_without_document(sample))
 
     def spec(self, device: str, dtype: str, weights: str = "") -> ComputeSpec:
         """Return the choices on which a score depends; the engine computes on `device` in `dtype`."""

@@ -41,6 +41,7 @@ class TokenizerFile:
             raise MissingError(f"{self.path}: cannot be read: {first_line(error)}") from error
         self._own.no_truncation()
         self._own.no_padding()
+        without_dropout(self._own)
         self._own.encode_special_tokens = True  # as lbr reads texts: special tokens written out are ordinary text
 
     def difference(self, tokenizer: Any) -> str:
@@ -81,6 +82,13 @@ class TokenizerFile:
                 if own.ids != used.ids or (has_types and special and own.type_ids != used.type_ids):
                     return f"token ids of {text!r}" + (f" and {second!r}" if second is not None else "")
         return ""
+
+
+def without_dropout(tokenizer: Tokenizer) -> None:
+    """Turn off the dropout of merges, which is for training: a text would have other tokens each time."""
+    model: Any = tokenizer.model
+    if getattr(model, "dropout", None) is not None:
+        model.dropout = None
 
 
 def is_repaired(tokenizer: Any) -> bool:

@@ -8,6 +8,8 @@ template needs `user`, and optionally `system` and `assistant`, the beginning of
 
     text = "query: {query} passage: {title} {document}\\nIs the passage relevant to the query?"
 
+`text` may have special tokens before the first placeholder and after the last one.
+
 `{query}` and `{document}` occur once in `user` or `text`. If `{title}` occurs, too, `{document}` is the text alone,
 otherwise title, one space and text. Braces around any other word are an error; all other braces are kept.
 """
@@ -65,7 +67,9 @@ class Template:
         if WORD.search(table.get("system", "") + table.get("assistant", "")):
             raise InputError("{query}, {document} and {title} are placeholders in user only", file)
         if "text" in table:
-            return cls(RawTemplate(special_tokens="all"), text)
+            places = [match.span() for match in PLACEHOLDER.finditer(text)]
+            start, end = places[0][0], places[-1][1]
+            return cls(RawTemplate(text[:start], text[end:], "all"), text[start:end])
         return cls(Chat(table.get("system", ""), table.get("assistant", "")), text)
 
     @property

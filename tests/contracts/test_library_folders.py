@@ -168,17 +168,42 @@ def test_a_prompt_of_the_user_replaces_that_of_the_folder(tmp_path: Path) -> Non
     assert [score.value for score in own] != [score.value for score in other]
 
 
-def test_a_prompt_file_is_the_whole_prompt_of_a_classifier(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "query: {query} document: {document} relevant?",
+        "<|im_start|>user\n<Query>: {query}\n<Document>: {document}<|im_end|>\n<|im_start|>assistant\n",
+    ],
+)
+def test_a_prompt_file_is_the_whole_prompt_of_a_classifier(text: str, tmp_path: Path) -> None:
     folder = plain(tmp_path, "Qwen3", None)
-    prompt = Template.parse('text = "query: {query} document: {document} relevant?"', "p.toml")
+    prompt = Template.parse(f"text = {json.dumps(text)}", "p.toml")
     found = local_scores(folder, None, "float32", QUERIES, DOCUMENTS[:4], {"prompt": prompt})
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     own = transformers.AutoTokenizer.from_pretrained(folder)
     for number, score in enumerate(found):
         query, document = QUERIES[number // 4], DOCUMENTS[number % 4]
-        ids = own(f"query: {query} document: {document} relevant?", return_tensors="pt").input_ids
+        ids = own(text.format(query=query, document=document), return_tensors="pt").input_ids
         with torch.inference_mode():
             assert score.value == pytest.approx(float(model(input_ids=ids).logits[0, 0]), rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "hint"),
+    [
+        (
+            {"prompt": Template.parse('text = "{query}<|im_end|>{document}"', "p.toml")},
+            "a prompt file may have special",
+        ),
+        ({"query_prompt": "<|im_end|>"}, "write the whole prompt to a file, for --prompt-file"),
+        ({"document_prompt": "text: <|im_end|>"}, "write the whole prompt to a file, for --prompt-file"),
+    ],
+)
+def test_special_tokens_between_the_texts_are_refused(chosen: dict[str, Any], hint: str, tmp_path: Path) -> None:
+    folder = plain(tmp_path, "Qwen3", None)
+    with pytest.raises(MissingError, match=r"its prompt has the special token '<\|im_end\|>' in a place") as error:
+        local_scores(folder, None, "float32", QUERIES, DOCUMENTS[:1], chosen)
+    assert error.value.hint.startswith(hint)
 
 
 @pytest.mark.parametrize("key", ["query_prompt", "document_prompt"])

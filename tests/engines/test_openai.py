@@ -18,8 +18,8 @@ from lbr_cli.cache.location import CacheLocation
 from lbr_cli.cache.scores import ScoreCache
 from lbr_cli.core import Pair, Query
 from lbr_cli.engines import Server, Settings, http_client, prepare_engine
-from lbr_cli.engines.http_client import BadResponse
 from lbr_cli.engines.openai.answers import AmbiguousLabel, Token, label_logprobs, parse_logprobs, top_k
+from lbr_cli.engines.response_errors import BadResponse
 from lbr_cli.engines.server_url import api_key, checked_url
 from lbr_cli.engines.token_prompts import TokenPrompts
 from lbr_cli.errors import InputError, LbrError, MissingError, RequestError, RunError, UsageError
@@ -248,8 +248,7 @@ def test_scores_are_correct_if_a_fifth_of_the_requests_fails(
         ("short", "cannot be reached: "),
         ("malformed", "5 invalid responses: invalid JSON"),
         ("page", "5 invalid responses: invalid JSON"),
-        ("error", "5 invalid responses: not exactly one choice"),
-        ("positive", "5 invalid responses: invalid log-probability"),
+        ("error", "5 invalid responses: an error: overloaded"),
         ("other", "5 invalid responses: the server read"),
     ],
 )
@@ -259,6 +258,25 @@ def test_permanent_failures_end_the_job(folder: Path, short_pauses: None, wrong:
         with pytest.raises(RunError) as error:
             scores(model, name, settings)
     assert str(error.value).startswith(f"{server.url}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "message"),
+    [
+        ("null", 1, "{url}: 5 invalid responses: invalid log-probability"),
+        ("positive", 1, "{url}: 5 invalid responses: invalid log-probability"),
+        ("bare", 2, "the server returns no log-probabilities"),
+    ],
+)
+def test_invalid_log_probabilities_name_their_pair(
+    folder: Path, short_pauses: None, wrong: str, code: int, message: str
+) -> None:
+    with serving.serving(folder, failure=lambda number: wrong if number > 1 else "") as server:
+        model, name, settings = server_setup(folder, server, "lb", concurrency=1)
+        with pytest.raises(RequestError) as error:
+            scores_of(model, name, settings)
+    assert str(error.value) == f"query {QUERIES[0].split()[0]}, document 0: {message.format(url=server.url)}"
+    assert error.value.exit_code == code
 
 
 def test_redirects_are_not_followed(folder: Path, short_pauses: None) -> None:
@@ -525,6 +543,13 @@ def test_an_alias_is_sent_as_the_hub_id_that_the_server_lists(folder: Path, lbr:
         ended = lbr("rerank", "--engine", "openai", "--base-url", server.url, stdin=PAIRS.encode())
     assert ended.code == 0
     assert {body["model"] for body in server.bodies} == {"lightblue/lb-reranker-0.5B-v1.0"}
+
+
+def test_empty_lists_of_log_probabilities_are_an_error(folder: Path, short_pauses: None) -> None:
+    with serving.serving(folder, CHAT_ONLY, lambda number: "bare") as server:
+        model, name, settings = server_setup(folder, server, "lb", tokenizer=False)
+        with pytest.raises(MissingError, match="returns no log-probabilities: the response has none"):
+            prepare_engine(name, model, settings)
 
 
 def test_a_server_without_log_probabilities_is_an_error(folder: Path, lbr: Program, monkeypatch: Any) -> None:

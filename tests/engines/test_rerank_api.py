@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from lbr_cli.commands.options.engine import EngineOptions
 from lbr_cli.core import Document, Query, Score
 from lbr_cli.engines import DIALECTS, Server, Settings, http_client, prepare_engine
-from lbr_cli.engines.http_client import BadResponse
 from lbr_cli.engines.rerank_api import dialects
+from lbr_cli.engines.response_errors import BadResponse
 from lbr_cli.engines.server_url import api_key
-from lbr_cli.errors import LbrError, MissingError, RequestError, RunError, UsageError
+from lbr_cli.errors import ComputeError, LbrError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.models.served import served_reranker
 from lbr_cli.scoring import QueryDocuments, Scorer
 from support.program import Program, Result
@@ -222,13 +222,21 @@ def test_only_a_document_that_is_too_long_is_truncated(dialect: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["jina", "cohere"])
-def test_a_document_that_the_server_refuses_names_its_pair(dialect: str) -> None:
-    with reranking(Behaviour(dialect, longest=50)) as server:
+@pytest.mark.parametrize(
+    "too_long",
+    [
+        (400, "a document has more than 50 tokens"),
+        # llama.cpp (ggml-org/llama.cpp#11105)
+        (500, "input (60 tokens) is too large to process. increase the physical batch size"),
+    ],
+)
+def test_a_document_that_the_server_refuses_names_its_pair(dialect: str, too_long: tuple[int, str]) -> None:
+    with reranking(Behaviour(dialect, longest=50, too_long=too_long)) as server:
         scorer = scorer_of(server, dialect)
         with pytest.raises(RequestError) as error:
             scores(scorer, ["a", "b", "long " * 20], ["q"])
-    message = "query q, document 2: the server refuses it: 400: a document has more than 50 tokens"
-    assert str(error.value) == message
+    assert str(error.value) == f"query q, document 2: the server refuses it: {too_long[0]}: {too_long[1]}"
+    assert error.value.exit_code == 2
 
 
 def test_requests_of_several_queries_are_in_flight_at_once() -> None:
@@ -322,14 +330,24 @@ def test_scores_are_correct_if_a_fifth_of_the_requests_fails(dialect: str) -> No
         ("duplicate", ": 5 invalid responses: duplicate index "),
         ("range", ": 5 invalid responses: invalid index, not one of 5 documents"),
         ("nan", ": 5 invalid responses: invalid JSON"),
-        ("large", ": 5 invalid responses: invalid score"),
-        ("error", ": 5 invalid responses: no list of results"),
+        ("error", ": 5 invalid responses: an error: overloaded"),
     ],
 )
 def test_a_permanent_failure_ends_the_job(wrong: str, message: str) -> None:
     with reranking(Behaviour("cohere"), lambda number: wrong) as server, pytest.raises(RunError) as error:
         scores(scorer_of(server, "cohere"))
     assert str(error.value).startswith(f"{server.url}{message}")
+
+
+@pytest.mark.parametrize("wrong", ["null", "large"])
+def test_a_document_without_a_valid_score_is_named(wrong: str) -> None:
+    """Servers write a score that is not a number as null (withcatai/node-llama-cpp#550)."""
+    with reranking(Behaviour("tei"), lambda number: wrong) as server, pytest.raises(ComputeError) as error:
+        scores(scorer_of(server, "tei", concurrency=1))
+    document = right()[0].index(min(right()[0]))  # the last result of a response is corrupted
+    problem = f"{server.url}: 5 invalid responses: invalid score"
+    assert str(error.value) == f"query {QUERIES[0]}, document {document}: {problem}"
+    assert error.value.exit_code == 1
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.engines.awkward_texts import AWKWARD
 from lbr_cli.engines.pretrained import load_tokenizer
+from lbr_cli.engines.special_tokens import keep_special_tokens_plain
 from lbr_cli.engines.tokenizer_file import TokenizerFile, is_repaired
 from lbr_cli.errors import MissingError
 from lbr_cli.families import Classifier
@@ -119,6 +120,7 @@ def local(folder: Path) -> LocalModel:
 
 def assert_equal_to_file(tokenizer: Any, folder: Path) -> None:
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    keep_special_tokens_plain(own)
     own.encode_special_tokens = True
     for special in (False, True):
         options = {"add_special_tokens": special, "split_special_tokens": True}
@@ -145,6 +147,31 @@ def test_token_ids_equal_those_of_tokenizer_json(kind: str, part: str, tmp_path:
     again = load_tokenizer(local(folder), loaded.source)
     assert again.source == loaded.source
     assert_equal_to_file(again.tokenizer, folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_in_a_text_are_plain_text(kind: str, tmp_path: Path) -> None:
+    """Also in a unigram model, whose vocabulary contains them (google/sentencepiece#777)."""
+    loaded = load_tokenizer(local(folder_of(kind, tmp_path))).tokenizer
+    special = {token for token in loaded.added_tokens_decoder.values() if token.special}
+    assert special
+    for token in special:
+        for text in (token.content, f"figs{token.content} ripe", f"figs {token.content}{token.content}"):
+            ids = loaded(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            assert ids
+            assert not {*ids} & {*loaded.all_special_ids}, text
+
+
+@pytest.mark.parametrize("source", ["", "transformers", "tokenizer.json"])
+def test_dropout_of_merges_is_turned_off(source: str, tmp_path: Path) -> None:
+    """A tokenizer that was saved for training gives a text other tokens each time (huggingface/tokenizers#644)."""
+    folder = folder_of("Qwen2", tmp_path)
+    expected = load_tokenizer(local(folder)).tokenizer(list(TEXTS))["input_ids"]
+    described = json.loads((folder / "tokenizer.json").read_text())
+    described["model"]["dropout"] = 0.5
+    config = json.loads((folder / "tokenizer_config.json").read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write(folder, {"tokenizer.json": json.dumps(described), "tokenizer_config.json": json.dumps(config)})
+    assert load_tokenizer(local(folder), source).tokenizer(list(TEXTS))["input_ids"] == expected
 
 
 @pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "post_processor"])

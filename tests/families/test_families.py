@@ -239,6 +239,8 @@ def test_prompt_files() -> None:
     assert chat == Template(Chat("s", "<think>"), "{query}\n{document}")
     bare = Template.parse('text = "{document} {query}"', "p.toml")
     assert bare == Template(RawTemplate(special_tokens="all"), "{document} {query}")
+    framed = Template.parse('text = "<|user|>{query} {title} {document}<|end|>"', "p.toml")
+    assert framed == Template(RawTemplate("<|user|>", "<|end|>", "all"), "{query} {title} {document}")
 
 
 @pytest.mark.parametrize(

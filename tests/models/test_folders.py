@@ -189,6 +189,19 @@ def test_swapped_labels_keep_the_order(tmp_path: Path, lbr: Program) -> None:
     assert turned["score"] == -usual["score"]
 
 
+@pytest.mark.parametrize("name", ["Bert", "MPNet", "Qwen2"])
+def test_outputs_that_a_configuration_requests_do_not_matter(name: str, tmp_path: Path, lbr: Program) -> None:
+    tokenizer = checkpoints.bytes_tokenizer(framed=True, pad_token="<|endoftext|>")
+    checkpoints.classifier(tmp_path / "tiny", name, tokenizer)
+    arguments = ("rerank", "-m", "tiny", "--family", "classifier", "--dtype", "float32")
+    expected = lbr(*arguments, stdin=LINE)
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    for outputs in ({"return_dict": False}, {"output_attentions": True, "output_hidden_states": True}):
+        as_json(tmp_path / "tiny", config=config | outputs)
+        ended = lbr(*arguments, stdin=LINE)
+        assert (ended.code, ended.out) == (0, expected.out), ended.err
+
+
 def pointer(folder: Path, name: str = "model.safetensors") -> None:
     content = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n"
     write(folder, {name: content})
@@ -222,6 +235,10 @@ LFS = "a Git LFS pointer, not the file itself"
         (lambda folder: as_bin(folder, b""), "tiny/pytorch_model.bin: an empty file"),
         (lambda folder: as_bin(folder, b"PK\x03\x04" + b"x" * 99), "tiny: its weights cannot be loaded: "),
         (lambda folder: as_bin(folder, b"x" * 99), "tiny: its weights cannot be loaded: "),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "model.onnx"),
+            "tiny: its weights cannot be loaded: Error no file named model.safetensors, or pytorch_model.bin, found",
+        ),
     ],
 )
 def test_invalid_weights_files_are_errors(
@@ -271,6 +288,7 @@ def test_every_truncated_safetensors_file_is_an_error(tmp_path: Path) -> None:
             '"pooling_mode" has to be a string or an array of strings, this',
         ),
         ("tokenizer_config.json", {"model_max_length": "x"}, '"model_max_length" has to be a number, this is a string'),
+        ("tokenizer_config.json", {"model_max_length": 0}, '"model_max_length" has to be at least 1, this is 0'),
     ],
 )
 def test_values_of_the_wrong_type_are_errors(file: str, value: Any, message: str, bi_encoder: Path) -> None:
@@ -332,6 +350,20 @@ def test_any_value_of_any_key_is_read_or_refused(kind: str, bi_encoder: Path, ch
                     problems.append((path.name, key, value, error))
         path.write_text(content)
     assert problems == []
+
+
+def test_a_special_token_of_the_prompt_without_an_embedding_is_refused(tmp_path: Path, lbr: Program) -> None:
+    tokenizer = chat_tokenizer()
+    checkpoints.causal(tmp_path / "tiny", "Qwen2", tokenizer)
+    rows = len(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>' + message", "<|user|>' + message")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    ended = lbr("rerank", "-m", "tiny", "--family", "lb", stdin=LINE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[0] == (
+        f"lbr: tiny: the tokenizer has the token '<|user|>' with the id {rows}, and the model has {rows} embeddings"
+    )
 
 
 def test_a_token_without_an_embedding_is_refused(chat_model: Path, tmp_path: Path, lbr: Program) -> None:

@@ -386,6 +386,7 @@ def test_the_maximum_length_is_that_of_positions_and_tokenizer() -> None:
     assert longest_input(tokenizer, XLNetConfig(d_model=8, n_head=1)) == UNLIMITED
     assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 77
     assert longest_input(tokenizer, MPNetConfig(max_position_embeddings=77, pad_token_id=1)) == 75
+    assert longest_input(tokenizer, MPNetConfig(max_position_embeddings=77, pad_token_id=None)) == 76
     tokenizer.model_max_length = 50
     assert longest_input(tokenizer, LlamaConfig(max_position_embeddings=77)) == 50
 

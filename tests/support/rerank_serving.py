@@ -24,13 +24,15 @@ TEI_INFO = {"model_id": "some/model", "model_sha": "abc", "served_model_name": "
 class Behaviour:
     """The dialect, the limits and the endpoints of a server.
 
-    `longest` is the maximum length of a document in characters, `most` the maximum number of documents of a request,
-    and `too_many` the status of a request with more. `info` is the response to /info, `models` the response to /models;
-    None is 404. `root` serves without the prefix of the dialect.
+    `longest` is the maximum length of a document in characters, `too_long` the status and the message of a request with
+    a longer one. `most` is the maximum number of documents of a request, `too_many` the status of a request with more.
+    `info` is the response to /info, `models` the response to /models; None is 404. `root` serves without the prefix of
+    the dialect.
     """
 
     dialect: str
     longest: int = 10**6
+    too_long: tuple[int, str] = (400, "a document has more than {longest} tokens")
     most: int = 10**6
     too_many: int = 422
     info: Mapping[str, Any] | None = None
@@ -150,7 +152,8 @@ def response(behaviour: Behaviour, body: Mapping[str, Any]) -> Any:
         raise Refusal(behaviour.too_many, f"batch size {len(documents)} > maximum allowed batch size {behaviour.most}")
     truncates = body.get("truncate") or body.get("truncation") or body.get("truncate_prompt_tokens") == -1
     if not truncates and any(len(document) > behaviour.longest for document in documents):
-        raise Refusal(422 if tei else 400, f"a document has more than {behaviour.longest} tokens")
+        status, message = behaviour.too_long
+        raise Refusal(422 if tei else status, message.format(longest=behaviour.longest))
     raw = tei or body.get("use_activation") is False or body.get("raw_scores")
     scores = [score_of(body["query"], document[: behaviour.longest]) for document in documents]
     shown = scores if raw else [round(0.5 + score / 16, 9) for score in scores]

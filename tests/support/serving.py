@@ -214,6 +214,8 @@ def corrupted(answer: dict[str, Any], wrong: str) -> Any:
         return [answer]
     if wrong == "empty":
         return {"choices": []}
+    if wrong == "bare" and "choices" in answer:
+        answer["choices"][0]["logprobs"] = {"content": []}
     if wrong == "error":
         return {"error": {"message": "overloaded"}}
     if wrong in BAD_VALUES:

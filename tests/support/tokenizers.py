@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def chat_tokenizer(text: Iterable[str] = (WORDS,), template: str = CHAT_TEMPLATE
 def tokenizer_of_file(folder: Path) -> Any:
     """Return the tokenizer of a folder for references: `tokenizer.json` as the library tokenizers reads it.
 
-    transformers contributes the special tokens, the chat template and the truncation.
+    transformers contributes the special tokens, the chat template and the truncation. In a unigram model, the special
+    tokens are the least likely pieces, so that they do not occur in a text, as in SentencePiece.
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -53,6 +55,11 @@ def tokenizer_of_file(folder: Path) -> Any:
     if not file.exists():
         return named
     tokens = {name: token for name, token in named.special_tokens_map.items() if isinstance(token, str)}
-    own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), **tokens)
+    described = json.loads(file.read_text())
+    if described["model"]["type"] == "Unigram":
+        special = {token["content"] for token in described["added_tokens"] if token["special"]}
+        pieces = described["model"]["vocab"]
+        described["model"]["vocab"] = [(piece, -1000.0 if piece in special else score) for piece, score in pieces]
+    own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(described)), **tokens)
     own.chat_template, own.model_input_names = named.chat_template, named.model_input_names
     return own

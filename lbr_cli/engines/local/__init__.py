@@ -38,6 +38,7 @@ from lbr_cli.engines.local.processes import PreparedProcesses
 from lbr_cli.engines.local.prompt_engine import Head, PromptEngine
 from lbr_cli.engines.local.self_check import difference, embedding_rows, made_up_prompts, own_hidden_states
 from lbr_cli.engines.local.seq2seq import Seq2Seq
+from lbr_cli.engines.local.text_tokenizer import TextTokenizer
 from lbr_cli.engines.local.token_encoder import TokenEncoder
 from lbr_cli.engines.local.token_tokenizer import TokenTokenizer
 from lbr_cli.engines.pretrained import check_vocabulary
@@ -85,7 +86,7 @@ class PreparedLocal:
             weights = load_model(files.kind, files.model, device, stored)
             if is_int8:
                 make_attention_invariant(weights)
-        check_vocabulary(files.tokenizer, embedding_rows(weights), files.model)
+        check_vocabulary(files.tokenizer, embedding_rows(weights), files.model, files.prompt_ids())
         rows = made_up_prompts(files.tokenizer, weights, files.max_length)
         head = _head(files, weights, rows)  # before `compute_in_float32`: it is checked against the model's own code
         wide = computes_wide(device, dtype)
@@ -94,11 +95,11 @@ class PreparedLocal:
             description += ", weights converted to float32"
         arithmetic = torch.float32 if wide or is_int8 else dtype
         budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
-        if files.pooling is not None and files.model.family.request_type is Embedding:
+        if files.pooling is not None and isinstance(files.prompts, TextTokenizer):
             own_hidden_states(weights, rows[:1])  # raises for a model that cannot run
             if is_int8:
                 compute_in_int8(weights, rows)
-            return Encoder(weights, budget, description, files.pooling, files.tokenizer, files.max_length)
+            return Encoder(weights, budget, description, files.pooling, files.prompts)
         if files.projection is not None and isinstance(files.prompts, TokenTokenizer):
             own_hidden_states(weights, rows[:1])
             if is_int8:

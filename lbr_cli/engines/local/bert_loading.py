@@ -41,6 +41,7 @@ IGNORED = {
     *("_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache", "pad_token_id"),
     *("bos_token_id", "eos_token_id", "initializer_range", "gradient_checkpointing", "problem_type", "finetuning_task"),
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "sentence_transformers"),
+    *("return_dict", "output_attentions", "output_hidden_states"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,14 +13,14 @@ from lbr_cli.core import Classification, Document, Embedding, NextToken, Pair, R
 from lbr_cli.engines import UNLIMITED, Settings
 from lbr_cli.engines.local.adapter import check_peft
 from lbr_cli.engines.local.devices import choose_devices, choose_dtype
-from lbr_cli.engines.local.encoder import tokenized
 from lbr_cli.engines.local.pair_tokenizer import PairTokenizer
 from lbr_cli.engines.local.pooling import Pooling, read_pooling
+from lbr_cli.engines.local.text_tokenizer import TextTokenizer
 from lbr_cli.engines.local.token_encoder import TokenProjection, read_projection
 from lbr_cli.engines.local.token_tokenizer import TokenTokenizer
 from lbr_cli.engines.pretrained import choose_length, load_config, load_tokenizer, longest_input
 from lbr_cli.engines.prompts import Prompt, PromptTokenizer, Tokenizes, decode_with_special_tokens
-from lbr_cli.errors import MissingError
+from lbr_cli.errors import MissingError, RequestError
 from lbr_cli.models import LocalModel
 from lbr_cli.models.late_interaction import LateFolder, read_late_folder
 from lbr_cli.models.sentence_transformers import Reading, has_scoring_modules, read_first_module
@@ -48,10 +49,15 @@ class Frontend:
 
     def prompt(self, request: Request) -> Prompt:
         """Return the prompt of a request. RequestError if the query leaves no room for the document."""
-        if not isinstance(request, Embedding):
-            return self.prompts.prompt(request)
-        (encoding,) = tokenized(self.tokenizer, [request], self.max_length)
-        return Prompt(request, encoding.ids, bool(encoding.overflowing))
+        return self.prompts.prompt(request)
+
+    def prompt_ids(self) -> set[int]:
+        """Return the token ids of the prompts of a pair without texts."""
+        ids: set[int] = set()
+        for request in self.model.family.requests("", Document("", "")):
+            with suppress(RequestError):  # the limit has no room for a document
+                ids |= {*self.prompt(request).ids}
+        return ids
 
     def samples(self) -> list[Prompt]:
         """Return the prompts of two pairs, a short one and a long one."""
@@ -88,13 +94,15 @@ def read(model: LocalModel, settings: Settings) -> Frontend:
         tokenizer.model_max_length = UNLIMITED
     max_length = choose_length(model, settings, longest_input(tokenizer, config), least, usual)
     prompts = _request_tokenizer(model, tokenizer, max_length, late)
-    if request_type in (NextToken, Classification):
-        # raises now, before the weights are loaded, if the chat template cannot be used
+    if isinstance(prompts, PromptTokenizer | PairTokenizer):
+        # raises now, before the weights are loaded, if the prompt cannot be used
+        sample: Any = model.family.requests("", Document("", ""))[0]
         try:
-            prompts.length_without_document(model.family.requests("", Document("", ""))[0])
+            prompts.length_without_document(sample)
         except MissingError as error:
             hint = PROMPT_HINT if request_type is Classification else error.hint
             raise MissingError(str(error), hint=hint) from error
+        prompts.check_special_tokens(sample)
     kind = _auto_class(request_type, config, scored=scored)
     return Frontend(model, kind, tokenizer, max_length, prompts, pooling, source, reason, projection)
 
@@ -105,7 +113,9 @@ def _request_tokenizer(model: LocalModel, tokenizer: Any, max_length: int, late:
         samples = model.family.requests("", Document("", ""))
         return TokenTokenizer(tokenizer, max_length, late, model.folder, samples)
     if model.family.request_type is Pair:
-        return PairTokenizer(tokenizer, max_length)
+        return PairTokenizer(tokenizer, max_length, model.name)
+    if model.family.request_type is Embedding:
+        return TextTokenizer(tokenizer, max_length, model.name)
     return PromptTokenizer(tokenizer, max_length, model.name)
 
 

@@ -19,6 +19,8 @@ from lbr_cli.wording import first_few
 
 # Auto classes whose models end in hidden states
 HIDDEN_STATES = (transformers.AutoModel, transformers.AutoModelForTextEncoding)
+# the form of a model's output, whatever its configuration requests; attentions would need a slower implementation
+OUTPUT = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 
 
 def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.dtype) -> Any:
@@ -30,7 +32,7 @@ def load_model(kind: Any, model: LocalModel, device: torch.device, dtype: torch.
     adapter = AdapterWeights(model) if model.base else None
     model = model.base or model
     options = adapter.options(kind, load_config(model)) if adapter else {}
-    loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True, **options)
+    loaded, info = load(kind, model, "weights", dtype=dtype, output_loading_info=True, **OUTPUT, **options)
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if adapter:
         mismatched = {key[0] for key in info["mismatched_keys"]}

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from lbr_cli.core import Pair
-from lbr_cli.engines.prompts import Prompt, check_room
+from lbr_cli.engines.prompts import Prompt, check_plain, check_room
 
 
 class PairTokenizer:
     """Turns `Pair` requests into inputs of at most `max_length` tokens."""
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
         self.max_length = max_length
         self._tokenizer = tokenizer
+        self._model = model
         self.pad = tokenizer.pad_token_id or 0
 
     def inputs(self, pairs: Sequence[Pair]) -> list[Prompt]:
@@ -48,3 +49,8 @@ class PairTokenizer:
         """Return how many tokens the input has if its document is empty."""
         query = self._tokenizer(pair.query, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return len(query["input_ids"]) + int(self._tokenizer.num_special_tokens_to_add(pair=True))
+
+    def check_special_tokens(self, sample: Pair) -> None:
+        """Raise MissingError for a special token in a prompt; `sample` is a pair of prompts without texts."""
+        hint = "write the whole prompt to a file, for --prompt-file"
+        check_plain(self._tokenizer, [sample.query, sample.document], self._model, hint)

@@ -1,8 +1,4 @@
-"""`TokenEmbeddings` requests -> token ids with prefix tokens and query expansion, and the positions with a vector.
-
-A prompt may begin with special tokens, such as the prefixes of ColBERT. They are inserted where the text begins, and
-the text is tokenized without them; special tokens written out in the text stay plain text.
-"""
+"""`TokenEmbeddings` requests -> token ids with prefix tokens and query expansion, and the positions with a vector."""
 
 from __future__ import annotations
 
@@ -14,11 +10,10 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken
 
 from lbr_cli.core import Request, Token, TokenEmbeddings
+from lbr_cli.engines.local.prompt_head import SAMPLES, PromptHeads
 from lbr_cli.engines.prompts import Prompt, narrowed
 from lbr_cli.errors import MissingError
 from lbr_cli.models.late_interaction import LateFolder
-
-SAMPLES = ("a b", "ab, c")  # texts of more than one token
 
 
 class TokenInput(NamedTuple):
@@ -51,12 +46,10 @@ class TokenTokenizer:
         self._folder = folder
         self._usual = settings.usual_length
         self._register(settings.prefixes)
-        self._special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._heads = PromptHeads(tokenizer, str(folder))
         self._skipped = self._ids_of(settings.skipped)
         self._skipped_in = settings.skipped_in
-        self._opening = self._count_opening()
         self._fill = lru_cache(None)(self._find_fill)
-        self._split = lru_cache(None)(self._split_prompt)
         for sample in samples:
             self._check(narrowed(TokenEmbeddings, sample))
 
@@ -92,13 +85,12 @@ class TokenTokenizer:
         return min(self.max_length, text.max_length or self.max_length)
 
     def _inputs(self, texts: Sequence[TokenEmbeddings], limit: int, prompt: str) -> Iterable[TokenInput]:
-        head, before = self._split(prompt)
+        head, before = self._heads.split(prompt)
         room = limit - len(head)
         joined = [before + text.text for text in texts]
         encodings = self._tokenizer(joined, truncation=True, max_length=room, split_special_tokens=True).encodings
         for text, encoding in zip(texts, encodings, strict=True):
-            opening = self._opening
-            ids = [*encoding.ids[:opening], *head, *encoding.ids[opening:]] or [self.pad]
+            ids = self._heads.inserted(head, encoding.ids) or [self.pad]
             yield self._input(text, ids, encoding, len(before), limit)
 
     def _input(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int, limit: int) -> TokenInput:
@@ -124,7 +116,8 @@ class TokenTokenizer:
     def _tokens(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int) -> list[Token]:
         """Return the tokens of an input; those of the text begin behind the first `start` characters."""
         added = len(ids) - len(encoding.ids)
-        spans = [*encoding.offsets[: self._opening], *[(0, 0)] * added, *encoding.offsets[self._opening :]]
+        opening = self._heads.opening
+        spans = [*encoding.offsets[:opening], *[(0, 0)] * added, *encoding.offsets[opening:]]
         tokens = []
         for token_id, (first, end) in zip(ids, spans, strict=True):
             if end > max(first, start):
@@ -158,11 +151,6 @@ class TokenTokenizer:
             if token_id is not None and (token_id != unknown or word == self._tokenizer.unk_token)
         )
 
-    def _count_opening(self) -> int:
-        """Return how many special tokens the tokenizer puts before a text."""
-        (encoding,) = self._tokenizer([SAMPLES[0]], split_special_tokens=True).encodings
-        return encoding.special_tokens_mask.index(0)  # type: ignore[no-any-return]
-
     def _find_fill(self, token: str | None) -> int:
         """Return the id of the token of an expansion."""
         tokenizer = self._tokenizer
@@ -177,28 +165,11 @@ class TokenTokenizer:
             raise MissingError(f"{self._folder}: {problem}")
         return int(token_id)
 
-    def _split_prompt(self, prompt: str) -> tuple[list[int], str]:
-        """Return the ids of a prompt up to its last special token, and the rest, which precedes the text of a request.
-
-        Raises MissingError if a text has other tokens after a special token than alone.
-        """
-        (encoding,) = self._tokenizer([prompt], add_special_tokens=False, split_special_tokens=False).encodings
-        positions = [position for position, token_id in enumerate(encoding.ids) if token_id in self._special]
-        head = encoding.ids[: positions[-1] + 1] if positions else []
-        rest = prompt[encoding.offsets[positions[-1]][1] :] if positions else prompt
-        for sample in SAMPLES:
-            (whole,) = self._tokenizer([prompt + sample], split_special_tokens=False)["input_ids"]
-            (alone,) = self._tokenizer([rest + sample], split_special_tokens=True)["input_ids"]
-            if whole != [*alone[: self._opening], *head, *alone[self._opening :]]:
-                problem = f"unsupported prompt {prompt!r}: it changes the tokens of the text after it"
-                raise MissingError(f"{self._folder}: {problem}")
-        return head, rest
-
     def _check(self, sample: TokenEmbeddings) -> None:
         """Raise MissingError if the prompt of a sample leaves no room for a text, or an expansion token is missing."""
         if sample.expansion:
             self._fill(sample.expansion.token)
-        head, before = self._split(sample.prompt)
+        head, before = self._heads.split(sample.prompt)
         limit = self._limit(sample)
         (ids,) = self._tokenizer([before + SAMPLES[0]], split_special_tokens=True)["input_ids"]
         if len(head) + len(ids) > limit:

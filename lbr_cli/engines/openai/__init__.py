@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from lbr_cli.core import Answer, Batch, Chat, Document, Engine, Family, NextToken, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Settings
-from lbr_cli.engines.http_client import BadResponse, Client, Refused, json_object, listed_model
+from lbr_cli.engines.http_client import Client, json_object, listed_model
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.openai.answers import AmbiguousLabel, TopLogprobs, label_logprobs, parse_logprobs, top_k
 from lbr_cli.engines.prompts import Prompt, check_family, narrowed, prompt_digest
-from lbr_cli.errors import MissingError, RequestError, RunError, UsageError
+from lbr_cli.engines.response_errors import BadResponse, InvalidResponses, InvalidValue, Refused
+from lbr_cli.errors import ComputeError, MissingError, RequestError, RunError, UsageError
 from lbr_cli.models import LocalModel, ServedModel
 
 if TYPE_CHECKING:
@@ -158,7 +159,13 @@ class OpenAi:
         path = CHAT_COMPLETIONS if prompt is None else COMPLETIONS
         try:
             values, tokens = self._client.post(path, style.body(request, prompt), read)
+        except InvalidResponses as error:
+            if isinstance(error.last, InvalidValue):
+                raise ComputeError(str(error), request) from None
+            raise
         except Refused as error:
+            if not error.status:  # the server has returned log-probabilities for the probe
+                raise RequestError("the server returns no log-probabilities", request) from None
             if not error.is_request_specific:
                 raise RunError(f"{self._client.base_url}: {error}") from None
             hint = TOKENIZER_HINT if prompt is None else ""  # the text may be too long: a tokenizer would truncate it

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lbr_cli.engines.http_client import BadResponse, IncompleteResponse, json_object
+from lbr_cli.engines.http_client import json_object
+from lbr_cli.engines.response_errors import BadResponse, IncompleteResponse, InvalidValue
 
 NAMED_ID = re.compile(r"token_id:([0-9]{1,9})")
 SLACK = 0.01  # probabilities may exceed 1 by this much on servers that compute in half precision
@@ -49,7 +50,7 @@ def parse_logprobs(response: Any) -> TopLogprobs:
         raise BadResponse("invalid log-probabilities")
     tokens = _of_chat(logprobs["content"]) if logprobs.get("content") else _of_completion(logprobs.get("top_logprobs"))
     if not tokens:
-        raise BadResponse("no log-probabilities")
+        raise IncompleteResponse("the response has none")
     if math.fsum(math.exp(token.log_probability) for token in set(tokens)) > 1 + SLACK:
         raise BadResponse("probabilities above 1")
     usage = answer.get("usage")
@@ -93,14 +94,16 @@ def _of_chat(content: Any) -> list[Token]:
 
 
 def _of_completion(top: Any) -> list[Token]:
+    if not top:
+        return []
     if not isinstance(top, list) or len(top) != 1 or not isinstance(top[0], dict):
-        raise BadResponse("no log-probabilities")
+        raise BadResponse("invalid log-probabilities")
     return [_token(text, value, None) for text, value in top[0].items()]
 
 
 def _token(text: Any, value: Any, token_id: Any) -> Token:
     if type(text) is not str or type(value) not in (int, float) or not value <= SLACK:
-        raise BadResponse("invalid log-probability")
+        raise InvalidValue("invalid log-probability")
     if named := NAMED_ID.fullmatch(text):
         token_id = int(named[1])
     return Token(token_id if isinstance(token_id, int) else None, text, float(value))

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 from lbr_cli.core import Answer, Batch, Engine, Pair, Request
 from lbr_cli.engines import UNLIMITED, ComputeSpec, Server, Settings
-from lbr_cli.engines.http_client import Client, Refused, Response, json_object, listed_model, missing_model
+from lbr_cli.engines.http_client import Client, Response, json_object, listed_model, missing_model
 from lbr_cli.engines.in_flight import in_flight
 from lbr_cli.engines.prompts import narrowed
 from lbr_cli.engines.rerank_api.dialects import DIALECTS, Dialect, of_server, tokens_read
+from lbr_cli.engines.response_errors import InvalidResponses, InvalidValue, Refused
 from lbr_cli.engines.server_url import checked_url
-from lbr_cli.errors import MissingError, RequestError, RunError
+from lbr_cli.errors import ComputeError, MissingError, RequestError, RunError
 from lbr_cli.models import ServedModel
 
 RERANK = "/rerank"
@@ -139,6 +140,10 @@ class RerankApi:
         body = self._dialect.body(self._name, pairs[0].query, documents, truncate=truncate)
         try:
             return self._client.post(RERANK, body, read)
+        except InvalidResponses as error:
+            if isinstance(error.last, InvalidValue):
+                raise ComputeError(str(error), pairs[error.last.index]) from None
+            raise
         except Refused as error:
             if error.is_request_specific:
                 raise

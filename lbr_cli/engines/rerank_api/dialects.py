@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lbr_cli.engines import ONE_MODEL
-from lbr_cli.engines.http_client import BadResponse, json_object
+from lbr_cli.engines.http_client import json_object
+from lbr_cli.engines.response_errors import BadResponse, InvalidValue
 
 LARGEST_SCORE = 3.4e38  # the largest magnitude of a float32, which scores are written as
 
@@ -62,7 +63,7 @@ class Dialect:
             if index in scores:
                 raise BadResponse(f"duplicate index {index}")
             if type(score) not in (int, float) or not abs(score) <= LARGEST_SCORE:
-                raise BadResponse("invalid score")
+                raise InvalidValue("invalid score", index)
             scores[index] = float(score)
         if len(scores) < size:
             missing = next(index for index in range(size) if index not in scores)

@@ -22,7 +22,7 @@ from support.files import write
 from support.plain_loop import max_difference
 from support.program import Program
 
-QUERIES = ("ripe figs", "трамвай", "日本 bread </s>")
+QUERIES = ("ripe figs", "трамвай", "日本 bread </p>")
 DOCUMENTS = (
     "x",
     "",
@@ -62,6 +62,11 @@ FOLDERS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
         {"prompts": {"query": "task: search result | query: ", "document": "title: none | text: "}},
     ),
     "instructor": ("Bert", [pooling(["weightedmean", "mean"], include_prompt=False)], E5),
+    "special tokens in prompts": (
+        "Bert",
+        [pooling(["mean", "max"], include_prompt=False)],
+        {"prompts": {"query": "<|im_start|>query<|im_end|> ", "document": "<|im_start|>"}},
+    ),
     "passages": ("Bert", [pooling("mean")], {"prompts": {"query": "query: ", "passage": "passage: "}}),
     "sentence-t5": ("T5Encoder", [pooling("mean"), LINEAR, NORMALIZE], {}),
     "truncated": ("Bert", [pooling("mean"), NORMALIZE], {"truncate_dim": 8, "similarity_fn_name": "dot"}),
@@ -224,6 +229,12 @@ def test_an_empty_text_without_tokens_has_a_score(tmp_path: Path, lbr: Program) 
         (
             lambda folder: write(folder, {"config_sentence_transformers.json": '{"truncate_dim": 0}'}),
             'config_sentence_transformers.json: "truncate_dim" has to be at least 1, this is 0',
+        ),
+        (
+            lambda folder: write(
+                folder, {"config_sentence_transformers.json": json.dumps({"prompts": {"query": "<|im_start|>" * 300}})}
+            ),
+            "leaves no room for a text",
         ),
         (
             lambda folder: transformer(folder, max_seq_length=8, query_length=9),
