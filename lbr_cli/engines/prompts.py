@@ -93,7 +93,7 @@ def check_plain(tokenizer: Any, texts: Iterable[str], model: str, hint: str) -> 
         if encode(tokenizer, text) != encode(tokenizer, text, plain=False):
             special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
             token = next((token for token in special if token in text), text)
-            problem = f"its prompt has the special token {token!r} in a place where lbr reads plain text"
+            problem = f"its prompt has the special token {token!r} where lbr reads plain text"
             raise MissingError(f"{model}: {problem}", hint=hint)
 
 

@@ -67,8 +67,8 @@ class Template:
         if WORD.search(table.get("system", "") + table.get("assistant", "")):
             raise InputError("{query}, {document} and {title} are placeholders in user only", file)
         if "text" in table:
-            places = [match.span() for match in PLACEHOLDER.finditer(text)]
-            start, end = places[0][0], places[-1][1]
+            spans = [match.span() for match in PLACEHOLDER.finditer(text)]
+            start, end = spans[0][0], spans[-1][1]
             return cls(RawTemplate(text[:start], text[end:], "all"), text[start:end])
         return cls(Chat(table.get("system", ""), table.get("assistant", "")), text)
 

@@ -201,7 +201,8 @@ def test_a_prompt_file_is_the_whole_prompt_of_a_classifier(text: str, tmp_path: 
 )
 def test_special_tokens_between_the_texts_are_refused(chosen: dict[str, Any], hint: str, tmp_path: Path) -> None:
     folder = plain(tmp_path, "Qwen3", None)
-    with pytest.raises(MissingError, match=r"its prompt has the special token '<\|im_end\|>' in a place") as error:
+    problem = r"its prompt has the special token '<\|im_end\|>' where lbr reads plain text"
+    with pytest.raises(MissingError, match=problem) as error:
         local_scores(folder, None, "float32", QUERIES, DOCUMENTS[:1], chosen)
     assert error.value.hint.startswith(hint)
 

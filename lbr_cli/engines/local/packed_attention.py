@@ -86,7 +86,7 @@ class _Call:
     """The attention of a segment: positions in the row of the tokens that it reads and computes, [prompts, …] each.
 
     `keys` are the prompts' own tokens, `queries` the tokens whose attention is computed, and `results` where it goes.
-    Past the end of a prompt, its last token takes their places, and the results go behind the row.
+    Past the end of a prompt, its last token is read instead, and the results go behind the row.
     """
 
     keys: torch.Tensor

@@ -55,7 +55,9 @@ def running(model: Any) -> Iterator[None]:
         raise
     except Exception as error:
         problem = f"a {type(model).__name__} fails on a prompt: {first_line(error)}"
-        raise MissingError(f"unsupported model: {problem}") from error
+        loaded_in_half = getattr(model.config, "dtype", None) in (torch.bfloat16, torch.float16)
+        hint = "try --dtype float32" if loaded_in_half else ""  # some models mix precisions in their own code
+        raise MissingError(f"unsupported model: {problem}", hint=hint) from error
 
 
 @torch.inference_mode()

@@ -111,7 +111,8 @@ def test_scores_that_are_not_finite_are_recomputed_in_float32(
 def test_half_precision_weights_are_computed_in_float32_without_further_loss(
     chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lbr_cli.engines.local.computes_wide", lambda device, dtype: dtype != torch.float32)
+    for module in ("local", "local.devices"):
+        monkeypatch.setattr(f"lbr_cli.engines.{module}.computes_wide", lambda device, dtype: dtype != torch.float32)
     wide = engine(chat_model, dtype="bfloat16")
     exact = engine(chat_model, dtype="float32")
     round_weights(exact.model)
