@@ -49,7 +49,8 @@ def load(contender: str, exports: Path) -> Any:
     import torch
     from sentence_transformers import CrossEncoder
 
-    kwargs: dict[str, str] = {}
+    # otherwise OpenVINO computes in bfloat16 where a processor can
+    kwargs: dict[str, Any] = {"ov_config": {"INFERENCE_PRECISION_HINT": "f32"}}
     if contender != "OpenVINO":
         name = "model_O3.onnx" if contender == "ONNX O3" else f"model_qint8_{instructions()}.onnx"
         kwargs = {"file_name": f"onnx/{name}", "provider": "CPUExecutionProvider"}
