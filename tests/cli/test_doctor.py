@@ -28,7 +28,8 @@ def test_versions_and_devices(lbr: Program) -> None:
     found = findings(ended.out)
     assert (ended.code, ended.err) == (0, "")
     assert found["lbr"].startswith(f"{lbr_cli.__version__}, Python 3.")
-    assert (found["torch"], found["transformers"]) == (torch.__version__, transformers.__version__)
+    assert torch.__version__.startswith(found["torch"])  # which may also name the build: 2.14.1+cu130
+    assert found["transformers"] == transformers.__version__
     assert "float32" in found["cpu"]
     assert "self-test" not in found
 
