@@ -1,7 +1,7 @@
-"""Linear layers with int8 weights and int8 activations; everything else computes in float32 (`int8_kernel.py`).
+"""Linear layers with int8 weights and int8 activations; everything else computes in float32.
 
 The linear layers inside a model's stacks of layers are replaced. Embeddings, norms, attention, poolers and heads stay
-as they are.
+as they are. Inputs and weights are rotated (`rotation.py`), rounded to int8 and multiplied (`int8_kernel.py`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import torch
 from torch import nn
 
 from lbr_cli.engines.local.int8_kernel import HINT, Int8Kernel, Int8Weight, QuantizedRows, int8_kernel
+from lbr_cli.engines.local.rotation import rotate
 from lbr_cli.engines.local.self_check import own_hidden_states, relative_difference
 from lbr_cli.errors import MissingError
 
 TOLERANCE = 0.5  # relative; quantisation changes hidden states by a few hundredths, other code by more than their norm
 TOKENS = 1024  # of the products that `measure_speed` times
 REPETITIONS = 5
+BLOCK = 1 << 18  # values that are quantised together: 1 MB of float32, for the second-level caches of two cores
 
 
 class LastInput:
-    """Quantises the inputs of a model's layers; layers that read the same tensor one after another share the result."""
+    """Rotates and quantises inputs of a model's layers. Layers that read one tensor in succession share the result."""
 
     def __init__(self, kernel: Int8Kernel) -> None:
         self.kernel = kernel
@@ -36,7 +38,10 @@ class LastInput:
     def quantized(self, inputs: torch.Tensor) -> QuantizedRows:
         """Return the rows of inputs, [..., size], float32."""
         if not self.shared or self._input() is not inputs:
-            self._rows = self.kernel.quantize(inputs.reshape(-1, inputs.shape[-1]))
+            rows = inputs.reshape(-1, inputs.shape[-1])
+            blocks = torch.split(rows, max(BLOCK // rows.shape[1], 1))  # each is read several times, from the cache
+            values, scales = zip(*(self.kernel.quantize(rotate(block)) for block in blocks), strict=True)
+            self._rows = QuantizedRows(torch.cat(values), torch.cat(scales))
             self._input = weakref.ref(inputs)
         return self._rows
 
@@ -48,7 +53,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.data.float(), requires_grad=False)
-        self._weight = Int8Weight(linear.weight)
+        self._weight = Int8Weight(rotate(linear.weight.detach().float()))
         self._last_input = last_input
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
