@@ -193,7 +193,7 @@ def _checked(
     if text_key is None:
         raise checked.missing("text", fields.texts, "name the field with --text-field; ")
     # each raises for a value of another type
-    checked.id_at(id_key)
+    checked.checked_id(id_key, record[id_key])
     checked.string(text_key)
     checked.text([fields.title])
     return record, id_key, text_key

@@ -167,6 +167,10 @@ class Record:
         self.line = line
         self._where = where
 
+    def inner(self, values: Mapping[str, Any], where: str) -> Record:
+        """Return an object inside this one."""
+        return Record(values, self.file, self.line, where)
+
     def error(self, message: str, hint: str = "") -> InputError:
         return InputError(self._where + message, self.file, self.line, hint=hint)
 
@@ -175,9 +179,8 @@ class Record:
         present = ", ".join(list(self.values)[:8])
         return self.error(f"no {noun} ({', '.join(keys)})", f"{remedy}the line has {present}" if present else "")
 
-    def id_at(self, path: str) -> str:
-        """Return the id at a path. InputError for another type."""
-        value = value_at(path, self.values)
+    def checked_id(self, path: str, value: object) -> str:
+        """Return the `value` at a path as an id. InputError for another type."""
         if (text := as_id(value)) is None:
             raise self.error(bad_type(path, ID_TYPES, value))
         return text
@@ -185,7 +188,7 @@ class Record:
     def id(self, keys: Iterable[str]) -> str | None:
         """Return the id at the first of `keys` that is present; None if none is present."""
         key = first_key(keys, self.values)
-        return None if key is None else self.id_at(key)
+        return None if key is None else self.checked_id(key, self.values[key])
 
     def text(self, paths: Iterable[str]) -> str | None:
         """Return the string at the first of `paths` whose value is not null; None if all are null."""

@@ -56,17 +56,17 @@ class Jsonl(RunFormat):
 
     def read_line(self, data: bytes, file: str, number: int) -> tuple[list[Line], bool]:
         """Return the candidates of one line, and whether the line is a whole query."""
-        record = _Record(json_object(data, file, number, REMEDY), file, number, self._fields)
+        record = Record(json_object(data, file, number, REMEDY), file, number)
         key = next((key for key in LISTS if isinstance(record.values.get(key), list)), None)
         if key is None:
             if is_whole_run(record.values):
                 hint = f"convert it: {shell_command(REMEDY, file)}"
                 raise record.error("a whole run as one JSON object, not JSONL", hint)
-            return [Line(number, self._query(record, None)[0], record.candidate(None, {}))], False
+            return [Line(number, self._query(record, None)[0], _candidate(record, self._fields, None, {}))], False
         query, implied = self._query(record, str(number))
-        return list(_nested(record, query, key, implied)), True
+        return list(_nested(record, self._fields, query, key, implied)), True
 
-    def _query(self, record: _Record, fallback: str | None) -> tuple[Query, bool]:
+    def _query(self, record: Record, fallback: str | None) -> tuple[Query, bool]:
         """Return the query of a line, and whether its id is `fallback` because the line has no id."""
         if self._query_option is not None:
             for key in (*QUERY_IDS, "query"):
@@ -76,7 +76,7 @@ class Jsonl(RunFormat):
             if own_instruction is None:
                 return self._query_option, False
             return replace(self._query_option, instruction=own_instruction, instruction_at=location), False
-        query_id, text, instruction = record.query()
+        query_id, text, instruction = _query_parts(record)
         if query_id is not None:
             return Query(query_id, text, *instruction), False
         if fallback is None:
@@ -93,57 +93,49 @@ class Jsonl(RunFormat):
         return b"".join(dump_json(_row(query, row, options)) for row in rows)
 
 
-class _Record(Record):
-    """An object with a query, a candidate, or both."""
-
-    def __init__(self, values: Mapping[str, Any], file: str, line: int, fields: Fields, where: str = "") -> None:
-        super().__init__(values, file, line, where)
-        self._fields = fields
-
-    def inner(self, values: Mapping[str, Any], where: str) -> _Record:
-        return _Record(values, self.file, self.line, self._fields, where)
-
-    def doc_id(self) -> str | None:
-        """Return the document id, None if there is none. InputError if the field that `--id-field` names is missing."""
-        path = self._fields.id_field
-        if path is None:
-            return self.id(DOC_IDS)
-        if value_at(path, self.values) is None:
-            raise self.error(f"no document id ({path})")
-        return self.id_at(path)
-
-    def query(self) -> tuple[str | None, str | None, tuple[str | None, str]]:
-        """Return the id, the text and the `instruction` of the query: keys of the line, or of its object "query"."""
-        query_id, inner, instruction = self.id(QUERY_IDS), self.values.get("query"), self.instruction()
-        if not isinstance(inner, dict):
-            return query_id, self.text(["query"]), instruction
-        nested = self.inner(inner, 'in "query": ')
-        query_id = nested.id(("_id", "id", *QUERY_IDS)) if query_id is None else query_id
-        of_query = nested.instruction()
-        if None not in (instruction[0], of_query[0]) and instruction != of_query:
-            raise nested.error(f'"{INSTRUCTION}" differs from that of the line')
-        return query_id, nested.text(("text", "query")), of_query if instruction[0] is None else instruction
-
-    def candidate(self, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
-        """Return the candidate with its unknown keys and `extra`. `fallback` is the id of a candidate without one."""
-        doc_id = self.doc_id()
-        doc_id = fallback if doc_id is None else doc_id
-        if doc_id is None:
-            raise self.error(f"no document id ({', '.join(DOC_IDS)})")
-        inner = self.values.get("doc")
-        holder, keys = (self.inner(inner, 'in "doc": '), TEXTS) if isinstance(inner, dict) else (self, ("text",))
-        named = self._fields
-        text = holder.text(keys) if named.text_field is None else self.text([named.text_field])
-        if text is None and named.text_field is not None:
-            raise self.error(f"no text ({named.text_field})")
-        title = holder.text(["title"]) if named.title_field is None else self.text([named.title_field])
-        document = None if text is None else Document(doc_id, text, title or "")
-        ids = DOC_IDS if named.id_field is None else ()
-        extra = {**extra, **self.others(QUERY_IDS, ids, SCORES, ["rank"])}
-        return Candidate(doc_id, document, self.number(SCORES), self.integer("rank"), extra or None)
+def _query_parts(record: Record) -> tuple[str | None, str | None, tuple[str | None, str]]:
+    """Return the id, the text and the `instruction` of the query: keys of the line, or of its object "query"."""
+    query_id, inner, instruction = record.id(QUERY_IDS), record.values.get("query"), record.instruction()
+    if not isinstance(inner, dict):
+        return query_id, record.text(["query"]), instruction
+    nested = record.inner(inner, 'in "query": ')
+    query_id = nested.id(("_id", "id", *QUERY_IDS)) if query_id is None else query_id
+    of_query = nested.instruction()
+    if None not in (instruction[0], of_query[0]) and instruction != of_query:
+        raise nested.error(f'"{INSTRUCTION}" differs from that of the line')
+    return query_id, nested.text(("text", "query")), of_query if instruction[0] is None else instruction
 
 
-def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[Line]:
+def _doc_id(record: Record, fields: Fields) -> str | None:
+    """Return the document id, None if there is none. InputError if the field that `--id-field` names is missing."""
+    path = fields.id_field
+    if path is None:
+        return record.id(DOC_IDS)
+    value = value_at(path, record.values)
+    if value is None:
+        raise record.error(f"no document id ({path})")
+    return record.checked_id(path, value)
+
+
+def _candidate(record: Record, fields: Fields, fallback: str | None, extra: Mapping[str, Any]) -> Candidate:
+    """Return the candidate with its unknown keys and `extra`. `fallback` is the id of a candidate without one."""
+    doc_id = _doc_id(record, fields)
+    doc_id = fallback if doc_id is None else doc_id
+    if doc_id is None:
+        raise record.error(f"no document id ({', '.join(DOC_IDS)})")
+    inner = record.values.get("doc")
+    holder, keys = (record.inner(inner, 'in "doc": '), TEXTS) if isinstance(inner, dict) else (record, ("text",))
+    text = holder.text(keys) if fields.text_field is None else record.text([fields.text_field])
+    if text is None and fields.text_field is not None:
+        raise record.error(f"no text ({fields.text_field})")
+    title = holder.text(["title"]) if fields.title_field is None else record.text([fields.title_field])
+    document = None if text is None else Document(doc_id, text, title or "")
+    ids = DOC_IDS if fields.id_field is None else ()
+    extra = {**extra, **record.others(QUERY_IDS, ids, SCORES, ["rank"])}
+    return Candidate(doc_id, document, record.number(SCORES), record.integer("rank"), extra or None)
+
+
+def _nested(record: Record, fields: Fields, query: Query, key: str, implied: bool) -> Iterator[Line]:
     # a text beside the list belongs to no document, but in a line of the output it would look like the document's
     shared = {name: value for name, value in record.others(QUERY_IDS, [key]).items() if name not in ("text", "title")}
     explicit: dict[str, bool] = {}
@@ -155,8 +147,8 @@ def _nested(record: _Record, query: Query, key: str, implied: bool) -> Iterator[
             items = "ids" if key == ID_LIST else "objects"
             raise record.error(f'"{key}" has to hold {items}, item {index} is {json_kind(value)}')
         inner = record.inner(values, f'in "{key}", item {index}: ')
-        candidate = inner.candidate(str(index), shared)
-        has_id = inner.doc_id() is not None
+        candidate = _candidate(inner, fields, str(index), shared)
+        has_id = _doc_id(inner, fields) is not None
         if not has_id and candidate.document is None:
             raise inner.error("neither a document id nor a text")
         if explicit.setdefault(candidate.doc_id, has_id) != has_id:
