@@ -25,7 +25,8 @@ from typing import Any
 import orjson
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.input_files import InputFiles
 
 ROUNDS = 15

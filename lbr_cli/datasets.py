@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,8 +18,7 @@ from typing import Any, Literal
 from lbr_cli.core import Candidate, Document, Query
 from lbr_cli.errors import InputError, LbrError, MissingError, RunError, UsageError, first_line
 from lbr_cli.formats import Line
-from lbr_cli.formats.corpus import Fields
-from lbr_cli.formats.jsonl import TEXTS
+from lbr_cli.formats.fields import TEXTS, Fields
 from lbr_cli.formats.qrels import Qrel
 from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
 
@@ -66,8 +66,7 @@ class DataSet:
         separate.
         """
         cls = self._part("docs").docs_cls()
-        text_field = fields.texts[0] if "--text-field" in fields.chosen else None
-        title_field = fields.title if "--title-field" in fields.chosen else None
+        text_field, title_field = fields.text_field, fields.title_field
         for option, name in (("--text-field", text_field), ("--title-field", title_field)):
             if name is not None and name not in cls._fields:
                 raise _no_field(option, name, cls, f"documents of {self.dataset_id}")
@@ -81,13 +80,8 @@ class DataSet:
 
     def document_ids(self, limit: int) -> list[str]:
         """Return the ids of the first documents."""
-        ids: list[str] = []
         with self._reading():
-            for document in self._part("docs").docs_iter():
-                ids.append(document.doc_id)
-                if len(ids) == limit:
-                    break
-        return ids
+            return [document.doc_id for document in itertools.islice(self._part("docs").docs_iter(), limit)]
 
     def candidates(self) -> Iterator[Line]:
         """Yield the `scoreddocs`, numbered from 1. NaN means no score. InputError for an infinite score."""
@@ -126,8 +120,22 @@ class DataSet:
             raise InputError(message, self.dataset_id, hint="choose another field with --text-field or --topic-field")
         return value
 
-    def _reading(self) -> contextlib.AbstractContextManager[None]:
-        return _reading(self.dataset_id)
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Convert the errors of ir_datasets in this block to LbrError."""
+        option = f"--dataset {self.dataset_id}"
+        try:
+            with _quiet_standard_streams():
+                yield
+        except LbrError:
+            raise
+        except EOFError as error:
+            hint = f"download it first: ir_datasets export {self.dataset_id} queries > /dev/null"
+            raise UsageError(f"{option}: the download needs a user name and a password", hint=hint) from error
+        except ImportError as error:
+            raise MissingError(f"{option}: {first_line(error)}", hint=INSTALL) from error
+        except FAILURES as error:
+            raise RunError(f"{option}: cannot be read: {first_line(error)}") from error
 
 
 def load_dataset(dataset_id: str) -> DataSet:
@@ -154,23 +162,6 @@ def _quiet_standard_streams() -> Iterator[None]:
             yield
     finally:
         sys.stdin = stdin
-
-
-@contextlib.contextmanager
-def _reading(dataset_id: str) -> Iterator[None]:
-    """Convert the errors of ir_datasets in this block to LbrError."""
-    try:
-        with _quiet_standard_streams():
-            yield
-    except LbrError:
-        raise
-    except EOFError as error:
-        hint = f"download it first: ir_datasets export {dataset_id} queries > /dev/null"
-        raise UsageError(f"--dataset {dataset_id}: the download needs a user name and a password", hint=hint) from error
-    except ImportError as error:
-        raise MissingError(f"--dataset {dataset_id}: {first_line(error)}", hint=INSTALL) from error
-    except FAILURES as error:
-        raise RunError(f"--dataset {dataset_id}: cannot be read: {first_line(error)}") from error
 
 
 def _document_text(document: Any, text_field: str | None, title_field: str | None) -> tuple[Any, Any]:

@@ -8,17 +8,13 @@ from typing import ClassVar, NamedTuple
 from lbr_cli.value_types import value
 
 
-@value
-class Embedding:
-    """Ask for the vector of a text after a prompt. The values of the answer are its components.
+class _PromptedText:
+    """A text after a prompt, with the names of other requests for these parts."""
 
-    `max_length` is a limit in tokens for texts of this role, which may be lower than that of the model.
-    """
-
+    __slots__ = ()
     text: str
-    prompt: str = ""
-    max_length: int | None = None
-    suffix: ClassVar[Hashable] = ()  # nothing follows the text
+    prompt: str
+    suffix: ClassVar[Hashable] = ()  # nothing but an expansion follows the text
 
     @property
     def document(self) -> str:
@@ -29,6 +25,18 @@ class Embedding:
     def prefix(self) -> Hashable:
         """The prompt, which precedes the text."""
         return self.prompt
+
+
+@value
+class Embedding(_PromptedText):
+    """Ask for the vector of a text after a prompt. The values of the answer are its components.
+
+    `max_length` is a limit in tokens for texts of this role, which may be lower than that of the model.
+    """
+
+    text: str
+    prompt: str = ""
+    max_length: int | None = None
 
 
 @value
@@ -45,7 +53,7 @@ class Expansion:
 
 
 @value
-class TokenEmbeddings:
+class TokenEmbeddings(_PromptedText):
     """Ask for the vectors of the tokens of a text after a prompt. The values of the answer are a matrix.
 
     It has one row for each token, except tokens of a document that the model leaves out of its scores. `max_length` is
@@ -58,17 +66,6 @@ class TokenEmbeddings:
     max_length: int | None = None
     expansion: Expansion | None = None
     with_tokens: bool = False
-    suffix: ClassVar[Hashable] = ()  # nothing but the expansion follows the text
-
-    @property
-    def document(self) -> str:
-        """The text, which may be a query's."""
-        return self.text
-
-    @property
-    def prefix(self) -> Hashable:
-        """The prompt, which precedes the text."""
-        return self.prompt
 
 
 class Token(NamedTuple):

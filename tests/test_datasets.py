@@ -14,7 +14,7 @@ from lbr_cli.commands import program
 from lbr_cli.core import Document
 from lbr_cli.datasets import load_dataset
 from lbr_cli.errors import LbrError, RunError, UsageError
-from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.fields import Fields
 from support.files import DOCS, QUERIES, RUN, write
 from support.program import Program, Result
 
@@ -237,8 +237,8 @@ class Plain(NamedTuple):
     [
         (Described("a", "t", "h", "b"), Fields(), Document("a", "h b", "t")),
         (Described("a", "", "h", "b"), Fields(), Document("a", " h b")),
-        (Described("a", "t", "h", "b"), Fields(texts=("body",), chosen=("--text-field",)), Document("a", "b", "t")),
-        (Described("a", "t", "h", "b"), Fields(title="body", chosen=("--title-field",)), Document("a", "t h b", "b")),
+        (Described("a", "t", "h", "b"), Fields(text_field="body"), Document("a", "b", "t")),
+        (Described("a", "t", "h", "b"), Fields(title_field="body"), Document("a", "t h b", "b")),
         (Plain("a", "u", "b"), Fields(), Document("a", "b")),
         (Titled("a", "t", "x"), Fields(), Document("a", "x", "t")),
         (Titled("a", None, "x"), Fields(), Document("a", "x")),  # type: ignore[arg-type]

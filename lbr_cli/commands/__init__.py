@@ -112,45 +112,44 @@ def _stdout_failed(error: OSError) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return 0
-    print_error(f"standard output: cannot be written: {error.strerror}")
-    return RunError.exit_code
+    return _failed(RunError.exit_code, f"standard output: cannot be written: {error.strerror}")
 
 
 def _run() -> int:
     try:
         code: int = program()(prog_name="lbr", standalone_mode=False) or 0
     except LbrError as error:
-        print_error(str(error))
-        if error.hint:
-            print_error(f"hint: {error.hint}")
-        return error.exit_code
+        return _failed(error.exit_code, str(error), error.hint)
     except typer.TyperException as error:
-        print_error(error_message(error))
         command = " ".join(["lbr", *(name for name in sys.argv[1:2] if name in COMMANDS)])
-        print_error(f"hint: see {command} --help")
-        return error.exit_code
+        return _failed(error.exit_code, error_message(error), f"see {command} --help")
     except SystemExit as ended:  # the end of a completion; Typer also turns a closed pipe into SystemExit
         return int(ended.code or 0) if is_completing() else _stdout_failed(BrokenPipeError())
     except ReaderGone:
         return 0
     except OSError as error:
         if isinstance(error, FileNotFoundError) and _is_folder_removed():
-            print_error("the current folder was removed")
-            print_error("hint: change to a folder that exists, with cd")
-            return UsageError.exit_code
+            hint = "change to a folder that exists, with cd"
+            return _failed(UsageError.exit_code, "the current folder was removed", hint)
         is_passing = error.errno in PASSING
         if error.filename is not None and (is_passing or isinstance(error, PermissionError)):
-            print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
-            return RunError.exit_code if is_passing else UsageError.exit_code
+            code = RunError.exit_code if is_passing else UsageError.exit_code
+            return _failed(code, f"{os.fsdecode(error.filename)}: {error.strerror}")
         if not is_passing:
             raise
         return _stdout_failed(error)
     except MemoryError:
-        print_error("out of memory")
-        return RunError.exit_code
+        return _failed(RunError.exit_code, "out of memory")
     except Stopped as stop:
-        print_error(": ".join([ENDINGS[stop.code], *getattr(stop, "__notes__", ())]))
-        return stop.code
+        return _failed(stop.code, ": ".join([ENDINGS[stop.code], *getattr(stop, "__notes__", ())]))
+    return code
+
+
+def _failed(code: int, message: str, hint: str = "") -> int:
+    """Print an error and return its exit code."""
+    print_error(message)
+    if hint:
+        print_error(f"hint: {hint}")
     return code
 
 

@@ -74,13 +74,8 @@ def fetch(
     typer.echo(printable(str(folder)))
 
 
-def group() -> typer.core.TyperGroup:
-    """Return the command `lbr models`, which lists the models if no subcommand is named."""
-    app = typer.Typer(name="models", rich_markup_mode=None, add_completion=False, invoke_without_command=True)
-    app.callback()(list_models)
-    built = typer.main.get_group(app)
-    built.add_command(fetch)
-    return built
-
-
-models = group()
+# without a subcommand, it lists the models
+app = typer.Typer(name="models", rich_markup_mode=None, add_completion=False, invoke_without_command=True)
+app.callback()(list_models)
+models = typer.main.get_group(app)
+models.add_command(fetch)

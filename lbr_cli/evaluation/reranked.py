@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lbr_cli.core import Candidate, Progress
 from lbr_cli.errors import InputError
@@ -14,7 +13,7 @@ from lbr_cli.float32 import float32
 from lbr_cli.formats import Line, parse_run
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
-from lbr_cli.formats.json_lines import bad_type
+from lbr_cli.formats.json_lines import Record, bad_type
 from lbr_cli.ordering import first_stage_order, interpolated, score_order
 from lbr_cli.wording import counted, first_few, pair_name
 
@@ -127,36 +126,25 @@ class _Reader:
         return self._is_interpolated is not None
 
     def read(self, line: Line, candidate: Candidate) -> _Scores:
-        number = line.number
-        extra = candidate.extra or {}
-        model, first_stage = candidate.score, self._number(extra, FIRST_SCORE, number)
+        record = Record(candidate.extra or {}, self._name, line.number)
+        model, first_stage = candidate.score, record.number([FIRST_SCORE])
         if model is not None:
-            model = self._model_score(extra, model, number)
-        rank = self._number(extra, FIRST_RANK, number)
+            model = self._model_score(record, model)
+        rank = record.number([FIRST_RANK])
         if rank is not None and rank != int(rank):
-            raise InputError(bad_type(FIRST_RANK, "an integer", rank), self._name, number)
+            raise record.error(bad_type(FIRST_RANK, "an integer", rank))
         if first_stage is None and (model is not None or rank is None):
             pair = pair_name(line.query.query_id, candidate.doc_id)
-            raise InputError(f"{pair}: {FIRST_SCORE} is missing", self._name, number, hint=HINT)
-        return _Scores(candidate.doc_id, first_stage, None if rank is None else int(rank), model, number)
+            raise record.error(f"{pair}: {FIRST_SCORE} is missing", HINT)
+        return _Scores(candidate.doc_id, first_stage, None if rank is None else int(rank), model, line.number)
 
-    def _model_score(self, extra: Mapping[str, Any], score: float, number: int) -> float:
+    def _model_score(self, record: Record, score: float) -> float:
         """Return the score of the model, which is not `score` in an interpolated run."""
-        model = self._number(extra, RERANKER_SCORE, number)
+        model = record.number([RERANKER_SCORE])
         if self._is_interpolated is None:
-            self._is_interpolated, self._first_line = model is not None, number
+            self._is_interpolated, self._first_line = model is not None, record.line
         elif self._is_interpolated != (model is not None):
             is_missing, others = ("missing", "has one") if model is None else ("present", "has none")
             message = f"{RERANKER_SCORE} is {is_missing}, and line {self._first_line} {others}"
-            raise InputError(message, self._name, number, hint="do not join runs with and without --interpolate")
+            raise record.error(message, "do not join runs with and without --interpolate")
         return score if model is None else model
-
-    def _number(self, extra: Mapping[str, Any], key: str, number: int) -> float | None:
-        value = extra.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(bad_type(key, "a number", value), self._name, number)
-        if not math.isfinite(value):
-            raise InputError(f'"{key}" has to be a finite number', self._name, number)
-        return float(value)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError
+from lbr_cli.formats.fields import DEFAULT_FIELDS, Fields
 from lbr_cli.formats.files import decoded, numbered, without_carriage_return
 from lbr_cli.formats.json_lines import json_object
-from lbr_cli.formats.jsonl import CandidateFields, Jsonl
+from lbr_cli.formats.jsonl import Jsonl
 from lbr_cli.formats.msmarco import MsMarco
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 from lbr_cli.formats.run_json import RunJson
@@ -53,7 +54,7 @@ def parse_run(
     format_: RunFormat | None = None,
     query: Query | None = None,
     part: tuple[str | None, str | None] = (None, None),
-    fields: CandidateFields | None = None,
+    fields: Fields = DEFAULT_FIELDS,
 ) -> tuple[RunFormat, Iterator[Line]]:
     """Return the format of a run and its lines. Without `format_`, the format is detected from the first data line.
 
@@ -78,21 +79,19 @@ def parse_run(
             for head_number, head_data in head:
                 without_carriage_return(head_data, name, head_number)
             raise InputError("holds no candidates", name) if _is_comment(data) else _unknown(text, name, number)
-    if query is not None:
-        format_ = format_.for_query(query)
-        if format_ is None:
-            hint = "--query is for JSONL without queries, or for plain text with --lines"
-            message = "has queries of its own, and --query is for input without queries"
-            raise InputError(message, name, number, hint=hint)
+    if query is not None and not isinstance(format_, Jsonl):
+        hint = "--query is for JSONL without queries, or for plain text with --lines"
+        message = "has queries of its own, and --query is for input without queries"
+        raise InputError(message, name, number, hint=hint)
     if part != (None, None):
-        format_ = format_.for_part(*part)
-        if format_ is None:
+        if not isinstance(format_, RunJson):
             raise InputError("is not a JSON run: --subset and --split are for predictions of MTEB", name, number)
-    if fields is not None:
-        if not isinstance(format_, Jsonl):
-            message = "has no fields that --id-field, --text-field or --title-field could name"
-            raise InputError(message, name, hint="these options are for a --corpus, or for candidates in JSONL")
-        format_ = format_.for_fields(fields)
+        format_ = RunJson(*part)
+    if fields.chosen and not isinstance(format_, Jsonl):
+        message = "has no fields that --id-field, --text-field or --title-field could name"
+        raise InputError(message, name, hint="these options are for a --corpus, or for candidates in JSONL")
+    if isinstance(format_, Jsonl):
+        format_ = Jsonl(query, fields)
     return format_, format_.read(itertools.chain(head, lines), name)
 
 

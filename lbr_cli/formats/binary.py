@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 import shlex
 from typing import NamedTuple
@@ -31,8 +30,7 @@ UTF_16 = "UTF-16 text without a byte-order mark"
 KINDS = (
     *TABLES,
     Kind(re.compile(rb"PK\x03\x04"), "a zip archive", "unzip -p {file}"),
-    Kind(re.compile(re.escape(codecs.BOM_UTF16_LE)), "UTF-16 text", "iconv -f utf-16 -t utf-8 {file}"),
-    Kind(re.compile(re.escape(codecs.BOM_UTF16_BE)), "UTF-16 text", "iconv -f utf-16 -t utf-8 {file}"),
+    Kind(re.compile(rb"\xff\xfe|\xfe\xff"), "UTF-16 text", "iconv -f utf-16 -t utf-8 {file}"),
     Kind(re.compile(rb"SQLite format 3\x00"), "a SQLite database", "sqlite3 -json {file} 'SELECT …' | jq -c '.[]'"),
     Kind(re.compile(rb"\x04\x22\x4d\x18"), "an LZ4 file", "lz4 -dc {file}"),
     Kind(re.compile(rb"\x1f\x9d"), "a compress (.Z) file", "gzip -dc {file}"),

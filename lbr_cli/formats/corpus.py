@@ -8,62 +8,27 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Container, Set
+from collections.abc import Callable, Container, Iterable, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from lbr_cli.core import Document
+from lbr_cli.core import Document, Progress
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, split_columns, without_end
-from lbr_cli.formats.json_lines import ID_TYPES, add_nested, as_id, bad_type, first_key, is_json, json_object
-from lbr_cli.formats.jsonl import TEXTS, CandidateFields
-from lbr_cli.formats.tables import TableColumns
-from lbr_cli.formats.trec_text import Elements, extracted, is_trec_text, read_documents
+from lbr_cli.formats.fields import Fields
+from lbr_cli.formats.files import BLANKS, CarriageReturns, Numbered, decoded, display_name, split_columns, without_end
+from lbr_cli.formats.input_files import InputFiles
+from lbr_cli.formats.json_lines import Record, add_nested, first_key, is_json, json_object
+from lbr_cli.formats.tables import shards
+from lbr_cli.formats.trec_text import extracted, is_trec_text, read_documents
 from lbr_cli.wording import first_few
 
-IDS = ("_id", "id", "doc_id", "docno", "pid", "docid")
 SAMPLE = 3
 JSONL, TREC_TEXT, TSV = "JSONL", "TRECTEXT", "TSV"
 
 Note = Callable[[str], None]
 Bad = Callable[[InputError], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """The fields of a corpus: keys of JSONL or columns of a table.
-
-    Of several names, the first that is present is used. A dotted name is a path.
-
-    `columns` names the columns of TSV in order; None means id and text. Columns other than id, title and text are
-    skipped, and the last column is the rest of the line, tabs included. `chosen` names the options for other formats
-    that the user has set; only these apply to TRECTEXT, which has default elements of its own.
-    """
-
-    ids: tuple[str, ...] = IDS
-    texts: tuple[str, ...] = TEXTS
-    title: str = "title"
-    columns: tuple[str, ...] | None = None
-    chosen: tuple[str, ...] = ()
-
-    @property
-    def table_columns(self) -> TableColumns:
-        """The columns to read of a table."""
-        return TableColumns((self.ids, self.texts), (self.title,))
-
-    @property
-    def of_candidates(self) -> CandidateFields:
-        """The fields that the user has set, as the fields of JSONL candidates."""
-        names = {"--id-field": self.ids[0], "--text-field": self.texts[0], "--title-field": self.title}
-        return CandidateFields(*(name if option in self.chosen else None for option, name in names.items()))
-
-    @property
-    def elements(self) -> Elements:
-        """The elements of TRECTEXT."""
-        names = {"--id-field": self.ids[0], "--text-field": self.texts[0], "--title-field": self.title}
-        return Elements(*(name.lower() if option in self.chosen else None for option, name in names.items()))
 
 
 @dataclass(slots=True)
@@ -91,6 +56,21 @@ class WantedDocuments:
             raise InputError(f"document {document.doc_id} has another text at {other_file}:{other_line}", file, line)
 
 
+def read_corpora(
+    paths: Iterable[str], files: InputFiles, documents: WantedDocuments, fields: Fields, progress: Progress, bad: Bad
+) -> None:
+    """Add the wanted documents of several files, or folders of tables, to `documents`.
+
+    `bad` is as in `read_corpus`. Raises UsageError for fields without effect on these files.
+    """
+    for path in paths:
+        progress.status(f"reading {display_name(path)}")
+        for file in shards(path):
+            stream = files.open(file, columns=fields.table_columns)
+            read_corpus(stream, documents, fields, progress.note, bad)
+    _check_fields(fields, documents, progress.warn)
+
+
 def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
     """Add the wanted documents of a corpus to `documents`, and close the stream.
 
@@ -112,7 +92,7 @@ def read_corpus(stream: io.BufferedReader, documents: WantedDocuments, fields: F
         if format_ == JSONL:
             _read_jsonl(all_lines, name, documents, fields, note, bad)
         elif format_ == TREC_TEXT:
-            _read_trec_text(all_lines, name, documents, fields.elements, bad)
+            _read_trec_text(all_lines, name, documents, fields, bad)
         else:
             _read_tsv(all_lines, name, documents, fields, bad)
 
@@ -137,7 +117,7 @@ def _is_object(line: bytes) -> bool | None:
         return False
 
 
-def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
+def _check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None:
     """Raise UsageError for options without effect on the corpora, and `warn` if no document has the title field."""
     formats = set(documents.formats.values()) - {None}
     names = first_few(documents.formats)
@@ -148,23 +128,12 @@ def check_fields(fields: Fields, documents: WantedDocuments, warn: Note) -> None
         hint = "--id-field, --text-field and --title-field name its keys"
         others = " and ".join(sorted(filter(None, formats)))
         raise UsageError(f"--tsv-columns has no effect: {names} {are} {others}", hint=hint)
-    if "--title-field" in fields.chosen and documents.documents and not documents.has_title:
-        warn(f'{names}: no document of the run has the title field "{fields.title}"')
-
-
-class _Line(NamedTuple):
-    """A valid line of JSONL, and the keys of its id and its text."""
-
-    record: dict[str, Any]
-    id_key: str
-    text_key: str
-    doc_id: str
-    text: str
-    title: str | None
+    if fields.title_field is not None and documents.documents and not documents.has_title:
+        warn(f'{names}: no document of the run has the title field "{fields.title_field}"')
 
 
 def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, note: Note, bad: Bad) -> None:
-    """Add the wanted documents. A line with the keys of the line before, the usual case, is read without `_line`."""
+    """Add the wanted documents. A line with the keys of the line before, the usual case, is read without `_checked`."""
     loads, wanted, sample = orjson.loads, documents.wanted, documents.sample
     id_key, text_key, title_key = fields.ids[0], fields.texts[0], fields.title
     preferred: frozenset[str] = frozenset()  # keys that take precedence over `id_key` and `text_key`
@@ -183,13 +152,14 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
             is_usual = False
         if not is_usual or (preferred and not preferred.isdisjoint(record)):
             try:
-                line = _line(raw, record, fields, nested, name, number)
+                line = _checked(raw, record, fields, nested, name, number)
             except InputError as error:
                 bad(error)
                 continue
             if line is None:
                 continue
-            record, id_key, text_key, doc_id, text, title = line
+            record, id_key, text_key = line
+            doc_id, text, title = str(record[id_key]), record[text_key], record.get(title_key)
             preferred = frozenset(
                 (*fields.ids[: fields.ids.index(id_key)], *fields.texts[: fields.texts.index(text_key)])
             )
@@ -204,8 +174,10 @@ def _read_jsonl(lines: Numbered, name: str, documents: WantedDocuments, fields: 
             is_sampled = len(sample) >= SAMPLE
 
 
-def _line(raw: bytes, record: Any, fields: Fields, nested: list[str], name: str, number: int) -> _Line | None:
-    """Return a line; None if it is blank. InputError if it is invalid.
+def _checked(
+    raw: bytes, record: Any, fields: Fields, nested: list[str], name: str, number: int
+) -> tuple[dict[str, Any], str, str] | None:
+    """Return the object of a line and the keys of its id and text; None if it is blank. InputError if it is invalid.
 
     `record` is the parsed line, None if orjson refuses it; `nested` are the names that are dotted paths.
     """
@@ -214,26 +186,24 @@ def _line(raw: bytes, record: Any, fields: Fields, nested: list[str], name: str,
     if type(record) is not dict:
         record = json_object(raw, name, number)  # raises, unless the line has a number that orjson refuses
     add_nested(record, nested)
+    checked = Record(record, name, number)
     id_key, text_key = first_key(fields.ids, record), first_key(fields.texts, record)
     if id_key is None:
-        raise _no_field(record, "document id", fields.ids, name, number)
+        raise checked.missing("document id", fields.ids, "name the field with --id-field; ")
     if text_key is None:
-        raise _no_field(record, "text", fields.texts, name, number)
-    doc_id, text, title = as_id(record[id_key]), record[text_key], record.get(fields.title)
-    if doc_id is None:
-        raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
-    if not isinstance(text, str):
-        raise InputError(bad_type(text_key, "a string", text), name, number)
-    if title is not None and not isinstance(title, str):
-        raise InputError(bad_type(fields.title, "a string", title), name, number)
-    return _Line(record, id_key, text_key, doc_id, text, title)
+        raise checked.missing("text", fields.texts, "name the field with --text-field; ")
+    # each raises for a value of another type
+    checked.checked_id(id_key, record[id_key])
+    checked.string(text_key)
+    checked.text([fields.title])
+    return record, id_key, text_key
 
 
-def _read_trec_text(lines: Numbered, name: str, documents: WantedDocuments, elements: Elements, bad: Bad) -> None:
-    for document in read_documents(lines, name, elements, bad):
+def _read_trec_text(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, bad: Bad) -> None:
+    for document in read_documents(lines, name, fields, bad):
         if document.doc_id in documents.wanted:
             try:
-                extract, has_title = extracted(document, name, elements)
+                extract, has_title = extracted(document, name, fields)
             except InputError as error:
                 bad(error)
                 continue
@@ -252,12 +222,6 @@ def _note_choices(record: dict[str, Any], fields: Fields, name: str, note: Note)
             note(f'{name}: {noun} are taken from "{first}", not from {", ".join(others)}')
             several = True
     return several
-
-
-def _no_field(record: dict[str, Any], noun: str, names: tuple[str, ...], file: str, line: int) -> InputError:
-    keys = ", ".join(list(record)[:8])
-    hint = f"name the field with --{noun.split()[-1]}-field; the line has {keys}" if keys else ""
-    return InputError(f"no {noun} ({', '.join(names)})", file, line, hint=hint)
 
 
 def _read_tsv(lines: Numbered, name: str, documents: WantedDocuments, fields: Fields, bad: Bad) -> None:

@@ -7,6 +7,7 @@ standard library, which can keep the digits, reads the lines that may contain su
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -140,8 +141,8 @@ def add_nested(record: dict[str, Any], paths: Iterable[str]) -> None:
 
 def value_at(path: str, record: Mapping[str, Any]) -> Any:
     """Return the value of a key, or else at a dotted path; None if there is none."""
-    if path in record:
-        return record[path]
+    if path in record or "." not in path:
+        return record.get(path)
     value: Any = record
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -153,14 +154,86 @@ def first_key(keys: Iterable[str], record: Mapping[str, Any]) -> str | None:
     return next((key for key in keys if key in record), None)
 
 
-def instruction_of(record: Mapping[str, Any], file: str, line: int) -> tuple[str | None, str]:
-    """Return the instruction of a query, or None, and its location, FILE:LINE. InputError if it is not a string."""
-    value = record.get(INSTRUCTION)
-    if value is None:
-        return None, ""
-    if not isinstance(value, str):
-        raise InputError(bad_type(INSTRUCTION, "a string", value), file, line)
-    return value, f"{file}:{line}"
+class Record:
+    """A JSON object of a file, whose values are checked for their types.
+
+    A path is a key, or a dotted path into objects. An InputError names the file and the line, and begins with `where`,
+    the part of the line that the object is.
+    """
+
+    def __init__(self, values: Mapping[str, Any], file: str, line: int, where: str = "") -> None:
+        self.values = values
+        self.file = file
+        self.line = line
+        self._where = where
+
+    def inner(self, values: Mapping[str, Any], where: str) -> Record:
+        """Return an object inside this one."""
+        return Record(values, self.file, self.line, where)
+
+    def error(self, message: str, hint: str = "") -> InputError:
+        return InputError(self._where + message, self.file, self.line, hint=hint)
+
+    def missing(self, noun: str, keys: Iterable[str], remedy: str = "") -> InputError:
+        """Return the error for a record with none of `keys`. The hint is `remedy` and the first keys of the record."""
+        present = ", ".join(list(self.values)[:8])
+        return self.error(f"no {noun} ({', '.join(keys)})", f"{remedy}the line has {present}" if present else "")
+
+    def checked_id(self, path: str, value: object) -> str:
+        """Return the `value` at a path as an id. InputError for another type."""
+        if (text := as_id(value)) is None:
+            raise self.error(bad_type(path, ID_TYPES, value))
+        return text
+
+    def id(self, keys: Iterable[str]) -> str | None:
+        """Return the id at the first of `keys` that is present; None if none is present."""
+        key = first_key(keys, self.values)
+        return None if key is None else self.checked_id(key, self.values[key])
+
+    def text(self, paths: Iterable[str]) -> str | None:
+        """Return the string at the first of `paths` whose value is not null; None if all are null."""
+        for path in paths:
+            value = value_at(path, self.values)
+            if isinstance(value, str):
+                return value
+            if value is not None:
+                raise self.error(bad_type(path, "a string", value))
+        return None
+
+    def string(self, path: str) -> str:
+        """Return the string at a path. InputError for another type."""
+        text = self.text([path])
+        if text is None:
+            raise self.error(bad_type(path, "a string", None))
+        return text
+
+    def integer(self, key: str) -> int | None:
+        value: int | None = self._typed(key, "an integer", int)
+        return value
+
+    def number(self, keys: Iterable[str]) -> float | None:
+        """Return the number at the first of `keys` that is present; None for null. InputError if it is not finite."""
+        key = first_key(keys, self.values)
+        value = None if key is None else self._typed(key, "a number", int | float)
+        if value is not None and not math.isfinite(value):
+            raise self.error(f'"{key}" has to be a finite number')
+        return None if value is None else float(value)
+
+    def _typed(self, key: str, types: str, kind: Any) -> Any:
+        value = self.values.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise self.error(bad_type(key, types, value))
+        return value
+
+    def instruction(self) -> tuple[str | None, str]:
+        """Return the instruction of a query and its location, FILE:LINE; None and "" if there is none."""
+        text = self.text([INSTRUCTION])
+        return text, "" if text is None else f"{self.file}:{self.line}"
+
+    def others(self, *read: Iterable[str]) -> dict[str, Any]:
+        """Return all values except, for each list of keys, the value of its first key that is present."""
+        used = {first_key(keys, self.values) for keys in read}
+        return {key: value for key, value in self.values.items() if key not in used}
 
 
 def bad_type(key: str, types: str, value: object) -> str:

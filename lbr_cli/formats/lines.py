@@ -17,7 +17,6 @@ class PlainLines(RunFormat):
     """The format of `--lines`. It is never detected, because it fits any text."""
 
     name = "lines"
-    suffix = ""
 
     def __init__(self, query: Query, warn: Callable[[str], None]) -> None:
         self._query = query

@@ -26,7 +26,16 @@ def _is_record(part: bytes) -> bool:
     return len(fields) > 3 or (len(fields) == 3 and RANK.fullmatch(fields[2].decode("latin-1")) is not None)
 
 
-class MsMarco(RunFormat):
+class TabSeparated(RunFormat):
+    """The base class of runs with tabs between the fields."""
+
+    def why_not_writable(self, query_id: str, doc_id: str) -> str:
+        if not query_id or not doc_id:
+            return "an empty id"
+        return "an id with a tab or a line break" if re.search(r"[\t\n]", query_id + doc_id) else ""
+
+
+class MsMarco(TabSeparated):
     name = "msmarco"
     suffix = ".tsv"
 
@@ -61,11 +70,6 @@ class MsMarco(RunFormat):
             else:
                 raise InputError(f"the rank, field 3, is not a whole number: {third}", file, number)
         returns.finish(count)
-
-    def why_not_writable(self, query_id: str, doc_id: str) -> str:
-        if not query_id or not doc_id:
-            return "an empty id"
-        return "an id with a tab or a line break" if re.search(r"[\t\n]", query_id + doc_id) else ""
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         return "".join(f"{query.query_id}\t{row.candidate.doc_id}\t{row.rank}\n" for row in rows).encode()

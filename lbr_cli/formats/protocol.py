@@ -39,7 +39,7 @@ class RunFormat(ABC):
     """The base class of file formats for runs. Its methods that are not abstract are the defaults."""
 
     name: str
-    suffix: str  # of an output file that gets this format
+    suffix: str = ""  # of an output file that gets this format; none if empty
     kept_suffix: str = ""  # of an output file that gets this format if the input has it
     has_tag: bool = False  # the output contains a run tag
     has_details: bool = False  # the output can contain the details of scores
@@ -48,14 +48,6 @@ class RunFormat(ABC):
     @abstractmethod
     def matches(self, line: str) -> bool:
         """Return whether a file whose first data line is `line` has this format."""
-
-    def for_query(self, query: Query) -> RunFormat | None:
-        """Return the variant of this format in which all candidates belong to `query`; None if there is none."""
-        return None
-
-    def for_part(self, subset: str | None, split: str | None) -> RunFormat | None:
-        """Return the variant of this format that reads one part of a file with several; None if there is none."""
-        return None
 
     @abstractmethod
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats.files import Numbered, decoded, numbered, shell_command, without_carriage_return
-from lbr_cli.formats.json_lines import ID_TYPES, as_id, bad_type, first_key, json_object
+from lbr_cli.formats.json_lines import Record, bad_type, first_key, json_object
 from lbr_cli.formats.tables import TableColumns
 from lbr_cli.formats.trec import FIELDS
 
@@ -81,33 +81,24 @@ def _is_record(value: Any) -> bool:
 
 def _from_json(lines: Numbered, name: str) -> Iterator[tuple[int, Qrel]]:
     for number, data in lines:
-        record = json_object(data, name, number)
-        query_id = _id(record, "query", QUERIES, name, number)
-        doc_id = _id(record, "document", DOCUMENTS, name, number)
-        key = first_key(GRADES, record)
+        record = Record(json_object(data, name, number), name, number)
+        query_id, doc_id = _id(record, "query", QUERIES), _id(record, "document", DOCUMENTS)
+        key = first_key(GRADES, record.values)
         if key is None:
-            raise _no_field("grade", GRADES, record, name, number)
-        grade = record[key]
+            raise record.missing("grade", GRADES)
+        grade = record.values[key]
         if isinstance(grade, float) and grade.is_integer():
             grade = int(grade)
         if type(grade) is not int or abs(grade) >= 10**9:
-            raise InputError(bad_type(key, "an integer of at most nine digits", record[key]), name, number)
+            raise record.error(bad_type(key, "an integer of at most nine digits", record.values[key]))
         yield number, Qrel(query_id, doc_id, grade)
 
 
-def _id(record: Mapping[str, Any], noun: str, keys: tuple[str, ...], name: str, number: int) -> str:
-    key = first_key(keys, record)
-    if key is None:
-        raise _no_field(f"{noun} id", keys, record, name, number)
-    value = as_id(record[key])
+def _id(record: Record, noun: str, keys: tuple[str, ...]) -> str:
+    value = record.id(keys)
     if value is None:
-        raise InputError(bad_type(key, ID_TYPES, record[key]), name, number)
+        raise record.missing(f"{noun} id", keys)
     return value
-
-
-def _no_field(noun: str, keys: tuple[str, ...], record: Mapping[str, Any], name: str, number: int) -> InputError:
-    hint = f"the line has {', '.join(list(record)[:8])}"
-    return InputError(f"no {noun} ({', '.join(keys)})", name, number, hint=hint)
 
 
 def _refuse_json(lines: Sequence[tuple[int, bytes]], name: str) -> None:

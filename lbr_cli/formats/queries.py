@@ -11,17 +11,7 @@ from typing import NamedTuple
 from lbr_cli.core import Query
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats.files import CarriageReturnError, CarriageReturns, Numbered, decoded, numbered, split_columns
-from lbr_cli.formats.json_lines import (
-    ID_TYPES,
-    INSTRUCTION,
-    add_nested,
-    as_id,
-    bad_type,
-    first_key,
-    instruction_of,
-    is_json,
-    json_object,
-)
+from lbr_cli.formats.json_lines import INSTRUCTION, Record, add_nested, bad_type, first_key, is_json, json_object
 from lbr_cli.formats.tables import TableColumns
 from lbr_cli.formats.topics import DEFAULT, read_topics
 from lbr_cli.formats.topics import FIELDS as TOPIC_FIELDS
@@ -122,25 +112,22 @@ def _from_topics(lines: Numbered, name: str, topic_field: str, wanted: Container
 def _from_json(lines: Numbered, name: str, texts: tuple[str, ...], wanted: Container[str]) -> Parsed:
     nested = [path for path in texts if "." in path]
     for number, data in lines:
-        record = json_object(data, name, number)
-        add_nested(record, nested)
-        id_key = first_key(IDS, record)
-        if id_key is None:
-            raise InputError(f"no query id ({', '.join(IDS)})", name, number)
-        query_id = as_id(record[id_key])
+        values = json_object(data, name, number)
+        add_nested(values, nested)
+        record = Record(values, name, number)
+        query_id, text_key = record.id(IDS), first_key(texts, values)
         if query_id is None:
-            raise InputError(bad_type(id_key, ID_TYPES, record[id_key]), name, number)
-        text_key = first_key(texts, record)
-        text = record[text_key] if text_key else None
-        instruction = (None, "") if text_key == INSTRUCTION else instruction_of(record, name, number)
+            raise record.error(f"no query id ({', '.join(IDS)})")
+        text = values[text_key] if text_key else None
+        instruction = (None, "") if text_key == INSTRUCTION else record.instruction()
         if isinstance(text, str) or query_id not in wanted:
             yield number, Query(query_id, text if isinstance(text, str) else None, *instruction)
         elif text_key is None:
-            keys = ", ".join(key for key in record if key != id_key)
+            keys = ", ".join(key for key in values if key != first_key(IDS, values))
             hint = f"name the key with --topic-field; the line has {keys}" if keys else ""
-            raise InputError(f"no query text ({', '.join(texts)})", name, number, hint=hint)
+            raise record.error(f"no query text ({', '.join(texts)})", hint)
         else:
-            raise InputError(bad_type(text_key, "a string", text), name, number)
+            raise record.error(bad_type(text_key, "a string", text))
 
 
 def _from_columns(

@@ -51,9 +51,6 @@ class RunJson(RunFormat):
             is_whole_run(values) or (_is_nested(values) and not JSONL_KEYS.intersection(values))
         )
 
-    def for_part(self, subset: str | None, split: str | None) -> RunJson:
-        return RunJson(subset, split)
-
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         numbered_lines = list(lines)
         scores, where = self._scores(_parsed(numbered_lines, file), file)

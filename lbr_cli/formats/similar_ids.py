@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.tables import shards

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lbr_cli.core import Candidate, Document, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import round_trip_number
-from lbr_cli.formats.json_lines import bad_type, dump_json, instruction_of, json_kind, json_object
+from lbr_cli.formats.json_lines import Record, bad_type, dump_json, json_kind, json_object
 from lbr_cli.formats.jsonl import DOC_IDS, LISTS, QUERY_IDS
 from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
 
@@ -23,7 +23,6 @@ LABELS = ("pos", "neg")
 
 class Training(RunFormat):
     name = "training"
-    suffix = ""
     kept_suffix = ".jsonl"  # training data is JSONL, too
 
     def matches(self, line: str) -> bool:
@@ -39,16 +38,12 @@ class Training(RunFormat):
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         for number, data in lines:
-            record = json_object(data, file, number)
+            record = Record(json_object(data, file, number), file, number)
             for key in ("query", *LABELS):
-                if key not in record:
-                    raise InputError(f'no "{key}", and training data has query, pos and neg', file, number)
-            if not isinstance(record["query"], str):
-                raise InputError(bad_type("query", "a string", record["query"]), file, number)
-            query = Query(str(number), record["query"], *instruction_of(record, file, number), record)
-            candidates = [
-                candidate for label in LABELS for candidate in _candidates(record[label], label, file, number)
-            ]
+                if key not in record.values:
+                    raise record.error(f'no "{key}", and training data has query, pos and neg')
+            query = Query(str(number), record.string("query"), *record.instruction(), record.values)
+            candidates = [candidate for label in LABELS for candidate in _candidates(record, label)]
             for candidate in candidates or (None,):
                 yield Line(number, query, candidate, implied=True)
 
@@ -63,14 +58,14 @@ class Training(RunFormat):
         return dump_json(record)
 
 
-def _candidates(texts: object, label: str, file: str, number: int) -> Iterator[Candidate]:
-    """Yield a candidate for each text. InputError for a value that is not a list of strings."""
+def _candidates(record: Record, label: str) -> Iterator[Candidate]:
+    """Yield a candidate for each text with this label. InputError for a value that is not a list of strings."""
+    texts = record.values[label]
     if not isinstance(texts, list):
-        raise InputError(bad_type(label, "an array", texts), file, number)
+        raise record.error(bad_type(label, "an array", texts))
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            message = f'"{label}" has to hold strings, item {index} is {json_kind(text)}'
-            raise InputError(message, file, number)
+            raise record.error(f'"{label}" has to hold strings, item {index} is {json_kind(text)}')
         doc_id = _doc_id(label, index)
         yield Candidate(doc_id, Document(doc_id, text))
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 import html.entities
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.files import BLANKS, Numbered, decoded
 
 IDS = ("docno",)
@@ -42,15 +42,6 @@ NEXT_TAG = re.compile("<")
 SGML_ENTITIES = {"hyph": "-", "blank": " "}  # of ISO 8879, not of HTML
 
 
-@dataclass(frozen=True, slots=True)
-class Elements:
-    """The names of elements in lower case; None means the default elements."""
-
-    doc_id: str | None = None
-    text: str | None = None
-    title: str | None = None
-
-
 class TrecDocument(NamedTuple):
     """A document before its text is extracted: its first line, its id and the markup between `<DOC>` and `</DOC>`."""
 
@@ -67,7 +58,7 @@ def is_trec_text(line: bytes) -> bool | None:
 
 
 def read_documents(
-    lines: Numbered, name: str, elements: Elements, bad: Callable[[InputError], None]
+    lines: Numbered, name: str, fields: Fields, bad: Callable[[InputError], None]
 ) -> Iterator[TrecDocument]:
     """Yield the documents of a file, one in memory at a time.
 
@@ -75,7 +66,7 @@ def read_documents(
     """
     for number, data in _documents(lines, name, bad):
         try:
-            yield _document(number, data, name, elements)
+            yield _document(number, data, name, fields)
         except _TrecWebError:
             raise
         except InputError as error:
@@ -124,14 +115,14 @@ class _TrecWebError(InputError):
         super().__init__("a TRECWEB corpus (<DOCHDR>); its HTML is unsupported", file, line, hint=hint)
 
 
-def _document(start: int, data: bytes, name: str, elements: Elements) -> TrecDocument:
+def _document(start: int, data: bytes, name: str, fields: Fields) -> TrecDocument:
     try:
         markup = data.decode("utf-8")
     except UnicodeDecodeError:
         for offset, part in enumerate(data.split(b"\n")):
             decoded(part, name, start + offset)
         raise
-    ids = (elements.doc_id,) if elements.doc_id else IDS
+    ids = (fields.id_field.lower(),) if fields.id_field else IDS
     doc_id: str | None = None
     for tag in TAG.finditer(markup):
         if tag[1]:
@@ -157,25 +148,25 @@ def _hint(option: str, markup: str) -> str:
     return f"name the element with {option}; the document has {', '.join(list(names)[:8])}" if names else ""
 
 
-def extracted(document: TrecDocument, name: str, elements: Elements) -> tuple[Document, bool]:
+def extracted(document: TrecDocument, name: str, fields: Fields) -> tuple[Document, bool]:
     """Return a document with its text and title, and whether it has a title element.
 
-    A title element inside a text element stays part of the text. InputError if `elements` names a text element that
+    A title element inside a text element stays part of the text. InputError if `fields` names a text element that
     the document does not have.
     """
     markup = COMMENT.sub(" ", document.markup)
-    texts = _spans(markup, (elements.text,) if elements.text else TEXTS, NEXT_TEXT)
-    if not texts and elements.text:
-        message = f"document {document.doc_id} has no <{elements.text.upper()}>"
+    texts = _spans(markup, (fields.text_field,) if fields.text_field else TEXTS, NEXT_TEXT)
+    if not texts and fields.text_field:
+        message = f"document {document.doc_id} has no <{fields.text_field.upper()}>"
         raise InputError(message, name, document.line, hint=_hint("--text-field", markup))
     titles: list[tuple[int, int]] = []
-    for element in (elements.title,) if elements.title else TITLES:
+    for element in (fields.title_field,) if fields.title_field else TITLES:
         spans = _spans(markup, (element,), NEXT_LINE)
         titles = [span for span in spans if not any(start <= span[0] < end for start, end in texts)]
         if titles:
             break
     if not texts:
-        ids = (elements.doc_id or "", *OTHER_IDS)
+        ids = (fields.id_field or "", *OTHER_IDS)
         texts = _between(sorted([*titles, *_spans(markup, ids, NEXT_TAG)]), len(markup))
     title = " ".join(filter(None, (_plain(markup[start:end]) for start, end in titles)))
     text = " ".join(filter(None, (_plain(markup[start:end]) for start, end in texts)))
@@ -183,9 +174,13 @@ def extracted(document: TrecDocument, name: str, elements: Elements) -> tuple[Do
 
 
 def _spans(markup: str, names: tuple[str, ...], unclosed: re.Pattern[str]) -> list[tuple[int, int]]:
-    """Return where the contents of the elements begin and end. One that is not closed ends where `unclosed` matches."""
+    """Return where the contents of the elements begin and end. One that is not closed ends where `unclosed` matches.
+
+    `names` are in upper or lower case.
+    """
     spans: list[tuple[int, int]] = []
-    tags = [tag for tag in TAG.finditer(markup) if tag[2].lower() in names]
+    elements = {name.lower() for name in names}
+    tags = [tag for tag in TAG.finditer(markup) if tag[2].lower() in elements]
     following: dict[str, re.Match[str]] = {}
     next_of_name: list[re.Match[str] | None] = [None] * len(tags)
     for index in reversed(range(len(tags))):

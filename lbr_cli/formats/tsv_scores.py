@@ -8,25 +8,25 @@ The score orders the candidates; the rank and the label are ignored.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from lbr_cli.core import Candidate, Query, RankedCandidate
 from lbr_cli.errors import InputError
 from lbr_cli.float32 import parse_number, round_trip_text
 from lbr_cli.formats.files import decoded, without_carriage_return
-from lbr_cli.formats.protocol import Line, OutputOptions, RunFormat
+from lbr_cli.formats.msmarco import RANK, TabSeparated
+from lbr_cli.formats.protocol import Line, OutputOptions
 from lbr_cli.formats.trec import falling_scores
 
-WHOLE = re.compile(r"[0-9]{1,18}")
 
+class TsvScores(TabSeparated):
+    """One of the two forms. `columns` are the names of its columns, of which the first `least` are required.
 
-class TsvScores(RunFormat):
-    """One of the two forms. `columns` are the names of its columns, of which the first `least` are required."""
+    An output file .tsv is an MS MARCO run, so these formats have no suffix.
+    """
 
     def __init__(self, name: str, columns: Sequence[str], least: int) -> None:
         self.name = name
-        self.suffix = ""  # .tsv is an MS MARCO run
         self._columns = columns
         self._least = least
         self._score = columns.index("score")
@@ -36,7 +36,7 @@ class TsvScores(RunFormat):
         if not self._least <= len(fields) <= len(self._columns) or parse_number(fields[self._score]) is None:
             return False
         # a whole number in the third of three fields is the rank of an MS MARCO run
-        return bool(WHOLE.fullmatch(fields[2])) == ("rank" in self._columns)
+        return bool(RANK.fullmatch(fields[2])) == ("rank" in self._columns)
 
     def read(self, lines: Iterable[tuple[int, bytes]], file: str) -> Iterator[Line]:
         query = Query("")
@@ -51,17 +51,12 @@ class TsvScores(RunFormat):
                 column = f"field {self._score + 1}"
                 message = f"the score, {column}, is not a finite decimal number: {fields[self._score]}"
                 raise InputError(message, file, number, hint="choose another format with --input-format")
-            if "rank" in self._columns and not WHOLE.fullmatch(fields[2]):
+            if "rank" in self._columns and not RANK.fullmatch(fields[2]):
                 message = f"the rank, field 3, is not a whole number: {fields[2]}"
                 raise InputError(message, file, number, hint="--input-format msmarco reads query texts and passages")
             if fields[0] != query.query_id:
                 query = Query(fields[0])
             yield Line(number, query, Candidate(fields[1], score=score))
-
-    def why_not_writable(self, query_id: str, doc_id: str) -> str:
-        if not query_id or not doc_id:
-            return "an empty id"
-        return "an id with a tab or a line break" if re.search(r"[\t\n]", query_id + doc_id) else ""
 
     def write(self, query: Query, rows: Sequence[RankedCandidate], options: OutputOptions) -> bytes:
         lines = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lbr_cli.formats import RunFormat
-from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.files import display_name
 from lbr_cli.ordering import RRF_K
 

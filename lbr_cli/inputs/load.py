@@ -9,6 +9,7 @@ from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
 from lbr_cli.datasets import DataSet, load_dataset
 from lbr_cli.errors import InputError, UsageError
 from lbr_cli.formats import Line, RunFormat, parse_run
+from lbr_cli.formats.fields import DEFAULT_FIELDS
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.jsonl import Jsonl
@@ -111,8 +112,8 @@ def _parse(
     if inputs.lines and query is not None:
         format_ = PlainLines(query, progress.warn)
         return format_, format_.read(enumerate(stream, 1), stream.name)
-    has_fields = bool(inputs.fields.chosen) and not inputs.corpora and dataset is None
-    return parse_run(stream, inputs.format, query, inputs.part, inputs.fields.of_candidates if has_fields else None)
+    fields = DEFAULT_FIELDS if inputs.corpora or dataset is not None else inputs.fields
+    return parse_run(stream, inputs.format, query, inputs.part, fields)
 
 
 def _with_rankings(runs: _Runs, documents: Mapping[str, Document], *, skip: bool) -> LoadedRun:

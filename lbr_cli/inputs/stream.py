@@ -28,7 +28,7 @@ def stream(inputs: Inputs, files: InputFiles, progress: Progress) -> Iterator[Ra
     Raises InputError for an invalid line, for a query or document without a text, and for a line of one of the last
     10,000 complete queries, unless it is a whole query with the same text and instruction.
     """
-    format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query), inputs.fields.of_candidates)
+    format_ = Jsonl(None if inputs.query is None else Query("1", inputs.query), inputs.fields)
     duplicates = DuplicateCount(Locations(inputs.run_name), inputs.policies.duplicates)
     # complete queries, with the number of their last line and without candidates
     answered: OrderedDict[str, CandidateGroup] = OrderedDict()

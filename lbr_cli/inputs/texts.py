@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from lbr_cli.core import Document, Progress
 from lbr_cli.datasets import DataSet
 from lbr_cli.errors import InputError, UsageError
-from lbr_cli.formats.corpus import SAMPLE, WantedDocuments, check_fields, read_corpus
+from lbr_cli.formats.corpus import SAMPLE, WantedDocuments, read_corpora
 from lbr_cli.formats.files import STDIN, CarriageReturnError, display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import QueryLine, read_queries, table_columns
 from lbr_cli.formats.similar_ids import similar, similar_document
-from lbr_cli.formats.tables import shards
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.groups import CandidateGroup, Groups, merged
 from lbr_cli.inputs.locations import Locations
@@ -150,12 +149,7 @@ def find_documents(groups: Groups, sources: TextSources) -> Mapping[str, Documen
         documents.documents = dataset.documents(wanted, inputs.fields)
         if not documents.documents:
             documents.sample = dataset.document_ids(SAMPLE)
-    for path in inputs.corpora:
-        progress.status(f"reading {display_name(path)}")
-        for file in shards(path):
-            stream = sources.files.open(file, columns=inputs.fields.table_columns)
-            read_corpus(stream, documents, inputs.fields, progress.note, bad)
-    check_fields(inputs.fields, documents, progress.warn)
+    read_corpora(inputs.corpora, sources.files, documents, inputs.fields, progress, bad)
     if skipped:
         progress.warn(f"{skipped[0]}; {counted(len(skipped), 'line was', 'lines were')} left out")
     if len(documents.documents) < len(wanted):

@@ -9,12 +9,12 @@ from lbr_cli.core import Document, Progress
 from lbr_cli.datasets import DataSet
 from lbr_cli.errors import InputError
 from lbr_cli.evaluation.runs import Run
-from lbr_cli.formats.corpus import Fields, WantedDocuments, check_fields, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpora
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.files import display_name
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries, table_columns
 from lbr_cli.formats.similar_ids import similar, similar_document
-from lbr_cli.formats.tables import shards
 from lbr_cli.report.page_data import Texts
 
 
@@ -87,12 +87,7 @@ def _read_documents(
 ) -> dict[str, Document]:
     """Return the missing documents that are in the corpora. InputError if none is and one is `needed`."""
     wanted = WantedDocuments(missing)
-    for path in corpora:
-        progress.status(f"reading {display_name(path)}")
-        for file in shards(path):
-            stream = InputFiles().open(file, columns=fields.table_columns)
-            read_corpus(stream, wanted, fields, progress.note, _raise)
-    check_fields(fields, wanted, progress.warn)
+    read_corpora(corpora, InputFiles(), wanted, fields, progress, _raise)
     if needed and not wanted.documents:
         hint = similar_document(sorted(missing), corpora, fields, "the runs")
         names = ", ".join(map(display_name, corpora))

@@ -8,7 +8,8 @@ import pytest
 
 from lbr_cli.errors import InputError
 from lbr_cli.formats import parse_run
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.qrels import Qrel, read_qrels
 from lbr_cli.formats.queries import read_queries

@@ -10,7 +10,8 @@ import pytest
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.input_files import InputFiles
 from support.files import write
 from support.program import Program

@@ -6,7 +6,8 @@ import pytest
 
 from lbr_cli.errors import InputError
 from lbr_cli.evaluation.runs import read_judgments, read_run
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries, table_columns
 from lbr_cli.formats.tables import shards

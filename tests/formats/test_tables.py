@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError, MissingError
 from lbr_cli.evaluation.runs import read_judgments, read_run
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.formats.queries import read_queries, table_columns
 from lbr_cli.formats.tables import TableColumns, shards
@@ -197,7 +198,7 @@ def test_only_the_named_columns_are_read(tmp_path: Path, form: str) -> None:
         }
     )
     (tmp_path / "t").write_bytes(FORMS[form](table))
-    assert corpus(tmp_path / "t", {"d2"}, Fields(texts=("doc.body",))) == {"d2": Document("d2", "trams")}
+    assert corpus(tmp_path / "t", {"d2"}, Fields(text_field="doc.body")) == {"d2": Document("d2", "trams")}
     assert lines(tmp_path / "t", TableColumns((("id", "_id"),), ("url", "title"))) == jsonl(
         [{"_id": "d1", "url": "u"}, {"_id": "d2", "url": "v"}]
     )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lbr_cli.core import Document
 from lbr_cli.errors import InputError
-from lbr_cli.formats.corpus import Fields, WantedDocuments, read_corpus
+from lbr_cli.formats.corpus import WantedDocuments, read_corpus
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.input_files import InputFiles
 from support.files import QUERIES, RUN, write
 from support.program import Program
@@ -100,11 +101,11 @@ def test_invalid_documents_can_be_skipped_and_trecweb_cannot(tmp_path: Path) -> 
 
 
 def test_options_name_elements(tmp_path: Path) -> None:
-    fields = Fields(("DOCID",), ("Body",), "subject", chosen=("--id-field", "--text-field", "--title-field"))
+    fields = Fields("DOCID", "Body", "subject")
     content = "<DOC><DOCNO>a</DOCNO><DOCID>7</DOCID><SUBJECT>t</SUBJECT><BODY>x</BODY><TEXT>y</TEXT></DOC>"
     assert read(tmp_path, content, fields) == [Document("7", "x", "t")]
     with pytest.raises(InputError, match=r"c:1: document a has no <BODY>") as error:
-        read(tmp_path, "<DOC><DOCNO>a</DOCNO><P>x</DOC>", Fields(texts=("body",), chosen=("--text-field",)))
+        read(tmp_path, "<DOC><DOCNO>a</DOCNO><P>x</DOC>", Fields(text_field="body"))
     assert error.value.hint == "name the element with --text-field; the document has DOCNO, P"
 
 

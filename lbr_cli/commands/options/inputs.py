@@ -10,14 +10,13 @@ from typer import Argument
 from lbr_cli.commands.command import OptionGroup, flag, option
 from lbr_cli.errors import UsageError
 from lbr_cli.formats import RUN_FORMATS, run_format
-from lbr_cli.formats.corpus import Fields
+from lbr_cli.formats.fields import Fields
 from lbr_cli.formats.files import STDIN
 from lbr_cli.formats.overwrite import WrittenFiles
 from lbr_cli.inputs import Inputs, Policies
 from lbr_cli.ordering import RRF_K
 
 FORMAT_NAMES = [known.name for known in RUN_FORMATS]
-FORMATS = ", ".join(FORMAT_NAMES)
 JSONL_FIELDS = ("id_field", "text_field", "title_field")
 QUERY_FIELDS = ("topic_field", "query_columns")
 # options that need a queries file
@@ -28,7 +27,7 @@ JOIN_OPTIONS = ("corpus", "queries", "dataset", "input_format", "subset", "split
 FUSE = option(None, "How to fuse several runs: reciprocal rank fusion.", "rrf")
 FUSE_K = option("N", "Constant of reciprocal rank fusion: a document gets 1/(N+rank) from each run.", RRF_K, min=0)
 INPUT_FORMAT = option(
-    "FORMAT", f"Format of RUN: {FORMATS}.", choices=FORMAT_NAMES, unset="detected from its first line"
+    "FORMAT", f"Format of RUN: {', '.join(FORMAT_NAMES)}.", choices=FORMAT_NAMES, unset="detected from its first line"
 )
 SUBSET = option("NAME", "Subset of predictions of MTEB that hold several.")
 SPLIT = option("NAME", "Split of predictions of MTEB that hold several.")
@@ -77,16 +76,10 @@ class TextOptions(OptionGroup):
 
     def fields(self) -> Fields:
         """Return the fields of a corpus with ids, texts and titles."""
-        default, columns = Fields(), _columns(self.tsv_columns)
+        columns = _columns(self.tsv_columns)
         if columns and (columns.count("id") != 1 or columns.count("text") != 1 or columns.count("title") > 1):
             raise UsageError(f"--tsv-columns {self.tsv_columns}: needs id and text once, and may name title once")
-        return Fields(
-            ids=default.ids if self.id_field is None else (self.id_field,),
-            texts=default.texts if self.text_field is None else (self.text_field,),
-            title=default.title if self.title_field is None else self.title_field,
-            columns=columns,
-            chosen=tuple(f"--{name.replace('_', '-')}" for name in JSONL_FIELDS if getattr(self, name) is not None),
-        )
+        return Fields(self.id_field, self.text_field, self.title_field, columns)
 
     def columns_of_queries(self) -> tuple[str, ...] | None:
         """Return the names of the columns of TSV queries, or None."""
