@@ -56,15 +56,12 @@ class Tokenizes(Protocol):
 
     def prompt(self, request: Any) -> Prompt:
         """Return the prompt of a request. RequestError if not one token of the document fits."""
-        ...
 
     def inputs(self, requests: Sequence[Any]) -> list[Prompt]:
         """Return the prompts of requests that pass `check_room`, with their token types, if any."""
-        ...
 
     def length_without_document(self, request: Any) -> int:
         """Return how many tokens the prompt of a request has if its document is empty."""
-        ...
 
 
 def narrowed(kind: type[R], request: Request) -> R:
