@@ -36,8 +36,8 @@ class AnyBert(nn.Module):
 
     @property
     def base_model(self) -> Bert:
-        """The encoder."""
-        return getattr(self, self.base_model_prefix, self)  # type: ignore[return-value]
+        """The encoder, which may be this model itself."""
+        return getattr(self, self.base_model_prefix, self)  # type: ignore[arg-type]
 
     @property
     def device(self) -> torch.device:
