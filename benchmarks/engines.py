@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lbr_cli.core import Document, Query
-from lbr_cli.engines import Server, Settings, Workers, load_engine
+from lbr_cli.engines import Server, Settings, Workers, prepare_engine
 from lbr_cli.formats.input_files import InputFiles
 from lbr_cli.inputs import Inputs
 from lbr_cli.inputs.load import load_run
@@ -102,7 +102,7 @@ def _loaded(name: str, arguments: argparse.Namespace, console: Console) -> Score
         settings = replace(settings, threads=arguments.threads if kind == "local" else None)
         if kind == "ray":
             settings = replace(settings, workers=Workers(int(count)))
-    engine = load_engine(kind, model, settings)
+    engine = prepare_engine(kind, model, settings).load()
     return Scorer(model.family, lambda pairs: engine, console)
 
 

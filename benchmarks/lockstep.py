@@ -37,7 +37,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from lbr_cli.computation import GROWTH
 from lbr_cli.core import Engine, Pair
-from lbr_cli.engines import Settings, load_engine
+from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.models import fetch, resolve
 from lbr_cli.progress import Console
 
@@ -175,8 +175,8 @@ def main() -> None:
     pairs = list(dict.fromkeys(Pair(*pair) for pair in texts))
     with Console(bar=False, quiet=True) as console:
         model = fetch(resolve(options.model), console)
-    engine = load_engine("local", model, Settings("cpu", "float32"))
-    int8 = load_engine("local", model, Settings("cpu", "int8"))
+    engine = prepare_engine("local", model, Settings("cpu", "float32")).load()
+    int8 = prepare_engine("local", model, Settings("cpu", "int8")).load()
     cross_encoder = CrossEncoder(options.model, device="cpu", activation_fn=torch.nn.Identity())
     shapes = shapes_of_batches(engine, pairs, options.depth)
     config = engine.model.config  # type: ignore[attr-defined]

@@ -19,12 +19,12 @@ from lbr_cli import __version__
 from lbr_cli.core import Document, Progress, Query
 from lbr_cli.engines import ComputeSpec, Settings
 from lbr_cli.engines.prompt_preview import prompt_preview
-from lbr_cli.errors import RequestError, RunError
+from lbr_cli.errors import RunError
 from lbr_cli.models import ALIASES, HubModel, LocalModel, fetch
 from lbr_cli.models.digests import file_digests, fingerprint
 from lbr_cli.reference import MAX_LENGTH, Reference, ReferencePair, compare, current_versions
 from lbr_cli.reference_pairs import REFERENCE_PAIRS
-from lbr_cli.scoring import Scorer, requests_of
+from lbr_cli.scoring import Scorer, naming_pair, requests_of
 
 QUERY = Query("self-test", "how do I get rid of the white crust inside my kettle")
 DOCUMENTS = [
@@ -126,10 +126,8 @@ def _reference(
     pairs = []
     for number, (text, contents) in enumerate(texts, start=1):
         query, document = Query(str(number), text), Document(str(number), contents)
-        try:
+        with naming_pair(model.family, [(query, document)]):
             tokens = [preview.prompt(request).ids for request in requests_of(model.family, query, document)]
-        except RequestError as error:
-            raise error.of_pair(query.query_id, document.doc_id) from error
         score = scorer.score_query(query, [document])[0].value
         pairs.append(ReferencePair(text, contents, tokens, score))
     return Reference(

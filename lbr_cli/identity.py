@@ -39,8 +39,8 @@ class Identity:
     @property
     def key(self) -> bytes:
         """A digest of all fields and `SCORING_VERSION`, for the keys of cached scores."""
-        parts = (SCORING_VERSION, fingerprint(self.files), self.engine, *_values(self.spec), _family_text(self.family))
-        return key_of(*(part.encode("utf-8", "surrogatepass") for part in parts))
+        spec = map(str, asdict(self.spec).values())
+        return key_of(SCORING_VERSION, fingerprint(self.files), self.engine, *spec, _family_text(self.family))
 
 
 class Memo:
@@ -89,10 +89,6 @@ def spec_parts(
     fields = tuple(ComputeSpec.__dataclass_fields__)
     family = _family_text(model.family)
     return (SCORING_VERSION, *fields, fingerprint(files), engine, *options, *server, family, hardware_fingerprint())
-
-
-def _values(spec: ComputeSpec) -> tuple[str, ...]:
-    return tuple(map(str, asdict(spec).values()))
 
 
 def _family_text(family: Family) -> str:

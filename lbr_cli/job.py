@@ -34,8 +34,8 @@ from lbr_cli.models import LocalModel, Model, ServedModel, fetch
 from lbr_cli.models.digests import model_files
 from lbr_cli.models.model import explained
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
-from lbr_cli.scoring import Counts, Scorer, instructed
-from lbr_cli.setup import Pairs, Setup, set_up
+from lbr_cli.scoring import Counts, Pairs, Scorer, instructed
+from lbr_cli.setup import Preparation, Setup, set_up_without_model
 from lbr_cli.wording import counted
 
 TRUNCATED_WARNING_SHARE = 0.1  # of passages: fewer truncated ones are harmless, because passages overlap
@@ -271,12 +271,12 @@ def _checked(ranking: Ranking, job: Job, input_format: RunFormat, format_: RunFo
 def _set_up(job: Job, files: InputFiles, cache: Cache, progress: Progress, pairs: Pairs | None = None) -> Setup:
     if job.model is None:
         progress.note("--engine overlap counts shared words and uses no model: for trying files, not for ranking")
+        return set_up_without_model(job.engine, job.settings, progress, pairs)
     memo = Memo(cache)
-    model = fetch(job.model, progress, memo.sha256) if job.model else None
-    if model and job.explain:
+    model = fetch(job.model, progress, memo.sha256)
+    if job.explain:
         model = explained(model)
     _check_model(files, model)
-    if model:
-        job.method.check(model.family)
+    job.method.check(model.family)
     identify = job.manifest is not None
-    return set_up(model, job.engine, job.settings, memo, progress, pairs=pairs, identify=identify)
+    return Preparation(model, job.engine, job.settings, memo, progress, identify=identify).set_up(pairs)

@@ -11,12 +11,10 @@ import orjson
 
 from lbr_cli import __version__
 from lbr_cli.engines import ENGINES, UNLIMITED
-from lbr_cli.engines.environment import version_of
+from lbr_cli.engines.environment import LIBRARIES, version_of
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import fingerprint, is_weights
 from lbr_cli.setup import Setup
-
-PACKAGES = ("torch", "transformers", "tokenizers")
 
 
 def manifest(
@@ -31,7 +29,7 @@ def manifest(
     tokenizer = model.tokenizer if isinstance(model, ServedModel) else None
     local = next((source for source in (model, tokenizer) if isinstance(source, LocalModel)), None)
     engine = ENGINES.get(options.get("engine", ""))
-    packages = [*PACKAGES, *([engine.package] if engine and engine.package else [])]
+    packages = [*LIBRARIES, *([engine.package] if engine and engine.package else [])]
     packages += ["peft"] if local and local.base else []
     record: dict[str, Any] = {
         "lbr": __version__,

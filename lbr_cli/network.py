@@ -7,7 +7,7 @@ The constructor of an HTTP client reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from urllib.parse import urlsplit
@@ -41,18 +41,11 @@ def checked_environment(url: str, socks_package: str = "socksio") -> Iterator[No
             if url.startswith("https"):
                 raise MissingError(f"{name}: no such file or folder: {path}", hint=f"unset {name}, or correct it")
             hidden.append(name)
-    with without(hidden):
-        yield
-
-
-@contextmanager
-def without(names: Iterable[str]) -> Iterator[None]:
-    """Remove these variables from the environment in this block."""
-    hidden = {name: os.environ.pop(name) for name in names}
+    removed = {name: os.environ.pop(name) for name in hidden}
     try:
         yield
     finally:
-        os.environ.update(hidden)
+        os.environ.update(removed)
 
 
 def proxy_variable(url: str) -> str:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from lbr_cli.core import Progress, Ranking
 from lbr_cli.engines import ENGINES, UNLIMITED
 from lbr_cli.engines.prompt_preview import prompt_preview, token_lengths
-from lbr_cli.errors import InputError, RequestError, UsageError
+from lbr_cli.errors import InputError, UsageError
 from lbr_cli.job import Job, input_files, load_checked
 from lbr_cli.models import HubModel, LocalModel, ServedModel, fetch, find_local
 from lbr_cli.progress import printable
 from lbr_cli.rerank import pairs_to_score
-from lbr_cli.scoring import requests_of
+from lbr_cli.scoring import naming_pair, requests_of
 
 
 def dry_run(job: Job, progress: Progress) -> str:
@@ -56,10 +56,8 @@ def show_prompt(job: Job, progress: Progress) -> str:
         document = passage.document
         lines.append(f"passage   {passage.number}{f' of {passage.total}' if passage.total else ''}")
     for request in requests_of(model.family, query, document):
-        try:
+        with naming_pair(model.family, [(query, document)]):
             prompt = preview.prompt(request)
-        except RequestError as error:
-            raise error.of_pair(query.query_id, document.doc_id) from error
         limit = f" of at most {preview.max_length}" if preview.max_length < UNLIMITED else ""
         truncated = ", the text truncated" if prompt.truncated else ""
         lines.append(f"tokens    {len(prompt.ids)}{limit}{truncated}\n")
@@ -87,16 +85,10 @@ def _tokens(job: Job, rankings: Sequence[Ranking], progress: Progress) -> str:
             return f"not counted: the tokenizer of {source.hub_id} is not on this machine"
         return "not counted: the server makes the prompts; add --tokenizer to count their tokens"
     preview = prompt_preview(job.engine, model, job.settings)
-    family = model.family
-    pairs = pairs_to_score(rankings, job.method)
-    try:
-        lengths, truncated = token_lengths(
-            preview, (request for pair in pairs for request in requests_of(family, *pair))
-        )
-    except RequestError as error:
-        pairs = pairs_to_score(rankings, job.method)
-        query, document = next(pair for pair in pairs if error.request in requests_of(family, *pair))
-        raise error.of_pair(query.query_id, document.doc_id) from error
+    family, pairs = model.family, pairs_to_score(rankings, job.method)
+    with naming_pair(family, pairs_to_score(rankings, job.method)):
+        requests = (request for pair in pairs for request in requests_of(family, *pair))
+        lengths, truncated = token_lengths(preview, requests)
     lengths.sort()
     quantiles = (("shortest", 0), ("median", 0.5), ("95 %", 0.95), ("longest", 1))
     spread = ", ".join(f"{name} {lengths[int(share * (len(lengths) - 1))]}" for name, share in quantiles)

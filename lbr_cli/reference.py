@@ -25,6 +25,7 @@ import orjson
 from lbr_cli import __version__
 from lbr_cli.engines.environment import version_of
 from lbr_cli.errors import InputError, RunError, read_error
+from lbr_cli.models.json_file import KINDS
 
 FORMAT = 1
 PACKAGES = ("transformers", "tokenizers", "torch")
@@ -86,25 +87,16 @@ def read_reference(path: str) -> Reference:
     except (ValueError, RecursionError) as error:  # not UTF-8, NaN, or nested too deep
         raise InputError(f"invalid JSON: {error}", path) from error
     record = _Fields(path, "", values)
-    if record.integer("format") != FORMAT:
+    if record.get("format", int) != FORMAT:
         raise record.error("format", f"is not {FORMAT}, the format that this version of lbr reads")
-    versions = _Fields(path, "versions.", record.get("versions", dict, "an object"))
-    pairs = [
-        _pair(_Fields(path, f"pairs[{number}].", pair))
-        for number, pair in enumerate(record.get("pairs", list, "an array"))
-    ]
+    versions = _Fields(path, "versions.", record.get("versions", dict))
+    listed = record.get("pairs", list)
+    pairs = [_pair(_Fields(path, f"pairs[{number}].", pair)) for number, pair in enumerate(listed)]
     if not pairs:
         raise record.error("pairs", "is empty")
-    return Reference(
-        {name: versions.string(name) for name in versions.values},
-        record.string("model"),
-        record.string("fingerprint"),
-        record.string("family"),
-        record.string("device"),
-        record.string("dtype"),
-        record.integer("max_length"),
-        pairs,
-    )
+    numbers = {name: versions.get(name, str) for name in versions.values}
+    texts = {name: record.get(name, str) for name in ("model", "fingerprint", "family", "device", "dtype")}
+    return Reference(numbers, **texts, max_length=record.get("max_length", int), pairs=pairs)
 
 
 def compare(path: str, recorded: Reference, computed: Reference) -> str:
@@ -159,14 +151,14 @@ def _cause(recorded: Reference, computed: Reference) -> str:
 
 
 def _pair(fields: _Fields) -> ReferencePair:
-    tokens = fields.get("tokens", list, "an array")
+    tokens = fields.get("tokens", list)
     for ids in tokens:
         if not isinstance(ids, list) or not all(type(token) is int for token in ids):
             raise fields.error("tokens", "has to be an array of arrays of integers")
-    score = fields.get("score", (int, float), "a number")
-    if isinstance(score, bool) or not math.isfinite(score):
+    score = fields.get("score", object)
+    if type(score) not in (int, float) or not math.isfinite(score):
         raise fields.error("score", "has to be a number")
-    return ReferencePair(fields.string("query"), fields.string("document"), tokens, float(score))
+    return ReferencePair(fields.get("query", str), fields.get("document", str), tokens, float(score))
 
 
 class _Fields:
@@ -180,20 +172,13 @@ class _Fields:
         self._path = path
         self._prefix = prefix
 
-    def get(self, key: str, kind: type | tuple[type, ...], described: str) -> Any:
+    def get(self, key: str, kind: type) -> Any:
+        """Return the value of a key, which has to be present and of this type."""
         if key not in self.values:
             raise self.error(key, "is missing")
         if not isinstance(self.values[key], kind):
-            raise self.error(key, f"has to be {described}")
+            raise self.error(key, f"has to be {KINDS[kind]}")
         return self.values[key]
-
-    def string(self, key: str) -> str:
-        value: str = self.get(key, str, "a string")
-        return value
-
-    def integer(self, key: str) -> int:
-        value: int = self.get(key, int, "an integer")
-        return value
 
     def error(self, key: str, problem: str) -> InputError:
         return InputError(f'"{self._prefix}{key}" {problem}', self._path, hint="write it with lbr doctor --record")

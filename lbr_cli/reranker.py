@@ -24,7 +24,8 @@ from lbr_cli.inputs.values import RUN, Run, Texts, joined_rankings, merged_ranki
 from lbr_cli.job import warn_about_scores
 from lbr_cli.models import fetch
 from lbr_cli.rerank import Method, check_first_stage_scores, pairs_to_score, rerank
-from lbr_cli.setup import Pairs, Preparation, Setup, set_up
+from lbr_cli.scoring import Pairs
+from lbr_cli.setup import Preparation, Setup, set_up_without_model
 
 Path = str | os.PathLike[str]
 
@@ -185,7 +186,7 @@ class Reranker:
     def _set_up(self, pairs: Pairs) -> Setup:
         """Return the setup of a call. The first call fetches the model."""
         if self._model is None:
-            return set_up(None, self._engine, self._settings, self._memo, self._progress, pairs=pairs)
+            return set_up_without_model(self._engine, self._settings, self._progress, pairs)
         if self._preparation is None:
             model = fetch(self._model, self._progress, self._memo.sha256)
             cached = self._location is not None

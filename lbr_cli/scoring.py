@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from lbr_cli.computation import Computation, Entry, Item, Missing, WaitingPair
 from lbr_cli.core import Answer, Batch, Document, Engine, Family, NextToken, Progress, Query, Score
 from lbr_cli.errors import InputError, RequestError, RunError, UsageError
 
+Pairs = Callable[[], Iterable[tuple[Query, Document]]]  # the same pairs at each call
 LOOKUP_SIZE = 1000  # pairs that are looked up in the cache at once
 # shared by all scores without further details, which saves memory
 TRUNCATED: Mapping[bool, Mapping[str, Any]] = {truncated: {"truncated": truncated} for truncated in (False, True)}
@@ -91,29 +93,26 @@ class Scorer:
         """Where and how the engine computes."""
         return self._engine.description if self._engine else "nothing computed"
 
-    def plan(self, pairs: Callable[[], Iterable[tuple[Query, Document]]]) -> Plan:
-        """Look up the pairs of a job and check those without a score. `pairs` returns the same pairs at each call."""
+    def plan(self, pairs: Pairs) -> Plan:
+        """Look up the pairs of a job and check those without a score."""
         plan = look_up(pairs(), self.family, self.scores)
         self.check(plan, pairs)
         return plan
 
-    def check(self, plan: Plan, pairs: Callable[[], Iterable[tuple[Query, Document]]]) -> None:
+    def check(self, plan: Plan, pairs: Pairs) -> None:
         """Check all pairs without a score before any is computed. The engine is loaded only if a score is missing.
 
         Raises RequestError, with the ids of the pair, for one that cannot be scored.
         """
         if not plan.missing:
             return
-        try:
+        with naming_pair(self.family, pairs()):
             self._loaded(plan.missing).check(
                 request
                 for is_cached, pair in zip(plan.cached, pairs(), strict=True)
                 if not is_cached
                 for request in requests_of(self.family, *pair)
             )
-        except RequestError as error:
-            query, document = next(pair for pair in pairs() if error.request in requests_of(self.family, *pair))
-            raise error.of_pair(query.query_id, document.doc_id) from error
 
     def score(self, items: Iterable[Item], plan: Plan | None = None) -> Iterator[tuple[Item, list[Score]]]:
         """Yield each query with the scores of its documents, in the order of the input, as soon as it is complete.
@@ -165,10 +164,7 @@ class Scorer:
         if self.scores.enabled and not entry.keys:
             entry.keys = b"".join(self.scores.key(requests_of(self.family, query, document)) for document in documents)
         entry.is_looked_up = True
-        if self.scores.enabled:
-            entry.scores = self.scores.get([entry.key(position) for position in range(len(documents))])
-        else:
-            entry.scores = [None] * len(documents)
+        entry.scores = self.scores.get([entry.key(position) for position in range(len(documents))])
         hits = [score is not None for score in entry.scores]
         # scores that entered the cache after the plan were computed by this job
         cached = sum(hits) if entry.cached is None else sum(map(min, hits, entry.cached))
@@ -249,6 +245,16 @@ def look_up(pairs: Iterable[tuple[Query, Document]], family: Family, scores: Sco
 def requests_of(family: Family, query: Query, document: Document) -> PairRequests:
     """Return the requests of a pair. InputError for an instruction that the family does not take."""
     return instructed(family, query).requests(query.text or "", document)
+
+
+@contextmanager
+def naming_pair(family: Family, pairs: Iterable[tuple[Query, Document]]) -> Iterator[None]:
+    """Add the ids of the pair to a RequestError in this block; its request is that of one of the pairs."""
+    try:
+        yield
+    except RequestError as error:
+        query, document = next(pair for pair in pairs if error.request in requests_of(family, *pair))
+        raise error.of_pair(query.query_id, document.doc_id) from error
 
 
 def instructed(family: Family, query: Query) -> Family:

@@ -5,22 +5,19 @@ No weights are loaded, and torch is not imported, if all scores of the job are c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
 from lbr_cli.cache.scores import ScoreCache
-from lbr_cli.core import Document, Engine, Progress, Query
+from lbr_cli.core import Engine, Progress
 from lbr_cli.engines import ComputeSpec, Prepared, Settings, prepare_engine
 from lbr_cli.errors import RunError
 from lbr_cli.families.shared_words import SharedWords
 from lbr_cli.identity import Identity, Memo, spec_parts
 from lbr_cli.models import LocalModel, ServedModel
 from lbr_cli.models.digests import file_digests, has_code_elsewhere
-from lbr_cli.scoring import Plan, Scorer, look_up
-
-Pairs = Callable[[], Iterable[tuple[Query, Document]]]  # the same pairs at each call
+from lbr_cli.scoring import Pairs, Plan, Scorer, look_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +34,10 @@ class Setup:
     plan: Plan | None
 
 
-def set_up(
-    model: LocalModel | ServedModel | None,
-    engine: str,
-    settings: Settings,
-    memo: Memo,
-    progress: Progress,
-    *,
-    pairs: Pairs | None = None,
-    identify: bool = False,
-) -> Setup:
-    """Return the setup of one job, as `Preparation.set_up` does. `model` is None for an engine without one."""
-    if model is None:
-        scorer = Scorer(SharedWords(), prepare_engine(engine, None, settings).load, progress)
-        return Setup(None, None, scorer, scorer.plan(pairs) if pairs else None)
-    return Preparation(model, engine, settings, memo, progress, identify=identify).set_up(pairs)
+def set_up_without_model(engine: str, settings: Settings, progress: Progress, pairs: Pairs | None) -> Setup:
+    """Return the setup of a job for an engine without a model. `pairs` are those of `Preparation.set_up`."""
+    scorer = Scorer(SharedWords(), prepare_engine(engine, None, settings).load, progress)
+    return Setup(None, None, scorer, scorer.plan(pairs) if pairs else None)
 
 
 class Preparation:

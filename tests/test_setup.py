@@ -26,7 +26,7 @@ from lbr_cli.identity import Memo
 from lbr_cli.models import HubModel, LocalModel, fetch, resolve
 from lbr_cli.models.digests import file_digests, fingerprint, has_code_elsewhere
 from lbr_cli.scoring import QueryDocuments
-from lbr_cli.setup import set_up
+from lbr_cli.setup import Preparation
 from support import checkpoints
 from support.files import write
 from support.paths import ROOT
@@ -65,14 +65,8 @@ def scored(
     model: HubModel | LocalModel, case: Case, cache: Cache, progress: RecordedProgress, documents: list[Document]
 ) -> list[float]:
     query = Query("q", case.query)
-    made = set_up(
-        fetch(model, progress),
-        case.engine,
-        case.settings,
-        Memo(cache),
-        progress,
-        pairs=lambda: ((query, document) for document in documents),
-    )
+    preparation = Preparation(fetch(model, progress), case.engine, case.settings, Memo(cache), progress)
+    made = preparation.set_up(lambda: ((query, document) for document in documents))
     ((_, scores),) = made.scorer.score([QueryDocuments(query, documents)], made.plan)
     return [score.value for score in scores]
 

@@ -125,8 +125,3 @@ def prepare_engine(name: str, model: LocalModel | ServedModel | None, settings: 
     module = importlib.import_module(f"lbr_cli.engines.{name.replace('-', '_')}")
     prepare: Callable[[Any, Settings], Prepared] = module.prepare
     return prepare(model, settings)
-
-
-def load_engine(name: str, model: LocalModel | ServedModel | None, settings: Settings, pairs: int = 0) -> Engine:
-    """Return the engine `name` with its weights, for a job of `pairs` pairs (0 if unknown)."""
-    return prepare_engine(name, model, settings).load(pairs)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ENV_PREFIXES = ("ATEN_", "CUDA_", "DNNL_", "HIP_", "NVIDIA_", "ONEDNN_", "PYTORCH_", "ROCR_")
+LIBRARIES = ("torch", "transformers", "tokenizers")  # of the engine "local"
 PROCESSOR = re.compile(r"^(?:model name|flags|Features|CPU part)\s*:.*$", re.MULTILINE)
 
 
@@ -17,7 +18,7 @@ def hardware_fingerprint() -> str:
     """Return a text that changes with hardware, drivers, libraries and environment variables that torch reads."""
     devices = [path for pattern in ("/dev/nvidia*", "/dev/kfd", "/dev/dri/*") for path in sorted(glob.glob(pattern))]
     variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(ENV_PREFIXES))
-    versions = [version_of(package) for package in ("torch", "transformers", "tokenizers")]
+    versions = [version_of(package) for package in LIBRARIES]
     processors = sorted(set(PROCESSOR.findall(_read_text("/proc/cpuinfo"))))
     system = platform.platform(), platform.machine(), processors, _read_text("/proc/driver/nvidia/version")
     return repr((*system, devices, variables, versions))

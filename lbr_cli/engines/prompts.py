@@ -56,15 +56,12 @@ class Tokenizes(Protocol):
 
     def prompt(self, request: Any) -> Prompt:
         """Return the prompt of a request. RequestError if not one token of the document fits."""
-        ...
 
     def inputs(self, requests: Sequence[Any]) -> list[Prompt]:
         """Return the prompts of requests that pass `check_room`, with their token types, if any."""
-        ...
 
     def length_without_document(self, request: Any) -> int:
         """Return how many tokens the prompt of a request has if its document is empty."""
-        ...
 
 
 def narrowed(kind: type[R], request: Request) -> R:
@@ -76,13 +73,13 @@ def narrowed(kind: type[R], request: Request) -> R:
 
 def check_room(tokenizer: Tokenizes, request: Request) -> None:
     """Raise RequestError if the query of a request leaves no room for a document."""
-    used = tokenizer.length_without_document(request)
-    if used >= tokenizer.max_length:
-        raise query_too_long(request, used, tokenizer.max_length)
+    if tokenizer.length_without_document(request) >= tokenizer.max_length:
+        raise query_too_long(tokenizer, request)
 
 
-def query_too_long(request: Request, used: int, limit: int) -> RequestError:
-    """Return the error for a prompt of `used` tokens without its document, of at most `limit`."""
+def query_too_long(tokenizer: Tokenizes, request: Request) -> RequestError:
+    """Return the error for a request whose query leaves no room for its document."""
+    used, limit = tokenizer.length_without_document(request), tokenizer.max_length
     message = f"query too long: the prompt has {used} tokens without a document, of at most {limit}"
     return RequestError(message, request, hint="shorten the query, or raise --max-length if the model reads more")
 
@@ -171,14 +168,14 @@ class PromptTokenizer:
         kept = len(ends)
         if template.cuts_tokens and len(text) == start + len(document):
             if len(ids) - room >= kept:
-                raise self._too_long(request)
+                raise query_too_long(self, request)
             return Prompt(request, head + ids[:room] + tail, True)
         # Cut the document at the end of a token and tokenize it again, as if it had that length. Its tokens may merge
         # differently then, and need another cut.
         while (over := len(ids) - room) > 0:
             kept -= over
             if kept <= 0:
-                raise self._too_long(request)
+                raise query_too_long(self, request)
             ids, _ = encode(self._tokenizer, template.parts(request, document[: ends[kept - 1]])[1])
         return Prompt(request, head + ids + tail, True)
 
@@ -200,9 +197,6 @@ class PromptTokenizer:
 
     def _ids(self, parts: Sequence[Part]) -> list[int]:
         return [i for part in parts for i in (self._text(part) if isinstance(part, str) else part)]
-
-    def _too_long(self, request: Prompted) -> RequestError:
-        return query_too_long(request, self.length_without_document(request), self.max_length)
 
 
 def check_family(family: Family, engine: str) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import sigmoid
+from lbr_cli.families.odds import LogitFamily
 
 TASK = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
@@ -23,11 +23,9 @@ TASK = (
 
 
 @dataclass(frozen=True, slots=True)
-class BgeGemma:
+class BgeGemma(LogitFamily):
     name: ClassVar[str] = "bge-gemma"
     scale: ClassVar[str] = "logit of Yes"
-    request_type: ClassVar[type[Request]] = NextToken
-    shares: ClassVar[Literal["query", "document"]] = "query"
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
         before, after = (f"A: {query}", "\n", "B: "), ("", "\n", TASK)
@@ -36,6 +34,3 @@ class BgeGemma:
     def score(self, answers: Sequence[Answer]) -> Score:
         (logit,) = answers[0].values
         return Score(logit, {"probability": self.probability(logit)})
-
-    def probability(self, score: float) -> float | None:
-        return sigmoid(score)

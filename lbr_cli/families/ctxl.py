@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import sigmoid
+from lbr_cli.families.odds import LogitFamily
 
 TASK = "Check whether a given document contains information helpful to answer the query.\n<Document> "
 
 
 @dataclass(frozen=True, slots=True)
-class Ctxl:
+class Ctxl(LogitFamily):
     name: ClassVar[str] = "ctxl"
     scale: ClassVar[str] = "logit of token 0"
-    request_type: ClassVar[type[Request]] = NextToken
     shares: ClassVar[Literal["query", "document"]] = "document"
     instruction: str = ""
 
@@ -35,6 +34,3 @@ class Ctxl:
     def score(self, answers: Sequence[Answer]) -> Score:
         logit = float(answers[0].values[0])
         return Score(logit, {"probability": self.probability(logit)})
-
-    def probability(self, score: float) -> float | None:
-        return sigmoid(score)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lbr_cli.core import Answer, Document, NextToken, PairChat, Request, Score
-from lbr_cli.families.odds import sigmoid
+from lbr_cli.families.odds import LogitFamily
 
 
 @dataclass(frozen=True, slots=True)
-class LogitScore:
+class LogitScore(LogitFamily):
     """`tokens` are the ids for relevant and, in most folders, not relevant. `instruction` is the system message.
 
     Options are those of the model's folder, except an `instruction` that is not None.
@@ -28,8 +28,6 @@ class LogitScore:
 
     name: ClassVar[str] = "logit-score"
     scale: ClassVar[str] = "logit of one token, log-odds of two"
-    request_type: ClassVar[type[Request]] = NextToken
-    shares: ClassVar[Literal["query", "document"]] = "query"
     instruction: str | None = None
     tokens: tuple[int, ...] = ()
     chat: PairChat = PairChat()
@@ -43,6 +41,3 @@ class LogitScore:
         relevant, *other = answers[0].values
         score = float(relevant) - float(other[0]) if other else float(relevant)
         return Score(score, {"probability": self.probability(score)})
-
-    def probability(self, score: float) -> float | None:
-        return sigmoid(score)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import log_odds, sigmoid
+from lbr_cli.families.odds import LogitFamily, log_odds
 
 TRUE_FALSE = ("▁true", "▁false")
 YES_NO = ("▁yes", "▁no")
@@ -22,13 +22,11 @@ SIM_NAO = ("▁sim", "▁não")
 
 
 @dataclass(frozen=True, slots=True)
-class MonoT5:
+class MonoT5(LogitFamily):
     """`labels` are the tokens for relevant and not relevant."""
 
     name: ClassVar[str] = "monot5"
     scale: ClassVar[str] = "log-odds of true against false"
-    request_type: ClassVar[type[Request]] = NextToken
-    shares: ClassVar[Literal["query", "document"]] = "query"
     labels: tuple[str, str] = TRUE_FALSE
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
@@ -37,6 +35,3 @@ class MonoT5:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], self.labels)
-
-    def probability(self, score: float) -> float | None:
-        return sigmoid(score)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import sigmoid
+from lbr_cli.families.odds import LogitFamily
 
 TEMPLATE = RawTemplate(
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
@@ -31,11 +31,9 @@ LABELS = ("1", "0")
 
 
 @dataclass(frozen=True, slots=True)
-class MxbaiV2:
+class MxbaiV2(LogitFamily):
     name: ClassVar[str] = "mxbai-v2"
     scale: ClassVar[str] = "logit of 1 less that of 0"
-    request_type: ClassVar[type[Request]] = NextToken
-    shares: ClassVar[Literal["query", "document"]] = "query"
     instruction: str = ""
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
@@ -47,6 +45,3 @@ class MxbaiV2:
         relevant, other = answers[0].values
         score = relevant - other
         return Score(score, {"probability": self.probability(score)})
-
-    def probability(self, score: float) -> float | None:
-        return sigmoid(score)

@@ -1,12 +1,24 @@
-"""Scores from two labels, one for relevant and one for not relevant."""
+"""What families share: scores that are a logit or log-odds, and their probability."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar, Literal
 
-from lbr_cli.core import Answer, Score
+from lbr_cli.core import Answer, NextToken, Request, Score
 
 MIN_MASS = 0.5
+
+
+class LogitFamily:
+    """A family that asks for the next token after a prompt, query first; its score is a logit or log-odds."""
+
+    __slots__ = ()
+    request_type: ClassVar[type[Request]] = NextToken
+    shares: ClassVar[Literal["query", "document"]] = "query"
+
+    def probability(self, score: float) -> float | None:
+        return sigmoid(score)
 
 
 def log_odds(answer: Answer, labels: tuple[str, str]) -> Score:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lbr_cli.core import Answer, Document, NextToken, RawTemplate, Request, Score
-from lbr_cli.families.odds import log_odds, sigmoid
+from lbr_cli.families.odds import LogitFamily, log_odds
 
 TEMPLATE = RawTemplate(
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -26,11 +26,9 @@ LABELS = ("yes", "no")
 
 
 @dataclass(frozen=True, slots=True)
-class Qwen3:
+class Qwen3(LogitFamily):
     name: ClassVar[str] = "qwen3"
     scale: ClassVar[str] = "log-odds of yes against no"
-    request_type: ClassVar[type[Request]] = NextToken
-    shares: ClassVar[Literal["query", "document"]] = "query"
     instruction: str = INSTRUCTION
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:
@@ -39,6 +37,3 @@ class Qwen3:
 
     def score(self, answers: Sequence[Answer]) -> Score:
         return log_odds(answers[0], LABELS)
-
-    def probability(self, score: float) -> float | None:
-        return sigmoid(score)

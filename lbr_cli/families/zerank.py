@@ -12,21 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lbr_cli.core import Answer, Document, NextToken, PairChat, Request, Score
-from lbr_cli.families.odds import sigmoid
+from lbr_cli.families.odds import LogitFamily, sigmoid
 
 TEMPLATE = PairChat(query_role="system", document_role="user", variables=(("add_generation_prompt", True),))
 TEMPERATURE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Zerank:
+class Zerank(LogitFamily):
     name: ClassVar[str] = "zerank"
     scale: ClassVar[str] = "logit of Yes"
-    request_type: ClassVar[type[Request]] = NextToken
-    shares: ClassVar[Literal["query", "document"]] = "query"
     instruction: str = ""
 
     def requests(self, query: str, document: Document) -> tuple[Request, ...]:

@@ -48,9 +48,7 @@ def family_of(folder: Path, gguf: str, base: Path | None = None, task: str | Non
     sentence_transformers.check_cross_encoder(folder)
     if sentence_transformers.has_logit_score(folder):
         return LogitScore()
-    if sentence_transformers.has_scoring_modules(folder):
-        return Classifier()
-    if task == "SEQ_CLS":
+    if sentence_transformers.has_scoring_modules(folder) or task == "SEQ_CLS":
         return Classifier()
     config = read_config(base or sentence_transformers.transformer_folder(folder))
     check_scope(config)
@@ -139,7 +137,7 @@ def with_folder_defaults(family: BiEncoder, folder: Path) -> BiEncoder:
         raise config.error("similarity_fn_name", f"is {similarity!r}, none of {', '.join(SIMILARITIES)}")
     query, document = family.query_prompt, family.document_prompt
     modules = sentence_transformers.read_modules(folder)
-    transformer = sentence_transformers.feature_extraction_config(modules[0].folder if modules else folder)
+    transformer = sentence_transformers.bi_encoder_config(modules[0].folder if modules else folder)
     return BiEncoder(
         prompts.get("query", "") if query is None else query,
         prompts.get("document", "") if document is None else document,

@@ -30,11 +30,10 @@ from lbr_cli.models.sentence_transformers import (
     MODULES,
     PYLATE,
     UNSUPPORTED,
-    Module,
-    check_options,
+    check_names,
+    feature_extraction_config,
     positive,
     read_modules,
-    transformer_config,
 )
 
 METADATA = "artifact.metadata"
@@ -49,12 +48,6 @@ EXPANDED_LENGTH = 32  # tokens of an expanded query, the default of PyLate and S
 EXPANSION_KEYS = {"strategy", "attend", "token", "length"}
 PUNCTUATION = tuple(string.punctuation)
 DEFAULT_TASKS = ("document",)
-# settings of the first module that would change its tokens or its output, and the values without an effect
-NO_EFFECT: dict[str, object] = {
-    "transformer_task": "feature-extraction",
-    "module_output_name": "token_embeddings",
-    "processing_kwargs": {},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,7 @@ def _native(folder: Path, config: JsonFile) -> LateFolder:
         raise _unsupported_modules(folder, kinds)
     if "Normalize" in kinds and "Dense" in kinds[kinds.index("Normalize") :]:
         raise _unsupported_modules(folder, kinds)
-    transformer = _transformer(modules[0])
+    transformer = feature_extraction_config(modules[0].folder, is_late=True)
     expansion = _expansion(transformer, transformer.value("query_expansion"))
     mask = (
         JsonFile(modules[kinds.index("MultiVectorMask")].folder / "config.json") if "MultiVectorMask" in kinds else None
@@ -132,7 +125,8 @@ def _native(folder: Path, config: JsonFile) -> LateFolder:
         raise mask.error("keep_only_token_ids", f"is set, {UNSUPPORTED}")
     for module in modules:
         if module.kind == "Normalize":
-            check_token_level(JsonFile(module.folder / "config.json", optional=True), "sentence_embedding")
+            names = JsonFile(module.folder / "config.json", optional=True)
+            check_names(names, "token_embeddings", "token_embeddings", default="sentence_embedding")
     lengths = _lengths(transformer, {}, expansion)
     return LateFolder(
         prompts=_prompts(config, {}),
@@ -153,7 +147,7 @@ def _pylate(folder: Path, config: JsonFile) -> LateFolder:
     kinds = [module.kind for module in modules]
     if kinds[:1] != ["Transformer"] or "Dense" not in kinds or set(kinds[1:]) - {"Dense", "Pooling"}:
         raise _unsupported_modules(folder, kinds)
-    transformer = _transformer(modules[0])
+    transformer = feature_extraction_config(modules[0].folder, is_late=True)
     saved = {key: config.value(key) for key in ("query_length", "document_length") if config.value(key) is not None}
     if "query_expansion" in transformer.keys:
         expansion = _expansion(transformer, transformer.value("query_expansion"))
@@ -211,18 +205,6 @@ def _stanford(folder: Path) -> LateFolder:
     )
 
 
-def _transformer(module: Module) -> JsonFile:
-    """Return the configuration of the first module. MissingError for settings that lbr does not support."""
-    config = transformer_config(module.folder)
-    if "message" in config.object("modality_config"):
-        raise config.error("modality_config", f'has "message": texts become chat messages, {UNSUPPORTED}')
-    for key, value in NO_EFFECT.items():
-        if config.value(key) not in (None, value):
-            raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
-    check_options(config, never_set=("tokenizer_name_or_path",))
-    return config
-
-
 def _expansion(config: JsonFile, value: Any) -> tuple[Expansion, bool] | None:
     """Return a query expansion and whether its length is also the limit of a query; None if there is none."""
     if value is None:
@@ -259,15 +241,6 @@ def _prompts(config: JsonFile, prefixes: dict[str, str]) -> dict[str, str]:
         role: prefixes.get(role, "") + prompts.get(role, "").removeprefix(prefixes.get(role, ""))
         for role in ("query", "document")
     }
-
-
-def check_token_level(config: JsonFile, default: str = "token_embeddings") -> None:
-    """Raise MissingError for a module that does not read and write vectors of tokens."""
-    source = config.string("module_input_name") or default
-    target = config.string("module_output_name") or source
-    for key, name in (("module_input_name", source), ("module_output_name", target)):
-        if name != "token_embeddings":
-            raise config.error(key, f"is {name!r}; lbr supports only 'token_embeddings'")
 
 
 def _unsupported_modules(folder: Path, kinds: list[str], option: str = "") -> MissingError:

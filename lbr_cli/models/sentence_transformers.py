@@ -8,7 +8,6 @@ reads texts. Formats as of sentence-transformers 6.2. A setting that lbr would r
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +29,6 @@ TRANSFORMER_DEFAULTS: dict[str, object] = {
     "module_output_name": "token_embeddings",
     "processing_kwargs": {},
 }
-NEVER_SET = ("tokenizer_name_or_path", "query_expansion")
 TRANSFORMER_OPTIONS = (
     "model_args",
     "model_kwargs",
@@ -121,19 +119,28 @@ def transformer_config(folder: Path) -> JsonFile:
     return next((file for file in files if file.keys), files[0])
 
 
-def feature_extraction_config(folder: Path) -> JsonFile:
+def feature_extraction_config(folder: Path, *, is_late: bool = False) -> JsonFile:
     """Return the configuration of a Transformer module that gives token embeddings of plain texts.
 
-    Raises MissingError for an unsupported key that would change the tokens or the weights.
+    Raises MissingError for an unsupported key that would change the tokens or the weights. If `is_late`, the module is
+    that of a late-interaction model.
     """
     config = transformer_config(folder)
     if "message" in config.object("modality_config"):
         raise config.error("modality_config", f'has "message": texts become chat messages, {UNSUPPORTED}')
     for key, default in TRANSFORMER_DEFAULTS.items():
-        value = config.value(key)
-        if value is not None and value != default:
-            raise config.error(key, f"is {json.dumps(value)}, {UNSUPPORTED}")
-    check_options(config)
+        if config.value(key) not in (None, default):
+            raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
+    check_options(config, is_late=is_late)
+    return config
+
+
+def bi_encoder_config(folder: Path) -> JsonFile:
+    """Return the configuration of the Transformer module of a bi-encoder, as `feature_extraction_config` does.
+
+    Raises MissingError also for a length of queries or documents beyond the maximum length.
+    """
+    config = feature_extraction_config(folder)
     limit = positive(config, "max_seq_length")
     for key in ("query_length", "document_length"):
         length = positive(config, key)
@@ -142,14 +149,30 @@ def feature_extraction_config(folder: Path) -> JsonFile:
     return config
 
 
-def check_options(config: JsonFile, never_set: Sequence[str] = NEVER_SET) -> None:
-    """Raise MissingError for an option of the first module that lbr does not support."""
+def check_options(config: JsonFile, *, is_late: bool) -> None:
+    """Raise MissingError for an option of the first module that lbr does not support.
+
+    If `is_late`, the module is that of a late-interaction model, which may expand queries.
+    """
+    never_set = ["tokenizer_name_or_path"] if is_late else ["tokenizer_name_or_path", "query_expansion"]
     for key in never_set:
         if config.value(key) is not None:
             raise config.error(key, f"is {json.dumps(config.value(key))}, {UNSUPPORTED}")
     for key in TRANSFORMER_OPTIONS:
         if others := sorted(set(config.object(key)) - HARMLESS_OPTIONS):
             raise config.error(key, f"has {', '.join(others)}, {UNSUPPORTED}")
+
+
+def check_names(config: JsonFile, reads: str, writes: str, default: str | None = None) -> None:
+    """Raise MissingError for a module whose input is not `reads`, or whose output is not `writes`.
+
+    A module without names reads `default`, which is `reads` if it is None, and writes under the name that it reads.
+    """
+    source = config.string("module_input_name") or default or reads
+    target = config.string("module_output_name") or source
+    for key, name, supported in (("module_input_name", source, reads), ("module_output_name", target, writes)):
+        if name != supported:
+            raise config.error(key, f"is {name!r}; lbr supports only {supported!r}")
 
 
 def truncated_size(folder: Path) -> int | None:
@@ -233,7 +256,7 @@ def read_first_module(folder: Path, *, is_late: bool = False) -> Reading:
         raise MissingError(f"{folder / MODULES}: module 0 is a {first.kind}, {UNSUPPORTED}")
     config = transformer_config(first.folder)
     limit = positive(config, "max_seq_length")
-    check_options(config, NEVER_SET[:1] if is_late else NEVER_SET)
+    check_options(config, is_late=is_late)
     return Reading(first.folder, limit, bool(config.boolean("do_lower_case")), _pair_chat(config))
 
 

@@ -48,7 +48,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "fuse": ("core", "formats", "inputs", "ordering", "wording"),
     "doctor": ("", "core", "engines", "errors", "models", "reference", "reference_pairs", "scoring"),
-    "reference": ("", "engines", "errors"),
+    "reference": ("", "engines", "errors", "models"),
     "reference_pairs": (),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lbr_cli.core import Answer, Document, Engine, Family, Query, Request, Score
-from lbr_cli.engines import Settings, load_engine, prepare_engine
+from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.models import LocalModel, fetch, resolve
 from lbr_cli.scoring import Scorer
 from support.progress import RecordedProgress
@@ -20,7 +20,7 @@ def ask(family: Family, query: str, text: str, title: str = "") -> tuple[Request
 
 def load(model: LocalModel, settings: Settings) -> Any:
     """Load the local engine."""
-    return load_engine("local", model, settings)
+    return prepare_engine("local", model, settings).load()
 
 
 def answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:

@@ -95,20 +95,8 @@ class PreparedLocal:
             description += ", weights converted to float32"
         arithmetic = torch.float32 if wide or is_int8 else dtype
         budget = 1 if settings.plain else settings.batch_tokens or choose_budget(device, weights.config)
-        if files.pooling is not None and isinstance(files.prompts, TextTokenizer):
-            own_hidden_states(weights, rows[:1])  # raises for a model that cannot run
-            if is_int8:
-                compute_in_int8(weights, rows)
-            return Encoder(weights, budget, description, files.pooling, files.prompts)
-        if files.projection is not None and isinstance(files.prompts, TokenTokenizer):
-            own_hidden_states(weights, rows[:1])
-            if is_int8:
-                compute_in_int8(weights, rows)
-            return TokenEncoder(weights, budget, description, files.projection, files.prompts)
         if head is None:
-            engine = CrossEncoder(
-                weights, budget, description, files.prompts, arithmetic, files.pooling, files.samples()
-            )
+            engine = _encoder(files, weights, rows, arithmetic, budget, description)
             if is_int8:  # after the checks of the engine, which are strict in float32
                 compute_in_int8(weights, rows)
             return engine
@@ -125,6 +113,19 @@ class PreparedLocal:
         elif compile_layers(weights, backbone.layers, arithmetic, pairs):
             description += ", compiled"
         return PromptEngine(backbone, budget, description, files.prompts, head)
+
+
+def _encoder(
+    files: Frontend, weights: Any, rows: list[list[int]], arithmetic: torch.dtype, budget: int, description: str
+) -> LocalEngine[Any]:
+    """Return the engine of a model without a head that reads the last token, checked on the made-up prompts `rows`."""
+    if files.pooling is not None and isinstance(files.prompts, TextTokenizer):
+        own_hidden_states(weights, rows[:1])  # raises for a model that cannot run
+        return Encoder(weights, budget, description, files.pooling, files.prompts)
+    if files.projection is not None and isinstance(files.prompts, TokenTokenizer):
+        own_hidden_states(weights, rows[:1])
+        return TokenEncoder(weights, budget, description, files.projection, files.prompts)
+    return CrossEncoder(weights, budget, description, files.prompts, arithmetic, files.pooling, files.samples())
 
 
 def prepare(model: LocalModel, settings: Settings) -> PreparedLocal | PreparedProcesses:

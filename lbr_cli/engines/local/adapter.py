@@ -7,6 +7,7 @@ is computed in float32, and added to weights that keep their precision.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,12 @@ def _untie(model: Any) -> None:
     """Copy the weights of adapted layers that another module uses as well: the merge must not change that module."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    uses: dict[int, int] = {}
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     for module in model.modules():
         if not isinstance(module, BaseTunerLayer):
             continue
         base: Any = module.get_base_layer()
-        if uses.get(id(getattr(base, "weight", None)), 1) > 1:
+        if uses[id(getattr(base, "weight", None))] > 1:
             base.weight = torch.nn.Parameter(base.weight.data.clone(), requires_grad=False)
 
 

@@ -24,15 +24,38 @@ class Output:
     logits: torch.Tensor | None = None
 
 
-class Bert(nn.Module):
-    """An encoder. `config` has the fields of transformers' `BertConfig`."""
+class AnyBert(nn.Module):
+    """What both models share. `config` has the fields of transformers' `BertConfig`."""
 
     base_model_prefix = "bert"
     _keep_in_fp32_modules = None  # an attribute of all models of transformers
 
-    def __init__(self, config: Any, *, pooled: bool = False) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def base_model(self) -> Bert:
+        """The encoder, which may be this model itself."""
+        return getattr(self, self.base_model_prefix, self)  # type: ignore[arg-type]
+
+    @property
+    def device(self) -> torch.device:
+        return self.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.get_input_embeddings().weight.dtype
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.base_model.embeddings.word_embeddings
+
+
+class Bert(AnyBert):
+    """An encoder."""
+
+    def __init__(self, config: Any, *, pooled: bool = False) -> None:
+        super().__init__(config)
         self.embeddings = Embeddings(config)
         self.encoder = Layers(config)
         if pooled:
@@ -63,31 +86,12 @@ class Bert(nn.Module):
             self.embeddings(texts.packed(input_ids), texts, token_type_ids), texts, first_only=True
         )
 
-    @property
-    def base_model(self) -> Bert:
-        return self
 
-    @property
-    def device(self) -> torch.device:
-        return self.get_input_embeddings().weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.get_input_embeddings().weight.dtype
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embeddings.word_embeddings
-
-
-class BertClassifier(nn.Module):
+class BertClassifier(AnyBert):
     """An encoder under a pooler and a linear head."""
 
-    base_model_prefix = "bert"
-    _keep_in_fp32_modules = None
-
     def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.bert = Bert(config, pooled=True)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
@@ -100,21 +104,6 @@ class BertClassifier(nn.Module):
         """Return the logits. Arguments are [rows, tokens] each, as for the encoder."""
         first = self.bert.first_states(input_ids, attention_mask, token_type_ids)
         return Output(logits=self.classifier(torch.tanh(self.bert.pooler["dense"](first))))
-
-    @property
-    def base_model(self) -> Bert:
-        return self.bert
-
-    @property
-    def device(self) -> torch.device:
-        return self.bert.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.bert.dtype
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.bert.get_input_embeddings()
 
 
 class EqualTexts(NamedTuple):

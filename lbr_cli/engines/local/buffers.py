@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from lbr_cli.errors import MissingError, first_line
 from lbr_cli.models import LocalModel
@@ -78,22 +79,20 @@ def _constructed(loaded: Any, model: LocalModel, names: list[str]) -> dict[str, 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
     """Move each parameter to the meta device when a module registers it; float32 is the default type."""
-    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        if parameter.is_meta:
+            return parameter
+        empty = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+        empty._is_hf_initialized = True  # type: ignore[attr-defined] # transformers' `_init_weights` skips it
+        return empty
+
     dtype = torch.get_default_dtype()
-
-    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        register(module, name, parameter)
-        if parameter is not None and not parameter.is_meta:
-            empty = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
-            empty._is_hf_initialized = True  # type: ignore[attr-defined] # transformers' `_init_weights` skips it
-            module._parameters[name] = empty
-
-    vars(nn)["Module"].register_parameter = register_on_meta
     torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with register_module_parameter_registration_hook(on_meta):  # type: ignore[arg-type] # may return a value
+            yield
     finally:
-        vars(nn)["Module"].register_parameter = register
         torch.set_default_dtype(dtype)
 
 

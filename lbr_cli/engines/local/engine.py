@@ -10,7 +10,7 @@ import torch
 
 from lbr_cli.core import Answer, Batch, Request
 from lbr_cli.engines.local.batching import Row, TokenBudget, chunks, prepared_ahead, window_size
-from lbr_cli.engines.local.bert import Bert, BertClassifier
+from lbr_cli.engines.local.bert import AnyBert
 
 
 class LocalEngine(ABC, Generic[Row]):
@@ -20,7 +20,7 @@ class LocalEngine(ABC, Generic[Row]):
 
     def __init__(self, model: Any, batch_tokens: int, description: str) -> None:
         self.model = model
-        if isinstance(model, Bert | BertClassifier):
+        if isinstance(model, AnyBert):
             self.attention = "text by text, without padding"
         self.description = description
         self.window = window_size(batch_tokens)

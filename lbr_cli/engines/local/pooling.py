@@ -20,14 +20,14 @@ from lbr_cli.models.sentence_transformers import (
     MODULES,
     UNSUPPORTED,
     Module,
-    feature_extraction_config,
+    bi_encoder_config,
+    check_names,
     model_type,
     read_modules,
     truncated_size,
 )
 
-MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-# the names in older folders
+# the names in older folders -> modes
 OLD_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -36,6 +36,7 @@ OLD_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+MODES = tuple(OLD_MODES.values())
 
 VECTORS = "sentence_embedding"  # the name under which sentence-transformers passes vectors from module to module
 SCORES = "scores"  # of a cross-encoder
@@ -81,7 +82,7 @@ def read_pooling(folder: Path) -> Pooling:
         raise MissingError(f"{folder}: its modules are {', '.join(kinds)}; lbr supports {supported}")
     transformer, pooling, *others = modules
     if not scores:
-        feature_extraction_config(transformer.folder)
+        bi_encoder_config(transformer.folder)
     config = JsonFile(pooling.folder / "config.json")
     modes = tuple(config.strings("pooling_mode"))
     modes = modes or tuple(mode for key, mode in OLD_MODES.items() if config.boolean(key)) or ("mean",)
@@ -145,12 +146,7 @@ def read_dense(folder: Path, reads: str, writes: str | None = None) -> Step:
     """
     writes = writes or reads
     config = JsonFile(folder / "config.json")
-    source = config.string("module_input_name") or reads
-    target = config.string("module_output_name") or source
-    if source != reads:
-        raise config.error("module_input_name", f"is {source!r}; lbr supports only {reads!r}")
-    if target != writes:
-        raise config.error("module_output_name", f"is {target!r}; lbr supports only {writes!r}")
+    check_names(config, reads, writes)
     if writes == SCORES and config.integer("out_features") != 1:
         raise config.error("out_features", f"is {config.integer('out_features')}: lbr reads one score")
     name = config.string("activation_function") or "torch.nn.modules.activation.Tanh"

@@ -31,7 +31,6 @@ class Backbone(Protocol):
 
         The states are float32, [prompts, hidden size]. `keys` are equal for prompts that begin alike.
         """
-        ...
 
 
 class Head(Protocol):
@@ -39,11 +38,9 @@ class Head(Protocol):
 
     def check(self, request: Any) -> None:
         """Raise MissingError for a request whose values this head cannot compute."""
-        ...
 
     def __call__(self, hidden: torch.Tensor, request: Any) -> list[list[float]]:
         """Return the values for each row of [rows, hidden size], all with the labels of `request`."""
-        ...
 
 
 class PromptEngine(LocalEngine[Prompt]):

@@ -9,7 +9,6 @@ from typing import Any
 from lbr_cli.core import Embedding
 from lbr_cli.engines.local.prompt_head import PromptHeads
 from lbr_cli.engines.prompts import Prompt
-from lbr_cli.errors import MissingError
 
 
 class TextTokenizer:
@@ -17,31 +16,16 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Any, max_length: int, model: str) -> None:
         self.max_length = max_length
-        self.pad = tokenizer.pad_token_id or 0
         self.prompt_length = lru_cache(None)(self._prompt_length)
         self._tokenizer = tokenizer
-        self._model = model
         self._heads = PromptHeads(tokenizer, model)
+        self.pad = self._heads.pad
 
     def inputs(self, texts: Sequence[Embedding]) -> list[Prompt]:
-        """Return the inputs of texts. A text without any token, special tokens included, becomes one padding token."""
-        kinds: dict[tuple[int, str], list[int]] = {}
-        for position, text in enumerate(texts):
-            limit = min(self.max_length, text.max_length or self.max_length)
-            kinds.setdefault((limit, text.prompt), []).append(position)
-        inputs: dict[int, Prompt] = {}
-        for (limit, prompt), positions in kinds.items():
-            head, before = self._heads.split(prompt)
-            room = limit - len(head)
-            if head and room <= self._tokenizer.num_special_tokens_to_add():
-                problem = f"a text may have {limit} tokens, and the prompt {prompt!r} leaves no room for a text"
-                raise MissingError(f"{self._model}: {problem}")
-            joined = [before + texts[position].text for position in positions]
-            encodings = self._tokenizer(joined, truncation=True, max_length=room, split_special_tokens=True).encodings
-            for position, encoding in zip(positions, encodings, strict=True):
-                ids = self._heads.inserted(head, encoding.ids) or [self.pad]
-                inputs[position] = Prompt(texts[position], ids, bool(encoding.overflowing))
-        return [inputs[position] for position in range(len(texts))]
+        """Return the inputs of texts."""
+        limits = [min(self.max_length, text.max_length or self.max_length) for text in texts]
+        encoded = zip(texts, self._heads.encode(texts, limits), strict=True)
+        return [Prompt(text, ids, bool(encoding.overflowing)) for text, (ids, encoding) in encoded]
 
     def prompt(self, request: Embedding) -> Prompt:
         """Return the input of a text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,12 +41,12 @@ class TokenTokenizer:
         self, tokenizer: Any, max_length: int, settings: LateFolder, folder: Path, samples: Sequence[Request]
     ) -> None:
         self.max_length = max_length
-        self.pad = tokenizer.pad_token_id or 0
         self._tokenizer = tokenizer
         self._folder = folder
         self._usual = settings.usual_length
         self._register(settings.prefixes)
         self._heads = PromptHeads(tokenizer, str(folder))
+        self.pad = self._heads.pad
         self._skipped = self._ids_of(settings.skipped)
         self._skipped_in = settings.skipped_in
         self._fill = lru_cache(None)(self._find_fill)
@@ -69,14 +69,9 @@ class TokenTokenizer:
     def encode(self, requests: Sequence[Request]) -> list[TokenInput]:
         """Return the inputs of requests."""
         texts = [narrowed(TokenEmbeddings, request) for request in requests]
-        kinds: dict[tuple[int, str], list[int]] = {}
-        for position, text in enumerate(texts):
-            kinds.setdefault((self._limit(text), text.prompt), []).append(position)
-        inputs: dict[int, TokenInput] = {}
-        for (limit, prompt), positions in kinds.items():
-            of_kind = [texts[position] for position in positions]
-            inputs.update(zip(positions, self._inputs(of_kind, limit, prompt), strict=True))
-        return [inputs[position] for position in range(len(texts))]
+        limits = [self._limit(text) for text in texts]
+        encoded = zip(texts, limits, self._heads.encode(texts, limits), strict=True)
+        return [self._input(text, limit, ids, encoding) for text, limit, (ids, encoding) in encoded]
 
     def _limit(self, text: TokenEmbeddings) -> int:
         """Return the limit of a text in tokens. A maximum length above the folder's own is for documents only."""
@@ -84,21 +79,12 @@ class TokenTokenizer:
             return self.max_length
         return min(self.max_length, text.max_length or self.max_length)
 
-    def _inputs(self, texts: Sequence[TokenEmbeddings], limit: int, prompt: str) -> Iterable[TokenInput]:
-        head, before = self._heads.split(prompt)
-        room = limit - len(head)
-        joined = [before + text.text for text in texts]
-        encodings = self._tokenizer(joined, truncation=True, max_length=room, split_special_tokens=True).encodings
-        for text, encoding in zip(texts, encodings, strict=True):
-            ids = self._heads.inserted(head, encoding.ids) or [self.pad]
-            yield self._input(text, ids, encoding, len(before), limit)
-
-    def _input(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int, limit: int) -> TokenInput:
+    def _input(self, text: TokenEmbeddings, limit: int, ids: list[int], encoding: Any) -> TokenInput:
         """Return the input of a text: add the expansion, and decide which tokens have a vector."""
         skipped = self._skipped if ("query" if text.is_query else "document") in self._skipped_in else frozenset()
         rows = [position for position, token_id in enumerate(ids) if token_id not in skipped]
         attended = [1] * len(ids)
-        tokens = self._tokens(text, ids, encoding, start) if text.with_tokens else []
+        tokens = self._tokens(text, ids, encoding) if text.with_tokens else []
         if text.expansion and (count := min(text.expansion.length, limit) - len(ids)) > 0:
             fill = self._fill(text.expansion.token)
             name = Token(self._tokenizer.convert_ids_to_tokens(fill))
@@ -113,8 +99,9 @@ class TokenTokenizer:
         shown = [tokens[row] for row in rows] if text.with_tokens else ()
         return TokenInput(text, ids, bool(encoding.overflowing), attended, rows, shown)
 
-    def _tokens(self, text: TokenEmbeddings, ids: list[int], encoding: Any, start: int) -> list[Token]:
-        """Return the tokens of an input; those of the text begin behind the first `start` characters."""
+    def _tokens(self, text: TokenEmbeddings, ids: list[int], encoding: Any) -> list[Token]:
+        """Return the tokens of an input."""
+        start = len(self._heads.split(text.prompt)[1])  # of the text, in the encoded string
         added = len(ids) - len(encoding.ids)
         opening = self._heads.opening
         spans = [*encoding.offsets[:opening], *[(0, 0)] * added, *encoding.offsets[opening:]]

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from lbr_cli.core import Embedding, Request
-from lbr_cli.engines import Settings, load_engine
+from lbr_cli.engines import Settings, prepare_engine
 from lbr_cli.engines.local.batching import TokenBudget
 from lbr_cli.engines.local.packed import Packed, reason_not_packable
 from lbr_cli.engines.local.padded import Padded
@@ -209,7 +209,7 @@ def test_small_jobs_and_float32_are_not_compiled(
     monkeypatch.setenv("LBR_COMPILE", mode)
     for module in ("lbr_cli.engines.local", "lbr_cli.engines.local.devices"):
         monkeypatch.setattr(f"{module}.computes_wide", lambda device, dtype: False)
-    loaded = load_engine("local", resolve(str(chat_model), "lb"), Settings(dtype=dtype), pairs)
+    loaded = prepare_engine("local", resolve(str(chat_model), "lb"), Settings(dtype=dtype)).load(pairs)
     assert loaded.description == f"cpu, {dtype}"
 
 
