@@ -9,6 +9,7 @@ import functools
 import math
 import re
 import struct
+from typing import Any
 
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 LARGEST = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
@@ -20,6 +21,14 @@ def parse_number(text: str) -> float | None:
         return None
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+def as_float(value: Any) -> float:
+    """Return a number as a float, infinity for an integer or a fraction that is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return -math.inf if value < 0 else math.inf
 
 
 def float32(value: float) -> float:

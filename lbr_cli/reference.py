@@ -25,6 +25,7 @@ import orjson
 from lbr_cli import __version__
 from lbr_cli.engines.environment import version_of
 from lbr_cli.errors import InputError, RunError, read_error
+from lbr_cli.float32 import as_float
 from lbr_cli.models.json_file import KINDS
 
 FORMAT = 1
@@ -156,8 +157,8 @@ def _pair(fields: _Fields) -> ReferencePair:
         if not isinstance(ids, list) or not all(type(token) is int for token in ids):
             raise fields.error("tokens", "has to be an array of arrays of integers")
     score = fields.get("score", object)
-    if type(score) not in (int, float) or not math.isfinite(score):
-        raise fields.error("score", "has to be a number")
+    if type(score) not in (int, float) or not math.isfinite(as_float(score)):
+        raise fields.error("score", "has to be a finite number")
     return ReferencePair(fields.get("query", str), fields.get("document", str), tokens, float(score))
 
 
@@ -176,9 +177,10 @@ class _Fields:
         """Return the value of a key, which has to be present and of this type."""
         if key not in self.values:
             raise self.error(key, "is missing")
-        if not isinstance(self.values[key], kind):
+        value = self.values[key]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.error(key, f"has to be {KINDS[kind]}")
-        return self.values[key]
+        return value
 
     def error(self, key: str, problem: str) -> InputError:
         return InputError(f'"{self._prefix}{key}" {problem}', self._path, hint="write it with lbr doctor --record")

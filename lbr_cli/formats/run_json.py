@@ -19,6 +19,7 @@ import orjson
 
 from lbr_cli.core import Candidate, Query
 from lbr_cli.errors import InputError
+from lbr_cli.float32 import as_float
 from lbr_cli.formats.files import decoded, shell_command
 from lbr_cli.formats.json_lines import json_kind
 from lbr_cli.formats.protocol import Line, RunFormat
@@ -62,11 +63,12 @@ class RunJson(RunFormat):
             for doc_id, score in documents.items():
                 if type(score) not in (int, float):
                     raise _wrong_type(f"{location}, {json.dumps(doc_id, ensure_ascii=False)}", "a number", score, file)
-                if not math.isfinite(score):
+                value = as_float(score)
+                if not math.isfinite(value):
                     raise InputError(
-                        f"{location}, {json.dumps(doc_id, ensure_ascii=False)}: the score is {score}", file
+                        f"{location}, {json.dumps(doc_id, ensure_ascii=False)}: the score is {value}", file
                     )
-                yield Line(number, query, Candidate(doc_id, score=float(score)))
+                yield Line(number, query, Candidate(doc_id, score=value))
 
     def _scores(self, values: Mapping[str, Any], file: str) -> tuple[Mapping[str, Any], str]:
         """Return the object with the scores, and the keys that lead to it, for messages."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from lbr_cli.core import Candidate, Document, Progress, Query, Ranking
 from lbr_cli.errors import InputError
+from lbr_cli.float32 import as_float
 from lbr_cli.formats import Line
 from lbr_cli.formats.similar_ids import similar
 from lbr_cli.inputs.groups import CandidateGroup, DuplicateCount
@@ -112,9 +113,10 @@ def _scores(query_id: object, candidates: object) -> dict[str, float]:
 
 def _number(value: object, location: str) -> float:
     """Return a score or rank of the first stage. InputError if it is not a finite number."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise InputError(f"score and rank have to be finite numbers, not {value!r}", location)
-    return float(value)
+    number: object = as_float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+    if not isinstance(number, float) or not math.isfinite(number):
+        raise InputError(f"score and rank have to be finite numbers, not {number!r}", location)
+    return number
 
 
 def _check_found(wanted: Mapping[str, object], texts: Mapping[str, object], argument: str) -> None:

@@ -244,8 +244,8 @@ def _adapted(model: HubModel, adapter: Adapter) -> HubModel | LocalModel:
     if folder is not None:
         base = LocalModel(model.name, label(name), Classifier(), folder, gguf, limit, model.trusted)
         return _with_base(model, adapter, base)
-    _check_hub_id(name, f'{adapter.config}: "base_model_name_or_path"')
     hub_id = known.hub_id if known and known.hub_id else name
+    _check_hub_id(hub_id, f'{adapter.config}: "base_model_name_or_path"')
     return replace(model, hub_id=hub_id, revision=adapter.revision, max_length=limit, adapter=adapter)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from lbr_cli.core import Document
-from lbr_cli.float32 import round_trip_number
+from lbr_cli.float32 import as_float, round_trip_number
 
 DIGITS = 7  # labels of the family lb
 
@@ -51,4 +51,4 @@ def shown_details(extra: Mapping[str, Any], document: Document | None) -> dict[s
 
 def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(as_float(value))

@@ -83,6 +83,7 @@ def test_several_subsets_and_splits_need_a_choice(twin: str, files: Path, lbr: P
         ('{"q1": {"d1": "0.5"}}', '"q1", "d1": a number is needed, this is a string'),
         ('{"q1": {"d1": true}}', '"q1", "d1": a number is needed, this is a boolean'),
         ('{"q1": {"d1": NaN}}', '"q1", "d1": the score is nan'),
+        (f'{{"q1": {{"d1": 1{"0" * 400}}}}}', '"q1", "d1": the score is inf'),
         ('{\n"q1": {"d1": 1e999}}', '"q1", "d1": the score is inf'),
         ('{"q1": {"d1": {"x": 1}}}', '"q1", "d1": a number is needed, this is an object'),
         ('{"q1": {"d1": 1, "d1": 2}}', 'duplicate key "d1" in an object'),

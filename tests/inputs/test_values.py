@@ -65,6 +65,12 @@ def test_documents_are_texts_or_objects(value: Any, document: Document) -> None:
         ({"q": {7: 1}}, {}, {}, "run: query q: document id: has to be a string, not int"),
         ({"q": ["d"]}, {}, {}, "run: query q: has to be a mapping from document ids to scores, not list"),
         ({"q": {"d": "1"}}, {}, {}, "run: query q, document d: score and rank have to be finite numbers, not '1'"),
+        (
+            {"q": {"d": -(10**5000)}},
+            {},
+            {},
+            "run: query q, document d: score and rank have to be finite numbers, not -inf",
+        ),
         ({"q": {"d": True}}, {}, {}, "run: query q, document d: score and rank have to be finite numbers, not True"),
         ({"q": {"d": 1}}, {"q": None}, {"d": "x"}, "queries: query q: has to be a string, not NoneType"),
         ({"q": {"d": 1}}, {"q": "x"}, {"d": None}, "documents: document d: has to be a string, not NoneType"),

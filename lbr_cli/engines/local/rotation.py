@@ -34,4 +34,5 @@ def _hadamard(size: int) -> torch.Tensor:
     matrix = torch.ones(1, 1)
     for _ in range(size.bit_length() - 1):
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix / size**0.5
+    scaled: torch.Tensor = matrix / size**0.5
+    return scaled

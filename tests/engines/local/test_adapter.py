@@ -259,8 +259,9 @@ def test_the_path_of_a_base_model_is_relative_and_part_of_the_cache_key(tmp_path
     assert {name for name, digest in file_digests(model).items() if before[name] != digest} == {"base/config.json"}
 
 
-def test_an_adapter_of_a_hub_model_is_resolved_without_a_download(tmp_path: Path) -> None:
-    folder = set_base(causal(tmp_path), "lightblue/lb-reranker-0.5B-v1.0", revision="v1")
+@pytest.mark.parametrize("base", ["lightblue/lb-reranker-0.5B-v1.0", "lb"])
+def test_an_adapter_of_a_hub_model_is_resolved_without_a_download(base: str, tmp_path: Path) -> None:
+    folder = set_base(causal(tmp_path), base, revision="v1")
     model = resolve(str(folder))
     assert isinstance(model, HubModel)
     assert (model.hub_id, model.revision, model.family) == ("lightblue/lb-reranker-0.5B-v1.0", "v1", Lb())
