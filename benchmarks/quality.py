@@ -1,11 +1,11 @@
 """Quality of the rankings: python benchmarks/quality.py DATA [--only NAME …] [--write]
 
 DATA has a folder for each collection, with `queries.jsonl`, `corpus.jsonl`, `qrels.txt` and a BM25 run,
-`run.bm25.trec`. Each run is reranked with all-MiniLM-L6-v2 in five ways: whole documents, truncated at 256 tokens; the
-same in int8; the best passage; and whole documents and best passages, each interpolated with BM25 at weight 0.5. `lbr
-evaluate` computes the measures. If DATA/README.md has a table of the measures of BM25 and the computed ones differ in
-three decimals, the script ends with exit code 1 before it reranks. `--write` writes the tables into docs/quality.md,
-between their marks.
+`run.bm25.trec`. Each run is reranked with all-MiniLM-L6-v2 in five ways: whole documents, truncated at 256 tokens, in
+float32; the same in int8; the best passage; and whole documents and best passages, each interpolated with BM25 at
+weight 0.5. `lbr evaluate` computes the measures. If DATA/README.md has a table of the measures of BM25 and the
+computed ones differ in three decimals, the script ends with exit code 1 before it reranks. `--write` writes the
+tables into docs/quality.md, between their marks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "quality.md"
+FLOAT32 = ["--dtype", "float32"]
 WAYS = {
-    "whole": [],
+    "whole": FLOAT32,
     "whole, int8": ["--dtype", "int8"],
-    "passages": ["--passages", "max"],
-    "whole + BM25": ["--interpolate", "0.5"],
-    "passages + BM25": ["--passages", "max", "--interpolate", "0.5"],
+    "passages": [*FLOAT32, "--passages", "max"],
+    "whole + BM25": [*FLOAT32, "--interpolate", "0.5"],
+    "passages + BM25": [*FLOAT32, "--passages", "max", "--interpolate", "0.5"],
 }
 MEASURES = ("nDCG@10", "P@1", "R@100")  # without RR@10, for which the collections use MS MARCO's rule for ties
 SIGNIFICANT = 0.05  # p-value below which a difference from BM25 has a star

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -115,6 +116,21 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def kill_after(process: subprocess.Popen[bytes], url: str, requests: int) -> None:
+    """Kill a server, and its own processes, when it has answered so many more requests."""
+    least = answered(url) + requests
+    while answered(url) < least:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def answered(url: str) -> float:
+    """Return how many requests a server of vLLM has answered, from its metrics."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:request_success_total"))
+
+
 def test_a_vllm_server_agrees_before_and_after_a_restart(folder: Path, lbr: Program, tmp_path: Path) -> None:
     port = free_port()
     server = Serving(f"http://127.0.0.1:{port}/v1")
@@ -138,10 +154,10 @@ def test_a_vllm_server_agrees_before_and_after_a_restart(folder: Path, lbr: Prog
         ]
         assert_agreement(values(found), expected, TOLERANCE["float32"])
 
-        with subprocess.Popen(
-            [sys.executable, "-c", f"import time, os; time.sleep(4); os.killpg({process.pid}, {int(signal.SIGKILL)})"]
-        ):
-            broken = lbr(*options, stdin=stdin, env=environment)
+        killer = threading.Thread(target=kill_after, args=(process, server.url.removesuffix("/v1"), 50), daemon=True)
+        killer.start()
+        broken = lbr(*options, "--concurrency", "1", stdin=stdin, env=environment)
+        killer.join(60)
     assert (broken.code, (tmp_path / "out.jsonl").exists()) == (1, False)
     assert f"{server.url}: cannot be reached" in broken.err
     with vllm_serves(folder, port):

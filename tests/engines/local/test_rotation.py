@@ -12,7 +12,7 @@ from lbr_cli.engines.local.int8_kernel import Int8Kernel
 from lbr_cli.engines.local.rotation import rotate
 
 SIZES = st.one_of(st.integers(1, 200), st.sampled_from([384, 576, 896, 1536, 4864]))
-RUNS = [(384, 64), (576, 64), (896, 64), (96, 32), (64, 32), (130, 2), (2, 1), (7, 1)]
+RUNS = [(384, 128), (576, 64), (896, 128), (1024, 128), (96, 32), (64, 32), (130, 2), (2, 1), (7, 1)]
 
 
 @pytest.mark.parametrize(("size", "run"), RUNS)
