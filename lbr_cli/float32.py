@@ -1,4 +1,4 @@
-"""Scores as float32 numbers: parsing, rounding, and the shortest text that parses to the same float32.
+"""Scores as numbers: parsing, float32, and the shortest text that parses to the same float32.
 
 trec_eval stores scores as float32, so a score is a float32 value in a Python float.
 """

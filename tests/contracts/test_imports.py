@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engines": ("", "core", "errors", "models", "engines", "network", "wording"),
     "ordering": ("core",),
     "datasets": ("core", "errors", "formats"),
-    "inputs": ("core", "datasets", "errors", "formats", "inputs", "ordering", "wording"),
+    "inputs": ("core", "datasets", "errors", "float32", "formats", "inputs", "ordering", "wording"),
     "cache": ("core", "errors", "cache"),
     "computation": ("cache", "core", "wording"),
     "scoring": ("cache", "computation", "core", "errors"),
@@ -48,7 +48,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "fuse": ("core", "formats", "inputs", "ordering", "wording"),
     "doctor": ("", "core", "engines", "errors", "models", "reference", "reference_pairs", "scoring"),
-    "reference": ("", "engines", "errors", "models"),
+    "reference": ("", "engines", "errors", "float32", "models"),
     "reference_pairs": (),
     "preview": ("core", "engines", "errors", "formats", "job", "models", "progress", "rerank", "scoring"),
     "commands": (
