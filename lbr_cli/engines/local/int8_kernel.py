@@ -55,10 +55,10 @@ class Int8Kernel(NamedTuple):
 
 
 class Int8Weight:
-    """The weight of a linear layer, [outputs, inputs], with one scale per output, in the layout of the kernel."""
+    """A weight of a linear layer, with one scale per output, in the layout of the kernel."""
 
     def __init__(self, weight: torch.Tensor) -> None:
-        weight = weight.detach().float()
+        """`weight` is [outputs, inputs], float32, without a gradient."""
         self._scales = weight.abs().amax(1).clamp(min=SMALLEST_SCALE) / LARGEST_WEIGHT
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
         quantized = (weight / self._scales[:, None]).round().to(torch.int8)
